@@ -1,0 +1,80 @@
+//! The one error type of the library: what was given, what is allowed, and where.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// Result of everything in this library that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Every kind names the file, field or value at fault and what would be allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting or argument outside its allowed values.
+    #[error("{field} = {given} is not allowed: {allowed}")]
+    Invalid {
+        /// Name of the setting, field or argument.
+        field: String,
+        /// The value given.
+        given: String,
+        /// What is allowed instead.
+        allowed: String,
+    },
+    /// A code that no token has, or a digit outside the base.
+    #[error("{what} {given} is not a valid code: {allowed}")]
+    InvalidCode {
+        /// `token`, `digit` or `code`.
+        what: &'static str,
+        /// The value given.
+        given: u64,
+        /// What is allowed instead.
+        allowed: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is not what it should be: truncated, altered, of another format or version.
+    #[error("{}: {problem}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+    },
+    /// Numbers that stopped being numbers while training.
+    #[error("step {step}: the {what} is {value}, not a finite number")]
+    NotFinite {
+        /// Training step, counted from 1.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// The value.
+        value: f64,
+    },
+    /// The work was stopped from outside (Ctrl-C).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A value outside the allowed ones.
+    pub fn invalid(field: impl Into<String>, given: impl Display, allowed: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), given: given.to_string(), allowed: allowed.into() }
+    }
+
+    /// For `map_err`: an operating system error at `path`.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    /// A malformed file.
+    pub fn format(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Format { path: path.as_ref().to_path_buf(), problem: problem.into() }
+    }
+}
