@@ -1,0 +1,174 @@
+//! A stream of tokens cut into sequences of equal length.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::TokenStore;
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+
+/// How sequences of L tokens are cut out of a stream of N tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockLayout {
+    /// Tokens a sequence (L).
+    pub seq_len: usize,
+    /// Whether every sequence is end of text, L − 2 tokens of the stream, end of text, as in the
+    /// published packing of OpenWebText; otherwise it is L tokens of the stream.
+    #[serde(default)]
+    pub block_ends: bool,
+}
+
+/// The sequences of a token store: number k holds the stream's tokens k·s to (k+1)·s − 1, where the
+/// stride s is L, or L − 2 with block ends. Tokens after the last whole sequence are left out.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    store: Arc<TokenStore>,
+    seq_len: usize,
+    /// The token at both ends, if blocks have such.
+    end: Option<u32>,
+}
+
+impl Blocks {
+    /// Cuts the tokens of `tokenizer` in `store`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a length of 0 (below 3 with block ends), block ends without an
+    /// end-of-text token, and a sequence longer than the corpus; [`Error::Format`] for a store of
+    /// another tokenizer.
+    pub fn new(store: Arc<TokenStore>, tokenizer: &Tokenizer, layout: BlockLayout) -> Result<Self> {
+        store.check_tokenizer(tokenizer)?;
+        let least = if layout.block_ends { 3 } else { 1 };
+        if layout.seq_len < least {
+            return Err(Error::invalid("seq_len", layout.seq_len, format!("at least {least}")));
+        }
+        let end = tokenizer.end_of_text().filter(|_| layout.block_ends);
+        if layout.block_ends && end.is_none() {
+            let allowed = "only with a tokenizer that has an end-of-text token";
+            return Err(Error::invalid("block_ends", true, allowed));
+        }
+        let blocks = Self { store, seq_len: layout.seq_len, end };
+        if blocks.is_empty() {
+            let tokens = blocks.store.tokens();
+            let most = tokens + (layout.seq_len as u64 - blocks.stride());
+            let allowed = format!("sequences of at most {most} tokens: the corpus has only {tokens}");
+            return Err(Error::invalid("seq_len", layout.seq_len, allowed));
+        }
+        Ok(blocks)
+    }
+
+    /// How many sequences there are.
+    pub fn len(&self) -> u64 {
+        self.store.tokens() / self.stride()
+    }
+
+    /// Whether there is none; never for blocks that [`Blocks::new`] gave.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens a sequence (L).
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// The tokens that they are cut from.
+    pub fn store(&self) -> &TokenStore {
+        &self.store
+    }
+
+    /// Copies sequence `index` into `out`, which holds L tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an index of [`Blocks::len`] or more, or an `out` of another length.
+    pub fn read(&self, index: u64, out: &mut [u32]) -> Result<()> {
+        if index >= self.len() {
+            return Err(Error::invalid("block", index, format!("below {}", self.len())));
+        }
+        if out.len() != self.seq_len {
+            return Err(Error::invalid("buffer", out.len(), format!("{} tokens", self.seq_len)));
+        }
+        let start = index * self.stride();
+        let range = start..start + self.stride();
+        match self.end {
+            None => self.store.read(range, out),
+            Some(end) => {
+                let last = self.seq_len - 1;
+                (out[0], out[last]) = (end, end);
+                self.store.read(range, &mut out[1..last])
+            }
+        }
+    }
+
+    /// Tokens of the stream in a sequence.
+    fn stride(&self) -> u64 {
+        (self.seq_len - 2 * usize::from(self.end.is_some())) as u64
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::data::StoreWriter;
+
+    /// The tokens 0, 1, …, n − 1 (modulo 256) under the bytes tokenizer, in shards of 10.
+    pub(in crate::data) fn counting(n: u32) -> (tempfile::TempDir, Arc<TokenStore>) {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::bytes();
+        let mut writer = StoreWriter::create(folder.path(), "t", &tokenizer, 10).unwrap();
+        writer.push(&(0..n).map(|token| token % 256).collect::<Vec<_>>()).unwrap();
+        let (files, _) = writer.finish().unwrap();
+        let store = TokenStore::open(files.iter().map(|file| folder.path().join(file))).unwrap();
+        (folder, Arc::new(store))
+    }
+
+    fn blocks(n: u32, seq_len: usize, block_ends: bool) -> Result<Blocks> {
+        let (_folder, store) = counting(n);
+        Blocks::new(store, &Tokenizer::bytes(), BlockLayout { seq_len, block_ends })
+    }
+
+    #[test]
+    fn blocks_do_not_overlap_and_the_tail_is_dropped() {
+        let blocks = blocks(23, 4, false).unwrap();
+        assert_eq!(blocks.len(), 5);
+        let mut tokens = [0; 4];
+        blocks.read(2, &mut tokens).unwrap();
+        assert_eq!(tokens, [8, 9, 10, 11]);
+        assert!(blocks.read(5, &mut tokens).is_err());
+        assert!(blocks.read(0, &mut [0; 3]).is_err());
+    }
+
+    #[test]
+    fn block_ends_are_end_of_text() {
+        let blocks = blocks(23, 6, true).unwrap();
+        assert_eq!(blocks.len(), 5);
+        let mut tokens = [0; 6];
+        blocks.read(4, &mut tokens).unwrap();
+        assert_eq!(tokens, [256, 16, 17, 18, 19, 256]);
+    }
+
+    #[test]
+    fn a_sequence_longer_than_the_corpus_is_refused_with_both_numbers() {
+        let error = blocks(23, 24, false).unwrap_err().to_string();
+        assert!(error.contains("24") && error.contains("at most 23") && error.contains("only 23"), "{error}");
+        let error = blocks(23, 26, true).unwrap_err().to_string();
+        assert!(error.contains("at most 25") && error.contains("only 23"), "{error}");
+        assert!(blocks(23, 25, true).is_ok() && blocks(23, 23, false).is_ok());
+    }
+
+    #[test]
+    fn lengths_too_short_are_refused() {
+        assert!(blocks(23, 0, false).is_err());
+        assert!(blocks(23, 2, true).unwrap_err().to_string().contains("at least 3"));
+        assert!(blocks(0, 1, false).is_err());
+    }
+
+    #[test]
+    fn a_store_of_another_tokenizer_is_refused() {
+        let (_folder, store) = counting(23);
+        let layout = BlockLayout { seq_len: 4, block_ends: false };
+        let error = Blocks::new(store, &Tokenizer::text8(), layout).unwrap_err().to_string();
+        assert!(error.contains("another tokenizer"), "{error}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Text: from files to batches of tokens.
+//!
+//! In the order in which data flow:
+//!
+//! | what | is |
+//! |---|---|
+//! | [`Source`] | a corpus: the built-in [`dictionary`], or text, JSON-lines and parquet files |
+//! | [`Documents`] | its texts, streamed |
+//! | [`TokenizerSpec`] → [`Tokenizer`] | text to token ids in 0..C and back |
+//! | [`prepare`] → [`PreparedData`] | a folder of shards for training and validation |
+//! | [`Shard`], [`TokenStore`] | tokens in memory-mapped files, as one array of N |
+//! | [`Blocks`] | the array cut into sequences of L tokens |
+//! | [`Batcher`], [`Cursor`] | random batches `[B, L]` for training, resumable |
+//! | [`ValidationBlocks`] | all sequences in order, with their characters |
+//!
+//! Nothing here holds a whole corpus in memory, and everything is the same every time: training of a
+//! tokenizer, the choice of validation documents, the order of batches.
+//!
+//! Not here: sub-tokenising, and padding (documents are packed, not padded).
+//!
+//! ```
+//! use submask::data::{BlockLayout, Batcher, Blocks, Outdated, PrepareSettings, Source, TokenizerSpec, prepare};
+//!
+//! # fn main() -> submask::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let corpus = folder.path().join("corpus.txt");
+//! # std::fs::write(&corpus, "some words of text, over and over. ".repeat(50)).unwrap();
+//! let settings = PrepareSettings::new(Source::files([corpus]), TokenizerSpec::Bytes);
+//! let data = prepare(&settings, folder.path().join("prepared"), Outdated::Refuse, &mut |_| ())?;
+//! let layout = BlockLayout { seq_len: 32, block_ends: false };
+//! let blocks = Blocks::new(data.train, &data.tokenizer, layout)?;
+//! let mut batcher = Batcher::new(blocks, 0);
+//! let x_0 = batcher.next_batch(4)?; // [4, 32]
+//! assert_eq!(x_0.len(), 4 * 32);
+//! # Ok(())
+//! # }
+//! ```
+
+mod batcher;
+mod blocks;
+mod dictionary;
+mod document;
+mod folder;
+mod hash;
+mod jsonl;
+#[cfg(feature = "parquet")]
+mod parquet_file;
+mod permutation;
+mod prepare;
+mod shard;
+mod shard_writer;
+mod source;
+mod store;
+mod text_file;
+mod tokenizer;
+mod validation;
+
+pub use batcher::{Batcher, Cursor};
+pub use blocks::{BlockLayout, Blocks};
+pub use dictionary::dictionary;
+pub use document::{Document, PIECE_BYTES};
+pub use permutation::Permutation;
+pub use prepare::{
+    DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,
+    SplitInfo, prepare,
+};
+pub use shard::{SHARD_VERSION, Shard, ShardHeader};
+pub use shard_writer::ShardWriter;
+pub use source::{Documents, Source, Split};
+pub use store::{StoreWriter, TokenStore, Totals};
+pub use tokenizer::{END_OF_TEXT, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec};
+pub use validation::{ValidationBlock, ValidationBlocks};

@@ -1,0 +1,155 @@
+//! `data.json`: what a prepared folder holds.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PrepareSettings, write_file};
+use crate::data::{TokenStore, Tokenizer, TokenizerKind, Totals};
+use crate::error::{Error, Result};
+
+/// The file in a prepared folder that says what is in it.
+pub const DATA_FILE: &str = "data.json";
+/// Version of the format that is written, and the only one that is read.
+pub const DATA_VERSION: u32 = 1;
+
+/// The contents of `data.json`. Fingerprints are 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataInfo {
+    /// [`DATA_VERSION`].
+    pub format_version: u32,
+    /// The settings that made it.
+    pub settings: PrepareSettings,
+    /// Changes with the settings and with the files of the corpus.
+    pub settings_fingerprint: String,
+    /// The tokenizer.
+    pub tokenizer: TokenizerKind,
+    /// [`Tokenizer::fingerprint`].
+    pub tokenizer_fingerprint: String,
+    /// Size of the vocabulary (C).
+    pub vocab_size: usize,
+    /// How documents were shared out.
+    pub split: SplitInfo,
+    /// Tokens for training.
+    pub train: PartInfo,
+    /// Tokens for validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<PartInfo>,
+}
+
+/// How documents were shared out, see [`prepare`](super::prepare).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitInfo {
+    /// Documents of the corpus.
+    pub documents: u64,
+    /// Those of them that went wholly to validation.
+    pub whole_for_validation: u64,
+    /// Those of them that were split by position.
+    pub split_by_position: u64,
+}
+
+/// The shards of one part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartInfo {
+    /// Names of the files, in order.
+    pub shards: Vec<String>,
+    /// Tokens, separators included.
+    pub tokens: u64,
+    /// Characters of text that they stand for.
+    pub characters: u64,
+    /// Documents, and parts of documents.
+    pub documents: u64,
+}
+
+impl PartInfo {
+    /// Names and sums of finished shards.
+    pub(super) fn new((shards, totals): (Vec<String>, Totals)) -> Self {
+        let Totals { tokens, characters, documents } = totals;
+        Self { shards, tokens, characters, documents }
+    }
+
+    /// Opens the shards and checks that they are the ones described.
+    pub(super) fn open(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<TokenStore> {
+        let store = TokenStore::open(self.shards.iter().map(|file| folder.join(file)))?;
+        store.check_tokenizer(tokenizer)?;
+        if store.tokens() != self.tokens {
+            let problem = format!("the shards hold {} tokens, not {}", store.tokens(), self.tokens);
+            return Err(Error::format(folder.join(DATA_FILE), problem));
+        }
+        Ok(store)
+    }
+}
+
+/// What writing the shards gave.
+pub(super) struct Written {
+    pub(super) split: SplitInfo,
+    pub(super) train: PartInfo,
+    pub(super) valid: Option<PartInfo>,
+}
+
+impl DataInfo {
+    pub(super) fn new(
+        settings: &PrepareSettings,
+        settings_fingerprint: String,
+        tokenizer: &Tokenizer,
+        written: Written,
+    ) -> Self {
+        Self {
+            format_version: DATA_VERSION,
+            settings: settings.clone(),
+            settings_fingerprint,
+            tokenizer: tokenizer.kind().clone(),
+            tokenizer_fingerprint: format!("{:016x}", tokenizer.fingerprint()),
+            vocab_size: tokenizer.vocab_size(),
+            split: written.split,
+            train: written.train,
+            valid: written.valid,
+        }
+    }
+
+    /// Reads `data.json` of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for anything but this version of it.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let path = folder.as_ref().join(DATA_FILE);
+        let text = fs::read(&path).map_err(Error::io(&path))?;
+        let problem = |error: serde_json::Error| Error::format(&path, format!("not a {DATA_FILE}: {error}"));
+        let Version { format_version } = serde_json::from_slice(&text).map_err(problem)?;
+        if format_version != DATA_VERSION {
+            let problem =
+                format!("format version {format_version}; this program reads version {DATA_VERSION}");
+            return Err(Error::format(&path, problem));
+        }
+        serde_json::from_slice(&text).map_err(problem)
+    }
+
+    /// Writes `data.json` into a folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(DATA_FILE);
+        let json =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(&path, error.to_string()))?;
+        write_file(&path, &json)
+    }
+
+    /// That the tokenizer in the folder is the one that was there.
+    pub(super) fn check_tokenizer(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
+        let found = format!("{:016x}", tokenizer.fingerprint());
+        if found == self.tokenizer_fingerprint {
+            return Ok(());
+        }
+        let problem = format!(
+            "the tokenizer was changed: its fingerprint is {found}, not {}",
+            self.tokenizer_fingerprint
+        );
+        Err(Error::format(folder.join(DATA_FILE), problem))
+    }
+}

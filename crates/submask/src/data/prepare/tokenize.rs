@@ -1,0 +1,238 @@
+//! Documents to shards, on all threads.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::PrepareSettings;
+use super::info::{PartInfo, SplitInfo, Written};
+use super::survey::{Share, Split, Survey};
+use crate::data::document::Document;
+use crate::data::store::StoreWriter;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+
+/// Bytes of text that are tokenized at once on all threads.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Writes the shards of both parts into `folder`.
+pub(super) fn write_shards(
+    documents: impl Iterator<Item = Result<Document>>,
+    settings: &PrepareSettings,
+    tokenizer: &Tokenizer,
+    survey: &Survey,
+    folder: &Path,
+) -> Result<Written> {
+    let split = survey.split(settings.valid_fraction, settings.seed);
+    let mut streams = Streams::create(settings, tokenizer, folder)?;
+    let mut sharing = Sharing::new(&split);
+    let mut jobs = Vec::new();
+    let mut bytes = 0;
+    for piece in documents {
+        let piece = piece?;
+        bytes += piece.text.len();
+        sharing.share_out(piece, &mut jobs);
+        if bytes >= BATCH_BYTES {
+            streams.write(&jobs)?;
+            jobs.clear();
+            bytes = 0;
+        }
+    }
+    streams.write(&jobs)?;
+    streams.finish(settings, sharing.info)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Train,
+    Valid,
+}
+
+/// A piece of text for one of the parts.
+#[derive(Debug, PartialEq, Eq)]
+struct Job {
+    text: String,
+    part: Part,
+    begins: bool,
+    ends: bool,
+}
+
+/// Turns pieces of documents into jobs.
+struct Sharing<'a> {
+    split: &'a Split<'a>,
+    info: SplitInfo,
+    share: Share,
+    /// Bytes of the present document before the next piece.
+    before: u64,
+    /// The part that the present document has a beginning in, without its end.
+    open: Option<Part>,
+}
+
+impl<'a> Sharing<'a> {
+    fn new(split: &'a Split<'a>) -> Self {
+        Self { split, info: SplitInfo::default(), share: split.share(0), before: 0, open: None }
+    }
+
+    fn share_out(&mut self, piece: Document, jobs: &mut Vec<Job>) {
+        let length = piece.text.len() as u64;
+        match self.share {
+            Share::Train => self.job(piece.text, Part::Train, !piece.continues, jobs),
+            Share::Valid => self.job(piece.text, Part::Valid, !piece.continues, jobs),
+            Share::ByPosition(position) => {
+                let cut = usize::try_from(position.saturating_sub(self.before)).unwrap_or(usize::MAX);
+                let mut cut = cut.min(piece.text.len());
+                while !piece.text.is_char_boundary(cut) {
+                    cut += 1;
+                }
+                let (train, valid) = piece.text.split_at(cut);
+                let train_ends = self.before + length >= position || !piece.continues;
+                if !train.is_empty() {
+                    self.job(train.to_owned(), Part::Train, train_ends, jobs);
+                }
+                let closes_valid = !piece.continues && self.open == Some(Part::Valid);
+                if !valid.is_empty() || closes_valid {
+                    self.job(valid.to_owned(), Part::Valid, !piece.continues, jobs);
+                }
+            }
+        }
+        self.before += length;
+        if !piece.continues {
+            self.next_document();
+        }
+    }
+
+    fn job(&mut self, text: String, part: Part, ends: bool, jobs: &mut Vec<Job>) {
+        jobs.push(Job { text, part, begins: self.open != Some(part), ends });
+        self.open = (!ends).then_some(part);
+    }
+
+    fn next_document(&mut self) {
+        self.info.documents += 1;
+        self.info.whole_for_validation += u64::from(self.share == Share::Valid);
+        self.info.split_by_position += u64::from(matches!(self.share, Share::ByPosition(_)));
+        self.share = self.split.share(self.info.documents);
+        self.before = 0;
+        self.open = None;
+    }
+}
+
+/// The two streams of tokens.
+struct Streams<'a> {
+    tokenizer: &'a Tokenizer,
+    train: Stream<'a>,
+    valid: Option<Stream<'a>>,
+}
+
+impl<'a> Streams<'a> {
+    fn create(settings: &PrepareSettings, tokenizer: &'a Tokenizer, folder: &Path) -> Result<Self> {
+        let stream = |name| {
+            let writer = StoreWriter::create(folder, name, tokenizer, settings.shard_tokens)?;
+            Stream::new(writer, tokenizer)
+        };
+        let valid = (settings.valid_fraction > 0.0).then(|| stream("valid")).transpose()?;
+        Ok(Self { tokenizer, train: stream("train")?, valid })
+    }
+
+    /// Tokenizes jobs on all threads and writes them in order.
+    fn write(&mut self, jobs: &[Job]) -> Result<()> {
+        let encoded: Result<Vec<Vec<u32>>> =
+            jobs.par_iter().map(|job| self.tokenizer.encode(&job.text)).collect();
+        for (job, tokens) in jobs.iter().zip(encoded?) {
+            match (job.part, &mut self.valid) {
+                (Part::Valid, Some(valid)) => valid.write(job, &tokens)?,
+                _ => self.train.write(job, &tokens)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
+        let finish = |stream: Stream, what| {
+            let part = PartInfo::new(stream.writer.finish()?);
+            if part.documents == 0 {
+                let allowed = format!("it leaves no text for {what}, of {} documents", split.documents);
+                return Err(Error::invalid("valid_fraction", settings.valid_fraction, allowed));
+            }
+            Ok(part)
+        };
+        let train = finish(self.train, "training")?;
+        let valid = self.valid.map(|stream| finish(stream, "validation")).transpose()?;
+        Ok(Written { split, train, valid })
+    }
+}
+
+/// One stream of tokens: with an end-of-text token E it is E document E document … E, otherwise
+/// documents with the separator between them.
+struct Stream<'a> {
+    writer: StoreWriter<'a>,
+    separator: Vec<u32>,
+    has_end: bool,
+    empty: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn new(mut writer: StoreWriter<'a>, tokenizer: &Tokenizer) -> Result<Self> {
+        let (separator, has_end) = (tokenizer.separator(), tokenizer.end_of_text().is_some());
+        if has_end {
+            writer.push(&separator)?;
+        }
+        Ok(Self { writer, separator, has_end, empty: true })
+    }
+
+    fn write(&mut self, job: &Job, tokens: &[u32]) -> Result<()> {
+        if job.begins && !self.empty && !self.has_end {
+            self.writer.push(&self.separator)?;
+        }
+        self.empty = false;
+        self.writer.push(tokens)?;
+        if job.ends {
+            if self.has_end {
+                self.writer.push(&self.separator)?;
+            }
+            self.writer.end_document()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(text: &str, continues: bool) -> Document {
+        Document { text: text.to_owned(), continues }
+    }
+
+    /// Jobs as "part:text", with `<` where a document begins and `>` where it ends.
+    fn shared(pieces: &[Document], valid_fraction: f64) -> Vec<String> {
+        let survey = Survey::of(pieces.iter().cloned().map(Ok), &mut |_| ()).unwrap();
+        let split = survey.split(valid_fraction, 0);
+        let (mut sharing, mut jobs) = (Sharing::new(&split), Vec::new());
+        pieces.iter().for_each(|piece| sharing.share_out(piece.clone(), &mut jobs));
+        let show = |job: &Job| {
+            let (begin, end) = (if job.begins { "<" } else { "" }, if job.ends { ">" } else { "" });
+            format!("{:?}:{begin}{}{end}", job.part, job.text)
+        };
+        jobs.iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_split_document_ends_and_begins_at_the_position() {
+        assert_eq!(shared(&[piece("0123456789", false)], 0.3), ["Train:<0123456>", "Valid:<789>"]);
+        let pieces = [piece("0123", true), piece("4567", true), piece("89", false)];
+        assert_eq!(shared(&pieces, 0.3), ["Train:<0123", "Train:456>", "Valid:<7", "Valid:89>"]);
+        assert_eq!(shared(&pieces, 0.2), ["Train:<0123", "Train:4567>", "Valid:<89>"]);
+    }
+
+    #[test]
+    fn an_empty_last_piece_ends_its_document() {
+        let pieces = [piece("01234567", true), piece("", false)];
+        assert_eq!(shared(&pieces, 0.25), ["Train:<012345>", "Valid:<67", "Valid:>"]);
+        assert_eq!(shared(&pieces, 0.0), ["Train:<01234567", "Train:>"]);
+    }
+
+    #[test]
+    fn a_position_inside_a_character_moves_behind_it() {
+        assert_eq!(shared(&[piece("a中b", false)], 0.4), ["Train:<a中>", "Valid:<b>"]);
+    }
+}

@@ -1,0 +1,189 @@
+//! Tokenizers in the `tokenizer.json` format of Hugging Face.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::DecoderWrapper;
+
+use super::table::TokenTable;
+use super::train_bpe::byte_of;
+use crate::error::{Error, Result};
+
+/// Names under which end of text is looked for, the first one there wins.
+const END_OF_TEXT_NAMES: [&str; 4] = ["<|endoftext|>", "</s>", "[SEP]", "<eos>"];
+
+/// A `tokenizer.json` and the tokenizer that it describes.
+#[derive(Clone)]
+pub(super) struct HuggingFace {
+    tokenizer: tokenizers::Tokenizer,
+    json: String,
+    path: PathBuf,
+    vocab_size: usize,
+    end_of_text: Option<(String, u32)>,
+}
+
+impl HuggingFace {
+    /// Reads `json`; `path` is for messages.
+    pub(super) fn new(json: String, path: &Path, end_of_text: Option<&str>) -> Result<Self> {
+        let problem =
+            |error: tokenizers::Error| Error::format(path, format!("not a tokenizer.json: {error}"));
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(problem)?;
+        tokenizer.with_truncation(None).map_err(problem)?;
+        tokenizer.with_padding(None);
+        tokenizer.set_encode_special_tokens(true);
+        let Some(largest) = tokenizer.get_vocab(true).into_values().max() else {
+            return Err(Error::format(path, "a tokenizer without any token"));
+        };
+        let end_of_text = find_end_of_text(&tokenizer, path, end_of_text)?;
+        let vocab_size = largest as usize + 1;
+        Ok(Self { tokenizer, json, path: path.to_path_buf(), vocab_size, end_of_text })
+    }
+
+    pub(super) fn json(&self) -> &str {
+        &self.json
+    }
+
+    pub(super) fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    pub(super) fn end_of_text(&self) -> Option<u32> {
+        self.end_of_text.as_ref().map(|(_, id)| *id)
+    }
+
+    pub(super) fn end_of_text_name(&self) -> Option<&str> {
+        self.end_of_text.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// The bytes of all tokens, if the tokenizer is a byte-level one.
+    pub(super) fn table(&self) -> Option<TokenTable> {
+        let byte_level = match self.tokenizer.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => true,
+            Some(DecoderWrapper::Sequence(sequence)) => {
+                matches!(sequence.get_decoders(), [DecoderWrapper::ByteLevel(_)])
+            }
+            _ => false,
+        };
+        let bytes = |id| match self.tokenizer.id_to_token(id) {
+            Some(_) if Some(id) == self.end_of_text() => Vec::new(),
+            Some(token) => token.chars().map(byte_of).collect::<Option<_>>().unwrap_or(token.into_bytes()),
+            None => Vec::new(),
+        };
+        byte_level.then(|| TokenTable::new((0..self.vocab_size as u32).map(bytes)))
+    }
+
+    /// The tokens of a text, never the end-of-text token.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.encode_part(text)?;
+        match &self.end_of_text {
+            Some((name, id)) if tokens.contains(id) => self.encode_around(text, name, *id),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// Cuts the text inside every place where it spells end of text, which makes those ordinary text.
+    fn encode_around(&self, text: &str, name: &str, id: u32) -> Result<Vec<u32>> {
+        let first = name.chars().next().map_or(0, char::len_utf8);
+        let mut tokens = Vec::new();
+        let mut start = 0;
+        for (at, _) in text.match_indices(name) {
+            tokens.extend(self.encode_part(&text[start..at + first])?);
+            start = at + first;
+        }
+        tokens.extend(self.encode_part(&text[start..])?);
+        if tokens.contains(&id) {
+            let allowed = "the tokenizer gives its end-of-text token for ordinary text; name another one";
+            return Err(Error::invalid("end_of_text", format!("{name:?}"), allowed));
+        }
+        Ok(tokens)
+    }
+
+    fn encode_part(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| self.problem("encode", &e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of tokens without end of text between them.
+    pub(super) fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.tokenizer.decode(tokens, false).map_err(|error| self.problem("decode", &error))
+    }
+
+    fn problem(&self, verb: &str, error: &tokenizers::Error) -> Error {
+        Error::format(&self.path, format!("the tokenizer cannot {verb}: {error}"))
+    }
+}
+
+fn find_end_of_text(
+    tokenizer: &tokenizers::Tokenizer,
+    path: &Path,
+    wanted: Option<&str>,
+) -> Result<Option<(String, u32)>> {
+    let find = |name: &str| tokenizer.token_to_id(name).map(|id| (name.to_owned(), id));
+    match wanted {
+        None => Ok(END_OF_TEXT_NAMES.into_iter().find_map(find)),
+        Some(name) => find(name).map(Some).ok_or_else(|| {
+            Error::invalid("end_of_text", format!("{name:?}"), format!("a token of {}", path.display()))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Tokenizer;
+    use serde_json::{Value, json};
+
+    /// A word-level tokenizer that lower-cases, and truncates to 2 tokens as some files ask for.
+    fn word_level(special: bool) -> Value {
+        json!({
+            "version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+            "padding": null,
+            "added_tokens": [{"id": 3, "content": "</s>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": special}],
+            "normalizer": {"type": "Lowercase"},
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "post_processor": null,
+            "decoder": null,
+            "model": {"type": "WordLevel", "unk_token": "[UNK]",
+                "vocab": {"[UNK]": 0, "a": 1, "b": 2, "</s>": 3, "<": 4, "/s>": 5}}
+        })
+    }
+
+    fn load(json: &Value, end_of_text: Option<&str>) -> Result<Tokenizer> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json.to_string()).unwrap();
+        Tokenizer::from_file(file.path(), end_of_text)
+    }
+
+    #[test]
+    fn a_foreign_file_is_used_without_its_truncation() {
+        let tokenizer = load(&word_level(true), None).unwrap();
+        assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (6, Some(3)));
+        assert_eq!(tokenizer.encode("a B c a").unwrap(), [1, 2, 0, 1]);
+        assert_eq!(tokenizer.decode(&[1, 2, 3, 1], "|").unwrap(), "a b|a");
+        assert_eq!(tokenizer.count_characters(&[1, 2, 3]).unwrap(), 3);
+        assert_eq!(tokenizer.token_text(3).unwrap(), "</s>");
+    }
+
+    #[test]
+    fn spelled_end_of_text_is_ordinary_text_even_where_the_file_does_not_call_it_special() {
+        for special in [false, true] {
+            let tokenizer = load(&word_level(special), None).unwrap();
+            assert_eq!(tokenizer.encode("a </s> b").unwrap(), [1, 4, 5, 2]);
+        }
+    }
+
+    #[test]
+    fn end_of_text_can_be_named() {
+        assert_eq!(load(&word_level(true), Some("b")).unwrap().end_of_text(), Some(2));
+        let error = load(&word_level(true), Some("<end>")).unwrap_err().to_string();
+        assert!(error.contains("\"<end>\""), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_refused_by_name() {
+        let error = load(&json!({"model": "none"}), None).unwrap_err().to_string();
+        assert!(error.contains("not a tokenizer.json"), "{error}");
+        assert!(matches!(Tokenizer::from_file("no/such.json", None), Err(Error::Io { .. })));
+    }
+}

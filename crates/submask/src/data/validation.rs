@@ -1,0 +1,109 @@
+//! Sequences for evaluation, in order, with the characters that they stand for.
+
+use super::blocks::Blocks;
+use super::tokenizer::Tokenizer;
+use crate::error::Result;
+
+/// One sequence for evaluation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidationBlock {
+    /// The tokens, `[L]`.
+    pub tokens: Vec<u32>,
+    /// Characters (Unicode scalar values) of text that they stand for, end of text counting none: the
+    /// denominator of bits per character. See [`Tokenizer::count_characters`].
+    pub characters: u64,
+}
+
+/// The blocks of a store from first to last.
+#[derive(Clone, Debug)]
+pub struct ValidationBlocks {
+    blocks: Blocks,
+    tokenizer: Tokenizer,
+    next: u64,
+}
+
+impl ValidationBlocks {
+    /// Starts at block 0; `tokenizer` made the tokens.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) for blocks of another tokenizer.
+    pub fn new(blocks: Blocks, tokenizer: Tokenizer) -> Result<Self> {
+        blocks.store().check_tokenizer(&tokenizer)?;
+        Ok(Self { blocks, tokenizer, next: 0 })
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// Block `index`, without moving on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for an index of [`Blocks::len`] or more;
+    /// [`Error::InvalidCode`](crate::Error::InvalidCode) for altered tokens.
+    pub fn block(&self, index: u64) -> Result<ValidationBlock> {
+        let mut tokens = vec![0; self.blocks.seq_len()];
+        self.blocks.read(index, &mut tokens)?;
+        let characters = self.tokenizer.count_characters(&tokens)?;
+        Ok(ValidationBlock { tokens, characters })
+    }
+}
+
+impl Iterator for ValidationBlocks {
+    type Item = Result<ValidationBlock>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        (index < self.blocks.len()).then(|| {
+            self.next += 1;
+            self.block(index)
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = usize::try_from(self.blocks.len() - self.next).ok();
+        (left.unwrap_or(usize::MAX), left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blocks::tests::counting;
+    use super::*;
+    use crate::data::{BlockLayout, StoreWriter, TokenStore};
+    use std::sync::Arc;
+
+    #[test]
+    fn blocks_come_in_order_and_characters_are_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::bytes();
+        let mut writer = StoreWriter::create(folder.path(), "t", &tokenizer, 4).unwrap();
+        let text = "a中é\u{1f600}bc";
+        writer.push(&[256]).unwrap();
+        writer.push(&tokenizer.encode(text).unwrap()).unwrap();
+        writer.push(&[256]).unwrap();
+        let (files, totals) = writer.finish().unwrap();
+        assert_eq!((totals.tokens, totals.characters), (14, 6));
+        let store = TokenStore::open(files.iter().map(|file| folder.path().join(file))).unwrap();
+        let layout = BlockLayout { seq_len: 2, block_ends: false };
+        let blocks = Blocks::new(Arc::new(store), &tokenizer, layout).unwrap();
+        let blocks = ValidationBlocks::new(blocks, tokenizer).unwrap();
+        assert_eq!(blocks.size_hint(), (7, Some(7)));
+        let blocks: Vec<_> = blocks.collect::<Result<_>>().unwrap();
+        assert_eq!(blocks[0].tokens, [256, 97]);
+        let counts: Vec<_> = blocks.iter().map(|block| block.characters).collect();
+        assert_eq!(counts, [1, 1, 1, 1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn block_ends_stand_for_no_characters() {
+        let (_folder, store) = counting(12);
+        let layout = BlockLayout { seq_len: 8, block_ends: true };
+        let blocks = Blocks::new(store, &Tokenizer::bytes(), layout).unwrap();
+        let mut blocks = ValidationBlocks::new(blocks, Tokenizer::bytes()).unwrap();
+        assert!(blocks.by_ref().all(|block| block.unwrap().characters == 6));
+        assert!(blocks.next().is_none());
+        assert!(blocks.block(2).is_err());
+    }
+}
