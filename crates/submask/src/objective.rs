@@ -1,0 +1,205 @@
+//! Training objectives: `joint` and `marginal` (math.md §4).
+//!
+//! Per token, times w(t): `joint` charges −log p_θ(x_0^i | y_t), `marginal` charges
+//! Σ over masked j of −log p_θ(y_0^{ij} | y_t). With carry-over a fully visible token costs nothing, so
+//! it needs no logits. The joint objective is no bound of a likelihood (math.md §5).
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+
+use crate::ops::lanes;
+use crate::predictive::Predictive;
+use crate::subtoken::TokenSet;
+
+/// Which training loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// −log p_θ(x_0^i | y_t): the paper's objective.
+    #[default]
+    Joint,
+    /// Σ over masked digits of −log p_θ(y_0^{ij} | y_t): the integrand of the valid bound.
+    Marginal,
+}
+
+/// The rows of a batch that are charged: one row a token, with its digits, its target and its weight.
+#[derive(Debug)]
+pub struct LossRows {
+    predictive: Arc<Predictive>,
+    objective: Objective,
+    /// Targets, [n].
+    x_0: Vec<u32>,
+    /// Digits the network saw, [n, ℓ].
+    y_t: Vec<u32>,
+    /// w(t) over the number of positions that the mean runs over, [n].
+    weights: Vec<f32>,
+}
+
+impl LossRows {
+    /// Rows with targets `x_0` \[n\] (below C), digits `y_t` [n, ℓ] and weights \[n\].
+    pub fn new(
+        predictive: Arc<Predictive>,
+        objective: Objective,
+        x_0: Vec<u32>,
+        y_t: Vec<u32>,
+        weights: Vec<f32>,
+    ) -> Self {
+        debug_assert_eq!(x_0.len(), weights.len());
+        debug_assert_eq!(x_0.len() * predictive.codes().subtoken_len(), y_t.len());
+        Self { predictive, objective, x_0, y_t, weights }
+    }
+
+    /// n.
+    pub fn len(&self) -> usize {
+        self.x_0.len()
+    }
+
+    /// Whether nothing is charged.
+    pub fn is_empty(&self) -> bool {
+        self.x_0.is_empty()
+    }
+
+    fn digits(&self, row: usize) -> &[u32] {
+        let len = self.predictive.codes().subtoken_len();
+        &self.y_t[row * len..(row + 1) * len]
+    }
+
+    /// The masked digits of a row, with their targets.
+    fn masked(&self, row: usize) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let codes = self.predictive.codes();
+        let target = codes.digits(self.x_0[row]);
+        let mask = codes.mask_id();
+        self.digits(row)
+            .iter()
+            .zip(target)
+            .enumerate()
+            .filter(move |(_, (y, _))| **y == mask)
+            .map(|(j, (_, v))| (j, *v))
+    }
+
+    /// weight·loss of a row in nats; `logits` \[C\] become weight·∂loss/∂logits.
+    pub fn loss_and_gradient(&self, row: usize, logits: &mut [f32]) -> f64 {
+        let (weight, target) = (self.weights[row], self.x_0[row] as usize);
+        let support = self.predictive.support(self.digits(row));
+        match self.objective {
+            Objective::Joint => {
+                let own = logits[target];
+                let log_total = softmax_over(&support, logits, weight);
+                logits[target] -= weight;
+                f64::from(weight) * (log_total - f64::from(own))
+            }
+            Objective::Marginal => {
+                let terms: Vec<MarginalTerm> = self
+                    .masked(row)
+                    .map(|(j, v)| MarginalTerm::new(&self.predictive, &support, logits, j, v))
+                    .collect();
+                let log_total = softmax_over(&support, logits, weight * terms.len() as f32);
+                let mut loss = 0.0;
+                for term in &terms {
+                    loss += log_total - term.log_mass;
+                    for &(x, share) in &term.shares {
+                        logits[x] -= weight * share;
+                    }
+                }
+                f64::from(weight) * loss
+            }
+        }
+    }
+
+    /// Σ over rows of weight·loss, composed of tensor operations from logits [n, C]: the reference of
+    /// [`crate::ops::Kernels::head_loss`], result \[1\].
+    pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
+        let (device, [n, classes]) = (logits.device(), logits.dims());
+        let outside = |sets: Vec<TokenSet>| {
+            let mut values = vec![f32::NEG_INFINITY; n * classes];
+            for (set, row) in sets.iter().zip(values.chunks_exact_mut(classes)) {
+                set.for_each(|x| row[x] = 0.0);
+            }
+            Tensor::<2>::from_data(TensorData::new(values, [n, classes]), &device)
+        };
+        let weights = Tensor::<1>::from_data(TensorData::new(self.weights.clone(), [n]), &device);
+        let supports: Vec<TokenSet> = (0..n).map(|row| self.predictive.support(self.digits(row))).collect();
+        let log_probs = activation::log_softmax(logits + outside(supports.clone()), 1);
+        match self.objective {
+            Objective::Joint => {
+                let targets: Vec<i32> = self.x_0.iter().map(|x| *x as i32).collect();
+                let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [n, 1]), &device);
+                (log_probs.gather(1, targets).reshape([n]) * weights).sum().neg()
+            }
+            Objective::Marginal => {
+                let mut total = Tensor::<1>::zeros([1], &device);
+                for j in 0..self.predictive.codes().subtoken_len() {
+                    let digit = |row: usize| self.masked(row).find(|(index, _)| *index == j);
+                    let charged: Vec<f32> =
+                        (0..n).map(|row| f32::from(u8::from(digit(row).is_some()))).collect();
+                    let sets = (0..n).map(|row| {
+                        let mut set = supports[row].clone();
+                        if let Some((j, v)) = digit(row) {
+                            self.predictive.restrict(&mut set, j, v);
+                        }
+                        set
+                    });
+                    let mass = activation::softmax(log_probs.clone(), 1)
+                        .mask_fill(outside(sets.collect()).equal_scalar(f32::NEG_INFINITY), 0.0);
+                    let charged = Tensor::<1>::from_data(TensorData::new(charged, [n]), &device);
+                    total = total - (mass.sum_dim(1).log().reshape([n]) * weights.clone() * charged).sum();
+                }
+                total
+            }
+        }
+    }
+}
+
+/// One masked digit: log Σ exp(logit) over the tokens that have its target value, and their shares of it.
+struct MarginalTerm {
+    log_mass: f64,
+    shares: Vec<(usize, f32)>,
+}
+
+impl MarginalTerm {
+    fn new(predictive: &Predictive, support: &TokenSet, logits: &[f32], j: usize, digit: u32) -> Self {
+        let mut shares = Vec::new();
+        predictive.for_each_with(support, j, digit, |x| shares.push((x, logits[x])));
+        let largest = shares.iter().fold(f32::MIN, |a, (_, logit)| a.max(*logit));
+        let mut mass = 0.0;
+        for (_, share) in &mut shares {
+            *share = lanes::exp(*share - largest);
+            mass += f64::from(*share);
+        }
+        let inverse = (1.0 / mass) as f32;
+        shares.iter_mut().for_each(|(_, share)| *share *= inverse);
+        Self { log_mass: mass.ln() + f64::from(largest), shares }
+    }
+}
+
+/// Turns logits into factor·softmax over `support` (zero outside) and returns log Σ exp(logit) over it.
+fn softmax_over(support: &TokenSet, logits: &mut [f32], factor: f32) -> f64 {
+    let mut largest = f32::MIN;
+    for (word, chunk) in support.words().iter().zip(logits.chunks_mut(64)) {
+        match *word {
+            0 => {}
+            u64::MAX => largest = largest.max(lanes::max(chunk)),
+            word => {
+                for (bit, logit) in chunk.iter().enumerate() {
+                    largest = if word >> bit & 1 == 1 { largest.max(*logit) } else { largest };
+                }
+            }
+        }
+    }
+    for (word, chunk) in support.words().iter().zip(logits.chunks_mut(64)) {
+        if *word == 0 {
+            chunk.fill(0.0);
+            continue;
+        }
+        for (bit, logit) in chunk.iter_mut().enumerate() {
+            let inside = if word >> bit & 1 == 1 { 1.0 } else { 0.0 };
+            *logit = lanes::exp(*logit - largest) * inside;
+        }
+    }
+    let total = lanes::sum(logits, |x| x);
+    let scale = factor / total;
+    logits.iter_mut().for_each(|x| *x *= scale);
+    f64::from(total).ln() + f64::from(largest)
+}

@@ -1,0 +1,225 @@
+//! GELU, and the gated residual connection with dropout.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::{buffer, contiguous, dims, register, tensor, values};
+use crate::ops::plain::GELU;
+use crate::ops::{Dropout, lanes};
+
+/// Elements that one task handles.
+const CHUNK: usize = 16_384;
+
+#[backend_extension(Flex, Autodiff)]
+pub trait ElementwiseOp: burn::backend::Backend {
+    fn submask_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn submask_gated_residual(
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self>;
+}
+
+/// See [`crate::ops::Kernels::gelu`].
+pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::submask_gelu(x.into_dispatch()))
+}
+
+/// See [`crate::ops::Kernels::gated_residual`].
+pub fn gated_residual(x: Tensor<3>, h: Tensor<3>, gate: Tensor<2>, dropout: Option<Dropout>) -> Tensor<3> {
+    let (x, h, gate) = (x.into_dispatch(), h.into_dispatch(), gate.into_dispatch());
+    Tensor::from_dispatch(Dispatch::submask_gated_residual(x, h, gate, dropout))
+}
+
+fn gelu_inner(x: f32) -> f32 {
+    lanes::tanh(GELU[0] * (x + GELU[1] * x * x * x))
+}
+
+impl ElementwiseOp for Flex {
+    fn submask_gelu(x: FlexTensor) -> FlexTensor {
+        let x = contiguous(x);
+        let mut out = buffer(values(&x).len());
+        out.par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK)).for_each(|(out, x)| {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = 0.5 * x * (1.0 + gelu_inner(x));
+            }
+        });
+        tensor(out, x.shape())
+    }
+
+    fn submask_gated_residual(
+        x: FlexTensor,
+        h: FlexTensor,
+        gate: FlexTensor,
+        dropout: Option<Dropout>,
+    ) -> FlexTensor {
+        let (x, h, gate) = (contiguous(x), contiguous(h), contiguous(gate));
+        let shape = Shape3::of(&x, &gate);
+        let factors = dropout.map(|dropout| dropout.factors(values(&h).len()));
+        let mut out = values(&x).to_vec();
+        out.par_chunks_mut(shape.width).enumerate().for_each(|(row, out)| {
+            let gate = shape.gate(values(&gate), row);
+            let h = &values(&h)[row * shape.width..][..shape.width];
+            match &factors {
+                Some(factors) => {
+                    let factors = &factors[row * shape.width..][..shape.width];
+                    for i in 0..shape.width {
+                        out[i] += h[i] * factors[i] * gate[i];
+                    }
+                }
+                None => {
+                    for i in 0..shape.width {
+                        out[i] += h[i] * gate[i];
+                    }
+                }
+            }
+        });
+        tensor(out, x.shape())
+    }
+}
+
+/// [B, L, d], beside a [B, d] or [1, d] modulation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape3 {
+    pub batch: usize,
+    pub length: usize,
+    pub width: usize,
+    pub modulations: usize,
+}
+
+impl Shape3 {
+    pub fn of(x: &FlexTensor, modulation: &FlexTensor) -> Self {
+        let [batch, length, width] = dims(x);
+        let [modulations, _] = dims(modulation);
+        Self { batch, length, width, modulations }
+    }
+
+    /// The modulation of a row b·L + i.
+    pub fn gate<'a>(&self, modulation: &'a [f32], row: usize) -> &'a [f32] {
+        let index = if self.modulations == 1 { 0 } else { row / self.length };
+        &modulation[index * self.width..][..self.width]
+    }
+
+    /// Sums per-sequence gradients [B, d] into those of the modulation, in sequence order.
+    pub fn reduce(&self, per_sequence: &[Vec<f32>]) -> Vec<f32> {
+        if self.modulations == self.batch {
+            return per_sequence.concat();
+        }
+        let mut sum = vec![0.0; self.width];
+        for gradient in per_sequence {
+            lanes::add_scaled(&mut sum, gradient, 1.0);
+        }
+        sum
+    }
+}
+
+impl<C: CheckpointStrategy> ElementwiseOp for Autodiff<Flex, C> {
+    fn submask_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match GeluBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let x = contiguous(x.into_primitive());
+                prepared.finish(x.clone(), Flex::submask_gelu(x))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_gelu(x.into_primitive())),
+        }
+    }
+
+    fn submask_gated_residual(
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), h.node(), gate.node()];
+        let (x, h, gate) = (x.into_primitive(), h.into_primitive(), gate.into_primitive());
+        match GateBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (h, gate) = (contiguous(h), contiguous(gate));
+                let out = Flex::submask_gated_residual(x, h.clone(), gate.clone(), dropout);
+                prepared.finish((h, gate, dropout), out)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::submask_gated_residual(x, h, gate, dropout))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GeluBackward;
+
+impl Backward<Flex, 1> for GeluBackward {
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Flex>(&ops.node));
+        let [parent] = ops.parents;
+        register!(grads, parent, {
+            let mut out = buffer(values(&g).len());
+            let inputs = values(&ops.state).par_chunks(CHUNK).zip(values(&g).par_chunks(CHUNK));
+            out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| {
+                for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
+                    let t = gelu_inner(x);
+                    let slope = GELU[0] * (1.0 + 3.0 * GELU[1] * x * x);
+                    *out = g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope);
+                }
+            });
+            tensor(out, g.shape())
+        });
+    }
+}
+
+/// dx = g, dh = g·gate·mask, dgate = Σ g·h·mask.
+#[derive(Debug)]
+struct GateBackward;
+
+impl Backward<Flex, 3> for GateBackward {
+    type State = (FlexTensor, FlexTensor, Option<Dropout>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Flex>(&ops.node));
+        let (h, gate, dropout) = ops.state;
+        let [for_x, for_h, for_gate] = ops.parents;
+        let shape = Shape3::of(&g, &gate);
+        let factors = dropout.map(|dropout| dropout.factors(values(&h).len()));
+        let factor = |index: usize| factors.as_ref().map_or(1.0, |factors| factors[index]);
+        let width = shape.width;
+        register!(grads, for_h, {
+            let mut out = buffer(values(&g).len());
+            out.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
+                let gate = shape.gate(values(&gate), row);
+                let g = &values(&g)[row * width..][..width];
+                for i in 0..width {
+                    out[i] = g[i] * gate[i] * factor(row * width + i);
+                }
+            });
+            tensor(out, g.shape())
+        });
+        register!(grads, for_gate, {
+            let per_sequence: Vec<Vec<f32>> = (0..shape.batch)
+                .into_par_iter()
+                .map(|sequence| {
+                    let mut sum = vec![0.0; width];
+                    for row in sequence * shape.length..(sequence + 1) * shape.length {
+                        let (g, h) =
+                            (&values(&g)[row * width..][..width], &values(&h)[row * width..][..width]);
+                        for i in 0..width {
+                            sum[i] += g[i] * h[i] * factor(row * width + i);
+                        }
+                    }
+                    sum
+                })
+                .collect();
+            tensor(shape.reduce(&per_sequence), [shape.modulations, width])
+        });
+        register!(grads, for_x, g);
+    }
+}

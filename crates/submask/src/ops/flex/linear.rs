@@ -1,0 +1,175 @@
+//! x·Wᵀ + bias.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
+
+use super::gemm::{Matrix, Threads, multiply};
+use super::{buffer, contiguous, dims, register, tensor, values};
+use crate::ops::lanes;
+
+#[backend_extension(Flex, Autodiff)]
+pub trait LinearOp: burn::backend::Backend {
+    fn submask_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn submask_linear_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// See [`crate::ops::Kernels::linear`].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::submask_linear_bias(x, weight, bias.into_dispatch()),
+        None => Dispatch::submask_linear(x, weight),
+    })
+}
+
+impl LinearOp for Flex {
+    fn submask_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        forward(x, weight, None)
+    }
+
+    fn submask_linear_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        forward(x, weight, Some(bias))
+    }
+}
+
+fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    let (x, weight) = (contiguous(x), contiguous(weight));
+    let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
+    let out = match bias.map(contiguous) {
+        Some(bias) => affine(values(&x), values(&weight), values(&bias), rows),
+        None => {
+            let mut out = product_buffer(rows, inner, outer);
+            multiply_rows(&mut out, values(&x), values(&weight), rows, inner, outer, false);
+            out.truncate(rows * outer);
+            out
+        }
+    };
+    tensor(out, [rows, outer])
+}
+
+/// Rows of x·Wᵀ + bias, [rows, out]; also the head of [`super::head_loss`].
+pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
+    let (outer, inner) = (bias.len(), weight.len() / bias.len());
+    let mut out = product_buffer(rows, inner, outer);
+    for row in out.chunks_mut(outer) {
+        row.copy_from_slice(bias);
+    }
+    multiply_rows(&mut out, x, weight, rows, inner, outer, true);
+    out.truncate(rows * outer);
+    out
+}
+
+/// Room for at least [`min_rows`] rows.
+fn product_buffer(rows: usize, inner: usize, outer: usize) -> Vec<f32> {
+    buffer(rows.max(min_rows(inner, outer)) * outer)
+}
+
+/// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
+/// from those of the same row in a larger batch: for results of at most 256 elements, for very few rows, and for at
+/// most 64 × 64 results of inner dimensions above 512.
+fn min_rows(inner: usize, outer: usize) -> usize {
+    let beyond_tiny = 256 / outer + 1;
+    let beyond_small = if outer <= 64 && inner > 512 { 65 } else { 8 };
+    beyond_tiny.max(beyond_small)
+}
+
+/// out (+)= x·Wᵀ, rows beyond those of `x` being padding.
+fn multiply_rows(
+    out: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    rows: usize,
+    inner: usize,
+    outer: usize,
+    add: bool,
+) {
+    let weight = Matrix::new(weight, outer, inner).t();
+    let least = min_rows(inner, outer);
+    if (1..least).contains(&rows) {
+        let mut padded = vec![0.0; least * inner];
+        padded[..rows * inner].copy_from_slice(&x[..rows * inner]);
+        multiply(out, outer, Matrix::new(&padded, least, inner), weight, 1.0, add, Threads::All);
+    } else {
+        multiply(out, outer, Matrix::new(x, rows, inner), weight, 1.0, add, Threads::All);
+    }
+}
+
+impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
+    fn submask_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        match LinearBackward.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let state = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
+                prepared.finish(state.clone(), Flex::submask_linear(state.0, state.1))
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::submask_linear(x.into_primitive(), weight.into_primitive()))
+            }
+        }
+    }
+
+    fn submask_linear_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let bias = bias.into_primitive();
+        match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let state = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
+                prepared.finish(state.clone(), Flex::submask_linear_bias(state.0, state.1, bias))
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::submask_linear_bias(x.into_primitive(), weight.into_primitive(), bias))
+            }
+        }
+    }
+}
+
+/// dx = g·W, dW = gᵀ·x, dbias = Σ_rows g; with two parents there is no bias.
+#[derive(Debug)]
+struct LinearBackward;
+
+impl<const N: usize> Backward<Flex, N> for LinearBackward {
+    type State = (FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Flex>(&ops.node));
+        let (x, weight) = ops.state;
+        let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
+        let mut parents = ops.parents.into_iter();
+        let g_matrix = Matrix::new(values(&g), rows, outer);
+        register!(grads, parents.next().flatten(), {
+            let mut dx = buffer(rows * inner);
+            let weight = Matrix::new(values(&weight), outer, inner);
+            multiply(&mut dx, inner, g_matrix, weight, 1.0, false, Threads::All);
+            tensor(dx, [rows, inner])
+        });
+        register!(grads, parents.next().flatten(), {
+            let mut dw = buffer(outer * inner);
+            let x = Matrix::new(values(&x), rows, inner);
+            multiply(&mut dw, inner, g_matrix.t(), x, 1.0, false, Threads::All);
+            tensor(dw, [outer, inner])
+        });
+        register!(grads, parents.next().flatten(), tensor(column_sums(values(&g), outer), [outer]));
+    }
+}
+
+/// Σ over rows, in row order.
+pub(super) fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; columns];
+    for row in x.chunks_exact(columns) {
+        lanes::add_scaled(&mut sums, row, 1.0);
+    }
+    sums
+}

@@ -1,0 +1,192 @@
+//! The operations that networks are made of: for each, the plain composition of tensor operations
+//! (the reference, on every device) and fused kernels with their own backward pass for the CPU.
+//!
+//! A fused kernel gives the same row of its result whatever other rows stand beside it and however
+//! many threads run it: sums run in a fixed order, and no matrix product splits its inner dimension.
+//! Samples and likelihoods therefore depend neither on the batch size nor on the thread count on the
+//! CPU device.
+
+mod flex;
+pub(crate) mod lanes;
+pub mod plain;
+
+use std::sync::Arc;
+
+use burn::backend::DispatchDevice;
+use burn::backend::flex::FlexDevice;
+use burn::tensor::{Device, Tensor};
+
+use crate::objective::LossRows;
+use crate::random::Draws;
+
+/// Which implementation of the operations runs, chosen once for a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// Fused kernels of the CPU device.
+    Fused,
+    /// Compositions of Burn operations, on any device.
+    Plain,
+}
+
+/// Rotary position table: cos and sin of position·base^(−2k/w) for pairs k = 0..w/2 of a head of width w.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotary {
+    /// w/2.
+    half: usize,
+    /// [positions, w/2].
+    cos: Vec<f32>,
+    /// [positions, w/2].
+    sin: Vec<f32>,
+}
+
+impl Rotary {
+    /// Table for `positions` positions, heads of even width `head_width`, base 10⁴.
+    pub fn new(positions: usize, head_width: usize) -> Self {
+        let half = head_width / 2;
+        let angles: Vec<f32> = (0..positions)
+            .flat_map(|p| (0..half).map(move |k| p as f32 * frequency(k, head_width)))
+            .collect();
+        Self {
+            half,
+            cos: angles.iter().map(|angle| angle.cos()).collect(),
+            sin: angles.iter().map(|angle| angle.sin()).collect(),
+        }
+    }
+}
+
+impl Rotary {
+    /// Rotates [B, h, 1, w] by the angles of one position.
+    pub fn rotate_at(&self, x: Tensor<4>, position: usize) -> Tensor<4> {
+        let range = position * self.half..(position + 1) * self.half;
+        plain::rotate(x, &self.cos[range.clone()], &self.sin[range])
+    }
+}
+
+/// base^(−2k/w), rounded to single precision as the published buffers are.
+pub fn frequency(k: usize, head_width: usize) -> f32 {
+    1.0 / 10_000f32.powf((2 * k) as f32 / head_width as f32)
+}
+
+/// A dropout mask that is a function of (seed, step, layer): nothing has to be saved to resume.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability that an element is zeroed, in [0, 1).
+    pub rate: f64,
+    /// The draws of the run.
+    pub draws: Draws,
+    /// Training step.
+    pub step: u64,
+    /// Which dropout of the network.
+    pub layer: u32,
+}
+
+impl Dropout {
+    /// The factors 0 or 1/(1 − rate) of `len` elements.
+    fn factors(&self, len: usize) -> Vec<f32> {
+        let threshold = (self.rate * f64::from(u32::MAX)) as u32;
+        let keep = (1.0 / (1.0 - self.rate)) as f32;
+        let mut factors = Vec::with_capacity(len.next_multiple_of(4));
+        for quad in 0..len.div_ceil(4) {
+            let bits = self.draws.bits(self.step, quad as u32, self.layer);
+            factors.extend(bits.map(|bits| if bits < threshold { 0.0 } else { keep }));
+        }
+        factors.truncate(len);
+        factors
+    }
+}
+
+impl Kernels {
+    /// Fused on the CPU device, plain elsewhere.
+    pub fn for_device(device: &Device) -> Self {
+        if device.as_dispatch() == &DispatchDevice::Flex(FlexDevice) { Self::Fused } else { Self::Plain }
+    }
+
+    /// x·Wᵀ + bias.
+    ///
+    /// # Shapes
+    /// - `x`: [n, in], `weight`: [out, in], `bias`: \[out\]
+    /// - result: [n, out]
+    pub fn linear(self, x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        match self {
+            Self::Fused => flex::linear(x, weight, bias),
+            Self::Plain => plain::linear(x, weight, bias),
+        }
+    }
+
+    /// GELU in its tanh form: ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
+    pub fn gelu(self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Fused => flex::gelu(x),
+            Self::Plain => plain::gelu(x),
+        }
+    }
+
+    /// LayerNorm (eps 10⁻⁵, weight, no bias), then ·(1 + scale) + shift.
+    ///
+    /// # Shapes
+    /// - `x`: [B, L, d], `weight`: \[d\], `shift` and `scale`: [B, d], or [1, d] for all
+    /// - result: [B, L, d]
+    pub fn modulated_norm(
+        self,
+        x: Tensor<3>,
+        weight: Tensor<1>,
+        shift: Tensor<2>,
+        scale: Tensor<2>,
+    ) -> Tensor<3> {
+        match self {
+            Self::Fused => flex::modulated_norm(x, weight, shift, scale),
+            Self::Plain => plain::modulated_norm(x, weight, shift, scale),
+        }
+    }
+
+    /// Rotary positions on q and k, then softmax(qkᵀ/√w)v in every head of width w = d/heads.
+    ///
+    /// # Shapes
+    /// - `qkv`: [B, L, 3d] as (q|k|v, head, head width)
+    /// - result: [B, L, d]
+    pub fn attention(self, qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
+        match self {
+            Self::Fused => flex::attention(qkv, heads, rotary, causal),
+            Self::Plain => plain::attention(qkv, heads, &rotary, causal),
+        }
+    }
+
+    /// x + gate · dropout(h).
+    ///
+    /// # Shapes
+    /// - `x`, `h`: [B, L, d], `gate`: [B, d], or [1, d] for all
+    pub fn gated_residual(
+        self,
+        x: Tensor<3>,
+        h: Tensor<3>,
+        gate: Tensor<2>,
+        dropout: Option<Dropout>,
+    ) -> Tensor<3> {
+        match self {
+            Self::Fused => flex::gated_residual(x, h, gate, dropout),
+            Self::Plain => plain::gated_residual(x, h, gate, dropout),
+        }
+    }
+
+    /// The training loss Σ_r weight_r·loss_r of the rows of `rows`, straight from hidden states: the
+    /// head's logits exist a chunk at a time only.
+    ///
+    /// # Shapes
+    /// - `hidden`: [n, d] with n the number of rows, `weight`: [C, d], `bias`: \[C\]
+    /// - result: \[1\]
+    pub fn head_loss(
+        self,
+        hidden: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        rows: Arc<LossRows>,
+    ) -> Tensor<1> {
+        match self {
+            Self::Fused => flex::head_loss(hidden, weight, bias, rows),
+            Self::Plain => rows.loss(plain::linear(hidden, weight, Some(bias))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! The plain compositions: what every fused kernel must equal, values and gradients.
+
+use burn::tensor::{Bool, Tensor, TensorData, activation};
+
+use super::{Dropout, Rotary};
+
+/// √(2/π) and the cubic coefficient of GELU's tanh form.
+pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
+
+/// Epsilon of every LayerNorm.
+pub(super) const NORM_EPSILON: f32 = 1e-5;
+
+/// See [`super::Kernels::linear`].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let product = x.matmul(weight.transpose());
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    }
+}
+
+/// See [`super::Kernels::gelu`].
+pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+    let cube = x.clone() * x.clone() * x.clone();
+    let inner = (x.clone() + cube * GELU[1]) * GELU[0];
+    x * 0.5 * (inner.tanh() + 1.0)
+}
+
+/// See [`super::Kernels::modulated_norm`].
+pub fn modulated_norm(x: Tensor<3>, weight: Tensor<1>, shift: Tensor<2>, scale: Tensor<2>) -> Tensor<3> {
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2);
+    let normed = centred / (variance + NORM_EPSILON).sqrt() * weight.unsqueeze();
+    normed * (scale + 1.0).unsqueeze_dim(1) + shift.unsqueeze_dim(1)
+}
+
+/// See [`super::Kernels::attention`].
+pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, causal: bool) -> Tensor<3> {
+    let [batch, length, width] = qkv.dims();
+    let (width, device) = (width / 3, qkv.device());
+    let head_width = width / heads;
+    let parts = qkv.reshape([batch, length, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
+    let part = |index: usize| {
+        let part = parts.clone().narrow(0, index, 1);
+        part.reshape([batch, heads, length, head_width])
+    };
+    let angles = length * head_width / 2;
+    let rotate = |x| rotate(x, &rotary.cos[..angles], &rotary.sin[..angles]);
+    let (q, k, v) = (rotate(part(0)), rotate(part(1)), part(2));
+    let mut scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
+    if causal {
+        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &device);
+        scores = scores.mask_fill(future.unsqueeze(), f32::NEG_INFINITY);
+    }
+    activation::softmax(scores, 3).matmul(v).permute([0, 2, 1, 3]).reshape([batch, length, width])
+}
+
+/// Rotates the pairs (k, k + w/2) of [B, h, L, w] by angles whose cos and sin are [L, w/2].
+pub(super) fn rotate(x: Tensor<4>, cos: &[f32], sin: &[f32]) -> Tensor<4> {
+    let [_, _, length, width] = x.dims();
+    let half = width / 2;
+    let device = x.device();
+    let table = |values: &[f32]| {
+        Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, length, half]), &device)
+    };
+    let (cos, sin) = (table(cos), table(sin));
+    let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+    let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
+    Tensor::cat(vec![turned, second * cos + first * sin], 3)
+}
+
+/// See [`super::Kernels::gated_residual`].
+pub fn gated_residual(x: Tensor<3>, h: Tensor<3>, gate: Tensor<2>, dropout: Option<Dropout>) -> Tensor<3> {
+    let h = match dropout {
+        Some(dropout) => {
+            let factors = TensorData::new(dropout.factors(h.shape().num_elements()), h.shape());
+            let factors = Tensor::from_data(factors, &h.device());
+            h * factors
+        }
+        None => h,
+    };
+    x + h * gate.unsqueeze_dim(1)
+}

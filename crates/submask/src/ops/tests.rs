@@ -1,0 +1,167 @@
+//! Fused kernels equal their plain compositions, values and gradients, on awkward sizes.
+
+use burn::tensor::{Device, TensorData, Tolerance};
+
+use super::*;
+use crate::objective::Objective;
+use crate::predictive::Predictive;
+use crate::random::Purpose;
+use crate::subtoken::SubTokenizer;
+
+fn random<const D: usize>(shape: [usize; D], id: u64, device: &Device) -> Tensor<D> {
+    let draws = Draws::new(id, Purpose::Init);
+    let values: Vec<f32> =
+        (0..shape.iter().product::<usize>()).map(|i| draws.normal(0, i as u32, 0) as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Runs `op` with both kernels on the same leaves and compares the result and every gradient.
+fn compare<const N: usize, const D: usize>(
+    shapes: [&[usize]; N],
+    op: impl Fn(Kernels, [Tensor<1>; N]) -> Tensor<D>,
+) {
+    let device = Device::flex().autodiff();
+    let run = |kernels| {
+        let mut index = 0;
+        let leaves = shapes.map(|shape| {
+            index += 1;
+            random([shape.iter().product()], index, &device).require_grad()
+        });
+        let out = op(kernels, leaves.clone());
+        let upstream = random([out.shape().num_elements()], 99, &device);
+        let loss = (out.clone().reshape([upstream.dims()[0]]) * upstream).sum();
+        let gradients = loss.backward();
+        let mut all = vec![out.into_data()];
+        all.extend(leaves.iter().map(|leaf| leaf.grad(&gradients).expect("every leaf is used").into_data()));
+        all
+    };
+    for (fused, plain) in run(Kernels::Fused).iter().zip(run(Kernels::Plain)) {
+        fused.assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-4, 2e-5));
+    }
+}
+
+#[test]
+fn linear_equals_its_composition() {
+    for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (9, 600, 64)] {
+        compare([&[n, inner], &[outer, inner], &[outer]], |kernels, [x, w, b]| {
+            kernels.linear(x.reshape([n, inner]), w.reshape([outer, inner]), Some(b))
+        });
+        compare([&[n, inner], &[outer, inner]], |kernels, [x, w]| {
+            // A transposed, hence not contiguous, input.
+            let x = x.reshape([inner, n]).transpose();
+            kernels.linear(x, w.reshape([outer, inner]), None)
+        });
+    }
+}
+
+#[test]
+fn gelu_equals_its_composition() {
+    for n in [1, 37] {
+        compare([&[n, 3]], |kernels, [x]| kernels.gelu(x.reshape([n, 3])));
+    }
+}
+
+#[test]
+fn modulated_norm_equals_its_composition() {
+    for (batch, modulations) in [(1, 1), (3, 1), (3, 3)] {
+        let (length, width) = (5, 19);
+        let shapes: [&[usize]; 4] =
+            [&[batch, length, width], &[width], &[modulations, width], &[modulations, width]];
+        compare(shapes, |kernels, [x, weight, shift, scale]| {
+            let modulation = [modulations, width];
+            let x = x.reshape([batch, length, width]);
+            kernels.modulated_norm(x, weight, shift.reshape(modulation), scale.reshape(modulation))
+        });
+    }
+}
+
+#[test]
+fn attention_equals_its_composition() {
+    for (batch, length, heads, causal) in
+        [(1, 1, 1, false), (2, 7, 3, false), (2, 7, 3, true), (1, 20, 2, true)]
+    {
+        let width = heads * 6;
+        let rotary = Arc::new(Rotary::new(32, 6));
+        compare([&[batch, length, 3 * width]], |kernels, [qkv]| {
+            kernels.attention(qkv.reshape([batch, length, 3 * width]), heads, rotary.clone(), causal)
+        });
+    }
+}
+
+#[test]
+fn gated_residual_equals_its_composition() {
+    let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
+    for (modulations, dropout) in [(1, None), (2, None), (1, Some(dropout)), (2, Some(dropout))] {
+        let shape = [2, 3, 5];
+        compare([&shape, &shape, &[modulations, 5]], |kernels, [x, h, gate]| {
+            kernels.gated_residual(
+                x.reshape(shape),
+                h.reshape(shape),
+                gate.reshape([modulations, 5]),
+                dropout,
+            )
+        });
+    }
+}
+
+#[test]
+fn head_loss_equals_its_composition() {
+    for (vocab_size, subtoken_len) in [(37, 1), (37, 2), (200, 3), (256, 8)] {
+        for carry_over in [true, false] {
+            for objective in [Objective::Joint, Objective::Marginal] {
+                let codes = SubTokenizer::new(vocab_size, subtoken_len).unwrap();
+                let mask = codes.mask_id();
+                let (n, width) = (21, 9);
+                let draws = Draws::new(3, Purpose::Mask);
+                let x_0: Vec<u32> = (0..n).map(|i| draws.below(vocab_size as u64, 0, i, 0) as u32).collect();
+                let mut y_t = codes.encode(&x_0).unwrap();
+                for (i, y) in y_t.iter_mut().enumerate() {
+                    if draws.uniform(1, i as u32, 0) < 0.5 {
+                        *y = mask;
+                    }
+                }
+                let weights = (0..n).map(|i| draws.uniform(2, i, 0) as f32).collect();
+                let predictive = Arc::new(Predictive::new(codes, carry_over));
+                let rows = Arc::new(LossRows::new(predictive, objective, x_0, y_t, weights));
+                let n = n as usize;
+                compare(
+                    [&[n, width], &[vocab_size, width], &[vocab_size]],
+                    |kernels, [hidden, weight, bias]| {
+                        let hidden = hidden.reshape([n, width]);
+                        kernels.head_loss(hidden, weight.reshape([vocab_size, width]), bias, rows.clone())
+                    },
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
+    let device = Device::flex();
+    for (inner, outer) in [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27)] {
+        let (x, w) = (random([301, inner], 1, &device), random([outer, inner], 2, &device));
+        let b = random([outer], 3, &device);
+        let all = flex::linear(x.clone(), w.clone(), Some(b.clone()));
+        for threads in [1, 2] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for (start, count) in
+                [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 130)]
+            {
+                let part = x.clone().narrow(0, start, count);
+                let part = pool.install(|| flex::linear(part, w.clone(), Some(b.clone())));
+                let expected = all.clone().narrow(0, start, count).into_data();
+                part.into_data().assert_eq(&expected, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_keeps_the_mean_and_repeats_itself() {
+    let dropout = Dropout { rate: 0.25, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
+    let factors = dropout.factors(40_001);
+    assert_eq!(factors, dropout.factors(40_001));
+    assert_ne!(factors, Dropout { step: 5, ..dropout }.factors(40_001));
+    assert!((factors.iter().sum::<f32>() / 40_001.0 - 1.0).abs() < 0.02);
+}
