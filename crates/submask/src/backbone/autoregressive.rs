@@ -1,0 +1,238 @@
+//! The autoregressive baseline (networks.md): the same blocks, causal, without conditioning.
+//!
+//! It runs over digits, L·ℓ positions of b + 1 classes (ℓ = 1: tokens). Class b, the mask, begins every
+//! sequence and is never predicted.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+
+use super::block::{self, BlockShape, Modulation, TrainingDropout};
+use super::dit::check_transformer;
+use super::weights::{Init, Parameter, Weights};
+use crate::ops::{Kernels, Rotary};
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+
+/// Sizes of an autoregressive transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoregressiveConfig {
+    /// d, a multiple of twice the heads.
+    pub hidden: usize,
+    /// h.
+    pub heads: usize,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// L, the longest sequence in tokens.
+    pub seq_len: usize,
+    /// Dropout while training, in [0, 1).
+    pub dropout: f64,
+}
+
+/// An autoregressive transformer without its weights.
+#[derive(Clone, Debug)]
+pub struct Autoregressive {
+    config: AutoregressiveConfig,
+    base: usize,
+    shape: BlockShape,
+}
+
+impl Autoregressive {
+    /// The network of `config` over the digits of `codes`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] naming the field, the value and what is allowed.
+    pub fn new(config: AutoregressiveConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
+        check_transformer(config.hidden, config.heads, config.blocks, config.seq_len, config.dropout)?;
+        let positions = config.seq_len * codes.subtoken_len();
+        let shape = BlockShape {
+            hidden: config.hidden,
+            heads: config.heads,
+            causal: true,
+            rotary: Arc::new(Rotary::new(positions, config.hidden / config.heads)),
+            kernels,
+        };
+        Ok(Self { base: codes.base() as usize, config, shape })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &AutoregressiveConfig {
+        &self.config
+    }
+
+    /// b, the classes that are predicted; class b begins a sequence.
+    pub fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Which operations run.
+    pub fn kernels(&self) -> Kernels {
+        self.shape.kernels
+    }
+
+    /// All weights in definition order.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let hidden = self.config.hidden;
+        let embedding = Init::Uniform(1.0 / (hidden as f64).sqrt());
+        let mut all = vec![Parameter::new("vocab_embed.embedding", &[self.base + 1, hidden], embedding)];
+        for index in 0..self.config.blocks {
+            all.extend(block::parameters(index, hidden, None));
+        }
+        all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
+        all.extend(Parameter::linear_with("output_layer.linear", self.base + 1, hidden, true, Init::Zeros));
+        all
+    }
+
+    /// Inputs that predict `digits` [B, P]: class b, then all but the last digit of every row.
+    pub fn shifted(&self, digits: &[u32], batch: usize) -> Vec<u32> {
+        let positions = digits.len() / batch;
+        let mut inputs = Vec::with_capacity(digits.len());
+        for row in digits.chunks_exact(positions) {
+            inputs.push(self.base as u32);
+            inputs.extend_from_slice(&row[..positions - 1]);
+        }
+        inputs
+    }
+
+    /// Hidden states of `inputs` [B, P], ready for the output layer: [B·P, d].
+    pub fn trunk(
+        &self,
+        weights: &Weights,
+        inputs: &[u32],
+        batch: usize,
+        dropout: Option<TrainingDropout>,
+    ) -> Tensor<2> {
+        let positions = inputs.len() / batch;
+        let identity = self.identity(&weights.device());
+        let mut x = self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]);
+        for index in 0..self.config.blocks {
+            x = self.shape.forward(weights, index, x, [identity.clone(), identity.clone()], dropout);
+        }
+        self.final_norm(weights, x)
+    }
+
+    fn embed(&self, weights: &Weights, inputs: &[u32]) -> Tensor<2> {
+        let indices: Vec<i32> = inputs.iter().map(|digit| *digit as i32).collect();
+        let indices =
+            Tensor::<1, Int>::from_data(TensorData::new(indices, [inputs.len()]), &weights.device());
+        weights.get::<2>("vocab_embed.embedding").select(0, indices)
+    }
+
+    /// Modulation that changes nothing.
+    fn identity(&self, device: &Device) -> Modulation {
+        let zeros = Tensor::<2>::zeros([1, self.config.hidden], device);
+        Modulation { shift: zeros.clone(), scale: zeros.clone(), gate: zeros + 1.0 }
+    }
+
+    fn final_norm(&self, weights: &Weights, x: Tensor<3>) -> Tensor<2> {
+        let [batch, positions, hidden] = x.dims();
+        let Modulation { shift, scale, .. } = self.identity(&weights.device());
+        let norm = weights.get("output_layer.norm_final.weight");
+        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([batch * positions, hidden])
+    }
+
+    /// Weight [b, d] and bias \[b\] of the output layer, without the row of the mask class.
+    pub fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
+        let weight = weights.get::<2>("output_layer.linear.weight").narrow(0, 0, self.base);
+        (weight, weights.get::<1>("output_layer.linear.bias").narrow(0, 0, self.base))
+    }
+
+    /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
+    pub fn logits(&self, weights: &Weights, inputs: &[u32], batch: usize) -> Tensor<2> {
+        let (weight, bias) = self.output_layer(weights);
+        self.shape.kernels.linear(self.trunk(weights, inputs, batch, None), weight, Some(bias))
+    }
+
+    /// Logits [B, b] of the digit after `inputs` \[B\], one position further than the last call with the
+    /// same cache: keys and values of earlier positions are kept, not computed again.
+    pub fn next_logits(&self, weights: &Weights, inputs: &[u32], cache: &mut Cache) -> Tensor<2> {
+        let (batch, hidden) = (inputs.len(), self.config.hidden);
+        let kernels = self.shape.kernels;
+        let Modulation { shift, scale, .. } = self.identity(&weights.device());
+        let norm = |x: Tensor<2>, name: &str| {
+            let x = x.reshape([1, batch, hidden]);
+            kernels
+                .modulated_norm(x, weights.get(name), shift.clone(), scale.clone())
+                .reshape([batch, hidden])
+        };
+        let mut x = self.embed(weights, inputs);
+        cache.blocks.resize_with(self.config.blocks, Default::default);
+        for (index, kept) in cache.blocks.iter_mut().enumerate() {
+            let name = |suffix: &str| format!("blocks.{index}.{suffix}");
+            let normed = norm(x.clone(), &name("norm1.weight"));
+            let qkv = kernels.linear(normed, weights.get(&name("attn_qkv.weight")), None);
+            let mixed = self.attend(qkv, cache.position, kept);
+            x = x + kernels.linear(mixed, weights.get(&name("attn_out.weight")), None);
+            let h = self.shape.linear(weights, &name("mlp.0"), norm(x.clone(), &name("norm2.weight")));
+            x = x + self.shape.linear(weights, &name("mlp.2"), kernels.gelu(h));
+        }
+        cache.position += 1;
+        let (weight, bias) = self.output_layer(weights);
+        kernels.linear(norm(x, "output_layer.norm_final.weight"), weight, Some(bias))
+    }
+
+    /// Attention of one new position over all kept ones: [B, 3d] → [B, d].
+    fn attend(
+        &self,
+        qkv: Tensor<2>,
+        position: usize,
+        kept: &mut Option<(Tensor<4>, Tensor<4>)>,
+    ) -> Tensor<2> {
+        let batch = qkv.dims()[0];
+        let (heads, width) = (self.shape.heads, self.config.hidden / self.shape.heads);
+        let parts = qkv.reshape([batch, 3, heads, width]);
+        let part = |index: usize| parts.clone().narrow(1, index, 1).reshape([batch, heads, 1, width]);
+        let rotate = |x: Tensor<4>| self.shape.rotary.rotate_at(x, position);
+        let (q, k, v) = (rotate(part(0)), rotate(part(1)), part(2));
+        let (k, v) = match kept.take() {
+            Some((keys, values)) => (Tensor::cat(vec![keys, k], 2), Tensor::cat(vec![values, v], 2)),
+            None => (k, v),
+        };
+        let scores = q.matmul(k.clone().transpose()) / (width as f32).sqrt();
+        let mixed = activation::softmax(scores, 3).matmul(v.clone());
+        *kept = Some((k, v));
+        mixed.reshape([batch, heads * width])
+    }
+}
+
+/// Keys and values of the positions that [`Autoregressive::next_logits`] has seen.
+#[derive(Default)]
+pub struct Cache {
+    position: usize,
+    /// Rotated keys and values of every block, each [B, h, positions, w].
+    blocks: Vec<Option<(Tensor<4>, Tensor<4>)>>,
+}
+
+/// An autoregressive network with its weights, ready to be evaluated.
+pub struct LoadedAutoregressive {
+    /// The network.
+    pub network: Autoregressive,
+    /// Its weights, not on an autodiff device.
+    pub weights: Weights,
+}
+
+impl LoadedAutoregressive {
+    /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the device gives no 32-bit floats.
+    pub fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
+        floats(self.network.logits(&self.weights, inputs, batch))
+    }
+
+    /// Logits [B, b] of the digit after `inputs` \[B\], as [`Autoregressive::next_logits`].
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn next_logits(&self, inputs: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
+        floats(self.network.next_logits(&self.weights, inputs, cache))
+    }
+}
+
+fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
+    tensor
+        .try_into_vec_as::<f32>()
+        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
+}

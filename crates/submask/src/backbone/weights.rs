@@ -1,0 +1,147 @@
+//! Named weights of a network, declared once: name, shape and initialisation in definition order.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::random::{Draws, Purpose};
+use crate::{Error, Result};
+
+/// How a weight starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// U(−r, r).
+    Uniform(f64),
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+}
+
+/// Declaration of one weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Name, as the reference implementation's `state_dict` has it.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Initialisation.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// A weight of any shape.
+    pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), init }
+    }
+
+    /// A linear layer's `weight` [out, in] and, if asked for, `bias` \[out\]: U(−1/√in, 1/√in).
+    pub fn linear(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
+        Self::linear_with(prefix, outer, inner, bias, Init::Uniform(1.0 / (inner as f64).sqrt()))
+    }
+
+    /// A linear layer with another initialisation.
+    pub fn linear_with(prefix: &str, outer: usize, inner: usize, bias: bool, init: Init) -> Vec<Self> {
+        let mut parameters = vec![Self::new(format!("{prefix}.weight"), &[outer, inner], init)];
+        if bias {
+            parameters.push(Self::new(format!("{prefix}.bias"), &[outer], init));
+        }
+        parameters
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Initial values under `seed`, drawn by the parameter's place in the definition.
+    pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        match self.init {
+            Init::Zeros => vec![0.0; self.len()],
+            Init::Ones => vec![1.0; self.len()],
+            Init::Uniform(radius) => {
+                let draws = Draws::new(seed, Purpose::Init);
+                (0..self.len())
+                    .map(|i| (radius * (2.0 * draws.uniform(index as u64, i as u32, 0) - 1.0)) as f32)
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Raw values by name: shape and elements.
+pub type RawWeights = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Puts `raw` into the order of `parameters`.
+///
+/// # Errors
+/// [`Error::Format`] at `source` naming every weight that is missing, not used, or of another shape.
+pub fn arrange(parameters: &[Parameter], mut raw: RawWeights, source: &Path) -> Result<Vec<Vec<f32>>> {
+    let mut problems = Vec::new();
+    let mut values = Vec::with_capacity(parameters.len());
+    for parameter in parameters {
+        match raw.remove(&parameter.name) {
+            None => problems.push(format!("{} {:?} is missing", parameter.name, parameter.shape)),
+            Some((shape, _)) if shape != parameter.shape => {
+                problems.push(format!("{} has shape {shape:?}, not {:?}", parameter.name, parameter.shape));
+            }
+            Some((_, elements)) => values.push(elements),
+        }
+    }
+    let mut unused: Vec<_> = raw.into_keys().collect();
+    unused.sort();
+    problems.extend(unused.into_iter().map(|name| format!("{name} belongs to no layer")));
+    if problems.is_empty() { Ok(values) } else { Err(Error::format(source, problems.join("; "))) }
+}
+
+/// Weights of a network on a device, in definition order.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    shapes: Vec<Vec<usize>>,
+    tensors: Vec<Tensor<1>>,
+    index: HashMap<String, usize>,
+}
+
+impl Weights {
+    /// Puts values (in the order and of the sizes of `parameters`) on a device. On an autodiff device they
+    /// are leaves whose gradients are kept.
+    pub fn new(parameters: &[Parameter], values: &[Vec<f32>], device: &Device) -> Self {
+        let tensors = parameters
+            .iter()
+            .zip(values)
+            .map(|(parameter, values)| {
+                let tensor = Tensor::from_data(TensorData::new(values.clone(), [parameter.len()]), device);
+                if device.is_autodiff() { tensor.require_grad() } else { tensor }
+            })
+            .collect();
+        Self {
+            shapes: parameters.iter().map(|parameter| parameter.shape.clone()).collect(),
+            tensors,
+            index: parameters.iter().enumerate().map(|(i, parameter)| (parameter.name.clone(), i)).collect(),
+        }
+    }
+
+    /// The weight `name`, which the network has declared with D dimensions.
+    pub fn get<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let index = self.index[name];
+        let shape: [usize; D] =
+            self.shapes[index].as_slice().try_into().expect("a network knows its own shapes");
+        self.tensors[index].clone().reshape(shape)
+    }
+
+    /// The flat tensors in definition order.
+    pub fn tensors(&self) -> &[Tensor<1>] {
+        &self.tensors
+    }
+
+    /// The device the weights are on.
+    pub fn device(&self) -> Device {
+        self.tensors[0].device()
+    }
+}
