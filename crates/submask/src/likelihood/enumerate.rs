@@ -1,0 +1,124 @@
+//! The values that the estimators estimate, by enumerating every state of a short sequence: the measure of the
+//! estimators, and exact where N is small.
+
+use super::estimate::{Estimate, Meaning, Surrogate, UpperBound};
+use super::path::{check_subtoken_len, step_query};
+use super::query::{Charge, Layout, Problem, Query};
+use super::sequences::{LikelihoodSettings, Sequences};
+use crate::backbone::Denoiser;
+use crate::predictive::Predictive;
+use crate::schedule::{RevealSteps, RevealUnit};
+use crate::{Error, Result};
+
+/// The most units (sub-tokens or tokens to generate) whose subsets are enumerated.
+pub const MAX_UNITS: usize = 16;
+
+/// [`nelbo_subtoken`](super::nelbo_subtoken) over all masks.
+///
+/// # Errors
+/// [`Error::Invalid`] for more than [`MAX_UNITS`] units, and for a network that reads the time (its values would
+/// need an integral over t as well); else as the estimator.
+pub fn nelbo_subtoken(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<UpperBound>> {
+    all_masks(network, predictive, sequences, settings, RevealUnit::Digits, Charge::Marginals)
+}
+
+/// [`nelbo_token`](super::nelbo_token) over all masks.
+///
+/// # Errors
+/// As [`nelbo_subtoken`].
+pub fn nelbo_token(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<UpperBound>> {
+    all_masks(network, predictive, sequences, settings, RevealUnit::Tokens, Charge::Masked)
+}
+
+/// [`joint_objective`](super::joint_objective) over all masks.
+///
+/// # Errors
+/// As [`nelbo_subtoken`].
+pub fn joint_objective(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<Surrogate>> {
+    all_masks(network, predictive, sequences, settings, RevealUnit::Digits, Charge::Token)
+}
+
+/// [`path_bound`](super::path_bound) over all steps and masks; the network may read the time.
+///
+/// # Errors
+/// [`Error::Invalid`] for more than [`MAX_UNITS`] units; else as the estimator.
+pub fn path_bound(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    steps: &RevealSteps,
+    unit: RevealUnit,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<UpperBound>> {
+    check_subtoken_len(predictive, unit)?;
+    let problem = Problem::new(network, predictive, sequences, settings)?;
+    let sets = 1 << checked_units(&problem, unit)?;
+    let layout = Layout { draws: 1, terms: steps.count() * sets };
+    let estimate = problem.estimate(&layout, |target, _, term| {
+        let (units, step, set) = (target.units(unit), term / sets, term % sets);
+        let masked = subset(&units, set)?;
+        let still = steps.masked_before(step);
+        let visible = (units.len() - masked.len()) as i32;
+        let weight = still.powi(masked.len() as i32) * (1.0 - still).powi(visible);
+        (weight > 0.0).then(|| step_query(target, steps, step, unit, &masked, weight))
+    })?;
+    Ok(estimate.without_draws())
+}
+
+/// Σ over non-empty masks M of 1 / (|M| · C(N, |M|)) · charge: the time integral of α^(N−|M|) (1 − α)^|M| · w.
+fn all_masks<K: Meaning>(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    settings: &LikelihoodSettings,
+    unit: RevealUnit,
+    charge: Charge,
+) -> Result<Estimate<K>> {
+    if network.reads_time() {
+        return Err(Error::invalid(
+            "network",
+            "one that reads the time",
+            "a network without time for enumeration",
+        ));
+    }
+    let problem = Problem::new(network, predictive, sequences, settings)?;
+    let sets = 1 << checked_units(&problem, unit)?;
+    let estimate = problem.estimate(&Layout { draws: 1, terms: sets }, |target, _, set| {
+        let units = target.units(unit);
+        let masked = subset(&units, set)?;
+        let choices = (0..masked.len()).fold(1.0, |c, k| c * (units.len() - k) as f64 / (k + 1) as f64);
+        let weight = 1.0 / (masked.len() as f64 * choices);
+        Some(Query::uniform(target, target.masked(unit, masked), 0.0, weight, charge))
+    })?;
+    Ok(estimate.without_draws())
+}
+
+fn checked_units(problem: &Problem, unit: RevealUnit) -> Result<usize> {
+    match problem.encoded.most_units(unit) {
+        units @ 0..=MAX_UNITS => Ok(units),
+        units => {
+            Err(Error::invalid("units to generate", units, format!("at most {MAX_UNITS} for enumeration")))
+        }
+    }
+}
+
+/// The units of a set given as bits; `None` for the empty set and for bits beyond the units.
+fn subset(units: &[usize], set: usize) -> Option<Vec<usize>> {
+    let inside = set > 0 && set >> units.len() == 0;
+    inside.then(|| (0..units.len()).filter(|bit| set >> bit & 1 == 1).map(|bit| units[bit]).collect())
+}

@@ -1,0 +1,346 @@
+//! Results that know what they are: exact values, upper bounds, and what is neither.
+
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What a figure is, where the type cannot say it (in a file).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The exact −log p(x_0) of the named generation process.
+    Exact,
+    /// In expectation not below −log p(x_0).
+    UpperBound,
+    /// No bound of anything: comparable with itself only.
+    Surrogate,
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What an [`Estimate`] is: [`Exact`], [`UpperBound`] or [`Surrogate`], and nothing else.
+pub trait Meaning: sealed::Sealed {
+    /// The same at run time.
+    const KIND: Kind;
+}
+
+/// Marks the exact −log p(x_0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exact {}
+
+/// Marks an upper bound of −log p(x_0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpperBound {}
+
+/// Marks a number that bounds no likelihood (math.md §5). It has no perplexity: the compiler refuses
+///
+/// ```compile_fail,E0599
+/// # use submask::likelihood::{Estimate, Likelihood, Surrogate, UpperBound};
+/// fn report(estimate: &Estimate<Surrogate>) -> f64 {
+///     estimate.perplexity().value
+/// }
+/// ```
+///
+/// and accepts the same lines for an upper bound:
+///
+/// ```
+/// # use submask::likelihood::{Estimate, Likelihood, Surrogate, UpperBound};
+/// fn report(estimate: &Estimate<UpperBound>) -> f64 {
+///     estimate.perplexity().value
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surrogate {}
+
+impl sealed::Sealed for Exact {}
+impl sealed::Sealed for UpperBound {}
+impl sealed::Sealed for Surrogate {}
+
+impl Meaning for Exact {
+    const KIND: Kind = Kind::Exact;
+}
+impl Meaning for UpperBound {
+    const KIND: Kind = Kind::UpperBound;
+}
+impl Meaning for Surrogate {
+    const KIND: Kind = Kind::Surrogate;
+}
+
+/// A number and its standard error over sequences (`None` for a single sequence).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The number.
+    pub value: f64,
+    /// Its standard error over sequences.
+    pub standard_error: Option<f64>,
+}
+
+impl Measured {
+    fn map(self, value: impl Fn(f64) -> f64, slope: f64) -> Self {
+        Self {
+            value: value(self.value),
+            standard_error: self.standard_error.map(|error| error * slope.abs()),
+        }
+    }
+}
+
+/// A figure for a file or a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// What was computed: `nelbo_subtoken`, `joint_objective`, ….
+    pub name: String,
+    /// The number.
+    pub value: f64,
+    /// Its unit: `nats per sequence`, `nats per token`, `bits per token`, `perplexity`, ….
+    pub unit: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Standard error over sequences; absent for a single sequence.
+    pub standard_error: Option<f64>,
+    /// Network evaluations (states) that it took.
+    pub evaluations: u64,
+}
+
+/// −log p(x_0), a bound of it, or a surrogate, of every sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate<K> {
+    nats: Vec<f64>,
+    draw_errors: Vec<f64>,
+    tokens: Vec<u64>,
+    evaluations: u64,
+    kind: PhantomData<K>,
+}
+
+impl<K: Meaning> Estimate<K> {
+    /// From the values, the standard errors over draws and the number of generated tokens of every sequence.
+    pub(crate) fn new(nats: Vec<f64>, draw_errors: Vec<f64>, tokens: Vec<u64>, evaluations: u64) -> Self {
+        debug_assert!(nats.len() == draw_errors.len() && nats.len() == tokens.len());
+        Self { nats, draw_errors, tokens, evaluations, kind: PhantomData }
+    }
+
+    /// The same, known to involve no draws.
+    pub(crate) fn without_draws(mut self) -> Self {
+        self.draw_errors.fill(0.0);
+        self
+    }
+
+    /// The value of every sequence, in nats, \[n\].
+    pub fn nats(&self) -> &[f64] {
+        &self.nats
+    }
+
+    /// The standard error of every sequence's value over its draws, in nats, \[n\]; zero where nothing is drawn,
+    /// and for a single draw not a number. Estimated from successive differences, which the stratification over
+    /// draws makes smaller, as it should.
+    pub fn draw_errors(&self) -> &[f64] {
+        &self.draw_errors
+    }
+
+    /// The number of generated tokens of every sequence, \[n\].
+    pub fn tokens(&self) -> &[u64] {
+        &self.tokens
+    }
+
+    /// n.
+    pub fn sequences(&self) -> usize {
+        self.nats.len()
+    }
+
+    /// Network evaluations: states (y_t, t) at which the network was asked.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// What this is.
+    pub fn kind(&self) -> Kind {
+        K::KIND
+    }
+
+    /// Mean over sequences, nats per sequence.
+    pub fn nats_per_sequence(&self) -> Measured {
+        ratio(&self.nats, |_| 1.0)
+    }
+
+    /// Σ nats / Σ tokens, nats per generated token.
+    pub fn nats_per_token(&self) -> Measured {
+        ratio(&self.nats, |s| self.tokens[s] as f64)
+    }
+
+    /// The mean under its name, for a file: nats per sequence.
+    pub fn figure(&self, name: &str) -> Figure {
+        self.figure_of(name, "nats per sequence", self.nats_per_sequence())
+    }
+
+    /// A number of this estimate's under a name and unit of the caller's, for a file.
+    pub fn figure_of(&self, name: &str, unit: &str, measured: Measured) -> Figure {
+        Figure {
+            name: name.to_string(),
+            value: measured.value,
+            unit: unit.to_string(),
+            kind: K::KIND,
+            standard_error: measured.standard_error,
+            evaluations: self.evaluations,
+        }
+    }
+
+    /// Adds the sequences of `other` after these.
+    pub fn append(&mut self, other: Self) {
+        self.nats.extend(other.nats);
+        self.draw_errors.extend(other.draw_errors);
+        self.tokens.extend(other.tokens);
+        self.evaluations += other.evaluations;
+    }
+}
+
+/// What may be called a perplexity, a number of bits, a likelihood: implemented for exact values and upper bounds,
+/// not for the surrogate.
+///
+/// Over sequences of different lengths all figures are ratios of sums, with the standard error of the ratio
+/// (linearised) and the delta method for functions of it.
+pub trait Likelihood {
+    /// exp(Σ nats / Σ tokens).
+    fn perplexity(&self) -> Measured;
+
+    /// Σ nats / (ln 2 · Σ tokens).
+    fn bits_per_token(&self) -> Measured;
+
+    /// Σ nats / (ln 2 · n·D) for `dimensions` = D a sequence (an image's channels times pixels).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when D is 0.
+    fn bits_per_dimension(&self, dimensions: usize) -> Result<Measured>;
+
+    /// Σ nats / (ln 2 · Σ characters), for `characters` \[n\] of every sequence.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are not n counts, or all are 0.
+    fn bits_per_character(&self, characters: &[u64]) -> Result<Measured>;
+}
+
+/// Kinds for which [`Likelihood`] holds.
+trait IsLikelihood: Meaning {}
+impl IsLikelihood for Exact {}
+impl IsLikelihood for UpperBound {}
+
+#[allow(private_bounds, reason = "the set of kinds is closed")]
+impl<K: IsLikelihood> Likelihood for Estimate<K> {
+    fn perplexity(&self) -> Measured {
+        let nats = self.nats_per_token();
+        nats.map(f64::exp, nats.value.exp())
+    }
+
+    fn bits_per_token(&self) -> Measured {
+        bits(self.nats_per_token())
+    }
+
+    fn bits_per_dimension(&self, dimensions: usize) -> Result<Measured> {
+        if dimensions == 0 {
+            return Err(Error::invalid("dimensions", dimensions, "at least 1"));
+        }
+        Ok(bits(ratio(&self.nats, |_| dimensions as f64)))
+    }
+
+    fn bits_per_character(&self, characters: &[u64]) -> Result<Measured> {
+        if characters.len() != self.nats.len() {
+            let allowed = format!("one count for each of {} sequences", self.nats.len());
+            return Err(Error::invalid("characters", format!("{} counts", characters.len()), allowed));
+        }
+        if characters.iter().all(|count| *count == 0) {
+            return Err(Error::invalid("characters", 0, "at least 1 in all"));
+        }
+        Ok(bits(ratio(&self.nats, |s| characters[s] as f64)))
+    }
+}
+
+fn bits(nats: Measured) -> Measured {
+    let per_bit = std::f64::consts::LN_2.recip();
+    nats.map(|value| value * per_bit, per_bit)
+}
+
+/// R = Σ v / Σ c and its standard error √(n/(n−1) · Σ (v − R·c)²) / Σ c over n sequences.
+fn ratio(values: &[f64], size: impl Fn(usize) -> f64) -> Measured {
+    let n = values.len() as f64;
+    let total: f64 = (0..values.len()).map(&size).sum();
+    let value = values.iter().sum::<f64>() / total;
+    let squares: f64 = values.iter().enumerate().map(|(s, v)| (v - value * size(s)).powi(2)).sum();
+    let standard_error = (values.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / total);
+    Measured { value, standard_error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(nats: &[f64], tokens: &[u64]) -> Estimate<UpperBound> {
+        Estimate::new(nats.to_vec(), vec![0.0; nats.len()], tokens.to_vec(), 7)
+    }
+
+    #[test]
+    fn equal_lengths_give_the_mean_and_its_standard_error() {
+        let mean = bound(&[1.0, 2.0, 3.0, 6.0], &[2; 4]).nats_per_token();
+        // Mean 3, sample variance 14/3 of the sequences; two tokens a sequence.
+        assert!((mean.value - 1.5).abs() < 1e-12);
+        assert!((mean.standard_error.unwrap() - (14.0 / 3.0 / 4.0f64).sqrt() / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn unequal_lengths_give_the_ratio_of_sums() {
+        let estimate = bound(&[4.0, 2.0, 9.0], &[4, 2, 9]);
+        let per_token = estimate.nats_per_token();
+        assert_eq!((per_token.value, per_token.standard_error), (1.0, Some(0.0)));
+        let perplexity = estimate.perplexity();
+        assert!((perplexity.value - std::f64::consts::E).abs() < 1e-12);
+        let bits = estimate.bits_per_character(&[8, 4, 18]).unwrap();
+        assert!((bits.value - 0.5 / std::f64::consts::LN_2).abs() < 1e-12);
+        assert!(estimate.bits_per_character(&[1]).is_err());
+        assert!(estimate.bits_per_dimension(0).is_err());
+    }
+
+    #[test]
+    fn the_standard_error_of_the_ratio_covers_its_spread() {
+        use crate::random::{Draws, Purpose};
+        let draws = Draws::new(1, Purpose::Likelihood);
+        let experiments: Vec<Measured> = (0..2000)
+            .map(|experiment| {
+                let tokens: Vec<u64> = (0..50).map(|s| 1 + draws.below(9, experiment, s, 0)).collect();
+                let noise = |s: usize| 0.3 * draws.normal(experiment, s as u32, 1);
+                let nats: Vec<f64> = (0..50).map(|s| tokens[s] as f64 * (2.0 + noise(s))).collect();
+                bound(&nats, &tokens).perplexity()
+            })
+            .collect();
+        let mean = experiments.iter().map(|m| m.value).sum::<f64>() / 2000.0;
+        let spread = (experiments.iter().map(|m| (m.value - mean).powi(2)).sum::<f64>() / 2000.0).sqrt();
+        let claimed = experiments.iter().map(|m| m.standard_error.unwrap()).sum::<f64>() / 2000.0;
+        assert!((claimed / spread - 1.0).abs() < 0.06, "{claimed} {spread}");
+    }
+
+    #[test]
+    fn one_sequence_has_no_standard_error() {
+        assert_eq!(bound(&[3.0], &[3]).perplexity().standard_error, None);
+    }
+
+    #[test]
+    fn figures_say_what_they_are() {
+        let figure = bound(&[1.0, 2.0], &[1, 1]).figure("nelbo_subtoken");
+        let json = serde_json::to_string(&figure).unwrap();
+        assert!(json.contains(r#""kind":"upper_bound""#) && json.contains(r#""unit":"nats per sequence""#));
+        assert_eq!(serde_json::from_str::<Figure>(&json).unwrap(), figure);
+        assert_eq!(
+            serde_json::to_string(&[Kind::Exact, Kind::Surrogate]).unwrap(),
+            r#"["exact","surrogate"]"#
+        );
+    }
+
+    #[test]
+    fn appended_sequences_count_as_if_they_were_one_run() {
+        let mut parts = bound(&[1.0, 2.0], &[1, 2]);
+        parts.append(bound(&[5.0], &[3]));
+        assert_eq!(parts.nats_per_token(), bound(&[1.0, 2.0, 5.0], &[1, 2, 3]).nats_per_token());
+        assert_eq!((parts.sequences(), parts.evaluations()), (3, 14));
+    }
+}
