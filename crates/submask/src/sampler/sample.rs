@@ -1,0 +1,264 @@
+//! The sampling loop: at every round each unfinished sequence of the batch goes through its next event.
+
+use rayon::prelude::*;
+
+use super::plan::{Planner, RevealEvent, RevealPlan};
+use super::prompt::Prompt;
+use super::report::{Change, SampleReport, Samples, Trajectory};
+use super::settings::SampleSettings;
+use crate::backbone::{Denoiser, check_seq_len};
+use crate::predictive::{Predictive, TokenDistribution};
+use crate::random::{Draws, Purpose};
+use crate::{Error, Result};
+
+/// Draws sequences from a network.
+pub struct Sampler<'a> {
+    network: &'a dyn Denoiser,
+    predictive: &'a Predictive,
+    settings: SampleSettings,
+    planner: Planner,
+    tokens: Draws,
+    /// Whether draws may contradict the visible digits and leave an invalid code.
+    may_contradict: bool,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Finished sequences.
+    pub sequences: usize,
+    /// Sub-tokens revealed so far, of all sequences.
+    pub digits: usize,
+    /// Sub-tokens to reveal in all.
+    pub digits_total: usize,
+}
+
+/// A sequence on its way.
+struct Slot {
+    /// Which prompt.
+    s: usize,
+    y: Vec<u32>,
+    plan: RevealPlan,
+    next: usize,
+    redraws: u64,
+    positions: u64,
+    changes: Vec<Change>,
+}
+
+/// A position asked for: slot in the batch, token, its present digits, and the digits that it reveals.
+struct Asked<'a> {
+    b: usize,
+    i: usize,
+    y: &'a [u32],
+    reveals: &'a [usize],
+}
+
+/// What a position drew: the token, and whether it was redrawn.
+#[derive(Clone, Copy, Default)]
+struct Drawn {
+    token: u32,
+    redrawn: bool,
+}
+
+impl<'a> Sampler<'a> {
+    /// A sampler for `network`, whose logits `predictive` turns into p_θ(x_0 | y_t).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for settings out of range and for codes that are not the network's.
+    pub fn new(
+        network: &'a dyn Denoiser,
+        predictive: &'a Predictive,
+        settings: SampleSettings,
+    ) -> Result<Self> {
+        let codes = predictive.codes();
+        if (network.vocab_size(), network.subtoken_len()) != (codes.vocab_size(), codes.subtoken_len()) {
+            return Err(Error::invalid(
+                "network",
+                format!("{} tokens of {} sub-tokens", network.vocab_size(), network.subtoken_len()),
+                format!("{} tokens of {} sub-tokens, as the codes", codes.vocab_size(), codes.subtoken_len()),
+            ));
+        }
+        let planner = Planner::new(&settings, codes.subtoken_len())?;
+        let tokens = Draws::new(settings.seed, Purpose::Token);
+        let may_contradict = !predictive.carry_over() && codes.has_invalid_codes();
+        Ok(Self { network, predictive, settings, planner, tokens, may_contradict })
+    }
+
+    /// One sequence for every prompt; all prompts have the same length.
+    ///
+    /// Sequence s depends on the network, its prompt, the settings other than the batch, and the number
+    /// `first_sequence` + s; not on the other sequences, the batch size or the thread count.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for prompts of unequal or too great lengths and for logits that are not finite, and what the
+    /// network reports.
+    pub fn sample(&self, prompts: &[Prompt]) -> Result<Samples> {
+        self.sample_observed(prompts, &mut |_| Ok(()))
+    }
+
+    /// The same; `observe` is called after every round, and its error (an interruption) ends the call.
+    ///
+    /// # Errors
+    /// As [`Self::sample`], and the first error of `observe`.
+    pub fn sample_observed(
+        &self,
+        prompts: &[Prompt],
+        observe: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<Samples> {
+        let seq_len = self.check_prompts(prompts)?;
+        let digits_total = prompts.iter().map(|prompt| prompt.masked().len()).sum();
+        let mut progress = Progress { sequences: 0, digits: 0, digits_total };
+        let mut finished: Vec<Slot> = Vec::with_capacity(prompts.len());
+        let mut active: Vec<Slot> = Vec::with_capacity(self.settings.batch.min(prompts.len()));
+        let mut waiting = prompts.iter().enumerate();
+        loop {
+            finished.extend(active.extract_if(.., |slot| slot.next == slot.plan.events.len()));
+            while active.len() < self.settings.batch {
+                let Some((s, prompt)) = waiting.next() else { break };
+                let slot = self.start(s, prompt);
+                if slot.plan.events.is_empty() { finished.push(slot) } else { active.push(slot) }
+            }
+            if active.is_empty() {
+                break;
+            }
+            progress.digits += self.round(&mut active, seq_len)?;
+            progress.sequences = finished.len();
+            observe(progress)?;
+        }
+        finished.sort_by_key(|slot| slot.s);
+        self.collect(prompts, finished, seq_len)
+    }
+
+    fn check_prompts(&self, prompts: &[Prompt]) -> Result<usize> {
+        let width = prompts.first().map(|prompt| prompt.y().len());
+        let Some(width) = width else {
+            return Err(Error::invalid("prompts", 0, "at least 1"));
+        };
+        if let Some(other) = prompts.iter().find(|prompt| prompt.y().len() != width) {
+            let allowed = format!("{width} sub-tokens, as the first of the call");
+            return Err(Error::invalid("prompt length", other.y().len(), allowed));
+        }
+        let seq_len = width / self.predictive.codes().subtoken_len();
+        check_seq_len(self.network, seq_len)?;
+        Ok(seq_len)
+    }
+
+    fn start(&self, s: usize, prompt: &Prompt) -> Slot {
+        let plan = self.planner.plan(self.settings.first_sequence + s as u64, &prompt.masked());
+        Slot { s, y: prompt.y().to_vec(), plan, next: 0, redraws: 0, positions: 0, changes: Vec::new() }
+    }
+
+    /// The next event of every active sequence, in one network call. Returns the number of digits revealed.
+    fn round(&self, active: &mut [Slot], seq_len: usize) -> Result<usize> {
+        let y_t: Vec<u32> = active.iter().flat_map(|slot| slot.y.iter().copied()).collect();
+        let events: Vec<RevealEvent> =
+            active.iter().map(|slot| slot.plan.events[slot.next].clone()).collect();
+        let t: Vec<f64> = events.iter().map(|event| event.time).collect();
+        let asked = self.asked(&y_t, &events, seq_len);
+        let positions: Vec<usize> = asked.iter().map(|asked| asked.b * seq_len + asked.i).collect();
+        let mut drawn = vec![Drawn::default(); asked.len()];
+        let vocab_size = self.predictive.codes().vocab_size();
+        let at_once = (1 << 14) / vocab_size + 1;
+        self.network.evaluate(&y_t, &t, &positions, &mut |range, logits| {
+            let rows =
+                drawn[range.clone()].par_iter_mut().zip(&asked[range]).zip(logits.par_chunks(vocab_size));
+            rows.with_min_len(at_once).try_for_each(|((drawn, asked), logits)| {
+                *drawn = self.draw(asked, &active[asked.b], logits)?;
+                Ok(())
+            })
+        })?;
+        for (asked, drawn) in asked.iter().zip(&drawn) {
+            self.write(&mut active[asked.b], asked, *drawn);
+        }
+        for (slot, event) in active.iter_mut().zip(&events) {
+            if self.settings.trajectories {
+                let digits = event.digits.iter().map(|&digit| (digit, slot.y[digit])).collect();
+                slot.changes.push(Change { step: event.step, time: event.time, digits });
+            }
+            slot.next += 1;
+        }
+        Ok(events.iter().map(|event| event.digits.len()).sum())
+    }
+
+    /// The positions that reveal something now.
+    fn asked<'b>(&self, y_t: &'b [u32], events: &'b [RevealEvent], seq_len: usize) -> Vec<Asked<'b>> {
+        let subtoken_len = self.predictive.codes().subtoken_len();
+        let of_event = |(b, event): (usize, &'b RevealEvent)| {
+            event.digits.chunk_by(move |a, b| a / subtoken_len == b / subtoken_len).map(move |reveals| {
+                let i = reveals[0] / subtoken_len;
+                let start = (b * seq_len + i) * subtoken_len;
+                Asked { b, i, y: &y_t[start..start + subtoken_len], reveals }
+            })
+        };
+        events.iter().enumerate().flat_map(of_event).collect()
+    }
+
+    /// x̂^i from the sharpened logits, redrawn among the tokens that agree with the visible digits where the digits
+    /// copied from it would leave no token.
+    fn draw(&self, asked: &Asked, slot: &Slot, logits: &[f32]) -> Result<Drawn> {
+        let uniform = |attempt: u32| {
+            let sequence = self.settings.first_sequence + slot.s as u64;
+            self.tokens.uniform(sequence, asked.i as u32, 2 * slot.next as u32 + attempt)
+        };
+        let temperature = self.settings.sharpening.temperature;
+        let free = self.predictive.distribution_at(logits, asked.y, temperature);
+        let token = self.sharpen(free)?.draw(uniform(0));
+        if !self.may_contradict || self.leaves_a_token(asked, token) {
+            return Ok(Drawn { token, redrawn: false });
+        }
+        let possible = self.predictive.consistent(asked.y);
+        let constrained = self.predictive.distribution_over(logits, possible, temperature);
+        Ok(Drawn { token: self.sharpen(constrained)?.draw(uniform(1)), redrawn: true })
+    }
+
+    fn sharpen<'p>(&self, p: TokenDistribution<'p>) -> Result<TokenDistribution<'p>> {
+        if !p.is_proper() {
+            return Err(Error::invalid(
+                "logits",
+                "not finite",
+                "a finite number for at least one possible token",
+            ));
+        }
+        Ok(p.truncate(self.settings.sharpening.top_k, self.settings.sharpening.top_p))
+    }
+
+    /// Whether some token agrees with the visible digits and with those that `token` reveals.
+    fn leaves_a_token(&self, asked: &Asked, token: u32) -> bool {
+        let codes = self.predictive.codes();
+        let mut after = asked.y.to_vec();
+        asked.reveals.iter().for_each(|digit| {
+            let j = digit % codes.subtoken_len();
+            after[j] = codes.digits(token)[j];
+        });
+        !self.predictive.consistent(&after).is_empty()
+    }
+
+    fn write(&self, slot: &mut Slot, asked: &Asked, drawn: Drawn) {
+        let codes = self.predictive.codes();
+        let digits = codes.digits(drawn.token);
+        asked.reveals.iter().for_each(|&digit| slot.y[digit] = digits[digit % codes.subtoken_len()]);
+        slot.positions += 1;
+        slot.redraws += u64::from(drawn.redrawn);
+    }
+
+    fn collect(&self, prompts: &[Prompt], finished: Vec<Slot>, seq_len: usize) -> Result<Samples> {
+        let mut samples =
+            Samples { tokens: Vec::new(), seq_len, reports: Vec::new(), trajectories: Vec::new() };
+        for (slot, prompt) in finished.into_iter().zip(prompts) {
+            samples.tokens.extend(self.predictive.codes().decode(&slot.y)?);
+            samples.reports.push(SampleReport {
+                sequences: 1,
+                digits: slot.plan.events.iter().map(|event| event.digits.len() as u64).sum(),
+                evaluations: slot.plan.events.len() as u64,
+                positions: slot.positions,
+                steps_total: slot.plan.steps_total as u64,
+                steps_skipped: slot.plan.idle_steps() as u64,
+                redraws: slot.redraws,
+            });
+            if self.settings.trajectories {
+                samples.trajectories.push(Trajectory { start: prompt.y().to_vec(), changes: slot.changes });
+            }
+        }
+        Ok(samples)
+    }
+}

@@ -1,0 +1,114 @@
+//! How sequences are sampled.
+
+use serde::{Deserialize, Serialize};
+
+use crate::predictive::Sharpening;
+use crate::schedule::{RevealUnit, Schedule};
+use crate::{Error, Result};
+
+/// Most steps of a grid; a sampler without a grid has no limit.
+const MAX_STEPS: usize = 1 << 24;
+
+/// The time steps of a sampler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steps {
+    /// T even steps from t = 1 to t = 0.
+    Grid(usize),
+    /// The steps between given times t_0 > … > t_T in [0, 1].
+    Times(Vec<f64>),
+    /// No grid: one unit an event, in random order (the first-hitting sampler, T → ∞).
+    Exact,
+}
+
+/// Everything that a sampler is told, besides the prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleSettings {
+    /// The time steps.
+    pub steps: Steps,
+    /// What is revealed together: single sub-tokens, or whole tokens.
+    pub unit: RevealUnit,
+    /// Temperature, top-k and nucleus of every token draw.
+    pub sharpening: Sharpening,
+    /// α_t, which says how many sub-tokens a step reveals.
+    pub schedule: Schedule,
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Number of the first sequence: sequence s of a call draws the numbers of `first_sequence` + s.
+    pub first_sequence: u64,
+    /// Sequences evaluated together; the samples do not depend on it.
+    pub batch: usize,
+    /// Whether trajectories are kept.
+    pub trajectories: bool,
+}
+
+impl Default for SampleSettings {
+    fn default() -> Self {
+        Self {
+            steps: Steps::Exact,
+            unit: RevealUnit::Digits,
+            sharpening: Sharpening::default(),
+            schedule: Schedule::Linear,
+            seed: 0,
+            first_sequence: 0,
+            batch: 16,
+            trajectories: false,
+        }
+    }
+}
+
+impl SampleSettings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.batch == 0 {
+            return Err(Error::invalid("batch", self.batch, "at least 1"));
+        }
+        match &self.steps {
+            Steps::Grid(steps) if !(1..=MAX_STEPS).contains(steps) => {
+                return Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")));
+            }
+            Steps::Times(times) => drop(self.schedule.reveal_probabilities(times)?),
+            Steps::Grid(_) | Steps::Exact => {}
+        }
+        self.sharpening.validate()?;
+        self.schedule.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        let refused = |settings: SampleSettings, field: &str| {
+            let error = settings.validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        };
+        let default = SampleSettings::default;
+        default().validate().unwrap();
+        refused(SampleSettings { batch: 0, ..default() }, "batch = 0");
+        refused(SampleSettings { steps: Steps::Grid(0), ..default() }, "steps = 0");
+        refused(SampleSettings { steps: Steps::Times(vec![0.5, 0.9]), ..default() }, "time grid");
+        let sharpening = Sharpening { temperature: 0.0, ..Sharpening::default() };
+        refused(SampleSettings { sharpening, ..default() }, "temperature = 0");
+        refused(
+            SampleSettings { schedule: Schedule::LogLinear { epsilon: 1.0 }, ..default() },
+            "schedule.epsilon",
+        );
+    }
+
+    #[test]
+    fn settings_survive_a_file() {
+        let settings =
+            SampleSettings { steps: Steps::Grid(64), unit: RevealUnit::Tokens, ..Default::default() };
+        let json = serde_json::to_string(&settings).unwrap();
+        assert!(json.contains(r#""steps":{"grid":64}"#), "{json}");
+        assert_eq!(serde_json::from_str::<SampleSettings>(&json).unwrap(), settings);
+        assert!(serde_json::from_str::<SampleSettings>(r#"{"stepz": "exact"}"#).is_err());
+    }
+}
