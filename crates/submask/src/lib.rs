@@ -1,5 +1,83 @@
 //! Discrete diffusion models with partial masking (MDM-Prime): train, evaluate and sample.
+//!
+//! A token of C classes is written as ℓ digits in base b = ⌈C^(1/ℓ)⌉, its *sub-tokens*. Each digit is masked on
+//! its own, so a token can be clean, masked or in between, and generation goes from coarse to fine.
+//!
+//! ```
+//! use submask::predictive::Predictive;
+//! use submask::subtoken::SubTokenizer;
+//!
+//! // 4096 tokens as two digits in base 64.
+//! let codes = SubTokenizer::new(4096, 2)?;
+//! let y_0 = codes.encode(&[130, 7])?;
+//! assert_eq!((codes.base(), y_0.as_slice()), (64, &[2, 2, 0, 7][..]));
+//!
+//! // The first token's low digit is masked: 64 tokens still agree with what is visible, and with the carry-over
+//! // constraint only those have probability.
+//! let predictive = Predictive::new(codes, true);
+//! let logits = vec![0.0; 4096];
+//! let p = predictive.distribution(&logits, &[2, predictive.codes().mask_id()]);
+//! assert!((p.log_prob(130).exp() - 1.0 / 64.0).abs() < 1e-12);
+//! assert_eq!(p.log_prob(7), f64::NEG_INFINITY);
+//!
+//! // What is known of the low digit alone, and of both together.
+//! assert!((p.log_marginal(1, 2).exp() - 1.0 / 64.0).abs() < 1e-12);
+//! assert_eq!(predictive.codes().decode(&y_0)?, [130, 7]);
+//! # Ok::<(), submask::Error>(())
+//! ```
+//!
+//! # The rooms, in the order of the method
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`subtoken`] | f and f⁻¹: tokens to digits and back; permuted codes |
+//! | [`schedule`] | α_t, α′_t, w(t); when sub-tokens are revealed |
+//! | [`forward`] | q(y_t given y_0): masking |
+//! | [`predictive`] | p_θ(x_0 given y_t), carry-over, digit marginals |
+//! | [`objective`] | the training losses `joint` and `marginal` |
+//! | [`likelihood`] | bounds and exact values, whose types say what they are |
+//! | [`sampler`] | reveal plans without idle steps, prompts with holes |
+//! | [`backbone`] | the diffusion transformer and the autoregressive baseline |
+//! | [`ops`] | the operations they are made of, plain and fused |
+//! | [`data`] | files to documents to tokens to batches |
+//! | [`model`] | a model folder: load, save, evaluate, generate |
+//! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
+//! | [`metrics`] | generated text against its corpus |
+//! | [`random`] | draws that are functions of (seed, purpose, place) |
+//!
+//! # Notation
+//!
+//! C `vocab_size`, L `seq_len`, ℓ `subtoken_len`, b `base`, m = b `mask_id`; x_0 \[L\] tokens, y_0 and y_t [L·ℓ]
+//! digits, digit j of token i at i·ℓ + j, most significant first. Clean is t = 0, fully masked t = 1. Losses and
+//! likelihoods are in nats unless a name says otherwise. Formulas carry the numbers of `docs/math.md`.
+//!
+//! # Not supported
+//!
+//! Images, checkpoints of other programs, training on GPUs at speed, several machines.
 
+#![warn(missing_docs)]
+
+pub mod backbone;
+pub mod data;
+mod durable;
 pub mod error;
+pub mod forward;
+pub mod likelihood;
+pub mod metrics;
+pub mod model;
+pub mod objective;
+pub mod ops;
+pub mod predictive;
+pub mod random;
+pub mod sampler;
+pub mod schedule;
+pub mod subtoken;
+pub mod train;
 
+pub use burn::tensor::Device;
 pub use error::{Error, Result};
+
+/// The README's examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,128 @@
+//! Held-out text under a model: figures that say what they are.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{Model, Network};
+use crate::data::ValidationBlock;
+use crate::likelihood::{
+    Estimate, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, exact_autoregressive,
+    exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
+};
+use crate::schedule::{RevealSteps, RevealUnit};
+use crate::{Error, Result};
+
+/// What is computed (math.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Estimator {
+    /// The sub-token NELBO: an upper bound.
+    NelboSubtoken,
+    /// The token NELBO: an upper bound for the generator that reveals whole tokens.
+    NelboToken,
+    /// The bound of the sampler with this many steps.
+    Path {
+        /// T ≥ 1.
+        steps: usize,
+    },
+    /// The exact likelihood of left-to-right generation, whole tokens.
+    Exact,
+    /// The joint objective: no likelihood.
+    JointObjective,
+}
+
+impl Estimator {
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NelboSubtoken => "nelbo_subtoken",
+            Self::NelboToken => "nelbo_token",
+            Self::Path { .. } => "path_bound",
+            Self::Exact => "exact_left_to_right",
+            Self::JointObjective => "joint_objective",
+        }
+    }
+}
+
+/// Most sub-tokens a token for which all subsets of digits are summed at once.
+const MAX_SUBSET_DIGITS: usize = 12;
+
+impl Model {
+    /// Evaluates `blocks`, which all have the same length.
+    ///
+    /// Likelihoods are given per character of text, per token and as a perplexity; the joint objective, which
+    /// is none, in nats per token only.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are no blocks, or the estimator does not fit the network.
+    pub fn evaluate(
+        &self,
+        device: &Device,
+        estimator: Estimator,
+        blocks: &[ValidationBlock],
+        settings: &LikelihoodSettings,
+    ) -> Result<Vec<Figure>> {
+        let tokens: Vec<u32> = blocks.iter().flat_map(|block| block.tokens.iter().copied()).collect();
+        let seq_len = blocks.first().map_or(0, |block| block.tokens.len());
+        let sequences = Sequences::new(&tokens, seq_len)?;
+        let characters: Vec<u64> = blocks.iter().map(|block| block.characters).collect();
+        let name = estimator.name();
+        if let Network::Autoregressive(_) = self.network {
+            if estimator != Estimator::Exact {
+                let allowed = "exact: an autoregressive model has an exact likelihood";
+                return Err(Error::invalid("estimator", name, allowed));
+            }
+            let network = self.autoregressive(device)?;
+            let estimate = exact_autoregressive(&network, &self.predictive, &sequences, settings)?;
+            return likelihood_figures(name, &estimate, &characters);
+        }
+        let network = self.denoiser(device)?;
+        let predictive = &self.predictive;
+        match estimator {
+            Estimator::NelboSubtoken => likelihood_figures(
+                name,
+                &nelbo_subtoken(&network, predictive, &sequences, settings)?,
+                &characters,
+            ),
+            Estimator::NelboToken => likelihood_figures(
+                name,
+                &nelbo_token(&network, predictive, &sequences, settings)?,
+                &characters,
+            ),
+            Estimator::Path { steps } => {
+                let steps = RevealSteps::even(&self.schedule(), steps)?;
+                let bound = if predictive.codes().subtoken_len() <= MAX_SUBSET_DIGITS {
+                    path_bound
+                } else {
+                    path_bound_full
+                };
+                let estimate = bound(&network, predictive, &sequences, &steps, RevealUnit::Digits, settings)?;
+                likelihood_figures(name, &estimate, &characters)
+            }
+            Estimator::Exact => {
+                let estimate =
+                    exact_left_to_right(&network, predictive, &sequences, RevealUnit::Tokens, settings)?;
+                likelihood_figures(name, &estimate, &characters)
+            }
+            Estimator::JointObjective => {
+                let estimate = joint_objective(&network, predictive, &sequences, settings)?;
+                Ok(vec![estimate.figure_of(name, "nats per token", estimate.nats_per_token())])
+            }
+        }
+    }
+}
+
+fn likelihood_figures<K: Meaning>(
+    name: &str,
+    estimate: &Estimate<K>,
+    characters: &[u64],
+) -> Result<Vec<Figure>>
+where
+    Estimate<K>: Likelihood,
+{
+    Ok(vec![
+        estimate.figure_of(name, "bits per character", estimate.bits_per_character(characters)?),
+        estimate.figure_of(name, "nats per token", estimate.nats_per_token()),
+        estimate.figure_of(name, "perplexity per token", estimate.perplexity()),
+    ])
+}

@@ -1,0 +1,17 @@
+//! A model: settings, tokenizer and weights, and the folder that holds them.
+
+mod evaluate;
+mod files;
+mod folder;
+mod generate;
+mod network;
+mod settings;
+
+pub use evaluate::Estimator;
+pub use files::{read_safetensors, write_safetensors};
+pub use folder::{CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, WEIGHTS_FILE, resolve};
+pub use generate::{GenerateRequest, Generated};
+pub use network::Network;
+pub use settings::{
+    CodeChoice, ModelSettings, NetworkChoice, SampleDefaults, ScheduleChoice, ScheduleSettings,
+};

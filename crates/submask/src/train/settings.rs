@@ -1,0 +1,320 @@
+//! Everything that determines a training run, as it stands in `settings.toml`.
+//!
+//! Every key is always present, so that a resolved file says all that was used.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::AdamWConfig;
+use crate::data::{BlockLayout, PrepareSettings, Source, Split, TokenizerSpec};
+use crate::model::{ModelSettings, SampleDefaults, ScheduleSettings};
+use crate::objective::Objective;
+use crate::{Error, Result};
+
+/// Settings of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The corpus.
+    pub data: DataSettings,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerSettings,
+    /// The network and how tokens become sub-tokens.
+    pub model: ModelSettings,
+    /// The noise schedule.
+    pub schedule: ScheduleSettings,
+    /// The training loop.
+    pub train: TrainSettings,
+    /// How samples are drawn while training and by default afterwards.
+    pub sample: SampleDefaults,
+}
+
+/// The corpus and how sequences are cut out of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// Files and folders; empty: the built-in dictionary.
+    pub paths: Vec<PathBuf>,
+    /// What in a text file is one document.
+    pub split: Split,
+    /// The field of JSON lines, or column of parquet files, that holds the text.
+    pub field: String,
+    /// Share of the documents that is held out for validation, in (0, 1).
+    pub valid_fraction: f64,
+    /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
+    pub block_ends: bool,
+    /// Where prepared token shards are kept; empty: inside the run folder.
+    pub cache: PathBuf,
+}
+
+/// Which kind of tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerChoice {
+    /// The 256 bytes.
+    Bytes,
+    /// The characters of the corpus.
+    Characters,
+    /// Space and a to z.
+    Text8,
+    /// GPT-2's vocabulary.
+    Gpt2,
+    /// A byte-level BPE of `vocab_size` tokens trained on the corpus.
+    Bpe,
+    /// The Hugging Face file at `path`.
+    TokenizerJson,
+}
+
+/// The tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerSettings {
+    /// Which kind.
+    pub kind: TokenizerChoice,
+    /// Tokens of a trained BPE; no other kind reads it.
+    pub vocab_size: usize,
+    /// The file of `tokenizer-json`; no other kind reads it.
+    pub path: PathBuf,
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// It stays.
+    Constant,
+    /// Half a cosine down to zero after the last step.
+    Cosine,
+}
+
+/// The training loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Sequences a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// Which loss; the autoregressive network has its own and does not read it.
+    pub objective: Objective,
+    /// Smallest time that is drawn, in [0, 1).
+    pub time_epsilon: f64,
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// How the learning rate goes on.
+    pub decay: Decay,
+    /// Limit of the gradients' global norm.
+    pub clip: f64,
+    /// Decay of the averaged weights, in [0, 1).
+    pub ema_decay: f64,
+    /// AdamW.
+    pub adamw: AdamWConfig,
+    /// Steps between log records.
+    pub log_every: u64,
+    /// Steps between validations; the last step is always validated.
+    pub validate_every: u64,
+    /// Sequences that a validation evaluates; 0: all of them.
+    pub validate_sequences: u64,
+    /// Draws a sequence in a validation.
+    pub validate_draws: usize,
+    /// The same for the last one: sequences (0: all) and draws.
+    pub final_sequences: u64,
+    /// Draws a sequence at the end.
+    pub final_draws: usize,
+    /// Samples drawn at every validation.
+    pub validate_samples: usize,
+    /// Samples drawn at the end.
+    pub final_samples: usize,
+    /// Steps between checkpoints; the last step always has one.
+    pub checkpoint_every: u64,
+    /// Newest checkpoints that are kept.
+    pub keep_checkpoints: usize,
+}
+
+impl Settings {
+    /// Checks everything that can be checked without the corpus.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let (data, model, train) = (&self.data, &self.model, &self.train);
+        in_open_unit("data.valid_fraction", data.valid_fraction)?;
+        self.schedule.schedule().validate()?;
+        at_least_one("model.subtokens", model.subtokens as u64)?;
+        at_least_one("model.seq_len", model.seq_len as u64)?;
+        at_least_one("train.batch_size", train.batch_size as u64)?;
+        at_least_one("train.accumulate", train.accumulate as u64)?;
+        at_least_one("train.steps", train.steps)?;
+        at_most("train.steps", train.steps, MAX_STEPS)?;
+        at_most("train.accumulate", train.accumulate as u64, MAX_ACCUMULATE)?;
+        at_least_one("train.log_every", train.log_every)?;
+        at_least_one("train.validate_every", train.validate_every)?;
+        at_least_one("train.validate_draws", train.validate_draws as u64)?;
+        at_least_one("train.final_draws", train.final_draws as u64)?;
+        at_least_one("train.checkpoint_every", train.checkpoint_every)?;
+        at_least_one("train.keep_checkpoints", train.keep_checkpoints as u64)?;
+        in_half_open_unit("train.time_epsilon", train.time_epsilon)?;
+        in_half_open_unit("train.ema_decay", train.ema_decay)?;
+        in_half_open_unit("train.adamw.beta_1", train.adamw.beta_1)?;
+        in_half_open_unit("train.adamw.beta_2", train.adamw.beta_2)?;
+        positive("train.adamw.epsilon", train.adamw.epsilon)?;
+        positive("train.learning_rate", train.learning_rate)?;
+        positive("train.clip", train.clip)?;
+        self.sample.validate()?;
+        if !(train.adamw.weight_decay >= 0.0 && train.adamw.weight_decay.is_finite()) {
+            return Err(Error::invalid(
+                "train.adamw.weight_decay",
+                train.adamw.weight_decay,
+                "a number of at least 0",
+            ));
+        }
+        self.model.validate(self.tokenizer.vocab_size())
+    }
+}
+
+impl DataSettings {
+    /// How sequences of `seq_len` tokens are cut.
+    pub fn layout(&self, seq_len: usize) -> BlockLayout {
+        BlockLayout { seq_len, block_ends: self.block_ends }
+    }
+
+    /// Where documents come from.
+    pub fn source(&self) -> Source {
+        if self.paths.is_empty() {
+            return Source::Dictionary;
+        }
+        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
+    }
+}
+
+impl Settings {
+    /// What the data room is asked for.
+    pub fn prepare(&self) -> PrepareSettings {
+        PrepareSettings {
+            valid_fraction: self.data.valid_fraction,
+            seed: self.train.seed,
+            ..PrepareSettings::new(self.data.source(), self.tokenizer.spec())
+        }
+    }
+}
+
+impl TokenizerSettings {
+    /// C, where it is known before the corpus, or the file, is read.
+    fn vocab_size(&self) -> Option<usize> {
+        match self.kind {
+            TokenizerChoice::Bytes => Some(257),
+            TokenizerChoice::Text8 => Some(27),
+            TokenizerChoice::Gpt2 => Some(50_257),
+            TokenizerChoice::Bpe => Some(self.vocab_size),
+            TokenizerChoice::Characters | TokenizerChoice::TokenizerJson => None,
+        }
+    }
+
+    /// What the data room is asked for.
+    pub fn spec(&self) -> TokenizerSpec {
+        match self.kind {
+            TokenizerChoice::Bytes => TokenizerSpec::Bytes,
+            TokenizerChoice::Characters => TokenizerSpec::Characters,
+            TokenizerChoice::Text8 => TokenizerSpec::Text8,
+            TokenizerChoice::Gpt2 => TokenizerSpec::Gpt2,
+            TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
+            TokenizerChoice::TokenizerJson => {
+                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }
+            }
+        }
+    }
+}
+
+impl TrainSettings {
+    /// Learning rate of step `step`, counted from 1.
+    pub fn learning_rate_at(&self, step: u64) -> f64 {
+        if step <= self.warmup_steps {
+            return self.learning_rate * step as f64 / self.warmup_steps as f64;
+        }
+        match self.decay {
+            Decay::Constant => self.learning_rate,
+            Decay::Cosine => {
+                let span = (self.steps.max(step) - self.warmup_steps) as f64;
+                let done = (step - self.warmup_steps - 1) as f64 / span;
+                self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+}
+
+/// Draws are keyed by steps of 24 bits, and dropout by micro-batches of 16.
+const MAX_STEPS: u64 = (1 << 24) - 1;
+const MAX_ACCUMULATE: u64 = 1 << 16;
+
+fn at_most(key: &str, value: u64, most: u64) -> Result<()> {
+    if value <= most { Ok(()) } else { Err(Error::invalid(key, value, format!("at most {most}"))) }
+}
+
+fn at_least_one(key: &str, value: u64) -> Result<()> {
+    if value >= 1 { Ok(()) } else { Err(Error::invalid(key, value, "at least 1")) }
+}
+
+fn in_open_unit(key: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Error::invalid(key, value, "a number in (0, 1)")) }
+}
+
+fn in_half_open_unit(key: &str, value: f64) -> Result<()> {
+    if (0.0..1.0).contains(&value) { Ok(()) } else { Err(Error::invalid(key, value, "a number in [0, 1)")) }
+}
+
+fn positive(key: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::invalid(key, value, "a number above 0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dictionary() -> Settings {
+        toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
+            .expect("the preset is whole")
+    }
+
+    #[test]
+    fn the_learning_rate_warms_up_and_falls_as_a_cosine() {
+        let train = TrainSettings {
+            steps: 10,
+            warmup_steps: 4,
+            learning_rate: 1.0,
+            decay: Decay::Cosine,
+            ..dictionary().train
+        };
+        let rates: Vec<f64> = (1..=10).map(|step| train.learning_rate_at(step)).collect();
+        assert_eq!(rates[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
+        assert!(rates[4..].windows(2).all(|pair| pair[0] > pair[1]) && rates[9] > 0.0, "{rates:?}");
+        let without = TrainSettings { warmup_steps: 0, steps: 1, ..train };
+        assert_eq!(without.learning_rate_at(1), 1.0);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_key() {
+        let refused = |change: fn(&mut Settings), key: &str| {
+            let mut settings = dictionary();
+            change(&mut settings);
+            let error = settings.validate().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+        };
+        dictionary().validate().unwrap();
+        refused(|s| s.train.steps = 1 << 24, "train.steps");
+        refused(|s| s.train.batch_size = 0, "train.batch_size");
+        refused(|s| s.train.ema_decay = 1.0, "train.ema_decay");
+        refused(|s| s.data.valid_fraction = 0.0, "data.valid_fraction");
+        refused(|s| s.model.hidden = 190, "model.hidden");
+    }
+}
