@@ -1,0 +1,197 @@
+//! Training step, evaluation and sampling at three sizes, in tokens per second; and what the data flow saves:
+//! logits at all positions against logits where they are asked for.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use burn::tensor::Device;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use submask::backbone::Denoiser;
+use submask::backbone::dit::{Dit, DitConfig, Embedding, LoadedDit};
+use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
+use submask::model::Network;
+use submask::ops::Kernels;
+use submask::predictive::Predictive;
+use submask::random::{Draws, Purpose};
+use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
+use submask::schedule::Schedule;
+use submask::subtoken::SubTokenizer;
+use submask::train::settings::Settings;
+use submask::train::step::{LossFunction, MicroBatch};
+
+/// A network, a vocabulary and a batch.
+struct Size {
+    name: &'static str,
+    vocab_size: usize,
+    subtokens: usize,
+    hidden: usize,
+    heads: usize,
+    blocks: usize,
+    seq_len: usize,
+    batch: usize,
+}
+
+const SIZES: [Size; 3] = [
+    Size {
+        name: "small",
+        vocab_size: 257,
+        subtokens: 2,
+        hidden: 64,
+        heads: 2,
+        blocks: 2,
+        seq_len: 64,
+        batch: 16,
+    },
+    Size {
+        name: "dictionary",
+        vocab_size: 4096,
+        subtokens: 2,
+        hidden: 192,
+        heads: 6,
+        blocks: 4,
+        seq_len: 128,
+        batch: 16,
+    },
+    Size {
+        name: "gpt2-vocabulary",
+        vocab_size: 50_257,
+        subtokens: 4,
+        hidden: 256,
+        heads: 4,
+        blocks: 4,
+        seq_len: 128,
+        batch: 4,
+    },
+];
+
+impl Size {
+    fn codes(&self) -> SubTokenizer {
+        SubTokenizer::new(self.vocab_size, self.subtokens).expect("the size is valid")
+    }
+
+    fn network(&self) -> Dit {
+        let config = DitConfig {
+            hidden: self.hidden,
+            heads: self.heads,
+            blocks: self.blocks,
+            cond_dim: 32,
+            seq_len: self.seq_len,
+            dropout: 0.0,
+            embedding: Embedding::Concatenated,
+            time_conditioning: false,
+        };
+        Dit::new(config, &self.codes(), Kernels::Fused).expect("the size is valid")
+    }
+
+    /// Initial weights; layers that start at zero are drawn too, so that nothing is skipped.
+    fn values(&self, parameters: &[Parameter]) -> Vec<Vec<f32>> {
+        let drawn = |parameter: &Parameter| match parameter.init {
+            Init::Zeros => Parameter { init: Init::Uniform(0.05), ..parameter.clone() },
+            _ => parameter.clone(),
+        };
+        parameters.iter().enumerate().map(|(i, parameter)| drawn(parameter).initial(1, i)).collect()
+    }
+
+    fn tokens(&self, sequences: usize) -> Vec<u32> {
+        let draws = Draws::new(2, Purpose::Mask);
+        (0..sequences * self.seq_len)
+            .map(|i| draws.below(self.vocab_size as u64, 0, i as u32, 0) as u32)
+            .collect()
+    }
+
+    fn loaded(&self) -> LoadedDit {
+        let network = self.network();
+        let parameters = network.parameters();
+        let weights = Weights::new(&parameters, &self.values(&parameters), &Device::flex());
+        LoadedDit { network, weights }
+    }
+}
+
+fn training(c: &mut Criterion) {
+    let mut group = c.benchmark_group("training step, tokens");
+    for size in &SIZES {
+        let preset = include_str!("../../submask-cli/presets/dictionary.toml");
+        let mut settings: Settings = toml::from_str(preset).expect("the preset is whole");
+        settings.train.batch_size = size.batch;
+        let network = size.network();
+        let parameters = network.parameters();
+        let values = size.values(&parameters);
+        let loss = LossFunction::new(
+            Network::Diffusion(Box::new(network)),
+            Arc::new(Predictive::new(size.codes(), true)),
+            Schedule::Linear,
+            settings.train,
+            0.0,
+        )
+        .expect("the size is valid");
+        let x_0 = size.tokens(size.batch);
+        group.throughput(Throughput::Elements(x_0.len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
+            let mut step = 0;
+            b.iter(|| {
+                step += 1;
+                let batch = MicroBatch { x_0: &x_0, step, index: 0 };
+                black_box(loss.loss_and_gradients(&parameters, &values, &Device::flex(), &batch))
+            });
+        });
+    }
+}
+
+fn evaluation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("nelbo_subtoken, tokens");
+    for size in &SIZES {
+        let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
+        let x_0 = size.tokens(4);
+        let settings = LikelihoodSettings { draws: 1, ..LikelihoodSettings::default() };
+        group.throughput(Throughput::Elements(x_0.len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
+            let sequences = Sequences::new(&x_0, size.seq_len).expect("whole sequences");
+            b.iter(|| black_box(nelbo_subtoken(&network, &predictive, &sequences, &settings)));
+        });
+    }
+}
+
+fn sampling(c: &mut Criterion) {
+    let mut group = c.benchmark_group("sampling in 64 steps, tokens");
+    for size in &SIZES {
+        let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
+        let settings = SampleSettings { steps: Steps::Grid(64), ..SampleSettings::default() };
+        let sampler = Sampler::new(&network, &predictive, settings).expect("the settings are valid");
+        let prompts = [Prompt::empty(&predictive, size.seq_len).expect("a length above 0")];
+        let report = sampler.sample(&prompts).expect("the network can be sampled").report();
+        println!("{}: {} evaluations, {} idle steps", size.name, report.evaluations, report.steps_skipped);
+        group.throughput(Throughput::Elements(size.seq_len as u64));
+        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
+            b.iter(|| black_box(sampler.sample(&prompts)));
+        });
+    }
+}
+
+/// One network evaluation with logits at all positions, and at the two that a step of T = 64 reveals.
+fn logits_where_asked(c: &mut Criterion) {
+    let mut group = c.benchmark_group("one evaluation, logits at");
+    for size in &SIZES {
+        let network = size.loaded();
+        let y_t = vec![size.codes().mask_id(); size.seq_len * size.subtokens];
+        for (name, count) in [("all positions", size.seq_len), ("two positions", 2)] {
+            let positions: Vec<usize> = (0..count).collect();
+            group.bench_function(BenchmarkId::new(name, size.name), |b| {
+                b.iter(|| {
+                    network.evaluate(&y_t, &[0.5], &positions, &mut |_, rows| {
+                        black_box(rows);
+                        Ok(())
+                    })
+                });
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(6)).warm_up_time(Duration::from_secs(1));
+    targets = training, evaluation, sampling, logits_where_asked
+}
+criterion_main!(benches);

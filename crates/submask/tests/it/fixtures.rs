@@ -1,0 +1,167 @@
+//! Fixture cases: folders with a `case.json` and safetensors files, found by the prefix of their names.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+/// Names another folder of fixtures.
+const VARIABLE: &str = "SUBMASK_FIXTURES";
+
+/// One fixture folder.
+pub struct Case {
+    /// The folder's name.
+    pub name: String,
+    /// The folder.
+    pub dir: PathBuf,
+    /// Its `case.json`.
+    pub json: Value,
+}
+
+/// All cases whose names begin with `prefix`, in order of name; prints the name of each.
+///
+/// Without a fixture folder there are none, and the reason is printed. A default folder without a case of the
+/// prefix is a failure; one named by the variable may lack it.
+pub fn cases(prefix: &str) -> Vec<Case> {
+    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let folder = match &named {
+        Some(folder) => folder.clone(),
+        None => [Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures"), default]
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .unwrap_or_default(),
+    };
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        assert!(named.is_none(), "{VARIABLE} = {} cannot be read", folder.display());
+        println!(
+            "no fixtures: there is no folder shared/fixtures beside or in the workspace, and {VARIABLE} is not set"
+        );
+        return Vec::new();
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.starts_with(prefix) && folder.join(name).is_dir());
+    names.sort();
+    if names.is_empty() {
+        assert!(named.is_some(), "{} holds no case {prefix}*", folder.display());
+        println!("{VARIABLE} = {} holds no case {prefix}*: nothing to compare", folder.display());
+    }
+    names.into_iter().map(|name| Case::open(&folder, name)).collect()
+}
+
+impl Case {
+    fn open(folder: &Path, name: String) -> Self {
+        println!("case {name}");
+        let dir = folder.join(&name);
+        let text =
+            std::fs::read_to_string(dir.join("case.json")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}/case.json: {error}"));
+        Self { name, dir, json }
+    }
+
+    /// A whole number of `case.json`.
+    pub fn integer(&self, key: &str) -> usize {
+        self.json[key].as_u64().unwrap_or_else(|| panic!("{}: case.json has no integer {key}", self.name))
+            as usize
+    }
+
+    /// A number of `case.json`.
+    pub fn number(&self, key: &str) -> f64 {
+        self.json[key].as_f64().unwrap_or_else(|| panic!("{}: case.json has no number {key}", self.name))
+    }
+
+    /// Whether a flag of `case.json` is set; absent means false.
+    pub fn flag(&self, key: &str) -> bool {
+        self.json[key].as_bool().unwrap_or(false)
+    }
+
+    /// Whether the case has a file of tensors.
+    pub fn has(&self, file: &str) -> bool {
+        self.dir.join(format!("{file}.safetensors")).is_file()
+    }
+
+    /// A tensor of 32-bit floats or integers as float64: shape and values; `None`, said by name, where the case
+    /// has no such tensor.
+    pub fn tensor(&self, file: &str, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
+        if !self.has(file) || !self.tensor_names(file).iter().any(|other| other == name) {
+            println!("case {}: no {file}/{name}, skipped", self.name);
+            return None;
+        }
+        match self.with_file(file, |tensors| tensors.tensor(name).map(|tensor| tensor.dtype()).ok()) {
+            Some(Dtype::I64) => {
+                let (shape, values) = self.tensor_i64(file, name);
+                Some((shape, values.into_iter().map(|x| x as f64).collect()))
+            }
+            _ => {
+                let (shape, values) = self.tensor_f32(file, name);
+                Some((shape, values.into_iter().map(f64::from).collect()))
+            }
+        }
+    }
+
+    /// Token or digit ids.
+    pub fn ids(&self, file: &str, name: &str) -> Vec<u32> {
+        self.tensor_i64(file, name).1.into_iter().map(|x| x as u32).collect()
+    }
+
+    /// The names of the tensors in a file.
+    pub fn tensor_names(&self, file: &str) -> Vec<String> {
+        self.with_file(file, |tensors| tensors.names().into_iter().map(str::to_string).collect())
+    }
+
+    /// A tensor as float32: shape and values.
+    pub fn tensor_f32(&self, file: &str, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let (shape, values) = self.bytes(file, name, Dtype::F32);
+        (shape, values.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
+    }
+
+    /// A tensor as float64: shape and values.
+    pub fn tensor_f64(&self, file: &str, name: &str) -> (Vec<usize>, Vec<f64>) {
+        let (shape, values) = self.bytes(file, name, Dtype::F64);
+        (shape, values.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect())
+    }
+
+    /// A tensor as 64-bit integers: shape and values.
+    pub fn tensor_i64(&self, file: &str, name: &str) -> (Vec<usize>, Vec<i64>) {
+        let (shape, values) = self.bytes(file, name, Dtype::I64);
+        (shape, values.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect())
+    }
+
+    /// A tensor as float64, or `None`, said by name, where the case has no such column.
+    pub fn column(&self, file: &str, name: &str) -> Option<Vec<f64>> {
+        if self.tensor_names(file).iter().any(|other| other == name) {
+            return Some(self.tensor_f64(file, name).1);
+        }
+        println!("case {}: no column {name}, skipped", self.name);
+        None
+    }
+
+    fn bytes(&self, file: &str, name: &str, dtype: Dtype) -> (Vec<usize>, Vec<u8>) {
+        self.with_file(file, |tensors| {
+            let tensor =
+                tensors.tensor(name).unwrap_or_else(|error| panic!("{}/{file}: {name}: {error}", self.name));
+            assert_eq!(tensor.dtype(), dtype, "{}/{file}: {name}", self.name);
+            (tensor.shape().to_vec(), tensor.data().to_vec())
+        })
+    }
+
+    fn with_file<R>(&self, file: &str, read: impl FnOnce(SafeTensors<'_>) -> R) -> R {
+        let path = self.dir.join(format!("{file}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        read(SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+}
+
+/// Asserts |ours − theirs| ≤ tolerance · the largest finite magnitude of theirs, and −∞ at identical places.
+pub fn assert_close(what: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
+    assert_eq!(ours.len(), theirs.len(), "{what}: number of elements");
+    let scale = theirs.iter().filter(|x| x.is_finite()).fold(0f64, |a, x| a.max(x.abs())).max(1e-30);
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        if b.is_infinite() || a.is_infinite() {
+            assert_eq!(a, b, "{what}[{i}]");
+        } else {
+            assert!((a - b).abs() <= tolerance * scale, "{what}[{i}]: {a} against {b} (scale {scale})");
+        }
+    }
+}
