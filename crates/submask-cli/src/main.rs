@@ -1,1 +1,54 @@
-fn main(){}
+//! The program `submask`: train, evaluate and sample discrete diffusion models with partial masking.
+//!
+//! What the user typed ([`args`]) becomes validated settings ([`settings`]), and one file under
+//! [`commands`] does each verb with the library. Results go to standard output, everything else to
+//! standard error.
+
+mod args;
+mod commands;
+mod dashboard;
+mod failure;
+mod format;
+mod heldout;
+mod locate;
+mod metrics;
+mod output;
+mod plot;
+mod progress;
+mod prompt;
+mod settings;
+mod stop;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    if let Some(threads) = cli.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global()
+            .map_err(|error| Failure::failed(format!("cannot start {threads} threads: {error}")))?;
+    }
+    match cli.command {
+        Command::Train(args) => commands::train::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Sample(args) => commands::sample::run(&args),
+        Command::Data(args) => commands::data::run(&args),
+        Command::Info(args) => commands::info::run(&args),
+        Command::Plot(args) => commands::plot::run(&args),
+    }
+}

@@ -1,0 +1,73 @@
+//! Arguments of `submask eval`.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Measure how well a model predicts text
+///
+/// Every figure says what it is: exact, an upper bound, or a surrogate, which is no likelihood. Figures
+/// come with their standard error over sequences and the number of network evaluations.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// Model folder, run (its newest checkpoint) or checkpoint folder
+    pub model: PathBuf,
+    /// Text to evaluate on [default: the validation text of the model's run]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// What in a text file of --data is a document [default: as the model's run, or else file]
+    #[arg(long, requires = "data")]
+    pub split: Option<SplitArg>,
+    /// Field of JSON lines, or column of parquet files, with the text [default: as the model's run, or else
+    /// text]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub field: Option<String>,
+    /// What is estimated [default: nelbo-subtoken; exact for autoregressive models]
+    #[arg(long)]
+    pub estimator: Option<EstimatorArg>,
+    /// Draws a sequence [default: 1]
+    #[arg(long, value_name = "K")]
+    pub draws: Option<NonZeroUsize>,
+    /// Sampler steps T of the path estimator [default: the model's]
+    #[arg(long, value_name = "T")]
+    pub steps: Option<NonZeroUsize>,
+    /// Sequences to evaluate, spread over the text [default: all]
+    #[arg(long, value_name = "N")]
+    pub sequences: Option<NonZeroU64>,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Sequences a network evaluation; it does not change the result
+    #[arg(long, value_name = "B", default_value = "16")]
+    pub batch: NonZeroUsize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What in a text file is a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// The whole file
+    File,
+    /// A line
+    Line,
+    /// A paragraph, up to a blank line
+    Paragraph,
+}
+
+/// What is estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EstimatorArg {
+    /// Upper bound, sub-tokens masked one by one
+    NelboSubtoken,
+    /// Upper bound, whole tokens masked together
+    NelboToken,
+    /// Upper bound for the sampler with --steps T
+    Path,
+    /// Exact likelihood for left-to-right generation
+    Exact,
+    /// The paper's training objective: a surrogate, not a likelihood
+    JointObjective,
+}

@@ -1,0 +1,86 @@
+//! What the user may type, and the help that explains it.
+
+mod data;
+mod eval;
+mod sample;
+mod train;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
+pub use eval::{EstimatorArg, EvalArgs, SplitArg};
+pub use sample::{SampleArgs, StepsArg, UnitArg};
+pub use train::{SettingsArgs, TrainArgs};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "submask",
+    version,
+    about = "Train, evaluate and sample discrete diffusion models with partial masking (MDM-Prime)",
+    after_help = EXIT_CODES,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Threads to compute with [default: one a core]
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
+    pub threads: Option<NonZeroUsize>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Results are written to standard output; progress, messages and errors to standard error.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user with a checkpoint.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Train(TrainArgs),
+    Eval(EvalArgs),
+    Sample(SampleArgs),
+    Data(DataArgs),
+    Info(InfoArgs),
+    Plot(PlotArgs),
+}
+
+/// Describe a model, a run, a token shard or a settings file
+#[derive(Args, Debug)]
+pub struct InfoArgs {
+    /// Model folder, run folder, checkpoint folder, .tokens file or .toml settings
+    #[arg(value_name = "MODEL|RUN|FILE")]
+    pub path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Draw the training loss and the validation figures of a run as PNG and SVG
+///
+/// Reads metrics.jsonl and writes one chart a quantity; charts of an earlier call are replaced. The
+/// paths written are printed, one a line.
+#[derive(Args, Debug)]
+pub struct PlotArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// Folder for the charts [default: RUN/plots]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

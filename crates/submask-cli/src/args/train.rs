@@ -1,0 +1,89 @@
+//! Arguments of `submask train`, and the settings flags that `data prepare` shares with it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Train a model
+///
+/// Without arguments: trains on the built-in dictionary of English, in a new folder under runs/.
+///
+/// Settings are merged in this order, later ones win: preset, --config, flags, --set. All of them are
+/// written to RUN/settings.toml. With --resume the settings saved in the run take the preset's place.
+///
+/// Ctrl-C stops after the current step and writes a checkpoint; --resume goes on from there. A second
+/// Ctrl-C quits at once.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Run folder; it must not exist, but for --resume [default: runs/NAME, or runs/NAME-2, …, where
+    /// NAME is the settings file's or the preset's]
+    #[arg(long, value_name = "RUN")]
+    pub out: Option<PathBuf>,
+    /// Optimiser steps (train.steps)
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Seed of everything random (train.seed)
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Go on with a stopped run, from its newest checkpoint; without --out the newest runs/NAME-…
+    #[arg(long, conflicts_with = "init")]
+    pub resume: bool,
+    /// Begin with the weights of this model, run or checkpoint
+    #[arg(long, value_name = "MODEL")]
+    pub init: Option<PathBuf>,
+    /// ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model (model.subtokens)
+    #[arg(long, value_name = "L")]
+    pub subtokens: Option<u64>,
+    /// Training loss (train.objective)
+    #[arg(long)]
+    pub objective: Option<ObjectiveArg>,
+    /// Full-screen dashboard; q or Ctrl-C stops with a checkpoint
+    #[arg(long)]
+    pub tui: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  submask train
+  submask train --data corpus/ --subtokens 4 --out runs/mine
+  submask train --preset owt-tiny --data openwebtext/ --set train.batch_size=32 train.accumulate=16
+  submask train --out runs/mine --resume";
+
+/// Where settings come from.
+#[derive(Args, Debug, Default)]
+pub struct SettingsArgs {
+    /// Settings to begin with: dictionary, text8, owt-small or owt-tiny [default: dictionary]
+    #[arg(long, value_name = "P")]
+    pub preset: Option<String>,
+    /// Settings file; keys it does not name keep the preset's values
+    #[arg(long, value_name = "F.toml")]
+    pub config: Option<PathBuf>,
+    /// Text, JSON lines or parquet files, and folders of them (data.paths)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Any setting by its key, such as train.steps=100 or model.hidden=256
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    pub set: Vec<String>,
+}
+
+/// `train.objective` as a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ObjectiveArg {
+    /// The paper's objective; its value is no likelihood
+    Joint,
+    /// The integrand of the valid likelihood bound
+    Marginal,
+}
+
+impl ObjectiveArg {
+    /// As it stands in a settings file.
+    pub fn as_setting(self) -> &'static str {
+        match self {
+            Self::Joint => "joint",
+            Self::Marginal => "marginal",
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `submask data`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
+use submask::train::event::Event;
+
+use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
+use crate::failure::Failure;
+use crate::{output, progress, settings};
+
+/// Prepares or describes corpora.
+pub fn run(args: &DataArgs) -> Result<(), Failure> {
+    match &args.command {
+        DataCommand::Prepare(args) => prepare(args),
+        DataCommand::Info(args) => info(args),
+    }
+}
+
+fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
+    let settings = settings::for_data(&args.settings)?;
+    let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
+    let mut observer = progress::training_observer();
+    let mut watch = |progress| observer.notify(&Event::Preparing(progress));
+    let data =
+        submask::data::prepare(&settings.prepare(), &args.out, outdated, &mut watch).map_err(|error| {
+            match error {
+                submask::Error::Format { .. } => {
+                    Failure::from(error).hint("--rebuild replaces a prepared folder")
+                }
+                error => error.into(),
+            }
+        })?;
+    drop(observer);
+    if data.reused {
+        eprintln!("data  {} was prepared already", args.out.display());
+    }
+    output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
+}
+
+fn info(args: &DataInfoArgs) -> Result<(), Failure> {
+    let described = match args.paths.as_slice() {
+        [] => vec![describe_corpus("dictionary", &Source::Dictionary)?],
+        paths => paths.iter().map(|path| describe(path, args.verify)).collect::<Result<_, _>>()?,
+    };
+    if args.json {
+        return output::write_json(&described);
+    }
+    let tables: Vec<String> = described.iter().map(output::value_table).collect();
+    output::write(&tables.join("\n"))
+}
+
+/// What stands at a path: a prepared folder, a token shard, or texts.
+fn describe(path: &Path, verify: bool) -> Result<Value, Failure> {
+    if path.join(DATA_FILE).is_file() {
+        let data = PreparedData::open(path)?;
+        if verify {
+            data.train.verify()?;
+            data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        }
+        return Ok(describe_prepared(path, &data.info));
+    }
+    if path.extension() == Some(OsStr::new("tokens")) {
+        let shard = Shard::open(path)?;
+        if verify {
+            shard.verify()?;
+        }
+        return Ok(describe_shard(&shard));
+    }
+    if verify {
+        return Err(Failure::usage(format!("--verify: {} holds no token shards", path.display())));
+    }
+    describe_corpus(&path.display().to_string(), &Source::files([path]))
+}
+
+/// A prepared folder.
+pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
+    let part = |part: &PartInfo| {
+        json!({
+            "tokens": part.tokens,
+            "characters": part.characters,
+            "documents": part.documents,
+            "shards": part.shards.len(),
+        })
+    };
+    json!({
+        "kind": "prepared data",
+        "path": path.display().to_string(),
+        "vocab_size": info.vocab_size,
+        "tokenizer_fingerprint": info.tokenizer_fingerprint,
+        "train": part(&info.train),
+        "valid": info.valid.as_ref().map(part),
+    })
+}
+
+/// A token shard.
+pub fn describe_shard(shard: &Shard) -> Value {
+    let header = shard.header();
+    json!({
+        "kind": "token shard",
+        "path": shard.path().display().to_string(),
+        "vocab_size": header.vocab_size,
+        "tokenizer_fingerprint": format!("{:016x}", header.fingerprint),
+        "token_bytes": header.token_bytes,
+        "tokens": header.tokens,
+        "characters": header.characters,
+        "documents": header.documents,
+    })
+}
+
+/// Texts: every document is read and counted.
+fn describe_corpus(path: &str, source: &Source) -> Result<Value, Failure> {
+    let (mut documents, mut bytes, mut characters) = (0u64, 0u64, 0u64);
+    for document in source.documents()? {
+        let document = document?;
+        // A long document comes in pieces.
+        documents += u64::from(!document.continues);
+        bytes += document.text.len() as u64;
+        characters += document.text.chars().count() as u64;
+    }
+    Ok(json!({
+        "kind": "texts",
+        "path": path,
+        "documents": documents,
+        "bytes": bytes,
+        "characters": characters,
+    }))
+}

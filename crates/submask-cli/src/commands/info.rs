@@ -1,0 +1,92 @@
+//! `submask info`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use submask::data::{DATA_FILE, DataInfo, Shard};
+use submask::model::{CONFIG_FILE, ModelConfig, Network};
+use submask::ops::Kernels;
+
+use super::data::{describe_prepared, describe_shard};
+use crate::args::InfoArgs;
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+use crate::{locate, output, settings};
+
+/// Describes what stands at a path.
+pub fn run(args: &InfoArgs) -> Result<(), Failure> {
+    let described = describe(&args.path)?;
+    match args.json {
+        true => output::write_json(&described),
+        false => output::write(&output::value_table(&described)),
+    }
+}
+
+fn describe(path: &Path) -> Result<Value, Failure> {
+    if path.extension() == Some(OsStr::new("tokens")) {
+        return Ok(describe_shard(&Shard::open(path)?));
+    }
+    if path.extension() == Some(OsStr::new("toml")) {
+        return describe_settings(path);
+    }
+    if path.join(DATA_FILE).is_file() {
+        return Ok(describe_prepared(path, &DataInfo::read(path)?));
+    }
+    if locate::is_run(path) {
+        return describe_run(path);
+    }
+    describe_model(&locate::model(path)?)
+}
+
+fn describe_settings(path: &Path) -> Result<Value, Failure> {
+    let settings = settings::check_file(path)?;
+    Ok(json!({ "kind": "settings", "path": path.display().to_string(), "settings": to_json(&settings)? }))
+}
+
+fn describe_model(folder: &Path) -> Result<Value, Failure> {
+    let config = ModelConfig::read(folder)?;
+    let codes = config.model.codes(config.vocab_size)?;
+    let network = Network::new(&config.model, &codes, Kernels::Plain)?;
+    let parameters: u64 = network.parameters().iter().map(|parameter| parameter.len() as u64).sum();
+    Ok(json!({
+        "kind": "model",
+        "path": folder.display().to_string(),
+        "parameters": parameters,
+        "base": codes.base(),
+        "config": to_json(&config)?,
+    }))
+}
+
+fn describe_run(run: &Path) -> Result<Value, Failure> {
+    let settings = settings::check_file(&run.join(submask::train::SETTINGS_FILE))?;
+    let metrics = Metrics::read_if_any(run)?;
+    let checkpoints = locate::checkpoints(run)?;
+    let validation = metrics.validations.values().next_back();
+    let model = match checkpoints.first() {
+        Some(&step) => {
+            let folder = submask::train::checkpoint::folder(run, step);
+            if folder.join(CONFIG_FILE).is_file() {
+                describe_model(&folder)?["parameters"].clone()
+            } else {
+                Value::Null
+            }
+        }
+        None => Value::Null,
+    };
+    Ok(json!({
+        "kind": "run",
+        "path": run.display().to_string(),
+        "parameters": model,
+        "step": checkpoints.first(),
+        "steps": settings.train.steps,
+        "checkpoints": checkpoints,
+        "figures_step": validation.map(|record| record.step),
+        "figures": to_json(&validation.map(|record| &record.figures))?,
+        "settings": to_json(&settings)?,
+    }))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::failed(format!("this does not fit JSON: {error}")))
+}

@@ -1,0 +1,8 @@
+//! The verbs, one a file.
+
+pub mod data;
+pub mod eval;
+pub mod info;
+pub mod plot;
+pub mod sample;
+pub mod train;

@@ -1,0 +1,72 @@
+//! `submask train`.
+
+use std::fmt::Write;
+use std::io::{IsTerminal, stdout};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use submask::train::event::Event;
+use submask::train::{Outcome, RunRequest, Summary, run as train};
+
+use crate::args::TrainArgs;
+use crate::dashboard;
+use crate::failure::Failure;
+use crate::stop::Stop;
+use crate::{locate, output, progress, settings};
+
+/// Trains a model.
+pub fn run(args: &TrainArgs) -> Result<(), Failure> {
+    if args.tui && !stdout().is_terminal() {
+        return Err(
+            Failure::usage("--tui needs a terminal").hint("leave it out: plain lines are written instead")
+        );
+    }
+    let plan = settings::for_training(args)?;
+    if let Some(init) = &plan.init {
+        locate::model(init)?;
+    }
+    let request = RunRequest { settings: plan.settings, out: plan.out, resume: plan.resume, init: plan.init };
+    let title = request.out.display().to_string();
+    let stop = Stop::on_signal()?;
+    let outcome = if args.tui {
+        dashboard::watch(&title, &stop, |show| {
+            let mut watch = |event: &Event| note(event, &stop, show);
+            train(&request, &mut watch, &stop.asked)
+        })?
+    } else {
+        eprintln!("run  {title}");
+        let mut observer = progress::training_observer();
+        let mut watch = |event: &Event| note(event, &stop, &mut |event| observer.notify(event));
+        train(&request, &mut watch, &stop.asked)
+    };
+    match outcome? {
+        Outcome::Finished(summary) => output::write(&report(&request.out, &summary)),
+        Outcome::Stopped { step, checkpoint } => {
+            let steps = request.settings.train.steps;
+            Err(Failure::stopped(format!("after step {step} of {steps}; saved {}", checkpoint.display()))
+                .hint(format!("go on by: submask train --out {title} --resume")))
+        }
+    }
+}
+
+/// Passes an event on; once training has started there is something to save.
+fn note(event: &Event, stop: &Stop, next: &mut dyn FnMut(&Event)) {
+    if matches!(event, Event::Started { .. }) {
+        stop.worthwhile.store(true, Ordering::Relaxed);
+    }
+    next(event);
+}
+
+/// Where the model is, its figures, what sampling cost, and the samples.
+fn report(out: &Path, summary: &Summary) -> String {
+    let mut text = format!("{}\n\n", summary.checkpoint.display());
+    text += &output::figure_table(&summary.figures);
+    if !summary.samples.texts.is_empty() {
+        let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&summary.samples.report));
+    }
+    for sample in &summary.samples.texts {
+        let _ = write!(text, "\n{}\n", sample.trim_end());
+    }
+    let _ = write!(text, "\nsample it: submask sample {}\n", out.display());
+    text
+}

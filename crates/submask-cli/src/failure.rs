@@ -1,0 +1,166 @@
+//! How the program fails: a message with its causes, a hint, and a documented exit code.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use crate::stop::STOPPED;
+
+/// Why the program ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The work could not be done: 1.
+    Failed,
+    /// It was asked for in a way that cannot work: 2.
+    Usage,
+    /// It was stopped by the user, with a checkpoint: 130, as the shell reports Ctrl-C.
+    Stopped,
+    /// Whoever read standard output has gone: nothing to say, 0.
+    OutputClosed,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::OutputClosed => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Stopped => STOPPED,
+        }
+    }
+}
+
+/// What the user is told before the program ends.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    exit: Exit,
+    messages: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The work could not be done.
+    pub fn failed(message: impl Display) -> Self {
+        Self { exit: Exit::Failed, messages: vec![message.to_string()], hint: None }
+    }
+
+    /// It was asked for in a way that cannot work.
+    pub fn usage(message: impl Display) -> Self {
+        Self { exit: Exit::Usage, ..Self::failed(message) }
+    }
+
+    /// The user stopped it.
+    pub fn stopped(message: impl Display) -> Self {
+        Self { exit: Exit::Stopped, ..Self::failed(message) }
+    }
+
+    /// Whoever read standard output has gone.
+    pub fn output_closed() -> Self {
+        Self { exit: Exit::OutputClosed, messages: Vec::new(), hint: None }
+    }
+
+    /// Adds what the user can do about it.
+    pub fn hint(mut self, hint: impl Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Puts what was being done before what went wrong.
+    pub fn context(mut self, what: impl Display) -> Self {
+        self.messages.insert(0, what.to_string());
+        self
+    }
+
+    /// Says it on standard error.
+    pub fn report(&self) -> ExitCode {
+        eprint!("{self}");
+        ExitCode::from(self.exit.code())
+    }
+
+    /// A failure with the chain of `error`, leaving out what a message above already says.
+    fn of_chain(exit: Exit, error: &dyn Error) -> Self {
+        let mut messages = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !messages.iter().any(|message| message.contains(&text)) {
+                messages.push(text);
+            }
+            cause = error.source();
+        }
+        Self { exit, messages, hint: None }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let label = if self.exit == Exit::Stopped { "stopped" } else { "error" };
+        for (i, message) in self.messages.iter().enumerate() {
+            match i {
+                0 => writeln!(f, "{label}: {message}")?,
+                _ => writeln!(f, "  caused by: {message}")?,
+            }
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Values that the library refuses are usage errors, everything else is a failure.
+impl From<submask::Error> for Failure {
+    fn from(error: submask::Error) -> Self {
+        let exit = match error {
+            submask::Error::Invalid { .. } => Exit::Usage,
+            submask::Error::Interrupted => Exit::Stopped,
+            _ => Exit::Failed,
+        };
+        let failure = Self::of_chain(exit, &error);
+        match error {
+            submask::Error::NotFinite { .. } => failure.hint(
+                "lower train.learning_rate or lengthen train.warmup_steps; --resume goes on from the last checkpoint",
+            ),
+            _ => failure,
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::output_closed(),
+            _ => Self::of_chain(Exit::Failed, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_stands_before_the_hint_and_nothing_is_said_twice() {
+        let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
+        let error = submask::Error::io("a/config.json")(missing);
+        let failure = Failure::from(error).context("cannot load the model a").hint("look elsewhere");
+        assert_eq!(
+            failure.to_string(),
+            "error: cannot load the model a\n  caused by: a/config.json: no such file\nhint: look elsewhere\n"
+        );
+        assert_eq!(failure.exit, Exit::Failed);
+    }
+
+    #[test]
+    fn refused_values_are_usage_errors() {
+        let failure = Failure::from(submask::Error::invalid("train.steps", 0, "at least 1"));
+        assert_eq!(failure.exit.code(), 2);
+        assert_eq!(failure.to_string(), "error: train.steps = 0 is not allowed: at least 1\n");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit.code(), failure.to_string().as_str()), (0, ""));
+    }
+}

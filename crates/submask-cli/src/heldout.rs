@@ -1,0 +1,262 @@
+//! Text to evaluate on, cut into a model's sequences.
+
+use std::path::{Path, PathBuf};
+
+use submask::data::{
+    BlockLayout, Blocks, DATA_FILE, PreparedData, Source, Split, Tokenizer, ValidationBlock, ValidationBlocks,
+};
+use submask::model::Model;
+use submask::train::SETTINGS_FILE;
+use submask::train::settings::{DataSettings, Settings};
+
+use crate::args::{EvalArgs, SplitArg};
+use crate::failure::Failure;
+use crate::locate;
+
+/// Text, and how it becomes sequences.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    text: Text,
+    /// Whether sequences have end of text at both ends; `None` where no run says so.
+    block_ends: Option<bool>,
+}
+
+/// Which text.
+#[derive(Clone, Debug)]
+enum Text {
+    /// The validation part of a prepared folder.
+    Prepared(PathBuf),
+    /// Files and folders of text.
+    Files { paths: Vec<PathBuf>, split: Chosen<Split>, field: Chosen<String> },
+}
+
+/// A value, and who chose it.
+#[derive(Clone, Debug)]
+struct Chosen<T> {
+    value: T,
+    by: String,
+}
+
+impl<T> Chosen<T> {
+    /// The value of the flag, or else the run's, or else the default.
+    fn first(flag: (&str, Option<T>), run: Option<(&Path, T)>, default: T) -> Self {
+        match (flag, run) {
+            ((name, Some(value)), _) => Self { value, by: name.to_owned() },
+            (_, Some((run, value))) => {
+                Self { value, by: format!("as {}", run.join(SETTINGS_FILE).display()) }
+            }
+            _ => Self { value: default, by: "default: the model is in no run".to_owned() },
+        }
+    }
+}
+
+impl HeldOut {
+    /// The text given, or else the validation text of the run that the model folder is in.
+    pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
+        if let Some(missing) = args.data.iter().find(|path| !path.exists()) {
+            return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
+        }
+        let run = locate::run_of(model).map(|run| Ok::<_, Failure>((read_settings(&run)?.data, run)));
+        let run = run.transpose()?;
+        let block_ends = run.as_ref().map(|(data, _)| data.block_ends);
+        let text = match args.data.as_slice() {
+            [] => Text::of_run(model, run.as_ref())?,
+            [folder] if folder.join(DATA_FILE).is_file() => {
+                if args.split.is_some() || args.field.is_some() {
+                    let message = "--split and --field have no meaning for prepared data";
+                    return Err(
+                        Failure::usage(message).hint("its documents were chosen when it was prepared")
+                    );
+                }
+                Text::Prepared(folder.clone())
+            }
+            paths => Text::files(paths, args, run.as_ref()),
+        };
+        Ok(Self { text, block_ends })
+    }
+
+    /// In words.
+    pub fn name(&self) -> String {
+        match &self.text {
+            Text::Prepared(folder) => format!("validation part of {}", folder.display()),
+            Text::Files { paths, .. } => {
+                paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    /// What was chosen without being asked for, and so has to be said.
+    pub fn notes(&self, tokenizer: &Tokenizer) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Text::Files { split, field, .. } = &self.text {
+            let (shown, Chosen { value, by }) = (split_name(split.value), field);
+            notes.push(format!("split = {shown} ({}), field = {value} ({by})", split.by));
+        }
+        if self.block_ends.is_none() && tokenizer.end_of_text().is_some() {
+            let cut = "sequences are cut without end of text at their ends";
+            notes.push(format!("{cut}: the model is in no run whose data.block_ends could be read"));
+        }
+        notes
+    }
+
+    /// Sequences of the model's length, `count` of them spread evenly, or all.
+    pub fn blocks(&self, model: &Model, count: Option<u64>) -> Result<Vec<ValidationBlock>, Failure> {
+        let block_ends = self.block_ends.unwrap_or(false);
+        let layout = BlockLayout { seq_len: model.config.model.seq_len, block_ends };
+        match &self.text {
+            Text::Prepared(folder) => {
+                let data = PreparedData::open(folder)?;
+                let store = data.valid.ok_or_else(|| {
+                    Failure::failed(format!("{} holds no validation part", folder.display()))
+                })?;
+                store.check_tokenizer(&model.tokenizer)?;
+                let blocks = Blocks::new(store, &model.tokenizer, layout)?;
+                let blocks = ValidationBlocks::new(blocks, model.tokenizer.clone())?;
+                spread(blocks.blocks().len(), count).map(|i| Ok(blocks.block(i)?)).collect()
+            }
+            Text::Files { paths, split, field } => {
+                let (paths, field) = (paths.clone(), field.value.clone());
+                let source = Source::Files { paths, split: split.value, field };
+                cut(&tokenize(&source, &model.tokenizer)?, &model.tokenizer, layout, count)
+            }
+        }
+    }
+}
+
+impl Text {
+    /// The validation text of a run.
+    fn of_run(model: &Path, run: Option<&(DataSettings, PathBuf)>) -> Result<Self, Failure> {
+        let give = |message: String| Failure::failed(message).hint("give the text by --data PATH");
+        let (data, run) =
+            run.ok_or_else(|| give(format!("{} is in no run that has validation text", model.display())))?;
+        let folder = data_folder(data, run);
+        match folder.join(DATA_FILE).is_file() {
+            true => Ok(Self::Prepared(folder)),
+            false => Err(give(format!("the data of the run is not in {} any more", folder.display()))),
+        }
+    }
+
+    /// Files, whose documents are found as the flags say, or as the run found its own.
+    fn files(paths: &[PathBuf], args: &EvalArgs, run: Option<&(DataSettings, PathBuf)>) -> Self {
+        let split = run.map(|(data, run)| (run.as_path(), data.split));
+        let field = run.map(|(data, run)| (run.as_path(), data.field.clone()));
+        Self::Files {
+            paths: paths.to_vec(),
+            split: Chosen::first(("--split", args.split.map(Split::from)), split, Split::File),
+            field: Chosen::first(("--field", args.field.clone()), field, "text".to_owned()),
+        }
+    }
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::File => Self::File,
+            SplitArg::Line => Self::Line,
+            SplitArg::Paragraph => Self::Paragraph,
+        }
+    }
+}
+
+fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::File => "file",
+        Split::Line => "line",
+        Split::Paragraph => "paragraph",
+    }
+}
+
+/// Where a run keeps its tokens.
+fn data_folder(data: &DataSettings, run: &Path) -> PathBuf {
+    match data.paths.as_slice() {
+        [path] if path.join(DATA_FILE).is_file() => path.clone(),
+        _ if data.cache.as_os_str().is_empty() => run.join("data"),
+        _ => data.cache.clone(),
+    }
+}
+
+fn read_settings(run: &Path) -> Result<Settings, Failure> {
+    crate::settings::check_file(&run.join(SETTINGS_FILE))
+}
+
+/// The stream of tokens that the library would prepare: separators around documents, or between them.
+fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure> {
+    let separator = tokenizer.separator();
+    let mut tokens = tokenizer.end_of_text().into_iter().collect::<Vec<_>>();
+    let mut text = String::new();
+    for piece in source.documents()? {
+        let piece = piece?;
+        text.push_str(&piece.text);
+        if !piece.continues {
+            tokens.extend(tokenizer.encode(&text)?);
+            tokens.extend(&separator);
+            text.clear();
+        }
+    }
+    if tokenizer.end_of_text().is_none() {
+        tokens.truncate(tokens.len() - separator.len());
+    }
+    Ok(tokens)
+}
+
+/// Whole sequences of a stream.
+fn cut(
+    tokens: &[u32],
+    tokenizer: &Tokenizer,
+    layout: BlockLayout,
+    count: Option<u64>,
+) -> Result<Vec<ValidationBlock>, Failure> {
+    let BlockLayout { seq_len, block_ends } = layout;
+    let end = tokenizer.end_of_text().filter(|_| block_ends);
+    let stride = if end.is_some() { seq_len.saturating_sub(2) } else { seq_len };
+    let all: Vec<&[u32]> = tokens.chunks_exact(stride.max(1)).collect();
+    if all.is_empty() {
+        let message = format!("the text has {} tokens, less than one sequence of {seq_len}", tokens.len());
+        return Err(Failure::failed(message).hint("give more text"));
+    }
+    spread(all.len() as u64, count)
+        .map(|i| {
+            let inner = all[i as usize].iter().copied();
+            let tokens: Vec<u32> = end.into_iter().chain(inner).chain(end).collect();
+            let characters = tokenizer.count_characters(&tokens)?;
+            Ok(ValidationBlock { tokens, characters })
+        })
+        .collect()
+}
+
+/// `count` of `all` indices, spread evenly; all of them if there are not more.
+fn spread(all: u64, count: Option<u64>) -> impl Iterator<Item = u64> {
+    let count = count.map_or(all, |count| count.min(all));
+    (0..count).map(move |i| (u128::from(i) * u128::from(all) / u128::from(count)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_are_spread_evenly() {
+        assert_eq!(spread(10, Some(4)).collect::<Vec<_>>(), [0, 2, 5, 7]);
+        assert_eq!(spread(3, Some(9)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(spread(3, None).count(), 3);
+    }
+
+    #[test]
+    fn texts_are_cut_as_prepared_data_is() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "abé").unwrap();
+        std::fs::write(folder.path().join("b.txt"), "cd").unwrap();
+        let tokenizer = Tokenizer::bytes();
+        let tokens = tokenize(&Source::files([folder.path()]), &tokenizer).unwrap();
+        assert_eq!(tokens, [256, 97, 98, 0xc3, 0xa9, 256, 99, 100, 256]);
+        let plain = BlockLayout { seq_len: 4, block_ends: false };
+        let blocks = cut(&tokens, &tokenizer, plain, None).unwrap();
+        assert_eq!(blocks.iter().map(|block| block.characters).collect::<Vec<_>>(), [3, 2]);
+        let ends = BlockLayout { seq_len: 4, block_ends: true };
+        let blocks = cut(&tokens, &tokenizer, ends, Some(1)).unwrap();
+        assert_eq!(blocks[0].tokens, [256, 256, 97, 256]);
+        assert!(cut(&tokens[..2], &tokenizer, plain, None).is_err());
+        let text8 = tokenize(&Source::files([folder.path().join("b.txt")]), &Tokenizer::text8()).unwrap();
+        assert_eq!(text8, [3, 4]);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a path given as MODEL or RUN stands for.
+
+use std::path::{Path, PathBuf};
+
+use submask::model::CONFIG_FILE;
+use submask::train::{SETTINGS_FILE, checkpoint};
+
+use crate::failure::Failure;
+
+/// The model folder: the path itself, or the newest checkpoint of a run.
+pub fn model(path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    if !path.exists() {
+        return Err(Failure::failed(format!("there is no model in {shown}: it does not exist"))
+            .hint("give a model folder, a run or a checkpoint; `submask train` makes one"));
+    }
+    let is_model = path.join(CONFIG_FILE).is_file();
+    if !is_model && is_run(path) && checkpoints(path)?.is_empty() {
+        return Err(Failure::failed(format!("the run {shown} has no checkpoint yet")));
+    }
+    if !is_model && !is_run(path) {
+        return Err(Failure::failed(format!("{shown} is neither a model, nor a run, nor a checkpoint"))
+            .hint(format!(
+                "a model folder holds {CONFIG_FILE}, a run holds {SETTINGS_FILE} and checkpoints"
+            )));
+    }
+    Ok(submask::model::resolve(path)?)
+}
+
+/// Whether the path is a run.
+pub fn is_run(path: &Path) -> bool {
+    path.join(SETTINGS_FILE).is_file()
+}
+
+/// The run that holds a model or checkpoint, if there is one.
+pub fn run_of(path: &Path) -> Option<PathBuf> {
+    path.ancestors().take(3).find(|folder| is_run(folder)).map(Path::to_path_buf)
+}
+
+/// Steps of the checkpoints of a run, newest first.
+pub fn checkpoints(run: &Path) -> Result<Vec<u64>, Failure> {
+    match run.join(checkpoint::FOLDER).is_dir() {
+        true => Ok(checkpoint::steps(run)?),
+        false => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_stands_for_its_newest_checkpoint() {
+        let run = tempfile::tempdir().unwrap();
+        let run = run.path();
+        assert!(model(&run.join("no")).unwrap_err().to_string().contains("does not exist"));
+        assert!(model(run).unwrap_err().to_string().contains("neither a model"));
+        std::fs::write(run.join(SETTINGS_FILE), "").unwrap();
+        assert!(model(run).unwrap_err().to_string().contains("no checkpoint yet"));
+        for step in ["step-9", "step-10", ".step-11.tmp"] {
+            let folder = run.join(checkpoint::FOLDER).join(step);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(CONFIG_FILE), "{}").unwrap();
+        }
+        let newest = run.join("checkpoints/step-10");
+        assert_eq!(model(run).unwrap(), newest);
+        assert_eq!(model(&newest).unwrap(), newest);
+        assert_eq!((run_of(&newest), run_of(run)), (Some(run.to_path_buf()), Some(run.to_path_buf())));
+    }
+}

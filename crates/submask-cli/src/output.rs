@@ -1,0 +1,237 @@
+//! Results on standard output: text or JSON.
+
+use std::io::{Write, stdout};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::format;
+use submask::likelihood::Figure;
+use submask::sampler::SampleReport;
+
+/// Writes text to standard output.
+pub fn write(text: &str) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a result as indented JSON and a line end.
+pub fn write_json(result: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(result)
+        .map_err(|error| Failure::failed(format!("the result does not fit JSON: {error}")))?;
+    write(&format!("{text}\n"))
+}
+
+/// What `eval --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvalResult {
+    /// Folder of the model: of a run, that of its newest checkpoint.
+    pub model: String,
+    /// The text.
+    pub data: String,
+    /// The estimator.
+    pub estimator: String,
+    /// Sequences evaluated.
+    pub sequences: u64,
+    /// Draws a sequence.
+    pub draws: u64,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// The figures.
+    pub figures: Vec<Figure>,
+}
+
+/// What `sample --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleResult {
+    /// Folder of the model: of a run, that of its newest checkpoint.
+    pub model: String,
+    /// The seed.
+    pub seed: u64,
+    /// The texts.
+    pub samples: Vec<SampleText>,
+    /// What they cost, all together.
+    pub cost: SampleCost,
+}
+
+/// Counts of a sampling call: no figures, since they measure no model.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SampleCost {
+    /// Network evaluations, counted for every text.
+    pub evaluations: u64,
+    /// Steps, the idle ones included.
+    pub steps: u64,
+    /// Steps in which nothing was revealed and the network was not evaluated.
+    pub idle_steps: u64,
+    /// Draws repeated to keep codes valid.
+    pub redraws: u64,
+    /// Texts.
+    pub sequences: u64,
+    /// Positions at which logits were computed.
+    pub positions: u64,
+}
+
+impl From<&SampleReport> for SampleCost {
+    fn from(report: &SampleReport) -> Self {
+        Self {
+            evaluations: report.evaluations,
+            steps: report.steps_total,
+            idle_steps: report.steps_skipped,
+            redraws: report.redraws,
+            sequences: report.sequences,
+            positions: report.positions,
+        }
+    }
+}
+
+/// One text.
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleText {
+    /// Its number under the seed.
+    pub index: u64,
+    /// The text.
+    pub text: String,
+}
+
+/// What sampling cost.
+pub fn sampling_cost(report: &SampleReport) -> String {
+    let SampleReport { evaluations, steps_skipped, steps_total, redraws, .. } = report;
+    let mut text =
+        format!("{evaluations} network evaluations, {steps_skipped} of {steps_total} steps idle and skipped");
+    if *redraws > 0 {
+        text += &format!(", {redraws} draws repeated to keep codes valid");
+    }
+    text
+}
+
+/// Figures as a table, one a line: name, value with error and unit, kind, evaluations.
+pub fn figure_table(figures: &[Figure]) -> String {
+    let rows: Vec<[String; 2]> = figures
+        .iter()
+        .map(|figure| {
+            let evaluations = match figure.evaluations {
+                0 => String::new(),
+                n => format!(", {n} network evaluations"),
+            };
+            let note = format!("{}  ({}{evaluations})", format::value(figure), format::kind(figure.kind));
+            [figure.name.clone(), note]
+        })
+        .collect();
+    table(&rows)
+}
+
+/// A JSON value as a table of its dotted keys; figures stand on a line of their own.
+pub fn value_table(value: &Value) -> String {
+    let mut rows = Vec::new();
+    flatten("", value, &mut rows);
+    table(&rows)
+}
+
+fn flatten(key: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    let shown = match value {
+        Value::Object(inner) => {
+            if let Ok(one) = Figure::deserialize(value) {
+                rows.push([
+                    one.name.clone(),
+                    format!("{}  ({})", format::value(&one), format::kind(one.kind)),
+                ]);
+                return;
+            }
+            let mut entries: Vec<_> = inner.iter().collect();
+            entries.sort_by_key(|(name, value)| {
+                (name.as_str() != "kind", name.as_str() != "path", nested(value))
+            });
+            for (name, value) in entries {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(&key, value, rows);
+            }
+            return;
+        }
+        Value::Array(values) if nested(value) => {
+            return values.iter().for_each(|value| flatten(key, value, rows));
+        }
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        value => plain(value),
+    };
+    rows.push([key.to_owned(), if shown.is_empty() { "-".to_owned() } else { shown }]);
+}
+
+fn nested(value: &Value) -> bool {
+    value.is_object() || value.as_array().is_some_and(|values| values.iter().any(Value::is_object))
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => format::one_line(text),
+        value => value.to_string(),
+    }
+}
+
+/// Two columns, the first as wide as its widest entry.
+pub fn table(rows: &[[String; 2]]) -> String {
+    let width = rows.iter().map(|row| row[0].chars().count()).max().unwrap_or(0);
+    rows.iter().map(|[name, value]| format!("{name:<width$}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::{bound, joint};
+
+    #[test]
+    fn figures_line_up() {
+        insta::assert_snapshot!(figure_table(&[bound(), joint()]), @r"
+        nelbo_subtoken   3.2123 ± 0.0123 bits per character  (upper bound, 512 network evaluations)
+        joint_objective  2.5000 nats per token  (surrogate, no likelihood, 64 network evaluations)
+        ");
+    }
+
+    #[test]
+    fn values_are_flattened() {
+        let value = serde_json::json!({ "kind": "run", "train": { "steps": 7, "seed": null }, "paths": ["a", "b"], "figures": [joint()] });
+        insta::assert_snapshot!(value_table(&value), @r"
+        kind             run
+        paths            a, b
+        joint_objective  2.5000 nats per token  (surrogate, no likelihood)
+        train.seed       -
+        train.steps      7
+        ");
+    }
+
+    #[test]
+    fn json_figures_have_every_field() {
+        let result = EvalResult {
+            model: "runs/a".into(),
+            data: "text.txt".into(),
+            estimator: "nelbo_subtoken".into(),
+            sequences: 9,
+            draws: 1,
+            seed: 0,
+            figures: vec![joint()],
+        };
+        insta::assert_snapshot!(serde_json::to_string_pretty(&result).unwrap(), @r#"
+        {
+          "model": "runs/a",
+          "data": "text.txt",
+          "estimator": "nelbo_subtoken",
+          "sequences": 9,
+          "draws": 1,
+          "seed": 0,
+          "figures": [
+            {
+              "name": "joint_objective",
+              "value": 2.5,
+              "unit": "nats per token",
+              "kind": "surrogate",
+              "standard_error": null,
+              "evaluations": 64
+            }
+          ]
+        }
+        "#);
+    }
+}

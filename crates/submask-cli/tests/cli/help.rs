@@ -1,0 +1,247 @@
+//! The help of every verb.
+
+use insta::assert_snapshot;
+
+use super::submask;
+
+#[test]
+fn overview() {
+    assert_snapshot!(submask(&["-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Train, evaluate and sample discrete diffusion models with partial masking (MDM-Prime)
+
+    Usage: submask [OPTIONS] <COMMAND>
+
+    Commands:
+      train   Train a model
+      eval    Measure how well a model predicts text
+      sample  Write text with a model
+      data    Prepare and describe corpora
+      info    Describe a model, a run, a token shard or a settings file
+      plot    Draw the training loss and the validation figures of a run as PNG and SVG
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+
+    Results are written to standard output; progress, messages and errors to standard error.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user with a checkpoint.
+    ----- stderr -----
+    ");
+    assert!(submask(&["--version"]).starts_with("exit code: 0\n----- stdout -----\nsubmask "));
+}
+
+#[test]
+fn train() {
+    assert_snapshot!(submask(&["train", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Train a model
+
+    Usage: submask train [OPTIONS]
+
+    Options:
+          --preset <P>             Settings to begin with: dictionary, text8, owt-small or owt-tiny
+                                   [default: dictionary]
+          --config <F.toml>        Settings file; keys it does not name keep the preset's values
+          --data <PATH>...         Text, JSON lines or parquet files, and folders of them (data.paths)
+          --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
+          --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
+                                   or runs/NAME-2, …, where NAME is the settings file's or the preset's]
+          --steps <N>              Optimiser steps (train.steps)
+          --seed <S>               Seed of everything random (train.seed)
+          --resume                 Go on with a stopped run, from its newest checkpoint; without --out
+                                   the newest runs/NAME-…
+          --init <MODEL>           Begin with the weights of this model, run or checkpoint
+          --subtokens <L>          ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model
+                                   (model.subtokens)
+          --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal]
+          --tui                    Full-screen dashboard; q or Ctrl-C stops with a checkpoint
+      -h, --help                   Print help (see more with '--help')
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+
+    Examples:
+      submask train
+      submask train --data corpus/ --subtokens 4 --out runs/mine
+      submask train --preset owt-tiny --data openwebtext/ --set train.batch_size=32 train.accumulate=16
+      submask train --out runs/mine --resume
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn eval() {
+    assert_snapshot!(submask(&["eval", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Measure how well a model predicts text
+
+    Usage: submask eval [OPTIONS] <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
+
+    Options:
+          --data <PATH>...         Text to evaluate on [default: the validation text of the model's run]
+          --split <SPLIT>          What in a text file of --data is a document [default: as the model's
+                                   run, or else file] [possible values: file, line, paragraph]
+          --field <NAME>           Field of JSON lines, or column of parquet files, with the text
+                                   [default: as the model's run, or else text]
+          --estimator <ESTIMATOR>  What is estimated [default: nelbo-subtoken; exact for autoregressive
+                                   models] [possible values: nelbo-subtoken, nelbo-token, path, exact,
+                                   joint-objective]
+          --draws <K>              Draws a sequence [default: 1]
+          --steps <T>              Sampler steps T of the path estimator [default: the model's]
+          --sequences <N>          Sequences to evaluate, spread over the text [default: all]
+          --seed <S>               Seed of the draws [default: 0]
+          --batch <B>              Sequences a network evaluation; it does not change the result
+                                   [default: 16]
+          --json                   Print JSON
+      -h, --help                   Print help (see more with '--help')
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn sample() {
+    assert_snapshot!(submask(&["sample", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Write text with a model
+
+    Usage: submask sample [OPTIONS] <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
+
+    Options:
+          --num <N>          How many texts [default: 1]
+          --steps <T|exact>  Steps T of the time grid, or exact: no grid, sub-tokens one by one
+                             [default: the model's]
+          --unit <UNIT>      What is revealed at once [default: subtoken] [possible values: subtoken,
+                             token]
+          --prompt <TEXT>    Text with holes
+          --length <L>       Tokens of a text [default: the model's sequence length]
+          --seed <S>         Seed; text n of a seed is the same whatever --num and --batch are [default:
+                             0]
+          --temperature <τ>  Temperature τ above 0, dividing the logits [default: the model's]
+          --top-p <p>        Smallest set of most probable tokens with this mass, in (0, 1] [default:
+                             the model's]
+          --top-k <k>        Most probable tokens kept; 0 keeps all [default: the model's]
+          --batch <B>        Texts sampled together; it does not change them [default: 8]
+          --trace            Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of whose
+                             2 digits 1 is known
+          --json             Print JSON
+      -h, --help             Print help (see more with '--help')
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+
+    Examples:
+      submask sample runs/dictionary --num 3
+      submask sample runs/dictionary --prompt 'lantern: [[12]] light.' --trace
+      submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn data() {
+    assert_snapshot!(submask(&["data", "prepare", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Tokenize a corpus once, for runs to share
+
+    Usage: submask data prepare [OPTIONS] --out <FOLDER>
+
+    Options:
+          --preset <P>          Settings to begin with: dictionary, text8, owt-small or owt-tiny
+                                [default: dictionary]
+          --config <F.toml>     Settings file; keys it does not name keep the preset's values
+          --data <PATH>...      Text, JSON lines or parquet files, and folders of them (data.paths)
+          --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
+          --out <FOLDER>        Folder to write
+          --rebuild             Replace a folder that was prepared from other files or with other
+                                settings
+      -h, --help                Print help (see more with '--help')
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+    ----- stderr -----
+    ");
+    assert_snapshot!(submask(&["data", "info", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Describe a prepared folder, or count the documents of a corpus
+
+    Usage: submask data info [OPTIONS] [PATH]...
+
+    Arguments:
+      [PATH]...  Prepared folders, token shards, text files or folders [default: the built-in
+                 dictionary]
+
+    Options:
+          --verify  Read all tokens and compare them with their checksums
+          --json    Print JSON
+      -h, --help    Print help
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn info() {
+    assert_snapshot!(submask(&["info", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Describe a model, a run, a token shard or a settings file
+
+    Usage: submask info [OPTIONS] <MODEL|RUN|FILE>
+
+    Arguments:
+      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file or .toml settings
+
+    Options:
+          --json  Print JSON
+      -h, --help  Print help
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn plot() {
+    assert_snapshot!(submask(&["plot", "-h"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Draw the training loss and the validation figures of a run as PNG and SVG
+
+    Usage: submask plot [OPTIONS] <RUN>
+
+    Arguments:
+      <RUN>  Run folder
+
+    Options:
+          --out <DIR>  Folder for the charts [default: RUN/plots]
+      -h, --help       Print help (see more with '--help')
+
+    Global options:
+          --threads <N>  Threads to compute with [default: one a core]
+    ----- stderr -----
+    ");
+}

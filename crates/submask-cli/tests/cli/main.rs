@@ -1,0 +1,61 @@
+//! The program as a user meets it: exit code, standard output and standard error of every call.
+
+mod bad_input;
+mod help;
+mod reproducible;
+mod rounds;
+mod settings;
+mod verbs;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A folder to call the program in.
+struct Room {
+    folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file, and the folders above it.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Calls the program with arguments and gives everything it said.
+    fn call(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_submask"))
+            .args(arguments)
+            .current_dir(self.path())
+            .env_remove("NO_COLOR")
+            .env("COLUMNS", "100")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let place = self.path().display().to_string();
+        let clean = |bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            text.replace(&place, "[room]").replace("submask.exe", "submask")
+        };
+        format!(
+            "exit code: {}\n----- stdout -----\n{}----- stderr -----\n{}",
+            output.status.code().unwrap(),
+            clean(&output.stdout),
+            clean(&output.stderr)
+        )
+    }
+}
+
+/// Calls the program in an empty folder.
+fn submask(arguments: &[&str]) -> String {
+    Room::new().call(arguments)
+}

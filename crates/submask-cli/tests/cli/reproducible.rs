@@ -1,0 +1,96 @@
+//! The same seed gives the same bytes: of weights, however often a run is killed, and of samples and figures,
+//! whatever the batch size and the number of threads.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Room;
+use super::rounds::{tiny, trained};
+
+/// How often a run is killed.
+const KILLS: u32 = 20;
+
+/// Checkpoints often enough that a kill may hit one being written; dropout, which draws in every step.
+const SETTINGS: &[&str] =
+    &["train.validate_every=60", "train.checkpoint_every=3", "train.decay=constant", "model.dropout=0.1"];
+
+fn train(room: &Room, out: &str, more: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_submask"))
+        .args(["train", "--data", "text.txt", "--out", out])
+        .args(more)
+        .arg("--set")
+        .args(tiny(SETTINGS))
+        .current_dir(room.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn finishes(mut child: Child) {
+    assert!(child.wait().unwrap().success());
+}
+
+/// Weights, average and moments after 60 steps.
+fn state(run: &Path) -> Vec<Vec<u8>> {
+    ["raw.safetensors", "model.safetensors", "optimizer_first.safetensors", "optimizer_second.safetensors"]
+        .map(|name| std::fs::read(run.join("checkpoints/step-60").join(name)).unwrap())
+        .to_vec()
+}
+
+#[test]
+fn a_run_killed_at_any_moment_resumes_to_the_same_weights() {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+    let started = Instant::now();
+    finishes(train(&room, "straight", &["--steps", "60"]));
+    let whole = started.elapsed();
+    let expected = state(&room.path().join("straight"));
+
+    finishes(train(&room, "longer", &["--steps", "30"]));
+    finishes(train(&room, "longer", &["--resume", "--steps", "60"]));
+    assert!(state(&room.path().join("longer")) == expected, "30 steps and 30 more");
+
+    let mut interrupted = 0;
+    for kill in 0..KILLS {
+        let out = format!("killed-{kill}");
+        let mut child = train(&room, &out, &["--steps", "60"]);
+        // The golden ratio's multiples spread the moments evenly over the whole run.
+        let moment = whole.mul_f64(f64::from(kill + 1) * 0.618_034 % 1.0);
+        std::thread::sleep(moment.max(Duration::from_millis(1)));
+        interrupted += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let begun = room.path().join(&out).join("settings.toml").exists();
+        let again: &[&str] = if begun { &["--resume", "--steps", "60"] } else { &["--steps", "60"] };
+        finishes(train(&room, &out, again));
+        assert!(state(&room.path().join(&out)) == expected, "killed after {moment:?} of {whole:?}");
+    }
+    assert!(interrupted >= KILLS / 2, "only {interrupted} of {KILLS} runs were still running when killed");
+}
+
+#[test]
+fn another_number_of_threads_trains_the_same_weights() {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+    finishes(train(&room, "one", &["--steps", "60", "--threads", "1"]));
+    finishes(train(&room, "two", &["--steps", "60", "--threads", "2"]));
+    assert!(state(&room.path().join("one")) == state(&room.path().join("two")));
+}
+
+#[test]
+fn samples_and_figures_depend_neither_on_the_batch_nor_on_the_threads() {
+    let (room, _) = trained(&[]);
+    let sample = ["sample", "run", "--num", "9", "--seed", "5", "--temperature", "0.9", "--json"];
+    let evaluate = ["eval", "run", "--draws", "3", "--json"];
+    for call in [&sample[..], &evaluate] {
+        let with = |batch, threads| room.call(&[call, &["--batch", batch, "--threads", threads]].concat());
+        let expected = with("1", "1");
+        assert!(expected.starts_with("exit code: 0\n"), "{expected}");
+        for (batch, threads) in [("8", "1"), ("1", "2"), ("8", "2"), ("3", "2")] {
+            assert_eq!(with(batch, threads), expected, "batch {batch}, {threads} threads");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A whole round: train, stop, resume, describe, evaluate, sample, plot. Figures differ between machines in
+//! their last digits, so what is compared is their form.
+
+use serde_json::Value;
+
+use super::Room;
+
+/// Settings of a run that takes a moment.
+const TINY: &[&str] = &[
+    "tokenizer.kind=bytes",
+    "model.hidden=16",
+    "model.heads=2",
+    "model.blocks=1",
+    "model.cond_dim=8",
+    "model.seq_len=16",
+    "data.valid_fraction=0.2",
+    "train.batch_size=4",
+    "train.log_every=1",
+    "train.validate_every=4",
+    "train.validate_sequences=4",
+    "train.final_sequences=4",
+    "train.checkpoint_every=2",
+    "train.warmup_steps=1",
+    "sample.steps=8",
+];
+
+/// The tiny settings and `more`, which take the place of those with the same key.
+pub fn tiny<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let key = |setting: &'a str| setting.split_once('=').map_or(setting, |(key, _)| key);
+    let kept = TINY.iter().copied().filter(|setting| !more.iter().any(|other| key(other) == key(setting)));
+    kept.chain(more.iter().copied()).collect()
+}
+
+/// A folder with a run of four steps in `run`, and what training it said.
+pub fn trained(more: &[&str]) -> (Room, String) {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+    let mut arguments = vec!["train", "--data", "text.txt", "--out", "run", "--steps", "4"];
+    arguments.extend(more);
+    arguments.push("--set");
+    arguments.extend(TINY);
+    let said = room.call(&arguments);
+    (room, said)
+}
+
+/// Standard output, after a call that succeeded.
+fn stdout(said: &str) -> &str {
+    let rest = said.strip_prefix("exit code: 0\n----- stdout -----\n");
+    rest.and_then(|rest| rest.split_once("----- stderr -----\n")).unwrap_or_else(|| panic!("{said}")).0
+}
+
+fn json(said: &str) -> Value {
+    serde_json::from_str(stdout(said)).unwrap()
+}
+
+/// Every figure has all its fields.
+fn check_figures(result: &Value) {
+    let figures = result["figures"].as_array().unwrap();
+    assert!(!figures.is_empty());
+    for figure in figures {
+        let fields: Vec<_> = figure.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["evaluations", "kind", "name", "standard_error", "unit", "value"]);
+        assert!(["exact", "upper_bound", "surrogate"].contains(&figure["kind"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_run_from_start_to_sample() {
+    let (room, said) = trained(&[]);
+    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nnelbo_subtoken "), "{said}");
+    for line in ["\nstart  ", "\nstep  4/4  loss ", "\nvalid  4/4  nelbo_subtoken ", "\nsample  4/4  "] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    assert!(said.contains("surrogate, no likelihood"), "{said}");
+
+    // The run has its tokens: the corpus may be gone.
+    std::fs::remove_file(room.path().join("text.txt")).unwrap();
+    let said = room.call(&["train", "--out", "run", "--resume", "--steps", "6"]);
+    assert!(stdout(&said).starts_with("run/checkpoints/step-6\n"), "{said}");
+    assert!(said.contains("step 4/6\n"), "{said}");
+
+    let info = json(&room.call(&["info", "run", "--json"]));
+    assert_eq!((&info["kind"], &info["step"], &info["steps"]), (&"run".into(), &6.into(), &6.into()));
+    check_figures(&info);
+    assert_eq!(json(&room.call(&["info", "run/checkpoints/step-6", "--json"]))["kind"], "model");
+
+    let said = room.call(&["plot", "run"]);
+    assert!(stdout(&said).contains("run/plots/validation-joint-objective-nats-per-token.svg\n"), "{said}");
+}
+
+#[test]
+fn every_estimator_says_what_it_is() {
+    let (room, _) = trained(&["--subtokens", "2"]);
+    for (estimator, kind) in [
+        ("nelbo-subtoken", "upper_bound"),
+        ("nelbo-token", "upper_bound"),
+        ("path", "upper_bound"),
+        ("exact", "exact"),
+        ("joint-objective", "surrogate"),
+    ] {
+        let said = room.call(&["eval", "run", "--estimator", estimator, "--sequences", "3", "--json"]);
+        let result = json(&said);
+        check_figures(&result);
+        assert_eq!(result["sequences"], 3);
+        assert!(result["figures"].as_array().unwrap().iter().all(|figure| figure["kind"] == kind));
+        let perplexity = stdout(&said).contains("perplexity");
+        assert_eq!(perplexity, kind != "surrogate", "the joint objective is no likelihood");
+    }
+}
+
+#[test]
+fn given_text_is_read_as_the_run_read_its_own() {
+    let (room, _) = trained(&["--set", "data.split=line"]);
+    let eval = |model: &str, more: &[&str]| {
+        room.call(&[&["eval", model, "--data", "text.txt", "--sequences", "2"], more].concat())
+    };
+    let said = eval("run", &[]);
+    assert!(stdout(&said).starts_with("nelbo_subtoken "), "{said}");
+    let run = "run/settings.toml";
+    assert!(said.contains(&format!("data  split = line (as {run}), field = text (as {run})\n")), "{said}");
+    assert!(!said.contains("sequences are cut"), "{said}");
+    let said = eval("run", &["--split", "paragraph", "--field", "body"]);
+    assert!(said.contains("data  split = paragraph (--split), field = body (--field)\n"), "{said}");
+
+    // A copy of the model knows neither.
+    std::fs::create_dir(room.path().join("model")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        let from = room.path().join("run/checkpoints/step-4").join(name);
+        std::fs::copy(from, room.path().join("model").join(name)).unwrap();
+    }
+    let said = eval("model", &["--split", "line"]);
+    assert!(stdout(&said).starts_with("nelbo_subtoken "), "{said}");
+    assert!(
+        said.contains("split = line (--split), field = text (default: the model is in no run)"),
+        "{said}"
+    );
+    assert!(said.contains("data  sequences are cut without end of text at their ends: "), "{said}");
+
+    for (arguments, problem) in [
+        (&["eval", "run", "--split", "line"][..], "--data <PATH>"),
+        (&["eval", "run", "--data", "run/data", "--split", "line"], "have no meaning for prepared data"),
+    ] {
+        let said = room.call(arguments);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn samples_fill_the_holes_of_a_prompt() {
+    let (room, _) = trained(&[]);
+    let sample = |more: &[&str]| room.call(&[&["sample", "run"], more].concat());
+    let result = json(&sample(&["--prompt", "sea [[3]] ship", "--num", "3", "--json"]));
+    let cost = result["cost"].as_object().unwrap();
+    let names: Vec<_> = cost.keys().map(String::as_str).collect();
+    assert_eq!(names, ["evaluations", "idle_steps", "positions", "redraws", "sequences", "steps"]);
+    let count = |name: &str| cost[name].as_u64().unwrap();
+    assert_eq!((count("sequences"), count("steps")), (3, 24));
+    assert_eq!(count("evaluations") + count("idle_steps"), count("steps"), "idle steps cost nothing");
+    let texts: Vec<_> =
+        result["samples"].as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap()).collect();
+    assert_eq!(texts.len(), 3);
+    assert!(texts.iter().all(|text| text.starts_with("sea ")), "{texts:?}");
+    let alone = json(&sample(&["--prompt", "sea [[3]] ship", "--num", "1", "--batch", "1", "--json"]));
+    assert_eq!(alone["samples"][0]["text"], texts[0], "a text depends neither on --num nor on --batch");
+
+    let said = sample(&["--prompt", "sea [[3]] ship", "--trace", "--steps", "exact"]);
+    let traced = stdout(&said);
+    assert!(traced.starts_with("evaluation 0/6: 10 clean, 0 partial, 3 masked\n"), "{traced}");
+    assert!(
+        traced.contains("sea ▁▁▁▁▁▁▁▁▁ ship\n\nevaluation 1/6: 10 clean, 1 partial, 2 masked\n"),
+        "{traced}"
+    );
+    assert!(traced.contains("░1/2░"), "{traced}");
+
+    for (arguments, problem) in [
+        (["--prompt", "a [[99]]"], "at most 16 are allowed"),
+        (["--prompt", "no hole [[1]] [[*]] "], "nothing can follow"),
+        (["--length", "17"], "--length 17 is too long: at most 16"),
+        (["--temperature", "0"], "temperature = 0 is not allowed"),
+    ] {
+        let said = sample(&arguments);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn the_autoregressive_baseline_is_measured_exactly_and_continues_text() {
+    let (room, said) = trained(&["--set", "model.network=autoregressive"]);
+    assert!(stdout(&said).contains("(exact, "), "{said}");
+    let result = json(&room.call(&["eval", "run", "--sequences", "2", "--json"]));
+    assert!(result["figures"].as_array().unwrap().iter().all(|figure| figure["kind"] == "exact"));
+    let said = room.call(&["eval", "run", "--draws", "2"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("nothing is drawn"), "{said}");
+    assert!(stdout(&room.call(&["sample", "run", "--prompt", "the"])).starts_with("the"));
+    let said = room.call(&["sample", "run", "--prompt", "a [[2]] b"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("cannot fill a hole"), "{said}");
+}

@@ -1,0 +1,235 @@
+//! Verbs on things that are there, or not.
+
+use insta::assert_snapshot;
+
+use super::{Room, submask};
+
+#[test]
+fn missing_models() {
+    assert_snapshot!(submask(&["sample", "nowhere"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: there is no model in nowhere: it does not exist
+    hint: give a model folder, a run or a checkpoint; `submask train` makes one
+    ");
+    let room = Room::new();
+    room.write("folder/x.txt", "");
+    assert_snapshot!(room.call(&["eval", "folder"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: folder is neither a model, nor a run, nor a checkpoint
+    hint: a model folder holds config.json, a run holds settings.toml and checkpoints
+    ");
+    room.write("run/settings.toml", "");
+    assert_snapshot!(room.call(&["eval", "run"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: the run run has no checkpoint yet
+    ");
+}
+
+#[test]
+fn bad_prompts() {
+    assert_snapshot!(submask(&["sample", "m", "--prompt", "a [[x]]"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: bad prompt: `[[x]]` is not a hole
+    hint: [[5]] is a hole of five tokens, [[*]] one to the end of the sequence, \[[ two brackets
+    ");
+    assert_snapshot!(submask(&["sample", "m", "--prompt", "a [[3"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: bad prompt: `[[` is not closed by `]]`
+    hint: [[5]] is a hole of five tokens, [[*]] one to the end of the sequence, \[[ two brackets
+    ");
+    assert_snapshot!(submask(&["sample", "m", "--prompt", "[[*]] b"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: bad prompt: nothing can follow `[[*]]`, which reaches to the end of the sequence
+    hint: [[5]] is a hole of five tokens, [[*]] one to the end of the sequence, \[[ two brackets
+    ");
+    assert_snapshot!(submask(&["sample", "m", "--steps", "0"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: invalid value '0' for '--steps <T|exact>': expected a number of at least 1, or exact
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn plots_of_a_run() {
+    let room = Room::new();
+    assert_snapshot!(room.call(&["plot", "run"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: cannot read run/metrics.jsonl: No such file or directory (os error 2)
+    hint: give the folder of a run, as `submask train` names it
+    ");
+    let step = r#"{"kind":"step","step":1,"loss_nats_per_token":6.5,"objective":"joint","gradient_norm":1.5,"learning_rate":0.001,"tokens":20480,"tokens_per_second":4000.0}"#;
+    room.write("run/metrics.jsonl", &format!("{step}\n"));
+    assert_snapshot!(room.call(&["plot", "run"]), @r"
+    exit code: 0
+    ----- stdout -----
+    run/plots/training-loss.png
+    run/plots/training-loss.svg
+    ----- stderr -----
+    ");
+    assert_snapshot!(room.call(&["plot", "run", "--out", "charts"]), @r"
+    exit code: 0
+    ----- stdout -----
+    charts/training-loss.png
+    charts/training-loss.svg
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn a_run_is_described_by_its_newest_checkpoint() {
+    let room = Room::new();
+    room.write("run/settings.toml", "");
+    room.write("run/checkpoints/step-3/state.json", "{}");
+    let step = r#"{"kind":"step","step":5,"loss_nats_per_token":6.5,"objective":"joint","gradient_norm":1.5,"learning_rate":0.001,"tokens":20480,"tokens_per_second":4000.0}"#;
+    room.write("run/metrics.jsonl", &format!("{step}\n"));
+    let said = room.call(&["info", "run", "--json"]);
+    assert!(said.starts_with("exit code: 0\n") && said.contains("\"step\": 3,"), "{said}");
+    room.write("run/metrics.jsonl", "nonsense\n");
+    let said = room.call(&["info", "run"]);
+    assert!(said.starts_with("exit code: 1\n"), "{said}");
+    assert!(said.contains("error: run/metrics.jsonl is damaged\n  caused by: line 1: "), "{said}");
+}
+
+#[test]
+fn corpora_are_counted() {
+    let room = Room::new();
+    room.write("text.txt", "one\ntwo é\n");
+    assert_snapshot!(room.call(&["data", "info", "text.txt"]), @r"
+    exit code: 0
+    ----- stdout -----
+    kind        texts
+    path        text.txt
+    bytes       11
+    characters  10
+    documents   1
+    ----- stderr -----
+    ");
+    assert_snapshot!(room.call(&["data", "info", "text.txt", "--json"]), @r#"
+    exit code: 0
+    ----- stdout -----
+    [
+      {
+        "bytes": 11,
+        "characters": 10,
+        "documents": 1,
+        "kind": "texts",
+        "path": "text.txt"
+      }
+    ]
+    ----- stderr -----
+    "#);
+    assert_snapshot!(room.call(&["data", "info", "no.txt"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: no.txt: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn corpora_are_prepared_once() {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small ".repeat(50));
+    let prepare = ["data", "prepare", "--data", "text.txt", "--set", "tokenizer.kind=text8", "--out", "d"];
+    assert_snapshot!(room.call(&prepare), @r"
+    exit code: 0
+    ----- stdout -----
+    kind                   prepared data
+    path                   d
+    tokenizer_fingerprint  9ba5864df60fac41
+    vocab_size             27
+    train.characters       1862
+    train.documents        1
+    train.shards           1
+    train.tokens           1862
+    valid.characters       38
+    valid.documents        1
+    valid.shards           1
+    valid.tokens           38
+    ----- stderr -----
+    data  counting documents: 0 documents
+    data  writing tokens: 0 documents, 0 %
+    ");
+    assert_snapshot!(room.call(&prepare), @r"
+    exit code: 0
+    ----- stdout -----
+    kind                   prepared data
+    path                   d
+    tokenizer_fingerprint  9ba5864df60fac41
+    vocab_size             27
+    train.characters       1862
+    train.documents        1
+    train.shards           1
+    train.tokens           1862
+    valid.characters       38
+    valid.documents        1
+    valid.shards           1
+    valid.tokens           38
+    ----- stderr -----
+    data  d was prepared already
+    ");
+    assert_snapshot!(room.call(&["data", "info", "d", "--verify", "--json"]), @r#"
+    exit code: 0
+    ----- stdout -----
+    [
+      {
+        "kind": "prepared data",
+        "path": "d",
+        "tokenizer_fingerprint": "9ba5864df60fac41",
+        "train": {
+          "characters": 1862,
+          "documents": 1,
+          "shards": 1,
+          "tokens": 1862
+        },
+        "valid": {
+          "characters": 38,
+          "documents": 1,
+          "shards": 1,
+          "tokens": 38
+        },
+        "vocab_size": 27
+      }
+    ]
+    ----- stderr -----
+    "#);
+    assert_snapshot!(room.call(&["info", "d/train-00000.tokens"]), @r"
+    exit code: 0
+    ----- stdout -----
+    kind                   token shard
+    path                   d/train-00000.tokens
+    characters             1862
+    documents              1
+    token_bytes            2
+    tokenizer_fingerprint  9ba5864df60fac41
+    tokens                 1862
+    vocab_size             27
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn settings_are_described() {
+    let room = Room::new();
+    room.write("my.toml", "[train]\nsteps = 5\n");
+    let said = room.call(&["info", "my.toml"]);
+    let steps = said.lines().find(|line| line.starts_with("settings.train.steps "));
+    assert!(steps.is_some_and(|line| line.ends_with(" 5")), "{said}");
+}
