@@ -31,7 +31,8 @@ pub struct TrainArgs {
     /// Go on with a stopped run, from its newest checkpoint; without --out the newest runs/NAME-…
     #[arg(long, conflicts_with = "init")]
     pub resume: bool,
-    /// Begin with the weights of this model, run or checkpoint
+    /// Begin with the weights of this model, run or checkpoint; its network, codes, schedule and
+    /// tokenizer take the preset's place
     #[arg(long, value_name = "MODEL")]
     pub init: Option<PathBuf>,
     /// ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model (model.subtokens)

@@ -12,7 +12,7 @@ use crate::args::TrainArgs;
 use crate::dashboard;
 use crate::failure::Failure;
 use crate::stop::Stop;
-use crate::{locate, output, progress, settings};
+use crate::{output, progress, settings};
 
 /// Trains a model.
 pub fn run(args: &TrainArgs) -> Result<(), Failure> {
@@ -22,9 +22,6 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
         );
     }
     let plan = settings::for_training(args)?;
-    if let Some(init) = &plan.init {
-        locate::model(init)?;
-    }
     let request = RunRequest { settings: plan.settings, out: plan.out, resume: plan.resume, init: plan.init };
     let title = request.out.display().to_string();
     let stop = Stop::on_signal()?;

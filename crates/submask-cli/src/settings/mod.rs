@@ -9,10 +9,12 @@ mod run_folder;
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use submask::data::DATA_FILE;
+use submask::model::{CONFIG_FILE, ModelConfig, ModelSettings, SampleDefaults, ScheduleSettings};
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{Settings, TokenizerChoice};
-use toml::Value;
+use submask::train::settings::{Settings, TokenizerChoice, TokenizerSettings};
+use toml::{Table, Value};
 
 use crate::args::{SettingsArgs, TrainArgs};
 use crate::failure::Failure;
@@ -46,12 +48,34 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         Some(out) => run_folder::given(out, args.resume)?,
         None => run_folder::default_in(Path::new("runs"), &name, args.resume)?,
     };
-    let saved = args.resume.then(|| out.join(SETTINGS_FILE));
-    let settings = resolve(preset, saved.as_deref(), &args.settings, named_flags(args)?)?;
+    let init = args.init.as_deref().map(locate::model).transpose()?;
+    let begin = match &init {
+        Some(model) => Begin::Model(of_model(model)?),
+        None if args.resume => Begin::Run(Layer::read(&out.join(SETTINGS_FILE))?),
+        None => Begin::Preset,
+    };
+    let settings = resolve(preset, begin, &args.settings, named_flags(args)?)?;
     if args.resume {
         check_progress(&out, settings.train.steps)?;
     }
-    Ok(TrainPlan { settings, out, resume: args.resume, init: args.init.clone() })
+    Ok(TrainPlan { settings, out, resume: args.resume, init })
+}
+
+/// What a run that begins with a model's weights takes over from the model.
+#[derive(Serialize)]
+struct Inherited {
+    tokenizer: TokenizerSettings,
+    model: ModelSettings,
+    schedule: ScheduleSettings,
+    sample: SampleDefaults,
+}
+
+fn of_model(folder: &Path) -> Result<Layer, Failure> {
+    let ModelConfig { tokenizer, model, schedule, sample, .. } = ModelConfig::read(folder)?;
+    let tokenizer = TokenizerSettings::of(&tokenizer, folder);
+    let table = Table::try_from(Inherited { tokenizer, model, schedule, sample })
+        .map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
+    Ok(Layer { origin: Origin::File(folder.join(CONFIG_FILE)), table })
 }
 
 /// A run goes on from a checkpoint, and not beyond its last step.
@@ -70,25 +94,43 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
 
 /// Settings of `submask data prepare`.
 pub fn for_data(args: &SettingsArgs) -> Result<Settings, Failure> {
-    resolve(Preset::of(args)?, None, args, data_flag(args)?)
+    resolve(Preset::of(args)?, Begin::Preset, args, data_flag(args)?)
+}
+
+/// What stands between the preset and what the user asked for.
+enum Begin {
+    /// Nothing.
+    Preset,
+    /// The settings saved in a run that goes on.
+    Run(Layer),
+    /// Those of the model that a run begins with.
+    Model(Layer),
+}
+
+impl Begin {
+    fn layers(self) -> Vec<Layer> {
+        match self {
+            Self::Preset => Vec::new(),
+            Self::Run(layer) | Self::Model(layer) => vec![layer],
+        }
+    }
 }
 
 fn resolve(
     preset: &Preset,
-    saved: Option<&Path>,
+    begin: Begin,
     args: &SettingsArgs,
     flags: Vec<Layer>,
 ) -> Result<Settings, Failure> {
     let base = preset.table()?;
-    let mut layers = Vec::new();
-    for file in saved.into_iter().chain(args.config.as_deref()) {
-        layers.push(Layer::read(file)?);
-    }
+    let has_tokens = matches!(begin, Begin::Run(_));
+    let mut layers = begin.layers();
+    layers.extend(args.config.as_deref().map(Layer::read).transpose()?);
     layers.extend(flags);
     let sets = args.set.iter().map(|text| assignment::parse(text, &base)).collect::<Result<Vec<_>, _>>()?;
     layers.extend(sets);
     let settings = merge(&base, &layers)?;
-    if saved.is_none() {
+    if !has_tokens {
         // A run that goes on has its tokens already.
         check_tokenizer(&settings)?;
         let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());

@@ -1,33 +1,90 @@
 //! Tensors in safetensors files.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use crate::backbone::weights::{Parameter, RawWeights};
-use crate::durable::write_atomically;
+use crate::durable::{write_atomically, write_atomically_with};
 use crate::{Error, Result};
 
-/// Writes 32-bit float tensors in definition order under their names.
+/// A tensor as it stands in memory; its bytes are made only when it is written.
+struct Floats<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
+}
+
+/// Writes 32-bit float tensors under their names, in the order of the names. The bytes of one tensor at a time
+/// are held beside the values.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_safetensors(path: &Path, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
-    let bytes: Vec<Vec<u8>> =
-        values.iter().map(|values| values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
-    let views = parameters
+    let tensors = parameters
         .iter()
-        .zip(&bytes)
-        .map(|(parameter, bytes)| {
-            let view = TensorView::new(Dtype::F32, parameter.shape.clone(), bytes);
-            view.map(|view| (parameter.name.as_str(), view))
+        .zip(values)
+        .map(|(parameter, values)| (parameter.name.as_str(), Floats { shape: &parameter.shape, values }));
+    write_atomically_with(path, |temporary| {
+        safetensors::serialize_to_file(tensors, None, temporary).map_err(|error| match error {
+            SafeTensorError::IoError(error) => error,
+            error => std::io::Error::other(error),
         })
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .and_then(|views| safetensors::serialize(views, None))
+    })
+}
+
+/// Name of the permutation in [`CODES_FILE`](super::CODES_FILE).
+const PERMUTATION: &str = "permutation";
+
+/// Writes the permutation of codes.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write_codes(path: &Path, permutation: &[u32]) -> Result<()> {
+    let bytes: Vec<u8> = permutation.iter().flat_map(|code| i64::from(*code).to_le_bytes()).collect();
+    let bytes = TensorView::new(Dtype::I64, vec![permutation.len()], &bytes)
+        .and_then(|view| safetensors::serialize([(PERMUTATION, view)], None))
         .map_err(|error| Error::format(path, error.to_string()))?;
-    write_atomically(path, &views)
+    write_atomically(path, &bytes)
+}
+
+/// Reads a permutation of codes.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong with it.
+pub fn read_codes(path: &Path) -> Result<Vec<u32>> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, describe(&error)))?;
+    let view = tensors.tensor(PERMUTATION).ok().filter(|view| view.dtype() == Dtype::I64);
+    let view = view.ok_or_else(|| {
+        Error::format(path, format!("no tensor {PERMUTATION} of 64-bit integers, the codes of the tokens"))
+    })?;
+    let codes = view.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes));
+    codes
+        .map(|code| {
+            u32::try_from(code).map_err(|_| Error::format(path, format!("{code} is not a valid code")))
+        })
+        .collect()
 }
 
 /// Reads all tensors of a safetensors file as 32-bit floats.

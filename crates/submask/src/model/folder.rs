@@ -1,4 +1,5 @@
-//! The model folder: `config.json`, `model.safetensors` and, where there is one, `tokenizer.json`.
+//! The model folder: `config.json`, `model.safetensors` and, where there are any, `tokenizer.json` and the
+//! permutation of codes, `codes.safetensors`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelSettings, Network, SampleDefaults, ScheduleSettings, files};
+use super::{CodeChoice, ModelSettings, Network, SampleDefaults, ScheduleSettings, files};
 use crate::backbone::autoregressive::LoadedAutoregressive;
 use crate::backbone::dit::LoadedDit;
 use crate::backbone::weights::{Weights, arrange};
@@ -24,6 +25,9 @@ pub const CONFIG_FILE: &str = "config.json";
 
 /// Name of the file with the (averaged) weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+
+/// Name of the file with the permutation of codes, where the model has one of its own.
+pub const CODES_FILE: &str = "codes.safetensors";
 
 /// Version of the folder's format that this library writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -75,8 +79,11 @@ impl ModelConfig {
             let problem = format!("format_version is {version}, this program reads {FORMAT_VERSION}");
             return Err(Error::format(&path, problem));
         }
-        let config: Self =
+        let mut config: Self =
             serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
+        if config.model.codes == CodeChoice::Table {
+            config.model.codes_path = folder.join(CODES_FILE);
+        }
         config.model.validate(Some(config.vocab_size))?;
         config.schedule.schedule().validate()?;
         config.sample.validate()?;
@@ -89,8 +96,10 @@ impl ModelConfig {
     /// [`Error::Io`] naming the file.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(CONFIG_FILE);
-        let text =
-            serde_json::to_string_pretty(self).map_err(|error| Error::format(&path, error.to_string()))?;
+        let mut portable = self.clone();
+        portable.model.codes_path = PathBuf::new();
+        let text = serde_json::to_string_pretty(&portable)
+            .map_err(|error| Error::format(&path, error.to_string()))?;
         write_atomically(&path, text.as_bytes())
     }
 }
@@ -138,12 +147,17 @@ impl Model {
         Ok(model)
     }
 
-    /// Writes the folder's three files into `folder`, which exists.
+    /// Writes the folder's files into `folder`, which exists.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.tokenizer.save(folder)?;
+        if let (CodeChoice::Table, Some(table)) =
+            (self.config.model.codes, self.predictive.codes().permutation())
+        {
+            files::write_codes(&folder.join(CODES_FILE), table)?;
+        }
         files::write_safetensors(&folder.join(WEIGHTS_FILE), &self.network.parameters(), &self.values)?;
         self.config.write(folder)
     }

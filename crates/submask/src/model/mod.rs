@@ -9,7 +9,7 @@ mod settings;
 
 pub use evaluate::Estimator;
 pub use files::{read_safetensors, write_safetensors};
-pub use folder::{CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, WEIGHTS_FILE, resolve};
+pub use folder::{CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, WEIGHTS_FILE, resolve};
 pub use generate::{GenerateRequest, Generated};
 pub use network::Network;
 pub use settings::{

@@ -1,5 +1,7 @@
 //! What determines a model: network, sub-tokens, schedule, and how it is sampled by default.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::dit::Embedding;
@@ -9,7 +11,7 @@ use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
-use super::Network;
+use super::{Network, files};
 
 /// Which network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub enum CodeChoice {
     Plain,
     /// A random permutation of all codes, drawn from `codes_seed`.
     Shuffled,
+    /// The permutation of all codes in the file `codes_path`.
+    Table,
 }
 
 /// The network and the sub-tokens.
@@ -43,6 +47,10 @@ pub struct ModelSettings {
     pub codes: CodeChoice,
     /// Seed of shuffled codes.
     pub codes_seed: u64,
+    /// The file of a table of codes: safetensors with `permutation` \[b^ℓ\], 64-bit integers. In a model folder it
+    /// is not recorded: there it is [`CODES_FILE`](super::CODES_FILE).
+    #[serde(default)]
+    pub codes_path: PathBuf,
     /// Whether tokens that contradict a visible digit are excluded (math.md §3).
     pub carry_over: bool,
     /// d.
@@ -132,12 +140,13 @@ impl ModelSettings {
     /// The sub-tokenizer for a vocabulary.
     ///
     /// # Errors
-    /// As [`SubTokenizer::new`] and [`SubTokenizer::with_seeded_permutation`].
+    /// As [`SubTokenizer::new`] and [`SubTokenizer::with_permutation`], and of the file of a table.
     pub fn codes(&self, vocab_size: usize) -> Result<SubTokenizer> {
         let codes = SubTokenizer::new(vocab_size, self.subtokens)?;
         match self.codes {
             CodeChoice::Plain => Ok(codes),
             CodeChoice::Shuffled => codes.with_seeded_permutation(self.codes_seed),
+            CodeChoice::Table => codes.with_permutation(&files::read_codes(&self.codes_path)?),
         }
     }
 }

@@ -415,8 +415,7 @@ fn check_same_network(init: &Model, model: &Model) -> Result<()> {
     let keys = [
         ("model.network", theirs.network == ours.network),
         ("model.subtokens", theirs.subtokens == ours.subtokens),
-        ("model.codes", theirs.codes == ours.codes),
-        ("model.codes_seed", theirs.codes_seed == ours.codes_seed),
+        ("model.codes", init.predictive.codes().permutation() == model.predictive.codes().permutation()),
         ("model.heads", theirs.heads == ours.heads),
         ("model.embedding", theirs.embedding == ours.embedding),
         ("model.time_conditioning", theirs.time_conditioning == ours.time_conditioning),

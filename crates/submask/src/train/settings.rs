@@ -2,12 +2,14 @@
 //!
 //! Every key is always present, so that a resolved file says all that was used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamWConfig;
-use crate::data::{BlockLayout, PrepareSettings, Source, Split, TokenizerSpec};
+use crate::data::{
+    BlockLayout, PrepareSettings, Source, Split, TOKENIZER_FILE, TokenizerKind, TokenizerSpec,
+};
 use crate::model::{ModelSettings, SampleDefaults, ScheduleSettings};
 use crate::objective::Objective;
 use crate::{Error, Result};
@@ -60,6 +62,8 @@ pub enum TokenizerChoice {
     Text8,
     /// GPT-2's vocabulary.
     Gpt2,
+    /// Numbers below `vocab_size`, with white space between them.
+    Numbers,
     /// A byte-level BPE of `vocab_size` tokens trained on the corpus.
     Bpe,
     /// The Hugging Face file at `path`.
@@ -72,7 +76,7 @@ pub enum TokenizerChoice {
 pub struct TokenizerSettings {
     /// Which kind.
     pub kind: TokenizerChoice,
-    /// Tokens of a trained BPE; no other kind reads it.
+    /// Tokens of a trained BPE, or of numbers; no other kind reads it.
     pub vocab_size: usize,
     /// The file of `tokenizer-json`; no other kind reads it.
     pub path: PathBuf,
@@ -206,13 +210,31 @@ impl Settings {
 }
 
 impl TokenizerSettings {
+    /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
+    /// the corpus gives it.
+    pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
+        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
+        match kind {
+            TokenizerKind::Bytes => nothing(TokenizerChoice::Bytes),
+            TokenizerKind::Characters { .. } => nothing(TokenizerChoice::Characters),
+            TokenizerKind::Text8 => nothing(TokenizerChoice::Text8),
+            TokenizerKind::Gpt2 => nothing(TokenizerChoice::Gpt2),
+            TokenizerKind::Numbers { vocab_size } => {
+                Self { vocab_size: *vocab_size, ..nothing(TokenizerChoice::Numbers) }
+            }
+            TokenizerKind::TokenizerJson { .. } => {
+                Self { path: folder.join(TOKENIZER_FILE), ..nothing(TokenizerChoice::TokenizerJson) }
+            }
+        }
+    }
+
     /// C, where it is known before the corpus, or the file, is read.
     fn vocab_size(&self) -> Option<usize> {
         match self.kind {
             TokenizerChoice::Bytes => Some(257),
             TokenizerChoice::Text8 => Some(27),
             TokenizerChoice::Gpt2 => Some(50_257),
-            TokenizerChoice::Bpe => Some(self.vocab_size),
+            TokenizerChoice::Bpe | TokenizerChoice::Numbers => Some(self.vocab_size),
             TokenizerChoice::Characters | TokenizerChoice::TokenizerJson => None,
         }
     }
@@ -224,6 +246,7 @@ impl TokenizerSettings {
             TokenizerChoice::Characters => TokenizerSpec::Characters,
             TokenizerChoice::Text8 => TokenizerSpec::Text8,
             TokenizerChoice::Gpt2 => TokenizerSpec::Gpt2,
+            TokenizerChoice::Numbers => TokenizerSpec::Numbers { vocab_size: self.vocab_size },
             TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
             TokenizerChoice::TokenizerJson => {
                 TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }

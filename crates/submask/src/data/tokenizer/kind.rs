@@ -17,6 +17,11 @@ pub enum TokenizerKind {
     Text8,
     /// [`Tokenizer::gpt2`](super::Tokenizer::gpt2).
     Gpt2,
+    /// [`Tokenizer::numbers`](super::Tokenizer::numbers).
+    Numbers {
+        /// How many tokens there are.
+        vocab_size: usize,
+    },
     /// A trained or foreign tokenizer: the file `tokenizer.json` beside the configuration.
     TokenizerJson {
         /// Name of its end-of-text token.

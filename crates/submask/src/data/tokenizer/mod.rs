@@ -5,6 +5,7 @@ mod alphabet;
 mod gpt2;
 mod hugging_face;
 mod kind;
+mod numbers;
 mod spec;
 mod table;
 mod train_bpe;
@@ -51,6 +52,7 @@ enum Codec {
     Bytes,
     Alphabet(Alphabet),
     HuggingFace(Box<HuggingFace>),
+    Numbers,
     #[cfg(feature = "gpt2")]
     Gpt2,
 }
@@ -86,6 +88,18 @@ impl Tokenizer {
         let fingerprint = Fingerprint::new().part(b"text8").value();
         let table = alphabet.table(false);
         Self::tabled(TokenizerKind::Text8, Codec::Alphabet(alphabet), table, None, fingerprint)
+    }
+
+    /// Token ids written as decimal numbers with white space between them, for tokens of any other kind
+    /// (molecules, codes of a vector quantiser); there is no end of text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a vocabulary of less than 2 or more than 2²⁴ tokens.
+    pub fn numbers(vocab_size: usize) -> Result<Self> {
+        let table = numbers::table(vocab_size)?;
+        let fingerprint =
+            Fingerprint::new().part(b"numbers").part(&(vocab_size as u64).to_le_bytes()).value();
+        Ok(Self::tabled(TokenizerKind::Numbers { vocab_size }, Codec::Numbers, table, None, fingerprint))
     }
 
     /// The byte-level BPE of GPT-2: 50,257 ids, 50,256 is end of text.
@@ -159,6 +173,7 @@ impl Tokenizer {
             TokenizerKind::Characters { alphabet } => Self::characters(alphabet),
             TokenizerKind::Text8 => Ok(Self::text8()),
             TokenizerKind::Gpt2 => Self::gpt2(),
+            TokenizerKind::Numbers { vocab_size } => Self::numbers(*vocab_size),
             TokenizerKind::TokenizerJson { end_of_text } => {
                 Self::from_file(folder.as_ref().join(TOKENIZER_FILE), end_of_text.as_deref())
             }
@@ -199,12 +214,14 @@ impl Tokenizer {
     /// The tokens of a text.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a character outside the alphabet of characters or text8.
+    /// [`Error::Invalid`] for a character outside the alphabet of characters or text8, and for what is no
+    /// token's number.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.codec {
             Codec::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Codec::Alphabet(alphabet) => alphabet.encode(text),
             Codec::HuggingFace(inner) => inner.encode(text),
+            Codec::Numbers => numbers::encode(text, self.vocab_size),
             #[cfg(feature = "gpt2")]
             Codec::Gpt2 => Ok(gpt2::encode(text)),
         }

@@ -21,6 +21,11 @@ pub enum TokenizerSpec {
     Text8,
     /// [`Tokenizer::gpt2`].
     Gpt2,
+    /// [`Tokenizer::numbers`].
+    Numbers {
+        /// How many tokens there are.
+        vocab_size: usize,
+    },
     /// A byte-level BPE trained on the corpus (on its first 256 MiB): ids 0 to 255 are the bytes, the
     /// last one is `<|endoftext|>`.
     Bpe {
@@ -57,6 +62,7 @@ impl TokenizerSpec {
             Self::Bytes => Ok(Tokenizer::bytes()),
             Self::Text8 => Ok(Tokenizer::text8()),
             Self::Gpt2 => Tokenizer::gpt2(),
+            Self::Numbers { vocab_size } => Tokenizer::numbers(*vocab_size),
             Self::Characters => {
                 let mut characters = BTreeSet::new();
                 for document in documents()? {
