@@ -42,6 +42,7 @@
 //! | [`data`] | files to documents to tokens to batches |
 //! | [`model`] | a model folder: load, save, evaluate, generate |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
+//! | [`import`] | checkpoints of other programs, read and never executed |
 //! | [`metrics`] | generated text against its corpus |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
 //!
@@ -62,6 +63,7 @@ pub mod data;
 mod durable;
 pub mod error;
 pub mod forward;
+pub mod import;
 pub mod likelihood;
 pub mod metrics;
 pub mod model;

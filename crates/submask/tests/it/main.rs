@@ -1,6 +1,7 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
 mod fixtures;
+mod import_reader;
 mod likelihood_estimates;
 mod parity_likelihood;
 mod parity_networks;
