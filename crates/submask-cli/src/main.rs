@@ -48,6 +48,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Data(args) => commands::data::run(&args),
+        Command::Import(args) => commands::import::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Plot(args) => commands::plot::run(&args),
     }

@@ -32,6 +32,44 @@ pub fn write_atomically_with(path: &Path, write: impl FnOnce(&Path) -> io::Resul
     })
 }
 
+/// Makes the folder `place`, which does not exist, whole or not at all: what `write` puts into the folder beside it
+/// that it is given is renamed. The files themselves are for `write` to flush.
+///
+/// # Errors
+/// Those of `write`, and [`Error::Io`] naming the folder.
+pub fn create_folder(place: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = place.with_file_name(format!(".{name}.tmp"));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(Error::io(&temporary))?;
+    }
+    fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+    let written = write(&temporary).and_then(|()| {
+        fs::rename(&temporary, place).map_err(Error::io(place))?;
+        sync_parent(place).map_err(Error::io(place))
+    });
+    if written.is_err() {
+        // Of no use any more; the error to report is the first one.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written
+}
+
+/// Refuses a folder that holds something already; an empty one is removed, to be made again.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the folder.
+pub fn check_free(field: &str, place: &Path) -> Result<()> {
+    let is_empty = fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty {
+        return fs::remove_dir(place).map_err(Error::io(place));
+    }
+    match place.symlink_metadata() {
+        Ok(_) => Err(Error::invalid(field, place.display(), "a folder that does not exist yet")),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Makes the new name last: a rename is only on the disk when its folder is.
 #[cfg(unix)]
 pub fn sync_parent(path: &Path) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What the user may type, and the help that explains it.
 
+mod convert;
 mod data;
 mod eval;
 mod sample;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use eval::{EstimatorArg, EvalArgs, SplitArg};
 pub use sample::{SampleArgs, StepsArg, UnitArg};
@@ -46,14 +48,16 @@ pub enum Command {
     Eval(EvalArgs),
     Sample(SampleArgs),
     Data(DataArgs),
+    Import(ImportArgs),
+    Export(ExportArgs),
     Info(InfoArgs),
     Plot(PlotArgs),
 }
 
-/// Describe a model, a run, a token shard or a settings file
+/// Describe a model, a run, a token shard, a settings file or a checkpoint of another program
 #[derive(Args, Debug)]
 pub struct InfoArgs {
-    /// Model folder, run folder, checkpoint folder, .tokens file or .toml settings
+    /// Model folder, run folder, checkpoint folder, .tokens file, .toml settings or foreign checkpoint
     #[arg(value_name = "MODEL|RUN|FILE")]
     pub path: PathBuf,
     /// Print JSON

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use submask::data::{DATA_FILE, DataInfo, Shard};
-use submask::model::{CONFIG_FILE, ModelConfig, Network};
+use submask::import::{self, Foreign, ImportOptions};
+use submask::model::{CONFIG_FILE, ModelConfig, Network, WEIGHTS_FILE};
 use submask::ops::Kernels;
 
 use super::data::{describe_prepared, describe_shard};
@@ -30,6 +31,9 @@ fn describe(path: &Path) -> Result<Value, Failure> {
     if path.extension() == Some(OsStr::new("toml")) {
         return describe_settings(path);
     }
+    if is_foreign(path) {
+        return describe_foreign(path);
+    }
     if path.join(DATA_FILE).is_file() {
         return Ok(describe_prepared(path, &DataInfo::read(path)?));
     }
@@ -42,6 +46,34 @@ fn describe(path: &Path) -> Result<Value, Failure> {
 fn describe_settings(path: &Path) -> Result<Value, Failure> {
     let settings = settings::check_file(path)?;
     Ok(json!({ "kind": "settings", "path": path.display().to_string(), "settings": to_json(&settings)? }))
+}
+
+/// Whether the path is a checkpoint of another program: any other file, or a folder with weights whose
+/// configuration is not ours.
+fn is_foreign(path: &Path) -> bool {
+    let ours = || ModelConfig::is_in(path) || locate::is_run(path);
+    path.is_file() || (path.join(WEIGHTS_FILE).is_file() && !ours())
+}
+
+fn describe_foreign(path: &Path) -> Result<Value, Failure> {
+    let foreign = Foreign::open(path)?;
+    let inspection = import::inspect(&foreign, &ImportOptions::default())?;
+    let settings: serde_json::Map<String, Value> = inspection
+        .settings
+        .iter()
+        .map(|setting| (setting.key.to_owned(), json!(setting.value)))
+        .collect();
+    Ok(json!({
+        "kind": "foreign checkpoint",
+        "path": path.display().to_string(),
+        "format": foreign.format.to_string(),
+        "network": to_json(&inspection.network)?,
+        "parameters": inspection.parameters,
+        "weights": to_json(&inspection.weights)?,
+        "base": inspection.base,
+        "settings": settings,
+        "needed_flags": inspection.needed_flags,
+    }))
 }
 
 fn describe_model(folder: &Path) -> Result<Value, Failure> {

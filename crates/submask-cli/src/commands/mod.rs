@@ -2,6 +2,8 @@
 
 pub mod data;
 pub mod eval;
+pub mod export;
+pub mod import;
 pub mod info;
 pub mod plot;
 pub mod sample;

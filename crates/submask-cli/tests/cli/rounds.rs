@@ -44,12 +44,12 @@ pub fn trained(more: &[&str]) -> (Room, String) {
 }
 
 /// Standard output, after a call that succeeded.
-fn stdout(said: &str) -> &str {
+pub fn stdout(said: &str) -> &str {
     let rest = said.strip_prefix("exit code: 0\n----- stdout -----\n");
     rest.and_then(|rest| rest.split_once("----- stderr -----\n")).unwrap_or_else(|| panic!("{said}")).0
 }
 
-fn json(said: &str) -> Value {
+pub fn json(said: &str) -> Value {
     serde_json::from_str(stdout(said)).unwrap()
 }
 

@@ -1,12 +1,335 @@
 //! Checkpoints of other programs: read, checked, and never executed.
 //!
+//! [`Foreign::open`] recognises a file, [`inspect`] says what it holds without reading the numbers, and [`import`]
+//! makes a model of it with a report of everything that was taken and left.
+//!
 //! | module | what it reads |
 //! |---|---|
 //! | [`pickle`] | Python's pickle format, as a graph of recorded values |
 //! | [`torch`] | files that PyTorch's `torch.save` wrote: a pickle and the tensors beside it |
+//! | `lightning` | checkpoints of the reference's text model |
+//! | `mdlm` | folders as MDLM stands on the Hub, single safetensors files |
+//! | `encoder` | checkpoints of MDM-Prime-v2 |
+//! | `image` | checkpoints of the reference's image model |
+//! | `toy` | state dicts, and modules pickled whole |
 //!
 //! Such a file is hostile input. Nothing in it is called; every length is checked against the bytes that are
 //! there; memory and time are bounded by the size of the file; and what is wrong is said with the file's name.
 
+mod assemble;
+mod decide;
+mod encoder;
+mod facts;
+mod foreign;
+mod image;
+mod lightning;
+mod mdlm;
 pub mod pickle;
+mod report;
+mod safetensors;
+mod text;
 pub mod torch;
+mod torch_values;
+mod toy;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use decide::{Origin, Setting};
+pub use facts::{Fact, Facts};
+pub use foreign::{Foreign, ForeignTensor, Format, Skipped, WeightSet};
+pub use report::{Applied, Report};
+
+use crate::backbone::weights::Parameter;
+use crate::data::Tokenizer;
+use crate::durable::{check_free, create_folder};
+use crate::model::{
+    self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network,
+};
+use crate::ops::Kernels;
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+use decide::Decisions;
+
+/// The longest sequence that a file may ask for, in tokens.
+const MAX_SEQ_LEN: usize = 1 << 20;
+
+/// Which network the weights of a file belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// The diffusion transformer; ℓ = 1 is MDLM's.
+    Diffusion,
+    /// The autoregressive baseline.
+    Autoregressive,
+    /// MDM-Prime-v2's encoder.
+    Encoder,
+    /// The image network.
+    Unet,
+    /// The toy network.
+    Toy,
+}
+
+/// What the caller says where the file does not.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// Which weights; `None`: the averaged ones where there are any.
+    pub weights: Option<WeightSet>,
+    /// C.
+    pub vocab_size: Option<usize>,
+    /// ℓ.
+    pub subtokens: Option<usize>,
+    /// Attention heads.
+    pub heads: Option<usize>,
+    /// L, tokens a sequence.
+    pub seq_len: Option<usize>,
+    /// Whether tokens that contradict a visible digit are excluded.
+    pub carry_over: Option<bool>,
+    /// Whether the network reads the time.
+    pub time_conditioning: Option<bool>,
+    /// The permutation of codes.
+    pub permutation: Option<Vec<u32>>,
+    /// The tokenizer; `None`: GPT-2's for a vocabulary of its size, otherwise numbers.
+    pub tokenizer: Option<ImportTokenizer>,
+}
+
+impl ImportOptions {
+    fn says_nothing_of_the_network(&self) -> bool {
+        let sizes = [self.vocab_size, self.subtokens, self.heads, self.seq_len];
+        let choices = [self.carry_over, self.time_conditioning];
+        sizes.iter().all(Option::is_none)
+            && choices.iter().all(Option::is_none)
+            && self.permutation.is_none()
+            && self.tokenizer.is_none()
+    }
+}
+
+/// A tokenizer that the caller names.
+#[derive(Clone, Debug)]
+pub enum ImportTokenizer {
+    /// Numbers, as many as the vocabulary has.
+    Numbers,
+    /// This one.
+    Given(Box<Tokenizer>),
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// What kind of file it is.
+    pub format: Format,
+    /// Which network.
+    pub network: Family,
+    /// The sets of weights inside.
+    pub weights: Vec<WeightSet>,
+    /// Number of weights of one set.
+    pub parameters: u64,
+    /// b.
+    pub base: Option<u32>,
+    /// The settings of the network, and where they come from.
+    pub settings: Vec<Setting>,
+    /// Flags of `submask import` for what the file does not say.
+    pub needed_flags: Vec<&'static str>,
+}
+
+/// A foreign model, read.
+#[derive(Debug)]
+pub struct Imported {
+    /// Its configuration.
+    pub config: ModelConfig,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its sub-tokens.
+    pub codes: SubTokenizer,
+    /// The weights' names and shapes, in definition order.
+    pub parameters: Vec<Parameter>,
+    /// The weights.
+    pub values: Vec<Vec<f32>>,
+    /// What was taken and what was not.
+    pub report: Report,
+}
+
+impl Imported {
+    /// Writes the model folder `folder`, which must not exist yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the folder exists, [`Error::Io`] naming the file.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let Self { config, tokenizer, codes, parameters, values, .. } = self;
+        check_free("--to", folder)?;
+        create_folder(folder, |folder| ModelParts { config, tokenizer, codes, parameters, values }.save(folder))
+    }
+}
+
+/// The network whose weights the file holds.
+///
+/// # Errors
+/// [`Error::Format`] when they are of none that is known.
+pub fn family(foreign: &Foreign) -> Result<Family> {
+    let has = |name: &str| foreign.shape(name).is_some();
+    let begins = |prefix: &str| foreign.raw.iter().any(|tensor| tensor.name.starts_with(prefix));
+    if has("transformer.wte.weight") {
+        return Ok(Family::Encoder);
+    }
+    if has("vocab_embed.embedding") || has("vocab_embed.weight.weight") {
+        return Ok(if begins("sigma_map.") { Family::Diffusion } else { Family::Autoregressive });
+    }
+    if begins("pixel_embedding.") {
+        return Ok(Family::Unet);
+    }
+    if has("token_embedding.weight") && begins("main.") {
+        return Ok(Family::Toy);
+    }
+    let names: Vec<&str> = foreign.raw.iter().take(4).map(|tensor| tensor.name.as_str()).collect();
+    Err(foreign.error(format!("weights of no known network, such as {}", names.join(", "))))
+}
+
+/// Describes a file without reading the weights.
+///
+/// # Errors
+/// [`Error::Format`] for weights of no known network, or of shapes that do not go together.
+pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection> {
+    let network = family(foreign)?;
+    let mut decisions = Decisions::default();
+    let mut base = None;
+    if matches!(network, Family::Diffusion | Family::Encoder | Family::Autoregressive) {
+        let text = text::describe(foreign, network, options, &mut decisions)?;
+        base = Some(SubTokenizer::base_for(text.vocab_size, text.model.subtokens)?);
+    }
+    let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
+    let sizes = foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
+    let mut weights = vec![WeightSet::Raw];
+    weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
+    Ok(Inspection {
+        format: foreign.format,
+        network,
+        weights,
+        parameters: sizes.sum(),
+        base,
+        settings: decisions.settings,
+        needed_flags: decisions.unknown,
+    })
+}
+
+/// What a model is made of besides its weights.
+struct Plan {
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    codes: SubTokenizer,
+    settings: Vec<Setting>,
+    tokenizer_note: String,
+}
+
+/// Reads a text model: an opened file, and what the caller says where the file does not.
+///
+/// # Errors
+/// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
+/// flags that contradict the shapes, and naming the flags of what the file does not say. Never a part of a model.
+pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
+    let plan = match foreign.format {
+        Format::Submask => plan_of_folder(foreign, options)?,
+        _ => plan_of_file(foreign, options)?,
+    };
+    // The weights do not depend on the length; tables for it are not needed here.
+    let short = ModelSettings { seq_len: 1, ..plan.config.model.clone() };
+    let parameters = Network::new(&short, &plan.codes, Kernels::Plain)?.parameters();
+    let assembly = assemble::assemble(foreign, &parameters, options.weights)?;
+    let values = assembly.sources.iter().map(|tensor| foreign.read(tensor)).collect::<Result<Vec<_>>>()?;
+    let report = Report {
+        path: foreign.path.clone(),
+        format: foreign.format,
+        weights: assembly.weights,
+        settings: plan.settings,
+        tokenizer: plan.tokenizer_note,
+        applied: assembly.applied,
+        skipped: assembly.skipped,
+        unused: assembly.unused,
+    };
+    let Plan { config, tokenizer, codes, .. } = plan;
+    Ok(Imported { config, tokenizer, codes, parameters, values, report })
+}
+
+/// The plan of a file of another program.
+fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let network = family(foreign)?;
+    if matches!(network, Family::Unet | Family::Toy) {
+        return Err(foreign.error("the weights of an image or toy network: no model folder is made of them yet"));
+    }
+    let mut decisions = Decisions::default();
+    let text = text::describe(foreign, network, options, &mut decisions)?;
+    if !decisions.unknown.is_empty() {
+        let allowed = format!("the file {} does not say them", foreign.path.display());
+        return Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed));
+    }
+    if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
+        return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
+    }
+    let mut codes = SubTokenizer::new(text.vocab_size, text.model.subtokens)?;
+    if let Some(permutation) = &options.permutation {
+        codes = codes.with_permutation(permutation)?;
+    }
+    let (tokenizer, tokenizer_note) = tokenizer(foreign, text.vocab_size, options)?;
+    let config = ModelConfig {
+        format_version: FORMAT_VERSION,
+        vocab_size: text.vocab_size,
+        tokenizer: tokenizer.kind().clone(),
+        model: text.model,
+        schedule: text.schedule,
+        sample: text::SAMPLE,
+    };
+    Ok(Plan { config, tokenizer, codes, settings: decisions.settings, tokenizer_note })
+}
+
+/// The plan of a model folder of this program, which says everything itself.
+fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let folder = foreign.path.parent().unwrap_or(Path::new(""));
+    if !options.says_nothing_of_the_network() {
+        let allowed = format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
+        return Err(Error::invalid("the network", "given by flags", allowed));
+    }
+    let config = ModelConfig::read(folder)?;
+    let tokenizer = Tokenizer::load(&config.tokenizer, folder)?;
+    let codes = config.model.codes(config.vocab_size)?;
+    let tokenizer_note = "that of the folder".to_owned();
+    Ok(Plan { config, tokenizer, codes, settings: Vec::new(), tokenizer_note })
+}
+
+/// The tokenizer, and why it is this one.
+fn tokenizer(foreign: &Foreign, vocab_size: usize, options: &ImportOptions) -> Result<(Tokenizer, String)> {
+    let numbers = |why: &str| {
+        let why = format!("the numbers 0 to {}, {why}", vocab_size - 1);
+        Ok((Tokenizer::numbers(vocab_size)?, why))
+    };
+    match &options.tokenizer {
+        Some(ImportTokenizer::Given(given)) if given.vocab_size() != vocab_size => {
+            let given = format!("one of {} tokens", given.vocab_size());
+            let allowed = format!("one of {vocab_size} tokens, the vocabulary of {}", foreign.path.display());
+            Err(Error::invalid("--tokenizer", given, allowed))
+        }
+        Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), "as given".to_owned())),
+        Some(ImportTokenizer::Numbers) => numbers("as asked"),
+        None => match Tokenizer::gpt2() {
+            Ok(gpt2) if vocab_size == gpt2.vocab_size() => {
+                Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too")))
+            }
+            _ => numbers("since the file names no tokenizer"),
+        },
+    }
+}
+
+/// Reads a permutation of codes: a tensor saved by PyTorch, or safetensors with `permutation`.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong with it.
+pub fn read_permutation(path: &Path) -> Result<Vec<u32>> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return model::read_codes(path);
+    }
+    let file = torch::TorchFile::open(path)?;
+    let tensor = file.tensor(file.root()).ok_or_else(|| file.error("not one tensor: a permutation of codes is one"))??;
+    let code = |code: i64| {
+        u32::try_from(code).map_err(|_| file.error(format!("{code} is not a code")))
+    };
+    file.read_i64(&tensor)?.into_iter().map(code).collect()
+}

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::{CodeChoice, ModelSettings, Network, SampleDefaults, ScheduleSettings, files};
 use crate::backbone::autoregressive::LoadedAutoregressive;
 use crate::backbone::dit::LoadedDit;
-use crate::backbone::weights::{Weights, arrange};
+use crate::backbone::weights::{Parameter, Weights, arrange};
 use crate::data::{Tokenizer, TokenizerKind};
 use crate::durable::write_atomically;
 use crate::ops::Kernels;
 use crate::predictive::Predictive;
 use crate::schedule::Schedule;
+use crate::subtoken::SubTokenizer;
 use crate::train::checkpoint;
 use crate::{Error, Result};
 
@@ -50,6 +51,36 @@ pub struct ModelConfig {
     pub sample: SampleDefaults,
 }
 
+/// What a model folder is written from.
+#[derive(Clone, Copy)]
+pub struct ModelParts<'a> {
+    /// Its configuration.
+    pub config: &'a ModelConfig,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Its sub-tokens.
+    pub codes: &'a SubTokenizer,
+    /// Names and shapes of the weights, in definition order.
+    pub parameters: &'a [Parameter],
+    /// The weights.
+    pub values: &'a [Vec<f32>],
+}
+
+impl ModelParts<'_> {
+    /// Writes the folder's files into `folder`, which exists.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        self.tokenizer.save(folder)?;
+        if let (CodeChoice::Table, Some(table)) = (self.config.model.codes, self.codes.permutation()) {
+            files::write_codes(&folder.join(CODES_FILE), table)?;
+        }
+        files::write_safetensors(&folder.join(WEIGHTS_FILE), self.parameters, self.values)?;
+        self.config.write(folder)
+    }
+}
+
 /// A model in memory, ready to be evaluated.
 pub struct Model {
     /// Its configuration.
@@ -65,6 +96,13 @@ pub struct Model {
 }
 
 impl ModelConfig {
+    /// Whether `folder` holds a `config.json` of this program, of whatever version.
+    pub fn is_in(folder: &Path) -> bool {
+        let text = fs::read_to_string(folder.join(CONFIG_FILE)).unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        json.get("format_version").is_some()
+    }
+
     /// Reads `config.json` in `folder`.
     ///
     /// # Errors
@@ -152,14 +190,14 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        self.tokenizer.save(folder)?;
-        if let (CodeChoice::Table, Some(table)) =
-            (self.config.model.codes, self.predictive.codes().permutation())
-        {
-            files::write_codes(&folder.join(CODES_FILE), table)?;
-        }
-        files::write_safetensors(&folder.join(WEIGHTS_FILE), &self.network.parameters(), &self.values)?;
-        self.config.write(folder)
+        let parts = ModelParts {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            codes: self.predictive.codes(),
+            parameters: &self.network.parameters(),
+            values: &self.values,
+        };
+        parts.save(folder)
     }
 
     /// The weights on a device.

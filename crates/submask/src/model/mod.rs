@@ -1,6 +1,7 @@
 //! A model: settings, tokenizer and weights, and the folder that holds them.
 
 mod evaluate;
+mod export;
 mod files;
 mod folder;
 mod generate;
@@ -8,8 +9,9 @@ mod network;
 mod settings;
 
 pub use evaluate::Estimator;
-pub use files::{read_safetensors, write_safetensors};
-pub use folder::{CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, WEIGHTS_FILE, resolve};
+pub use export::ExportFormat;
+pub use files::{read_codes, read_safetensors, write_safetensors};
+pub use folder::{CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, ModelParts, WEIGHTS_FILE, resolve};
 pub use generate::{GenerateRequest, Generated};
 pub use network::Network;
 pub use settings::{

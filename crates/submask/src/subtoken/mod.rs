@@ -43,15 +43,24 @@ impl SubTokenizer {
     /// # Errors
     /// [`Error::Invalid`] when C or ℓ is out of range, or b^ℓ does not fit 63 bits.
     pub fn new(vocab_size: usize, subtoken_len: usize) -> Result<Self> {
+        let base = Self::base_for(vocab_size, subtoken_len)?;
+        let digits =
+            (0..vocab_size as u64).flat_map(|code| digits_of(code, base.into(), subtoken_len)).collect();
+        Ok(Self { vocab_size, subtoken_len, base, digits, permutation: None })
+    }
+
+    /// b = ⌈C^(1/ℓ)⌉ alone, without the table of all digits.
+    ///
+    /// # Errors
+    /// As [`SubTokenizer::new`].
+    pub fn base_for(vocab_size: usize, subtoken_len: usize) -> Result<u32> {
         if vocab_size < 2 || vocab_size as u64 > MAX_VOCAB {
             return Err(Error::invalid("vocab_size", vocab_size, format!("2 to {MAX_VOCAB} token classes")));
         }
         if subtoken_len == 0 {
             return Err(Error::invalid("subtoken_len", subtoken_len, "at least 1 sub-token a token"));
         }
-        let base = base_of(vocab_size as u64, subtoken_len)?;
-        let digits = (0..vocab_size as u64).flat_map(|code| digits_of(code, base, subtoken_len)).collect();
-        Ok(Self { vocab_size, subtoken_len, base: base as u32, digits, permutation: None })
+        base_of(vocab_size as u64, subtoken_len).map(|base| base as u32)
     }
 
     /// The same digits of a permuted code: token x gets the base-b digits of `table[x]`, where `table`

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::optimizer::AdamW;
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
-use crate::durable::{sync_parent, write_atomically};
+use crate::durable::{create_folder, sync_parent, write_atomically};
 use crate::model::{Model, read_safetensors, write_safetensors};
 use crate::{Error, Result};
 
@@ -68,7 +68,6 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
 /// [`Error::Io`] naming the file; nothing half-written stays behind.
 pub fn save(run: &Path, state: &TrainState, model: &Model) -> Result<PathBuf> {
     let place = folder(run, state.step);
-    let temporary = run.join(FOLDER).join(format!(".step-{}.tmp", state.step));
     if place.exists() {
         if verify_if_any(&place).is_ok() {
             // The same step of the same run: it holds the same already.
@@ -76,22 +75,11 @@ pub fn save(run: &Path, state: &TrainState, model: &Model) -> Result<PathBuf> {
         }
         fs::remove_dir_all(&place).map_err(Error::io(&place))?;
     }
-    let written = write(&temporary, state, model).and_then(|()| {
-        fs::rename(&temporary, &place).map_err(Error::io(&place))?;
-        sync_parent(&place).map_err(Error::io(&place))
-    });
-    if written.is_err() {
-        // Of no use any more; the error to report is the first one.
-        let _ = fs::remove_dir_all(&temporary);
-    }
-    written.map(|()| place)
+    create_folder(&place, |folder| write(folder, state, model))?;
+    Ok(place)
 }
 
 fn write(folder: &Path, state: &TrainState, model: &Model) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(Error::io(folder))?;
-    }
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let parameters = model.network.parameters();
     model.save(folder)?;
     write_safetensors(&folder.join(RAW), &parameters, &state.raw)?;

@@ -3,6 +3,7 @@
 mod fixtures;
 mod import_reader;
 mod likelihood_estimates;
+mod parity_import;
 mod parity_likelihood;
 mod parity_networks;
 mod quickstart;

@@ -1,0 +1,132 @@
+//! Arguments of `submask import` and `submask export`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use submask::import::WeightSet;
+use submask::model::ExportFormat;
+
+/// Make a model of a checkpoint of another program
+///
+/// Reads checkpoints of the reference's text models (Lightning), folders as MDLM stands on the Hub, checkpoints of
+/// MDM-Prime-v2's encoder, pickled state dicts, and safetensors files. Nothing in a file is executed. A report says
+/// what was taken and what was not; a checkpoint with missing weights is refused.
+///
+/// What the network is, the shapes of the weights say; what they do not say stands in the checkpoint's
+/// configuration, or has to be given by a flag. `submask info FILE` shows what is known of a file.
+#[derive(Args, Debug)]
+#[command(after_help = IMPORT_EXAMPLES)]
+pub struct ImportArgs {
+    /// Checkpoint file, or folder with model.safetensors and config.json
+    #[arg(value_name = "FILE|FOLDER")]
+    pub source: PathBuf,
+    /// Folder for the model; it must not exist
+    #[arg(long, value_name = "MODEL")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// How text becomes tokens: gpt2, text8, bytes, numbers, or a tokenizer.json [default: gpt2 for 50,257 tokens,
+    /// otherwise numbers]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub tokenizer: Option<String>,
+    /// Permutation of the codes: a tensor saved by PyTorch, or safetensors with `permutation`
+    #[arg(long, value_name = "FILE")]
+    pub permutation: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  submask import prime.ckpt --to models/prime
+  submask import mdlm-owt/ --to models/mdlm
+  submask import encoder.pth --to models/v2 --heads 12 --seq-len 1024 --carry-over true --tokenizer gpt2";
+
+/// What the file may not say of its network.
+#[derive(Args, Debug, Default)]
+pub struct NetworkArgs {
+    /// Which weights [default: the averaged ones (ema) where there are any]
+    #[arg(long, value_name = "SET")]
+    pub weights: Option<WeightsArg>,
+    /// ℓ, sub-tokens a token
+    #[arg(long, value_name = "L")]
+    pub subtokens: Option<usize>,
+    /// C, tokens of the vocabulary
+    #[arg(long, value_name = "C")]
+    pub vocab_size: Option<usize>,
+    /// Attention heads
+    #[arg(long, value_name = "H")]
+    pub heads: Option<usize>,
+    /// Tokens a sequence
+    #[arg(long, value_name = "L")]
+    pub seq_len: Option<usize>,
+    /// Whether tokens that contradict a visible digit are excluded
+    #[arg(long, value_name = "true|false")]
+    pub carry_over: Option<bool>,
+    /// Whether the network reads the time
+    #[arg(long, value_name = "true|false")]
+    pub time_conditioning: Option<bool>,
+}
+
+/// A set of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    /// Those that the optimiser changed
+    Raw,
+    /// Their moving average
+    Ema,
+}
+
+impl From<WeightsArg> for WeightSet {
+    fn from(set: WeightsArg) -> Self {
+        match set {
+            WeightsArg::Raw => Self::Raw,
+            WeightsArg::Ema => Self::Ema,
+        }
+    }
+}
+
+/// Write a model for other programs
+///
+/// Writes model.safetensors with the averaged weights under the names of the reference's networks, config.json with
+/// the settings, and the tokenizer and table of codes where the model has one.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// Model folder, run folder or checkpoint
+    pub model: PathBuf,
+    /// What the weights are written for
+    #[arg(long, value_enum, default_value_t = FormatArg::Safetensors)]
+    pub format: FormatArg,
+    /// Folder to write; it must not exist [default: MODEL-FORMAT beside the model]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+}
+
+/// What an exported file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// The parameters, and nothing else
+    Safetensors,
+    /// With the buffers of the reference's network besides: its load_state_dict(strict=True) takes it
+    Reference,
+}
+
+impl FormatArg {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+impl From<FormatArg> for ExportFormat {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Safetensors => Self::Safetensors,
+            FormatArg::Reference => Self::Reference,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `submask export`.
+
+use std::path::{Path, PathBuf};
+
+use submask::Device;
+use submask::model::Model;
+
+use crate::args::{ExportArgs, FormatArg};
+use crate::failure::Failure;
+use crate::{locate, output};
+
+/// Writes a model for other programs.
+pub fn run(args: &ExportArgs) -> Result<(), Failure> {
+    let folder = locate::model(&args.model)?;
+    let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
+    Model::load(&folder, &Device::flex())?.export(&to, args.format.into())?;
+    output::write(&format!("{}\n", to.display()))
+}
+
+/// `MODEL-FORMAT` beside the model.
+fn beside(model: &Path, format: FormatArg) -> PathBuf {
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    model.with_file_name(format!("{name}-{}", format.name()))
+}

@@ -1,0 +1,102 @@
+//! `submask import`.
+
+use std::path::Path;
+
+use submask::data::Tokenizer;
+use submask::import::{self, Foreign, ImportOptions, ImportTokenizer, Origin, Report, WeightSet};
+
+use crate::args::{ImportArgs, NetworkArgs};
+use crate::failure::Failure;
+use crate::output;
+
+/// Tensors that are named in the report; of more, their number is given. With `--json` all are.
+const SHOWN: usize = 8;
+
+/// Makes a model folder of a foreign checkpoint.
+pub fn run(args: &ImportArgs) -> Result<(), Failure> {
+    let foreign = Foreign::open(&args.source)?;
+    let imported = import::import(&foreign, &options(args)?).map_err(|error| {
+        let hint = format!("`submask info {}` shows what is known of the file", args.source.display());
+        Failure::from(error).hint(hint)
+    })?;
+    imported.save(&args.to)?;
+    match args.json {
+        true => output::write_json(&imported.report),
+        false => output::write(&describe(&imported.report, &args.to.display().to_string())),
+    }
+}
+
+/// What the caller says of the network.
+pub fn network_options(args: &NetworkArgs) -> ImportOptions {
+    ImportOptions {
+        weights: args.weights.map(Into::into),
+        vocab_size: args.vocab_size,
+        subtokens: args.subtokens,
+        heads: args.heads,
+        seq_len: args.seq_len,
+        carry_over: args.carry_over,
+        time_conditioning: args.time_conditioning,
+        permutation: None,
+        tokenizer: None,
+    }
+}
+
+fn options(args: &ImportArgs) -> Result<ImportOptions, Failure> {
+    Ok(ImportOptions {
+        permutation: args.permutation.as_deref().map(import::read_permutation).transpose()?,
+        tokenizer: args.tokenizer.as_deref().map(tokenizer).transpose()?,
+        ..network_options(&args.network)
+    })
+}
+
+fn tokenizer(name: &str) -> Result<ImportTokenizer, Failure> {
+    let given = match name {
+        "numbers" => return Ok(ImportTokenizer::Numbers),
+        "gpt2" => Tokenizer::gpt2()?,
+        "text8" => Tokenizer::text8(),
+        "bytes" => Tokenizer::bytes(),
+        file if Path::new(file).is_file() => Tokenizer::from_file(file, None)?,
+        other => {
+            let message = format!("--tokenizer {other}: there is no such file");
+            return Err(Failure::usage(message).hint("give gpt2, text8, bytes, numbers, or a tokenizer.json"));
+        }
+    };
+    Ok(ImportTokenizer::Given(Box::new(given)))
+}
+
+/// The report in words.
+fn describe(report: &Report, folder: &str) -> String {
+    let mut text = format!("{}: {}\n", report.path.display(), report.format);
+    for setting in &report.settings {
+        let origin = match setting.origin {
+            Origin::Shapes => "by the shapes",
+            Origin::Flag => "by a flag",
+            Origin::Config => "by the file's configuration",
+            Origin::Default => "by default",
+        };
+        text += &format!("  {} = {}  ({origin})\n", setting.key, setting.value);
+    }
+    text += &format!("  tokenizer: {}\n", report.tokenizer);
+    let set = match report.weights {
+        WeightSet::Raw => "raw",
+        WeightSet::Ema => "averaged",
+    };
+    let shapes = |path: &str, shape: &[usize]| format!("{path} {shape:?}");
+    let applied: Vec<_> = report.applied.iter().map(|one| shapes(&one.path, &one.shape)).collect();
+    let skipped: Vec<_> = report.skipped.iter().map(|one| format!("{} ({})", one.path, one.reason)).collect();
+    let unused: Vec<_> = report.unused.iter().map(|(path, shape)| shapes(path, shape)).collect();
+    text += &list(&format!("applied, {set} weights"), &applied);
+    text += &list("skipped", &skipped);
+    text += &list("missing", &[]);
+    text += &list("unused", &unused);
+    text + &format!("wrote {folder}\n")
+}
+
+fn list(title: &str, entries: &[String]) -> String {
+    let mut text = format!("{title}: {}\n", entries.len());
+    entries.iter().take(SHOWN).for_each(|entry| text += &format!("  {entry}\n"));
+    if entries.len() > SHOWN {
+        text += &format!("  and {} more\n", entries.len() - SHOWN);
+    }
+    text
+}

@@ -1,0 +1,276 @@
+//! Which text network a file's weights belong to: sizes, digits and everything else that a model's settings say.
+
+use super::decide::{Decisions, Sources};
+use super::foreign::Foreign;
+use super::{Family, ImportOptions};
+use crate::Result;
+use crate::backbone::Embedding;
+use crate::model::{
+    CodeChoice, ModelSettings, NetworkChoice, SampleDefaults, ScheduleChoice, ScheduleSettings,
+};
+use crate::subtoken::SubTokenizer;
+
+/// Most sub-tokens a token that are tried where the shapes allow several.
+const MAX_SUBTOKENS: usize = 64;
+
+/// A text network and its schedule.
+#[derive(Clone, Debug)]
+pub struct TextArchitecture {
+    /// C.
+    pub vocab_size: usize,
+    /// The network.
+    pub model: ModelSettings,
+    /// The noise schedule.
+    pub schedule: ScheduleSettings,
+}
+
+/// How samples of an imported model are drawn by default: as the network says, without a time grid.
+pub(super) const SAMPLE: SampleDefaults = SampleDefaults { steps: 0, temperature: 1.0, top_p: 1.0, top_k: 0 };
+
+/// Shapes of a text network's first and last layer.
+struct Ends {
+    /// Rows and width of the embedding table.
+    table: [usize; 2],
+    /// d.
+    hidden: usize,
+    /// Rows of the output layer.
+    outputs: usize,
+    /// Whether every digit has rows of its own in the table.
+    per_digit: bool,
+    /// Whether the output layer has a row for the mask where ℓ = 1.
+    predicts_mask: bool,
+}
+
+impl Ends {
+    /// C, if there are ℓ digits.
+    fn vocab_size(&self, subtokens: usize) -> usize {
+        self.outputs.saturating_sub(usize::from(self.predicts_mask && subtokens == 1))
+    }
+
+    /// Whether the shapes go together with ℓ digits.
+    fn fit(&self, subtokens: usize) -> bool {
+        let Ok(codes) = SubTokenizer::base_for(self.vocab_size(subtokens), subtokens) else { return false };
+        let [rows, width] = self.table;
+        let copies = if self.per_digit { subtokens } else { 1 };
+        let is_summed = self.per_digit && width == self.hidden;
+        rows == copies.saturating_mul(codes as usize + 1) && (is_summed || width == self.hidden / subtokens)
+    }
+}
+
+/// Decides everything about a text network.
+///
+/// # Errors
+/// [`crate::Error::Format`] for shapes of no such network, [`crate::Error::Invalid`] for flags that contradict them.
+pub(super) fn describe(
+    foreign: &Foreign,
+    family: Family,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<TextArchitecture> {
+    let ends = ends(foreign, family)?;
+    let (vocab_size, subtokens) = match family {
+        Family::Autoregressive => digits_of_autoregressive(foreign, &ends, options, decisions)?,
+        _ => digits(foreign, &ends, options, decisions)?,
+    };
+    let facts = &foreign.facts;
+    let is_diffusion = family != Family::Autoregressive;
+    let embedding = match (ends.per_digit, ends.table[1] == ends.hidden) {
+        (false, _) => Embedding::Concatenated,
+        (true, true) => Embedding::PerDigitSummed,
+        (true, false) => Embedding::PerDigitConcatenated,
+    };
+    let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
+    let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
+    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(foreign.layers(prefix)), 1)?;
+    let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(ends.hidden), 1)?;
+    let frequencies = foreign.shape("rotary_emb.inv_freq").and_then(|shape| shape.first().copied());
+    let heads = Sources {
+        shapes: frequencies.filter(|half| *half > 0).map(|half| hidden / (2 * half)),
+        flag: options.heads,
+        config: facts.integer(&["model.n_heads", "n_heads", "n_head", "config.n_head"]),
+        default: None,
+    };
+    let heads = decisions.decide("model.heads", "--heads", heads, 1)?;
+    let seq_len = Sources {
+        flag: options.seq_len,
+        config: facts.integer(&["model.length", "model_length", "prime.seq_length", "block_size"]),
+        ..Sources::default()
+    };
+    let seq_len = decisions.decide("model.seq_len", "--seq-len", seq_len, 1)?;
+    let carry_over = Sources {
+        flag: options.carry_over,
+        config: facts.flag(&["prime.carry_over", "carry_over"]),
+        default: (subtokens == 1 || !is_diffusion).then_some(true),
+        ..Sources::default()
+    };
+    let carry_over = decisions.decide("model.carry_over", "--carry-over", carry_over, true)?;
+    let time_conditioning = Sources {
+        flag: options.time_conditioning,
+        config: facts.flag(&["time_conditioning"]),
+        default: Some(false),
+        ..Sources::default()
+    };
+    let time_conditioning = match family {
+        Family::Diffusion => {
+            decisions.decide("model.time_conditioning", "--time-conditioning", time_conditioning, false)?
+        }
+        _ => false,
+    };
+    let codes = if options.permutation.is_some() { CodeChoice::Table } else { CodeChoice::Plain };
+    let (query_groups, intermediate) = match family {
+        Family::Encoder => encoder_sizes(foreign, hidden, heads, decisions)?,
+        _ => (0, 0),
+    };
+    let model = ModelSettings {
+        network: match family {
+            Family::Autoregressive => NetworkChoice::Autoregressive,
+            Family::Encoder => NetworkChoice::Encoder,
+            _ => NetworkChoice::Diffusion,
+        },
+        subtokens,
+        codes,
+        codes_seed: 0,
+        codes_path: Default::default(),
+        carry_over,
+        hidden,
+        heads,
+        blocks,
+        cond_dim: foreign.shape("sigma_map.mlp.2.bias").map_or(1, |shape| shape.iter().product()),
+        seq_len,
+        dropout: facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0),
+        embedding,
+        time_conditioning,
+        query_groups,
+        intermediate,
+    };
+    Ok(TextArchitecture { vocab_size, model, schedule: schedule(foreign, decisions)? })
+}
+
+/// Shapes of the first and last layer.
+fn ends(foreign: &Foreign, family: Family) -> Result<Ends> {
+    if family == Family::Encoder {
+        let hidden = length(foreign, "transformer.ln_f.weight")?;
+        let [outputs, _] = matrix(foreign, "lm_head.weight")?;
+        let table = matrix(foreign, "transformer.wte.weight")?;
+        return Ok(Ends { table, hidden, outputs, per_digit: true, predicts_mask: false });
+    }
+    let hidden = length(foreign, "output_layer.norm_final.weight")?;
+    let outputs = length(foreign, "output_layer.linear.bias")?;
+    let per_digit = foreign.shape("vocab_embed.embedding").is_none();
+    let name = if per_digit { "vocab_embed.weight.weight" } else { "vocab_embed.embedding" };
+    Ok(Ends { table: matrix(foreign, name)?, hidden, outputs, per_digit, predicts_mask: true })
+}
+
+/// C and ℓ of a diffusion network.
+fn digits(
+    foreign: &Foreign,
+    ends: &Ends,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<(usize, usize)> {
+    let possible: Vec<usize> = (1..=MAX_SUBTOKENS).filter(|subtokens| ends.fit(*subtokens)).collect();
+    let [rows, width] = ends.table;
+    let Some(&first) = possible.first() else {
+        return Err(foreign.error(format!(
+            "an embedding table [{rows}, {width}], a width {} and {} outputs belong to no number of sub-tokens",
+            ends.hidden, ends.outputs
+        )));
+    };
+    let asked = Sources {
+        shapes: (possible.len() == 1).then_some(first),
+        flag: options.subtokens,
+        config: foreign.facts.integer(&["prime.target_length", "target_length"]),
+        default: None,
+    };
+    let subtokens = decisions.decide("model.subtokens", "--subtokens", asked, first)?;
+    if !possible.contains(&subtokens) {
+        let allowed = format!("one of {possible:?}, with which the shapes of the weights go together");
+        return Err(crate::Error::invalid("--subtokens", subtokens, allowed));
+    }
+    let vocab_size = Sources {
+        shapes: Some(ends.vocab_size(subtokens)),
+        flag: options.vocab_size,
+        ..Sources::default()
+    };
+    Ok((decisions.decide("vocab_size", "--vocab-size", vocab_size, 2)?, subtokens))
+}
+
+/// C and ℓ of the autoregressive network, which runs over digits: its shapes say b + 1 only.
+fn digits_of_autoregressive(
+    foreign: &Foreign,
+    ends: &Ends,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<(usize, usize)> {
+    let base = ends.outputs.saturating_sub(1);
+    let subtokens = Sources {
+        flag: options.subtokens,
+        config: foreign.facts.integer(&["prime.target_length", "target_length"]),
+        default: Some(1),
+        ..Sources::default()
+    };
+    let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
+    let vocab_size = Sources {
+        shapes: (subtokens == 1).then_some(base),
+        flag: options.vocab_size,
+        config: foreign.facts.integer(&["prime.vocab_size", "vocab_size"]),
+        default: None,
+    };
+    let vocab_size = decisions.decide("vocab_size", "--vocab-size", vocab_size, base.max(2))?;
+    let expected = SubTokenizer::base_for(vocab_size, subtokens)?;
+    if decisions.unknown.is_empty() && expected as usize != base {
+        return Err(foreign.error(format!(
+            "{vocab_size} tokens of {subtokens} digits have base {expected}, but the weights are for base {base}"
+        )));
+    }
+    Ok((vocab_size, subtokens))
+}
+
+/// Groups of queries, and the width inside SwiGLU.
+fn encoder_sizes(
+    foreign: &Foreign,
+    hidden: usize,
+    heads: usize,
+    decisions: &mut Decisions,
+) -> Result<(usize, usize)> {
+    let [packed, _] = matrix(foreign, "transformer.h.0.attn.attn.weight")?;
+    let [inner, _] = matrix(foreign, "transformer.h.0.mlp.swiglu.w1.weight")?;
+    let head_width = (hidden / heads.max(1)).max(1);
+    let groups = packed.saturating_sub(hidden) / 2 / head_width;
+    let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
+    let groups = decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    Ok((groups, decisions.decide("model.intermediate", "--intermediate", by_shapes(inner), 1)?))
+}
+
+/// The schedule that the configuration names, or else the linear one.
+fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSettings> {
+    let named = foreign.facts.text(&["noise.type", "noise"]).and_then(|name| match name {
+        "loglinear" => Some("log-linear"),
+        "linear" => Some("linear"),
+        "cosine" => Some("cosine"),
+        _ => None,
+    });
+    let sources = Sources { config: named, default: Some("linear"), ..Sources::default() };
+    let kind = match decisions.decide("schedule.kind", "--schedule", sources, "linear")? {
+        "log-linear" => ScheduleChoice::LogLinear,
+        "cosine" => ScheduleChoice::Cosine,
+        _ => ScheduleChoice::Linear,
+    };
+    Ok(ScheduleSettings { kind, epsilon: 1e-3, exponent: 3.0 })
+}
+
+fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
+    match foreign.shape(name) {
+        Some(&[rows, columns]) => Ok([rows, columns]),
+        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a matrix"))),
+        None => Err(foreign.error(format!("{name} is missing"))),
+    }
+}
+
+fn length(foreign: &Foreign, name: &str) -> Result<usize> {
+    match foreign.shape(name) {
+        Some(&[length]) => Ok(length),
+        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a vector"))),
+        None => Err(foreign.error(format!("{name} is missing"))),
+    }
+}
