@@ -1,6 +1,9 @@
 //! The network of a run or model, whichever kind it is.
 
+use std::sync::Arc;
+
 use crate::Result;
+use crate::backbone::Backbone;
 use crate::backbone::autoregressive::{Autoregressive, AutoregressiveConfig};
 use crate::backbone::dit::{Dit, DitConfig};
 use crate::backbone::weights::Parameter;
@@ -12,8 +15,8 @@ use super::settings::{ModelSettings, NetworkChoice};
 /// A network without its weights.
 #[derive(Clone, Debug)]
 pub enum Network {
-    /// The diffusion transformer.
-    Diffusion(Box<Dit>),
+    /// A diffusion network, such as the transformer.
+    Diffusion(Arc<dyn Backbone>),
     /// The autoregressive baseline.
     Autoregressive(Box<Autoregressive>),
 }
@@ -37,7 +40,7 @@ impl Network {
                     embedding: settings.embedding,
                     time_conditioning: settings.time_conditioning,
                 };
-                Ok(Self::Diffusion(Box::new(Dit::new(config, codes, kernels)?)))
+                Ok(Self::Diffusion(Arc::new(Dit::new(config, codes, kernels)?)))
             }
             NetworkChoice::Autoregressive => {
                 let config = AutoregressiveConfig { hidden, heads, blocks, seq_len, dropout };

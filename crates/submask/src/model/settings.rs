@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::dit::Embedding;
+use crate::backbone::Embedding;
 use crate::ops::Kernels;
 use crate::predictive::Sharpening;
 use crate::schedule::Schedule;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use submask::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, Cache};
-use submask::backbone::dit::{Dit, DitConfig, Embedding};
+use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Parameter, RawWeights, Weights, arrange};
+use submask::backbone::{Backbone, Embedding};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
@@ -89,9 +90,7 @@ fn loss(
         (0..count).map(weight).collect(),
     );
     let hidden = network.trunk(weights, &batch.y_t, &batch.t, None);
-    let input = network.head_input(weights, &hidden, &(0..count).collect::<Vec<_>>());
-    let (weight, bias) = network.output_layer(weights);
-    network.kernels().head_loss(input, weight, bias, Arc::new(rows))
+    network.loss(weights, &hidden, &(0..count).collect::<Vec<_>>(), Arc::new(rows))
 }
 
 fn step_batch(case: &Case, step: usize) -> Batch {
