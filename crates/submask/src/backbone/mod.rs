@@ -7,6 +7,7 @@ pub mod autoregressive;
 pub mod block;
 pub mod dit;
 mod embedding;
+pub mod encoder;
 pub mod weights;
 
 use std::fmt::Debug;

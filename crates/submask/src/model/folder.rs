@@ -165,7 +165,7 @@ impl Model {
             Network::Autoregressive(_) => Err(Error::invalid(
                 "model.network",
                 "autoregressive",
-                "diffusion: this needs a diffusion model",
+                "diffusion or encoder: this needs a diffusion model",
             )),
         }
     }
@@ -181,7 +181,7 @@ impl Model {
             }
             Network::Diffusion(_) => Err(Error::invalid(
                 "model.network",
-                "diffusion",
+                "a diffusion network",
                 "autoregressive: this needs an autoregressive model",
             )),
         }
