@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use submask::backbone::Denoiser;
-use submask::backbone::dit::{Dit, DitConfig, Embedding, LoadedDit};
+use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::model::Network;
 use submask::ops::Kernels;
@@ -101,11 +101,11 @@ impl Size {
             .collect()
     }
 
-    fn loaded(&self) -> LoadedDit {
+    fn loaded(&self) -> LoadedBackbone {
         let network = self.network();
         let parameters = network.parameters();
         let weights = Weights::new(&parameters, &self.values(&parameters), &Device::flex());
-        LoadedDit { network, weights }
+        LoadedBackbone { network: Arc::new(network), weights }
     }
 }
 
@@ -119,7 +119,7 @@ fn training(c: &mut Criterion) {
         let parameters = network.parameters();
         let values = size.values(&parameters);
         let loss = LossFunction::new(
-            Network::Diffusion(Box::new(network)),
+            Network::Diffusion(Arc::new(network)),
             Arc::new(Predictive::new(size.codes(), true)),
             Schedule::Linear,
             settings.train,

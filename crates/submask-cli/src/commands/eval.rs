@@ -49,7 +49,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
 /// The estimator asked for, or what fits the network.
 fn estimator(args: &EvalArgs, model: &Model) -> Result<Estimator, Failure> {
     let default = match model.config.model.network {
-        NetworkChoice::Diffusion => EstimatorArg::NelboSubtoken,
+        NetworkChoice::Diffusion | NetworkChoice::Encoder => EstimatorArg::NelboSubtoken,
         NetworkChoice::Autoregressive => EstimatorArg::Exact,
     };
     let estimator = args.estimator.unwrap_or(default);

@@ -58,11 +58,8 @@ fn is_foreign(path: &Path) -> bool {
 fn describe_foreign(path: &Path) -> Result<Value, Failure> {
     let foreign = Foreign::open(path)?;
     let inspection = import::inspect(&foreign, &ImportOptions::default())?;
-    let settings: serde_json::Map<String, Value> = inspection
-        .settings
-        .iter()
-        .map(|setting| (setting.key.to_owned(), json!(setting.value)))
-        .collect();
+    let settings: serde_json::Map<String, Value> =
+        inspection.settings.iter().map(|setting| (setting.key.to_owned(), json!(setting.value))).collect();
     Ok(json!({
         "kind": "foreign checkpoint",
         "path": path.display().to_string(),

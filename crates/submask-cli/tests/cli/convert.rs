@@ -10,13 +10,15 @@ use super::rounds::{json, stdout, trained};
 /// The fixtures' files `NAME*/FILE`; none, said, where there are no fixtures.
 fn fixtures(prefix: &str, file: &str) -> Vec<PathBuf> {
     let named = std::env::var_os("SUBMASK_FIXTURES").map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"));
+    let folder =
+        named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"));
     let Ok(entries) = std::fs::read_dir(&folder) else {
         println!("no fixtures in {}: nothing to import", folder.display());
         return Vec::new();
     };
     let named = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    let mut files: Vec<_> = named.map(|entry| entry.path().join(file)).filter(|file| file.is_file()).collect();
+    let mut files: Vec<_> =
+        named.map(|entry| entry.path().join(file)).filter(|file| file.is_file()).collect();
     files.sort();
     files.iter().for_each(|file| println!("{}", file.display()));
     files
@@ -41,15 +43,19 @@ fn what_is_exported_can_be_imported_and_is_the_same_model() {
     let said = room.call(&["export", "run", "--format", "reference", "--to", "out"]);
     assert_eq!(stdout(&said), "out\n");
     let said = room.call(&["import", "out", "--to", "again"]);
-    for part in ["model folder of submask", "missing: 0", "unused: 0", "wrote again", "a buffer, computed here"] {
+    for part in
+        ["model folder of submask", "missing: 0", "unused: 0", "wrote again", "a buffer, computed here"]
+    {
         assert!(stdout(&said).contains(part), "{part} in {said}");
     }
-    let eval = |model: &str| json(&room.call(&["eval", model, "--data", "text.txt", "--json"]))["figures"].clone();
+    let eval =
+        |model: &str| json(&room.call(&["eval", model, "--data", "text.txt", "--json"]))["figures"].clone();
     assert_eq!(eval("again"), eval("run"));
     assert_eq!(room.call(&["sample", "again"]), room.call(&["sample", "run"]));
     // Its settings and tokenizer go over to a new run.
     let call = ["train", "--init", "again", "--data", "text.txt", "--steps", "2", "--out", "fine", "--set"];
-    let said = room.call(&[call.as_slice(), &["train.validate_sequences=2", "train.final_sequences=2"]].concat());
+    let said =
+        room.call(&[call.as_slice(), &["train.validate_sequences=2", "train.final_sequences=2"]].concat());
     assert!(stdout(&said).starts_with("fine/checkpoints/step-2\n"), "{said}");
 
     // Nothing is overwritten, and flags do not contradict the folder.
@@ -70,7 +76,9 @@ fn a_checkpoint_of_the_reference_is_used_like_a_native_model() {
         assert_eq!(info["weights"], serde_json::json!(["raw", "ema"]), "{info}");
         assert_eq!(info["needed_flags"], serde_json::json!([]), "{info}");
         let said = room.call(&["import", file, "--to", "model"]);
-        for part in ["model.heads = 4  (by the shapes)", "averaged weights: 30", "missing: 0", "numbers 0 to 36"] {
+        for part in
+            ["model.heads = 4  (by the shapes)", "averaged weights: 30", "missing: 0", "numbers 0 to 36"]
+        {
             assert!(stdout(&said).contains(part), "{part} in {said}");
         }
         let report = json(&room.call(&["import", file, "--to", "raw", "--weights", "raw", "--json"]));
@@ -83,9 +91,11 @@ fn a_checkpoint_of_the_reference_is_used_like_a_native_model() {
         assert_eq!(words.len(), 32, "{said}");
         assert!(words.iter().all(|word| word.parse::<u32>().is_ok_and(|id| id < 37)), "{said}");
 
-        let call = ["train", "--init", "model", "--data", "numbers.txt", "--steps", "30", "--out", "fine", "--set"];
+        let call =
+            ["train", "--init", "model", "--data", "numbers.txt", "--steps", "30", "--out", "fine", "--set"];
         let set = ["train.validate_sequences=2", "train.final_sequences=2", "data.valid_fraction=0.2"];
-        let said = room.call(&[call.as_slice(), &set, &["train.batch_size=8", "train.warmup_steps=1"]].concat());
+        let said =
+            room.call(&[call.as_slice(), &set, &["train.batch_size=8", "train.warmup_steps=1"]].concat());
         assert!(stdout(&said).starts_with("fine/checkpoints/step-30\n"), "{said}");
         let after = json(&room.call(&["eval", "fine", "--data", "numbers.txt", "--json"]));
         assert!(bound(&after) < bound(&before), "fine-tuning on the text lowers its bound: {before} {after}");

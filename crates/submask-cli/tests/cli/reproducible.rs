@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::Room;
-use super::rounds::{tiny, trained};
+use super::rounds::{ENCODER, tiny, trained};
 
 /// How often a run is killed.
 const KILLS: u32 = 20;
@@ -81,16 +83,41 @@ fn another_number_of_threads_trains_the_same_weights() {
 }
 
 #[test]
+fn the_encoder_learns_and_resumes_to_the_same_weights() {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+    let with = |more: &[&'static str]| [ENCODER, &["train.learning_rate=1e-2"], more].concat();
+    finishes(train(&room, "straight", &with(&["--steps", "60", "--threads", "1"])));
+    finishes(train(&room, "longer", &with(&["--steps", "30", "--threads", "2"])));
+    finishes(train(&room, "longer", &with(&["--steps", "60", "--threads", "2", "--resume"])));
+    let run = room.path().join("straight");
+    assert!(state(&run) == state(&room.path().join("longer")), "30 steps and 30 more");
+
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> = metrics
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss_nats_per_token"].as_f64())
+        .collect();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..15]), mean(&losses[45..]));
+    println!("mean loss of steps 1 to 15: {first:.3}, of steps 46 to 60: {last:.3} nats per token");
+    assert!(losses.len() == 60 && last < 0.75 * first);
+}
+
+#[test]
 fn samples_and_figures_depend_neither_on_the_batch_nor_on_the_threads() {
-    let (room, _) = trained(&[]);
     let sample = ["sample", "run", "--num", "9", "--seed", "5", "--temperature", "0.9", "--json"];
     let evaluate = ["eval", "run", "--draws", "3", "--json"];
-    for call in [&sample[..], &evaluate] {
-        let with = |batch, threads| room.call(&[call, &["--batch", batch, "--threads", threads]].concat());
-        let expected = with("1", "1");
-        assert!(expected.starts_with("exit code: 0\n"), "{expected}");
-        for (batch, threads) in [("8", "1"), ("1", "2"), ("8", "2"), ("3", "2")] {
-            assert_eq!(with(batch, threads), expected, "batch {batch}, {threads} threads");
+    for network in [&[], ENCODER] {
+        let (room, _) = trained(network);
+        for call in [&sample[..], &evaluate] {
+            let with =
+                |batch, threads| room.call(&[call, &["--batch", batch, "--threads", threads]].concat());
+            let expected = with("1", "1");
+            assert!(expected.starts_with("exit code: 0\n"), "{expected}");
+            for (batch, threads) in [("8", "1"), ("1", "2"), ("8", "2"), ("3", "2")] {
+                assert_eq!(with(batch, threads), expected, "batch {batch}, {threads} threads");
+            }
         }
     }
 }

@@ -24,6 +24,17 @@ const TINY: &[&str] = &[
     "sample.steps=8",
 ];
 
+/// Arguments of `train` for an encoder: 16 is no multiple of 3, and two heads share a key and a value.
+pub const ENCODER: &[&str] = &[
+    "--subtokens",
+    "3",
+    "--set",
+    "model.network=encoder",
+    "model.embedding=per-digit-concatenated",
+    "model.query_groups=1",
+    "model.intermediate=24",
+];
+
 /// The tiny settings and `more`, which take the place of those with the same key.
 pub fn tiny<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let key = |setting: &'a str| setting.split_once('=').map_or(setting, |(key, _)| key);
@@ -181,6 +192,25 @@ fn samples_fill_the_holes_of_a_prompt() {
         let said = sample(&arguments);
         assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
     }
+}
+
+#[test]
+fn the_encoder_is_evaluated_and_sampled_as_every_diffusion_model() {
+    let (room, said) = trained(ENCODER);
+    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nnelbo_subtoken "), "{said}");
+    let info = json(&room.call(&["info", "run/checkpoints/step-4", "--json"]));
+    assert_eq!(info["config"]["model"]["query_groups"], 1);
+    // lm_head, wte and ln_f; in the block two norms, two queries, key and value of width 8, proj, and SwiGLU.
+    let parameters = 257 * 16 + 8 * 3 * 5 + 16 + 2 * 16 + 4 * 8 * 16 + 16 * 16 + 3 * 16 * 24;
+    assert_eq!(info["parameters"], parameters);
+
+    let result = json(&room.call(&["eval", "run", "--sequences", "2", "--json"]));
+    assert_eq!(result["estimator"], "nelbo_subtoken");
+    check_figures(&result);
+    let sample = ["sample", "run", "--prompt", "sea [[3]] ship", "--num", "2", "--json"];
+    let result = json(&room.call(&sample));
+    let texts = result["samples"].as_array().unwrap();
+    assert!(texts.len() == 2 && texts.iter().all(|text| text["text"].as_str().unwrap().starts_with("sea ")));
 }
 
 #[test]

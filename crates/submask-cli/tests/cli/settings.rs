@@ -78,6 +78,12 @@ fn wrong_types_and_values() {
     ----- stderr -----
     error: model.hidden = 192 is not allowed: a positive multiple of twice the heads (5): every head has an even width
     ");
+    assert_snapshot!(submask(&["train", "--set", "model.network=encoder"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: model.embedding = concatenated is not allowed: per-digit-summed or per-digit-concatenated: the encoder has one table a digit
+    ");
     assert_snapshot!(submask(&["train", "--objective", "best"]), @r"
     exit code: 2
     ----- stdout -----

@@ -1,33 +1,20 @@
 //! The diffusion transformer (networks.md): digits in, logits over tokens out. ℓ = 1 is MDLM's network.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
+use super::Backbone;
 use super::block::{self, BlockShape, Modulation, TrainingDropout};
+use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
-use super::{Denoiser, for_each_chunk};
 use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 /// Width of the sinusoidal features of σ.
 const FEATURES: usize = 256;
-
-/// How digits are embedded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Embedding {
-    /// One table for all digits, width d/ℓ each, concatenated (the published network).
-    #[default]
-    Concatenated,
-    /// One table a digit, concatenated.
-    PerDigitConcatenated,
-    /// One table a digit, of width d each, summed.
-    PerDigitSummed,
-}
 
 /// Sizes of a diffusion transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,17 +95,8 @@ pub struct Dit {
     config: DitConfig,
     vocab_size: usize,
     subtoken_len: usize,
-    base: usize,
+    embedding: DigitEmbedding,
     shape: BlockShape,
-}
-
-/// Hidden states of a batch, from which logits are made where they are asked for.
-pub struct Hidden {
-    /// [B·L, d].
-    states: Tensor<2>,
-    /// Conditioning, [B, c], or [1, c] for all.
-    cond: Tensor<2>,
-    length: usize,
 }
 
 impl Dit {
@@ -128,6 +106,10 @@ impl Dit {
     /// As [`DitConfig::validate`].
     pub fn new(config: DitConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
+        let table = match config.embedding {
+            Embedding::Concatenated => "vocab_embed.embedding",
+            Embedding::PerDigitConcatenated | Embedding::PerDigitSummed => "vocab_embed.weight.weight",
+        };
         let shape = BlockShape {
             hidden: config.hidden,
             heads: config.heads,
@@ -138,7 +120,7 @@ impl Dit {
         Ok(Self {
             vocab_size: codes.vocab_size(),
             subtoken_len: codes.subtoken_len(),
-            base: codes.base() as usize,
+            embedding: DigitEmbedding::new(table, config.embedding, codes, config.hidden),
             config,
             shape,
         })
@@ -152,97 +134,6 @@ impl Dit {
     /// Classes of the output layer: C, for ℓ = 1 also the mask, which is never predicted.
     fn output_classes(&self) -> usize {
         self.vocab_size + usize::from(self.subtoken_len == 1)
-    }
-
-    fn embedding_name(&self) -> &'static str {
-        match self.config.embedding {
-            Embedding::Concatenated => "vocab_embed.embedding",
-            _ => "vocab_embed.weight.weight",
-        }
-    }
-
-    /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let DitConfig { hidden, cond_dim, .. } = self.config;
-        let (rows, width) = match self.config.embedding {
-            Embedding::Concatenated => (self.base + 1, hidden / self.subtoken_len),
-            Embedding::PerDigitConcatenated => {
-                ((self.base + 1) * self.subtoken_len, hidden / self.subtoken_len)
-            }
-            Embedding::PerDigitSummed => ((self.base + 1) * self.subtoken_len, hidden),
-        };
-        let embedding = Init::Uniform(1.0 / (width as f64).sqrt());
-        let mut all = vec![Parameter::new(self.embedding_name(), &[rows, width], embedding)];
-        all.extend(Parameter::linear("sigma_map.mlp.0", cond_dim, FEATURES, true));
-        all.extend(Parameter::linear("sigma_map.mlp.2", cond_dim, cond_dim, true));
-        for index in 0..self.config.blocks {
-            all.extend(block::parameters(index, hidden, Some(cond_dim)));
-        }
-        all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
-        all.extend(Parameter::linear_with(
-            "output_layer.linear",
-            self.output_classes(),
-            hidden,
-            true,
-            Init::Zeros,
-        ));
-        all.extend(Parameter::linear_with(
-            "output_layer.adaLN_modulation",
-            2 * hidden,
-            cond_dim,
-            true,
-            Init::Zeros,
-        ));
-        all
-    }
-
-    /// The trunk: digits to hidden states.
-    ///
-    /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b; `t`: \[B\] times
-    pub fn trunk(
-        &self,
-        weights: &Weights,
-        y_t: &[u32],
-        t: &[f64],
-        dropout: Option<TrainingDropout>,
-    ) -> Hidden {
-        let device = weights.device();
-        let batch = t.len();
-        let length = y_t.len() / (batch * self.subtoken_len);
-        let mut x = self.embed(weights, y_t, &device).reshape([batch, length, self.config.hidden]);
-        let cond = self.conditioning(weights, t, &device);
-        for index in 0..self.config.blocks {
-            let modulation =
-                self.shape.linear(weights, &format!("blocks.{index}.adaLN_modulation"), cond.clone());
-            let mut parts = modulation.chunk(6, 1).into_iter();
-            let mut half = || match (parts.next(), parts.next(), parts.next()) {
-                (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
-                _ => unreachable!("six parts were cut"),
-            };
-            x = self.shape.forward(weights, index, x, [half(), half()], dropout);
-        }
-        Hidden { states: x.reshape([batch * length, self.config.hidden]), cond, length }
-    }
-
-    fn embed(&self, weights: &Weights, y_t: &[u32], device: &Device) -> Tensor<2> {
-        let len = self.subtoken_len;
-        let offset = match self.config.embedding {
-            Embedding::Concatenated => 0,
-            _ => self.base + 1,
-        };
-        let indices: Vec<i32> =
-            y_t.iter().enumerate().map(|(i, digit)| *digit as i32 + (i % len * offset) as i32).collect();
-        let count = indices.len();
-        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [count]), device);
-        let rows = weights.get::<2>(self.embedding_name()).select(0, indices);
-        let hidden = self.config.hidden;
-        match self.config.embedding {
-            Embedding::PerDigitSummed => {
-                rows.reshape([count / len, len, hidden]).sum_dim(1).reshape([count / len, hidden])
-            }
-            _ => rows.reshape([count / len, hidden]),
-        }
     }
 
     /// SiLU(MLP([cos σω | sin σω])): [B, c], or [1, c] where the network does not read the time.
@@ -264,93 +155,82 @@ impl Dit {
         activation::silu(self.shape.linear(weights, "sigma_map.mlp.2", cond))
     }
 
-    /// Hidden states at the flat positions b·L + i, ready for the output layer: [n, d].
-    pub fn head_input(&self, weights: &Weights, hidden: &Hidden, positions: &[usize]) -> Tensor<2> {
-        let (n, width, device) = (positions.len(), self.config.hidden, weights.device());
-        let select = |source: Tensor<2>, rows: Vec<i32>| {
-            source.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device))
-        };
-        let x = select(hidden.states.clone(), positions.iter().map(|p| *p as i32).collect());
-        let mut modulation = self.shape.linear(weights, "output_layer.adaLN_modulation", hidden.cond.clone());
-        let shared = modulation.dims()[0] == 1;
-        if !shared {
-            modulation = select(modulation, positions.iter().map(|p| (p / hidden.length) as i32).collect());
-        }
-        let x = if shared { x.reshape([1, n, width]) } else { x.reshape([n, 1, width]) };
-        let (shift, scale) = (modulation.clone().narrow(1, 0, width), modulation.narrow(1, width, width));
-        let norm = weights.get("output_layer.norm_final.weight");
-        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([n, width])
+    /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
+    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
+        self.shape.linear(weights, "output_layer.linear", self.trunk(weights, y_t, t, None))
+    }
+}
+
+impl Backbone for Dit {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
     }
 
-    /// Weight [C, d] and bias \[C\] of the output layer, without the row of the mask class.
-    pub fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
+    fn subtoken_len(&self) -> usize {
+        self.subtoken_len
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.config.seq_len
+    }
+
+    fn reads_time(&self) -> bool {
+        self.config.time_conditioning
+    }
+
+    fn kernels(&self) -> Kernels {
+        self.shape.kernels
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let DitConfig { hidden, cond_dim, .. } = self.config;
+        let init = Init::Uniform(1.0 / (self.embedding.width() as f64).sqrt());
+        let mut all = vec![self.embedding.parameter(init)];
+        all.extend(Parameter::linear("sigma_map.mlp.0", cond_dim, FEATURES, true));
+        all.extend(Parameter::linear("sigma_map.mlp.2", cond_dim, cond_dim, true));
+        for index in 0..self.config.blocks {
+            all.extend(block::parameters(index, hidden, Some(cond_dim)));
+        }
+        let zero_linear = |name, outer, inner| Parameter::linear_with(name, outer, inner, true, Init::Zeros);
+        all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
+        all.extend(zero_linear("output_layer.linear", self.output_classes(), hidden));
+        all.extend(zero_linear("output_layer.adaLN_modulation", 2 * hidden, cond_dim));
+        all
+    }
+
+    fn trunk(
+        &self,
+        weights: &Weights,
+        y_t: &[u32],
+        t: &[f64],
+        dropout: Option<TrainingDropout>,
+    ) -> Tensor<2> {
+        let (batch, hidden) = (t.len(), self.config.hidden);
+        let rows = y_t.len() / self.subtoken_len;
+        let mut x = self.embedding.forward(weights, y_t).reshape([batch, rows / batch, hidden]);
+        let cond = self.conditioning(weights, t, &weights.device());
+        for index in 0..self.config.blocks {
+            let modulation =
+                self.shape.linear(weights, &format!("blocks.{index}.adaLN_modulation"), cond.clone());
+            let mut parts = modulation.chunk(6, 1).into_iter();
+            let mut half = || match (parts.next(), parts.next(), parts.next()) {
+                (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
+                _ => unreachable!("six parts were cut"),
+            };
+            x = self.shape.forward(weights, index, x, [half(), half()], dropout);
+        }
+        let modulation = self.shape.linear(weights, "output_layer.adaLN_modulation", cond);
+        let (shift, scale) = (modulation.clone().narrow(1, 0, hidden), modulation.narrow(1, hidden, hidden));
+        let norm = weights.get("output_layer.norm_final.weight");
+        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([rows, hidden])
+    }
+
+    fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
         let (weight, bias) =
             (weights.get::<2>("output_layer.linear.weight"), weights.get::<1>("output_layer.linear.bias"));
         if self.output_classes() == self.vocab_size {
             return (weight, bias);
         }
         (weight.narrow(0, 0, self.vocab_size), bias.narrow(0, 0, self.vocab_size))
-    }
-
-    /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
-    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
-        let hidden = self.trunk(weights, y_t, t, None);
-        let positions: Vec<usize> = (0..y_t.len() / self.subtoken_len).collect();
-        self.shape.linear(weights, "output_layer.linear", self.head_input(weights, &hidden, &positions))
-    }
-
-    /// Which operations run.
-    pub fn kernels(&self) -> Kernels {
-        self.shape.kernels
-    }
-}
-
-/// A diffusion transformer with its weights, ready to be evaluated.
-pub struct LoadedDit {
-    /// The network.
-    pub network: Dit,
-    /// Its weights, not on an autodiff device.
-    pub weights: Weights,
-}
-
-impl Denoiser for LoadedDit {
-    fn vocab_size(&self) -> usize {
-        self.network.vocab_size
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.network.subtoken_len
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.network.config.seq_len
-    }
-
-    fn reads_time(&self) -> bool {
-        self.network.config.time_conditioning
-    }
-
-    fn evaluate(
-        &self,
-        y_t: &[u32],
-        t: &[f64],
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        if positions.is_empty() {
-            return Ok(());
-        }
-        super::check_seq_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
-        let hidden = self.network.trunk(&self.weights, y_t, t, None);
-        let (weight, bias) = self.network.output_layer(&self.weights);
-        for_each_chunk(positions.len(), self.network.vocab_size, |range| {
-            let input = self.network.head_input(&self.weights, &hidden, &positions[range.clone()]);
-            let logits =
-                self.network.shape.kernels.linear(input, weight.clone(), Some(bias.clone())).into_data();
-            let logits = logits
-                .as_slice::<f32>()
-                .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
-            rows(range, logits)
-        })
     }
 }

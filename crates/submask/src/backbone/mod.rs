@@ -6,11 +6,23 @@
 pub mod autoregressive;
 pub mod block;
 pub mod dit;
+mod embedding;
+pub mod encoder;
 pub mod weights;
 
+use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
+use burn::tensor::{Int, Tensor, TensorData};
+
+use self::block::TrainingDropout;
+use self::weights::{Parameter, Weights};
+use crate::objective::LossRows;
+use crate::ops::Kernels;
 use crate::{Error, Result};
+
+pub use embedding::Embedding;
 
 /// A network that samplers and likelihoods evaluate: (y_t, t) → logits at asked positions.
 ///
@@ -45,6 +57,113 @@ pub trait Denoiser: Sync {
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()>;
+}
+
+/// A diffusion network without its weights: a trunk that runs over whole sequences, and an output layer for
+/// the positions that are asked for.
+///
+/// Training needs no more than this, and [`LoadedBackbone`] makes a [`Denoiser`] of any.
+pub trait Backbone: Debug + Send + Sync {
+    /// C, the number of token classes.
+    fn vocab_size(&self) -> usize;
+
+    /// ℓ, sub-tokens a token.
+    fn subtoken_len(&self) -> usize;
+
+    /// The longest sequence, in tokens.
+    fn max_seq_len(&self) -> usize;
+
+    /// Whether the network reads the time.
+    fn reads_time(&self) -> bool;
+
+    /// Which operations run.
+    fn kernels(&self) -> Kernels;
+
+    /// All weights in definition order.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// Hidden states of all positions, ready for the output layer.
+    ///
+    /// # Shapes
+    /// - `y_t`: [B, L·ℓ] digits 0..=b, `t`: \[B\] times
+    /// - result: [B·L, d]
+    fn trunk(&self, weights: &Weights, y_t: &[u32], t: &[f64], dropout: Option<TrainingDropout>)
+    -> Tensor<2>;
+
+    /// Weight [C, d] and bias \[C\] of the output layer: no row is the mask's.
+    fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>);
+
+    /// Logits [n, C] at the flat positions b·L + i of the trunk's `hidden` states.
+    fn logits(&self, weights: &Weights, hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
+        let (weight, bias) = self.output_layer(weights);
+        self.kernels().linear(at(hidden, positions), weight, Some(bias))
+    }
+
+    /// The training loss Σ_r weight_r·loss_r, \[1\], of `rows` at the flat positions b·L + i.
+    fn loss(
+        &self,
+        weights: &Weights,
+        hidden: &Tensor<2>,
+        positions: &[usize],
+        rows: Arc<LossRows>,
+    ) -> Tensor<1> {
+        let (weight, bias) = self.output_layer(weights);
+        self.kernels().head_loss(at(hidden, positions), weight, bias, rows)
+    }
+}
+
+/// Rows of [B·L, d].
+fn at(hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
+    let rows: Vec<i32> = positions.iter().map(|position| *position as i32).collect();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [positions.len()]), &hidden.device());
+    hidden.clone().select(0, rows)
+}
+
+/// A diffusion network with its weights, ready to be evaluated.
+pub struct LoadedBackbone {
+    /// The network.
+    pub network: Arc<dyn Backbone>,
+    /// Its weights, not on an autodiff device.
+    pub weights: Weights,
+}
+
+impl Denoiser for LoadedBackbone {
+    fn vocab_size(&self) -> usize {
+        self.network.vocab_size()
+    }
+
+    fn subtoken_len(&self) -> usize {
+        self.network.subtoken_len()
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.network.max_seq_len()
+    }
+
+    fn reads_time(&self) -> bool {
+        self.network.reads_time()
+    }
+
+    fn evaluate(
+        &self,
+        y_t: &[u32],
+        t: &[f64],
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        check_seq_len(self, y_t.len() / (t.len() * self.subtoken_len()))?;
+        let hidden = self.network.trunk(&self.weights, y_t, t, None);
+        for_each_chunk(positions.len(), self.vocab_size(), |range| {
+            let logits = self.network.logits(&self.weights, &hidden, &positions[range.clone()]).into_data();
+            let logits = logits
+                .as_slice::<f32>()
+                .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
+            rows(range, logits)
+        })
+    }
 }
 
 /// Checks that `seq_len` tokens fit a network.

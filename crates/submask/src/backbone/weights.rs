@@ -13,6 +13,8 @@ use crate::{Error, Result};
 pub enum Init {
     /// U(−r, r).
     Uniform(f64),
+    /// N(0, s²), given s.
+    Normal(f64),
     /// All zero.
     Zeros,
     /// All one.
@@ -62,15 +64,13 @@ impl Parameter {
 
     /// Initial values under `seed`, drawn by the parameter's place in the definition.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        let draws = Draws::new(seed, Purpose::Init);
+        let drawn = |value: &dyn Fn(u32) -> f64| (0..self.len()).map(|i| value(i as u32) as f32).collect();
         match self.init {
             Init::Zeros => vec![0.0; self.len()],
             Init::Ones => vec![1.0; self.len()],
-            Init::Uniform(radius) => {
-                let draws = Draws::new(seed, Purpose::Init);
-                (0..self.len())
-                    .map(|i| (radius * (2.0 * draws.uniform(index as u64, i as u32, 0) - 1.0)) as f32)
-                    .collect()
-            }
+            Init::Uniform(radius) => drawn(&|i| radius * (2.0 * draws.uniform(index as u64, i, 0) - 1.0)),
+            Init::Normal(deviation) => drawn(&|i| deviation * draws.normal(index as u64, i, 0)),
         }
     }
 }

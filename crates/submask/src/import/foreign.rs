@@ -166,7 +166,9 @@ impl Foreign {
             (Format::StateDict, toy::find_in_state_dict(&file)?)
         };
         if found.raw.is_empty() {
-            return Err(file.error("it holds no weights: neither a state dict nor a checkpoint of a known kind"));
+            return Err(
+                file.error("it holds no weights: neither a state dict nor a checkpoint of a known kind")
+            );
         }
         let Found { raw, averaged, facts, skipped } = found;
         let path = file.path().to_path_buf();

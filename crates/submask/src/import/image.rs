@@ -41,7 +41,8 @@ fn sort(file: &TorchFile, tensors: Vec<ForeignTensor>, found: &mut Found) -> Res
         if let Some(name) = tensor.name.strip_prefix(RAW) {
             tensor.name = name.to_owned();
             found.raw.push(tensor);
-        } else if let Some(index) = tensor.name.strip_prefix(AVERAGED).and_then(|rest| rest.parse::<usize>().ok())
+        } else if let Some(index) =
+            tensor.name.strip_prefix(AVERAGED).and_then(|rest| rest.parse::<usize>().ok())
         {
             tensor.name.clear();
             averaged.push((index, tensor));

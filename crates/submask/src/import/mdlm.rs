@@ -14,7 +14,8 @@ use crate::{Error, Result};
 pub(super) fn open(folder: &Path) -> Result<Foreign> {
     let weights = folder.join(WEIGHTS_FILE);
     if !weights.is_file() {
-        let problem = format!("a folder without {WEIGHTS_FILE}: give a checkpoint file, or a folder with that file");
+        let problem =
+            format!("a folder without {WEIGHTS_FILE}: give a checkpoint file, or a folder with that file");
         return Err(Error::format(folder, problem));
     }
     let is_ours = ModelConfig::is_in(folder);

@@ -32,7 +32,7 @@ pub mod torch;
 mod torch_values;
 mod toy;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -44,9 +44,7 @@ pub use report::{Applied, Report};
 use crate::backbone::weights::Parameter;
 use crate::data::Tokenizer;
 use crate::durable::{check_free, create_folder};
-use crate::model::{
-    self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network,
-};
+use crate::model::{self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network};
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -158,7 +156,9 @@ impl Imported {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let Self { config, tokenizer, codes, parameters, values, .. } = self;
         check_free("--to", folder)?;
-        create_folder(folder, |folder| ModelParts { config, tokenizer, codes, parameters, values }.save(folder))
+        create_folder(folder, |folder| {
+            ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
+        })
     }
 }
 
@@ -198,7 +198,8 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
         base = Some(SubTokenizer::base_for(text.vocab_size, text.model.subtokens)?);
     }
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
-    let sizes = foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
+    let sizes =
+        foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
     let mut weights = vec![WeightSet::Raw];
     weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
     Ok(Inspection {
@@ -254,7 +255,9 @@ pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
 fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let network = family(foreign)?;
     if matches!(network, Family::Unet | Family::Toy) {
-        return Err(foreign.error("the weights of an image or toy network: no model folder is made of them yet"));
+        return Err(
+            foreign.error("the weights of an image or toy network: no model folder is made of them yet")
+        );
     }
     let mut decisions = Decisions::default();
     let text = text::describe(foreign, network, options, &mut decisions)?;
@@ -285,7 +288,8 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
 fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let folder = foreign.path.parent().unwrap_or(Path::new(""));
     if !options.says_nothing_of_the_network() {
-        let allowed = format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
+        let allowed =
+            format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
         return Err(Error::invalid("the network", "given by flags", allowed));
     }
     let config = ModelConfig::read(folder)?;
@@ -327,9 +331,9 @@ pub fn read_permutation(path: &Path) -> Result<Vec<u32>> {
         return model::read_codes(path);
     }
     let file = torch::TorchFile::open(path)?;
-    let tensor = file.tensor(file.root()).ok_or_else(|| file.error("not one tensor: a permutation of codes is one"))??;
-    let code = |code: i64| {
-        u32::try_from(code).map_err(|_| file.error(format!("{code} is not a code")))
-    };
+    let tensor = file
+        .tensor(file.root())
+        .ok_or_else(|| file.error("not one tensor: a permutation of codes is one"))??;
+    let code = |code: i64| u32::try_from(code).map_err(|_| file.error(format!("{code} is not a code")));
     file.read_i64(&tensor)?.into_iter().map(code).collect()
 }

@@ -36,7 +36,10 @@ impl SafetensorsFile {
         // process with a bus error, as with every memory-mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         let problem = |error: safetensors::SafeTensorError| {
-            Error::format(path, format!("not a whole safetensors file ({error}); it may be truncated or altered"))
+            Error::format(
+                path,
+                format!("not a whole safetensors file ({error}); it may be truncated or altered"),
+            )
         };
         let whole = SafeTensors::deserialize(&map).map_err(problem)?;
         let begin = map.as_ptr() as usize;

@@ -187,11 +187,8 @@ fn digits(
         let allowed = format!("one of {possible:?}, with which the shapes of the weights go together");
         return Err(crate::Error::invalid("--subtokens", subtokens, allowed));
     }
-    let vocab_size = Sources {
-        shapes: Some(ends.vocab_size(subtokens)),
-        flag: options.vocab_size,
-        ..Sources::default()
-    };
+    let vocab_size =
+        Sources { shapes: Some(ends.vocab_size(subtokens)), flag: options.vocab_size, ..Sources::default() };
     Ok((decisions.decide("vocab_size", "--vocab-size", vocab_size, 2)?, subtokens))
 }
 

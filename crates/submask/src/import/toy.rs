@@ -36,14 +36,18 @@ pub(super) fn find_in_module(file: &TorchFile) -> Result<Found> {
                 found.raw.extend(tensor_at(file, value, name.clone(), name)?);
             }
         }
-        let inner = named(module, "_modules").map(|(name, inner)| (inner, format!("{prefix}{name}."), depth + 1));
+        let inner =
+            named(module, "_modules").map(|(name, inner)| (inner, format!("{prefix}{name}."), depth + 1));
         modules.extend(inner);
     }
     Ok(found)
 }
 
 /// The entries of the dict `attribute` of an object.
-fn named<'a>(object: ValueRef<'a>, attribute: &str) -> impl Iterator<Item = (&'a str, ValueRef<'a>)> + use<'a> {
+fn named<'a>(
+    object: ValueRef<'a>,
+    attribute: &str,
+) -> impl Iterator<Item = (&'a str, ValueRef<'a>)> + use<'a> {
     let entries = object.attribute(attribute).and_then(|dict| dict.entries());
     entries.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str()?, value)))
 }

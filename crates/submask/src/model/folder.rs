@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{CodeChoice, ModelSettings, Network, SampleDefaults, ScheduleSettings, files};
+use crate::backbone::LoadedBackbone;
 use crate::backbone::autoregressive::LoadedAutoregressive;
-use crate::backbone::dit::LoadedDit;
 use crate::backbone::weights::{Parameter, Weights, arrange};
 use crate::data::{Tokenizer, TokenizerKind};
 use crate::durable::write_atomically;
@@ -209,15 +209,15 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Invalid`] when the model is autoregressive.
-    pub fn denoiser(&self, device: &Device) -> Result<LoadedDit> {
+    pub fn denoiser(&self, device: &Device) -> Result<LoadedBackbone> {
         match &self.network {
             Network::Diffusion(network) => {
-                Ok(LoadedDit { network: (**network).clone(), weights: self.weights(device) })
+                Ok(LoadedBackbone { network: network.clone(), weights: self.weights(device) })
             }
             Network::Autoregressive(_) => Err(Error::invalid(
                 "model.network",
                 "autoregressive",
-                "diffusion: this needs a diffusion model",
+                "diffusion or encoder: this needs a diffusion model",
             )),
         }
     }
@@ -233,7 +233,7 @@ impl Model {
             }
             Network::Diffusion(_) => Err(Error::invalid(
                 "model.network",
-                "diffusion",
+                "a diffusion network",
                 "autoregressive: this needs an autoregressive model",
             )),
         }

@@ -11,7 +11,9 @@ mod settings;
 pub use evaluate::Estimator;
 pub use export::ExportFormat;
 pub use files::{read_codes, read_safetensors, write_safetensors};
-pub use folder::{CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, ModelParts, WEIGHTS_FILE, resolve};
+pub use folder::{
+    CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, ModelParts, WEIGHTS_FILE, resolve,
+};
 pub use generate::{GenerateRequest, Generated};
 pub use network::Network;
 pub use settings::{

@@ -1,8 +1,12 @@
 //! The network of a run or model, whichever kind it is.
 
+use std::sync::Arc;
+
 use crate::Result;
+use crate::backbone::Backbone;
 use crate::backbone::autoregressive::{Autoregressive, AutoregressiveConfig};
 use crate::backbone::dit::{Dit, DitConfig};
+use crate::backbone::encoder::{Encoder, EncoderConfig};
 use crate::backbone::weights::Parameter;
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
@@ -12,8 +16,8 @@ use super::settings::{ModelSettings, NetworkChoice};
 /// A network without its weights.
 #[derive(Clone, Debug)]
 pub enum Network {
-    /// The diffusion transformer.
-    Diffusion(Box<Dit>),
+    /// A diffusion network: the transformer, or the encoder.
+    Diffusion(Arc<dyn Backbone>),
     /// The autoregressive baseline.
     Autoregressive(Box<Autoregressive>),
 }
@@ -24,7 +28,7 @@ impl Network {
     /// # Errors
     /// [`crate::Error::Invalid`] naming the field, the value and what is allowed.
     pub fn new(settings: &ModelSettings, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
-        let ModelSettings { hidden, heads, blocks, seq_len, dropout, .. } = *settings;
+        let ModelSettings { hidden, heads, blocks, seq_len, dropout, embedding, .. } = *settings;
         match settings.network {
             NetworkChoice::Diffusion => {
                 let config = DitConfig {
@@ -34,10 +38,23 @@ impl Network {
                     cond_dim: settings.cond_dim,
                     seq_len,
                     dropout,
-                    embedding: settings.embedding,
+                    embedding,
                     time_conditioning: settings.time_conditioning,
                 };
-                Ok(Self::Diffusion(Box::new(Dit::new(config, codes, kernels)?)))
+                Ok(Self::Diffusion(Arc::new(Dit::new(config, codes, kernels)?)))
+            }
+            NetworkChoice::Encoder => {
+                let config = EncoderConfig {
+                    hidden,
+                    heads,
+                    query_groups: settings.query_groups,
+                    blocks,
+                    intermediate: settings.intermediate,
+                    seq_len,
+                    dropout,
+                    embedding,
+                };
+                Ok(Self::Diffusion(Arc::new(Encoder::new(config, codes, kernels)?)))
             }
             NetworkChoice::Autoregressive => {
                 let config = AutoregressiveConfig { hidden, heads, blocks, seq_len, dropout };

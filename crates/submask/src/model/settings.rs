@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::dit::Embedding;
+use crate::backbone::Embedding;
 use crate::ops::Kernels;
 use crate::predictive::Sharpening;
 use crate::schedule::Schedule;
@@ -19,6 +19,8 @@ use super::{Network, files};
 pub enum NetworkChoice {
     /// The diffusion transformer.
     Diffusion,
+    /// The LLaMA-style encoder, a diffusion network too.
+    Encoder,
     /// The autoregressive baseline.
     Autoregressive,
 }
@@ -59,16 +61,22 @@ pub struct ModelSettings {
     pub heads: usize,
     /// Number of blocks.
     pub blocks: usize,
-    /// c; the autoregressive network does not read it.
+    /// c; only the diffusion transformer reads it.
     pub cond_dim: usize,
     /// L, tokens a sequence.
     pub seq_len: usize,
     /// Dropout in [0, 1).
     pub dropout: f64,
-    /// How digits are embedded; the autoregressive network does not read it.
+    /// How digits are embedded; the encoder has one table a digit, the autoregressive network does not read it.
     pub embedding: Embedding,
-    /// Whether the network reads the time; the autoregressive network does not read it.
+    /// Whether the network reads the time; only the diffusion transformer reads this.
     pub time_conditioning: bool,
+    /// g of the encoder, 0: h; no other network reads it.
+    #[serde(default)]
+    pub query_groups: usize,
+    /// Width inside the encoder's SwiGLU, 0: 8/3·d, rounded up to a multiple of 64; no other network reads it.
+    #[serde(default)]
+    pub intermediate: usize,
 }
 
 /// Which schedule.

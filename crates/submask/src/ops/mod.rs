@@ -52,14 +52,27 @@ impl Rotary {
             sin: angles.iter().map(|angle| angle.sin()).collect(),
         }
     }
-}
 
-impl Rotary {
+    /// The same table with every entry rounded to bfloat16 (to nearest, ties to even).
+    pub fn rounded_to_bf16(mut self) -> Self {
+        for x in self.cos.iter_mut().chain(&mut self.sin) {
+            *x = round_to_bf16(*x);
+        }
+        self
+    }
+
     /// Rotates [B, h, 1, w] by the angles of one position.
     pub fn rotate_at(&self, x: Tensor<4>, position: usize) -> Tensor<4> {
         let range = position * self.half..(position + 1) * self.half;
         plain::rotate(x, &self.cos[range.clone()], &self.sin[range])
     }
+}
+
+/// The nearest number with a significand of 8 bits, the even one of two that are equally near.
+fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let half_to_even = 0x7fff + (bits >> 16 & 1);
+    f32::from_bits((bits + half_to_even) & 0xffff_0000)
 }
 
 /// base^(−2k/w), rounded to single precision as the published buffers are.
@@ -136,6 +149,29 @@ impl Kernels {
         match self {
             Self::Fused => flex::modulated_norm(x, weight, shift, scale),
             Self::Plain => plain::modulated_norm(x, weight, shift, scale),
+        }
+    }
+
+    /// RMSNorm: x/√(mean(x²) + 10⁻⁵), times a weight.
+    ///
+    /// # Shapes
+    /// - `x`: [n, d], `weight`: \[d\]
+    /// - result: [n, d]
+    pub fn rms_norm(self, x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
+        match self {
+            Self::Fused => flex::rms_norm(x, weight),
+            Self::Plain => plain::rms_norm(x, weight),
+        }
+    }
+
+    /// SiLU(gate)·x, element by element, where SiLU(a) = a/(1 + e^(−a)): the middle of SwiGLU.
+    ///
+    /// # Shapes
+    /// - `gate`, `x` and the result: [n, m]
+    pub fn swiglu(self, gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Fused => flex::swiglu(gate, x),
+            Self::Plain => plain::swiglu(gate, x),
         }
     }
 

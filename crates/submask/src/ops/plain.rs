@@ -7,7 +7,7 @@ use super::{Dropout, Rotary};
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
 
-/// Epsilon of every LayerNorm.
+/// Epsilon of every norm.
 pub(super) const NORM_EPSILON: f32 = 1e-5;
 
 /// See [`super::Kernels::linear`].
@@ -32,6 +32,17 @@ pub fn modulated_norm(x: Tensor<3>, weight: Tensor<1>, shift: Tensor<2>, scale: 
     let variance = (centred.clone() * centred.clone()).mean_dim(2);
     let normed = centred / (variance + NORM_EPSILON).sqrt() * weight.unsqueeze();
     normed * (scale + 1.0).unsqueeze_dim(1) + shift.unsqueeze_dim(1)
+}
+
+/// See [`super::Kernels::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
+    let square = (x.clone() * x.clone()).mean_dim(1);
+    x / (square + NORM_EPSILON).sqrt() * weight.unsqueeze()
+}
+
+/// See [`super::Kernels::swiglu`].
+pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+    activation::silu(gate) * x
 }
 
 /// See [`super::Kernels::attention`].

@@ -76,6 +76,38 @@ fn modulated_norm_equals_its_composition() {
 }
 
 #[test]
+fn rms_norm_equals_its_composition() {
+    for (rows, width) in [(1, 1), (3, 19), (150, 6)] {
+        compare([&[rows, width], &[width]], |kernels, [x, weight]| {
+            kernels.rms_norm(x.reshape([rows, width]), weight)
+        });
+    }
+}
+
+#[test]
+fn swiglu_equals_its_composition() {
+    for rows in [1, 37] {
+        compare([&[rows, 3], &[rows, 3]], |kernels, [gate, x]| {
+            kernels.swiglu(gate.reshape([rows, 3]), x.reshape([rows, 3]))
+        });
+    }
+}
+
+#[test]
+fn bfloat16_tables_are_rounded_to_the_nearest() {
+    let exact = Rotary::new(50, 8);
+    let rounded = exact.clone().rounded_to_bf16();
+    for (x, y) in exact.cos.iter().chain(&exact.sin).zip(rounded.cos.iter().chain(&rounded.sin)) {
+        assert_eq!(y.to_bits() & 0xffff, 0, "{y} is no bfloat16");
+        let below = f32::from_bits(x.to_bits() & 0xffff_0000);
+        let above = f32::from_bits((x.to_bits() & 0xffff_0000) + 0x1_0000);
+        assert_eq!((x - y).abs(), (x - below).abs().min((x - above).abs()), "{x} became {y}");
+    }
+    let ties = [0x3f80_8000, 0x3f81_8000].map(|bits| round_to_bf16(f32::from_bits(bits)).to_bits());
+    assert_eq!(ties, [0x3f80_0000, 0x3f82_0000]);
+}
+
+#[test]
 fn attention_equals_its_composition() {
     for (batch, length, heads, causal) in
         [(1, 1, 1, false), (2, 7, 3, false), (2, 7, 3, true), (1, 20, 2, true)]

@@ -326,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_were_saved_before_the_encoders_keys_existed_still_load() {
+        let text = toml::to_string(&dictionary()).unwrap();
+        let new = ["query_groups", "intermediate"];
+        let old: Vec<&str> =
+            text.lines().filter(|line| !new.iter().any(|key| line.starts_with(key))).collect();
+        assert_eq!(old.len() + new.len(), text.lines().count());
+        assert_eq!(toml::from_str::<Settings>(&old.join("\n")).unwrap(), dictionary());
+        let mut model = serde_json::to_value(dictionary().model).unwrap();
+        for key in new {
+            model.as_object_mut().unwrap().remove(key).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<ModelSettings>(model).unwrap(), dictionary().model);
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_by_key() {
         let refused = |change: fn(&mut Settings), key: &str| {
             let mut settings = dictionary();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use super::settings::TrainSettings;
+use crate::backbone::Backbone;
 use crate::backbone::autoregressive::Autoregressive;
 use crate::backbone::block::TrainingDropout;
-use crate::backbone::dit::Dit;
 use crate::backbone::weights::{Parameter, Weights};
 use crate::forward::{draw_mask, stratified_times};
 use crate::model::Network;
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// What turns a batch of tokens into a loss.
 pub struct LossFunction {
     network: Network,
-    /// Over tokens for the diffusion network, over digits for the autoregressive one.
+    /// Over tokens for a diffusion network, over digits for the autoregressive one.
     predictive: Arc<Predictive>,
     codes: SubTokenizer,
     schedule: Schedule,
@@ -88,7 +88,7 @@ impl LossFunction {
             step: batch.step << 16 | batch.index as u64,
         };
         let loss = match &self.network {
-            Network::Diffusion(network) => self.diffusion_loss(network, &weights, batch, dropout)?,
+            Network::Diffusion(network) => self.diffusion_loss(&**network, &weights, batch, dropout)?,
             Network::Autoregressive(network) => self.next_token_loss(network, &weights, batch, dropout)?,
         };
         let Some(loss) = loss else {
@@ -117,7 +117,7 @@ impl LossFunction {
     /// w(t)·objective at the positions that can cost something; `None` when there are none.
     fn diffusion_loss(
         &self,
-        network: &Dit,
+        network: &dyn Backbone,
         weights: &Weights,
         batch: &MicroBatch,
         dropout: TrainingDropout,
@@ -149,9 +149,7 @@ impl LossFunction {
             positions.iter().map(|&p| (share * self.schedule.weight(times[p / seq_len])) as f32).collect(),
         );
         let hidden = network.trunk(weights, &y_t, &times, Some(dropout));
-        let input = network.head_input(weights, &hidden, &positions);
-        let (weight, bias) = network.output_layer(weights);
-        Ok(Some(network.kernels().head_loss(input, weight, bias, Arc::new(rows))))
+        Ok(Some(network.loss(weights, &hidden, &positions, Arc::new(rows))))
     }
 
     /// Stratified over the whole step, so that micro-batches share one even spread.

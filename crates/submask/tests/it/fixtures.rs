@@ -153,6 +153,12 @@ impl Case {
     }
 }
 
+/// The largest |ours − theirs|, relative to the largest magnitude of theirs; all are finite.
+pub fn deviation(ours: &[f64], theirs: &[f64]) -> f64 {
+    let scale = theirs.iter().fold(0f64, |a, x| a.max(x.abs()));
+    ours.iter().zip(theirs).fold(0f64, |largest, (a, b)| largest.max((a - b).abs())) / scale
+}
+
 /// Asserts |ours − theirs| ≤ tolerance · the largest finite magnitude of theirs, and −∞ at identical places.
 pub fn assert_close(what: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
     assert_eq!(ours.len(), theirs.len(), "{what}: number of elements");

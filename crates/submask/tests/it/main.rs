@@ -1,5 +1,6 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
+mod encoder;
 mod fixtures;
 mod import_reader;
 mod likelihood_estimates;

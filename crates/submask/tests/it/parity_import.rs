@@ -131,14 +131,17 @@ fn names_and_shapes(foreign: &Foreign) -> BTreeMap<String, Vec<usize>> {
 /// Import, export, import again: the same bits, under the reference's names and shapes.
 #[test]
 fn exports_hold_what_was_imported_under_the_reference_names() {
-    let files = [("ckpt_", "checkpoint.ckpt"), ("encoder_", "model.pth"), ("variant_", "weights.safetensors")];
+    let files =
+        [("ckpt_", "checkpoint.ckpt"), ("encoder_", "model.pth"), ("variant_", "weights.safetensors")];
     for (prefix, file) in files {
         for case in cases(prefix) {
             let path = case.dir.join(file);
             let options = if prefix == "ckpt_" { ImportOptions::default() } else { options(&case) };
             let first = imported(&path, &options);
             let room = tempfile::tempdir().unwrap();
-            for (format, name) in [(ExportFormat::Reference, "reference"), (ExportFormat::Safetensors, "plain")] {
+            for (format, name) in
+                [(ExportFormat::Reference, "reference"), (ExportFormat::Safetensors, "plain")]
+            {
                 let folder = room.path().join(name);
                 reloaded(&first).export(&folder, format).unwrap();
                 let again = imported(&folder, &ImportOptions::default());

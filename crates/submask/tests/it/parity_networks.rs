@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use submask::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, Cache};
-use submask::backbone::dit::{Dit, DitConfig, Embedding};
+use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Parameter, RawWeights, Weights, arrange};
+use submask::backbone::{Backbone, Embedding};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig, clip_global_norm};
 
-use crate::fixtures::{Case, assert_close, cases};
+use crate::fixtures::{Case, assert_close, cases, deviation};
 
 const BOTH: [Kernels; 2] = [Kernels::Fused, Kernels::Plain];
 
@@ -45,6 +47,23 @@ fn network(case: &Case, kernels: Kernels) -> Dit {
         time_conditioning: false,
     };
     Dit::new(config, &codes(case), kernels).unwrap()
+}
+
+fn encoder(case: &Case, kernels: Kernels) -> Encoder {
+    let config = EncoderConfig {
+        hidden: case.integer("hidden"),
+        heads: case.integer("heads"),
+        query_groups: case.integer("query_groups"),
+        blocks: case.integer("blocks"),
+        intermediate: case.integer("intermediate"),
+        seq_len: case.integer("length"),
+        dropout: 0.0,
+        embedding: match case.flag("digits_summed") {
+            true => Embedding::PerDigitSummed,
+            false => Embedding::PerDigitConcatenated,
+        },
+    };
+    Encoder::new(config, &codes(case), kernels).unwrap()
 }
 
 fn values(case: &Case, file: &str, parameters: &[Parameter]) -> Vec<Vec<f32>> {
@@ -89,9 +108,7 @@ fn loss(
         (0..count).map(weight).collect(),
     );
     let hidden = network.trunk(weights, &batch.y_t, &batch.t, None);
-    let input = network.head_input(weights, &hidden, &(0..count).collect::<Vec<_>>());
-    let (weight, bias) = network.output_layer(weights);
-    network.kernels().head_loss(input, weight, bias, Arc::new(rows))
+    network.loss(weights, &hidden, &(0..count).collect::<Vec<_>>(), Arc::new(rows))
 }
 
 fn step_batch(case: &Case, step: usize) -> Batch {
@@ -115,6 +132,26 @@ fn logits_agree() {
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
             let logits = floats(network.all_logits(&weights, &y_t, &t).into_data());
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
+            assert_close(&format!("{} logits {kernels:?}", case.name), &logits, &theirs, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn the_encoders_logits_agree() {
+    for case in cases("encoder_") {
+        assert_eq!(case.number("norm_eps"), 1e-5, "{}", case.name);
+        for kernels in BOTH {
+            let network = encoder(&case, kernels);
+            let parameters = network.parameters();
+            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &Device::flex());
+            let y_t = case.ids("vectors", "y_t");
+            let rows = y_t.len() / case.integer("subtoken_len");
+            let hidden = network.trunk(&weights, &y_t, &vec![0.0; rows / case.integer("length")], None);
+            let logits = network.logits(&weights, &hidden, &(0..rows).collect::<Vec<_>>());
+            let logits = floats(logits.into_data());
+            let (_, theirs) = case.tensor("vectors", "logits").unwrap();
+            println!("{} {kernels:?}: largest deviation {:.1e}", case.name, deviation(&logits, &theirs));
             assert_close(&format!("{} logits {kernels:?}", case.name), &logits, &theirs, 1e-5);
         }
     }

@@ -6,6 +6,8 @@ mod gemm;
 mod head_loss;
 mod linear;
 mod norm;
+mod rms_norm;
+mod swiglu;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{Bytes, DType, Shape};
@@ -16,6 +18,8 @@ pub use elementwise::{gated_residual, gelu};
 pub use head_loss::head_loss;
 pub use linear::linear;
 pub use norm::modulated_norm;
+pub use rms_norm::rms_norm;
+pub use swiglu::swiglu;
 
 /// A contiguous tensor of `values`.
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
