@@ -1,6 +1,8 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
+mod counting;
 mod fixtures;
+mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
 mod parity_likelihood;
@@ -8,4 +10,8 @@ mod parity_networks;
 mod quickstart;
 mod sampler_distribution;
 mod sampler_exact;
+mod stored_zip;
 mod table_network;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
