@@ -8,7 +8,7 @@ use submask::import::torch::{TorchFile, TorchType};
 use crate::fixtures::{Case, cases};
 
 /// All PyTorch files of a case.
-fn checkpoints(case: &Case) -> Vec<PathBuf> {
+pub fn checkpoints(case: &Case) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&case.dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())

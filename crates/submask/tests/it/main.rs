@@ -1,7 +1,9 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
+mod counting;
 mod encoder;
 mod fixtures;
+mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
 mod parity_import;
@@ -10,4 +12,8 @@ mod parity_networks;
 mod quickstart;
 mod sampler_distribution;
 mod sampler_exact;
+mod stored_zip;
 mod table_network;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;

@@ -1,0 +1,216 @@
+//! Breaks checkpoint files in many ways and reads them: no panic, no error without the file's name, no second of
+//! work, no more memory than twice the file and 64 KiB.
+//!
+//! ```text
+//! cargo run --release --example mutate_checkpoints -- COUNT SEED FILE…
+//! ```
+//!
+//! The numbers of mutated files are spread over the files given; what is done to number n is a function of the seed
+//! and n. A file that takes over a second is read three times, and the fastest counts. Mutated files go to the folder
+//! for temporary files (`TMPDIR`). It prints what it saw and fails if anything was wrong; a file that did wrong is
+//! kept.
+
+mod mutate;
+
+#[path = "../../tests/it/counting.rs"]
+mod counting;
+#[path = "../../tests/it/stored_zip.rs"]
+mod stored_zip;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use submask::Error;
+use submask::import::torch::{TorchFile, TorchType};
+
+use mutate::{Original, Random};
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+/// Memory allowed beyond twice the file.
+const FLOOR: usize = 64 << 10;
+const SECOND: Duration = Duration::from_secs(1);
+/// After this a read counts as endless, and the program ends.
+const ENDLESS: Duration = Duration::from_secs(60);
+
+/// Reads a file in every way that the library has; passes each error on.
+fn try_everything(path: &Path, errors: &mut dyn FnMut(Error)) {
+    let file = match TorchFile::open(path) {
+        Ok(file) => file,
+        Err(error) => return errors(error),
+    };
+    for value in file.root().reachable() {
+        let numbers = match file.tensor(value) {
+            None => continue,
+            Some(Err(error)) => Err(error),
+            Some(Ok(tensor)) => match tensor.dtype() {
+                TorchType::F64 | TorchType::F32 | TorchType::F16 | TorchType::Bf16 => {
+                    file.read_f32(&tensor).map(|numbers| numbers.len())
+                }
+                _ => file.read_i64(&tensor).map(|numbers| numbers.len()),
+            },
+        };
+        if let Err(error) = numbers {
+            errors(error);
+        }
+    }
+}
+
+/// What reading one file did.
+struct Outcome {
+    panicked: bool,
+    errors: u64,
+    nameless: Option<String>,
+    peak: usize,
+    time: Duration,
+}
+
+impl Outcome {
+    fn of(path: &Path) -> Self {
+        let name = path.display().to_string();
+        let (mut errors, mut nameless) = (0, None);
+        let mut note = |error: Error| {
+            errors += 1;
+            let message = error.to_string();
+            if !message.contains(&name) {
+                nameless = Some(message);
+            }
+        };
+        let start = Instant::now();
+        let (result, peak) =
+            counting::peak(|| catch_unwind(AssertUnwindSafe(|| try_everything(path, &mut note))));
+        Self { panicked: result.is_err(), errors, nameless, peak, time: start.elapsed() }
+    }
+
+    /// A file that took too long is read again, up to twice: the machine may have been busy with something else.
+    fn of_undisturbed(path: &Path) -> Self {
+        let mut outcome = Self::of(path);
+        for _ in 0..2 {
+            if outcome.time > SECOND {
+                outcome.time = outcome.time.min(Self::of(path).time);
+            }
+        }
+        outcome
+    }
+
+    /// What it did that it must not do.
+    fn wrong(&self, size: usize) -> Option<String> {
+        if self.panicked {
+            Some("it panicked".to_owned())
+        } else if self.peak > 2 * size + FLOOR {
+            Some(format!("{} bytes of memory for a file of {size}", self.peak))
+        } else if self.time > SECOND {
+            Some(format!("{:.2} s", self.time.as_secs_f64()))
+        } else {
+            self.nameless.as_ref().map(|message| format!("an error without the file's name: {message}"))
+        }
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    files: u64,
+    with_errors: u64,
+    wrong: u64,
+    /// Largest share of twice the file and [`FLOOR`].
+    share: f64,
+    /// Largest memory over the file's size, of files larger than [`FLOOR`].
+    ratio: f64,
+    time: Duration,
+}
+
+impl Seen {
+    fn add(&mut self, outcome: &Outcome, size: usize) {
+        self.files += 1;
+        self.with_errors += u64::from(outcome.errors > 0 || outcome.panicked);
+        self.share = self.share.max(outcome.peak as f64 / (2 * size + FLOOR) as f64);
+        if size > FLOOR {
+            self.ratio = self.ratio.max(outcome.peak as f64 / size as f64);
+        }
+        self.time = self.time.max(outcome.time);
+    }
+}
+
+fn arguments() -> Result<(u64, u64, Vec<PathBuf>), String> {
+    let mut arguments = std::env::args_os().skip(1);
+    let mut number = |name: &str| {
+        let given = arguments.next().unwrap_or_default();
+        given.to_string_lossy().parse().map_err(|_| format!("{name} is {given:?}, not a whole number"))
+    };
+    let (count, seed) = (number("COUNT")?, number("SEED")?);
+    let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    if files.is_empty() { Err("no FILE given".to_owned()) } else { Ok((count, seed, files)) }
+}
+
+fn run() -> Result<bool, String> {
+    let (count, seed, paths) = arguments()?;
+    let originals = paths.iter().map(|path| Original::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let seen = Mutex::new(Seen::default());
+    let started = Instant::now();
+    // When each thread began its file, in milliseconds; at the end u64::MAX.
+    let began: Vec<AtomicU64> = (0..threads).map(|_| AtomicU64::new(0)).collect();
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for (thread, began) in began.iter().enumerate() {
+            let (originals, seen, folder) = (&originals, &seen, folder.path());
+            scope.spawn(move || {
+                for n in (thread as u64..count).step_by(threads as usize) {
+                    began.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+                    let original = &originals[n as usize % originals.len()];
+                    let (bytes, what) = original.mutated(&mut Random::new(seed, n));
+                    let path = folder.join(format!("{thread}.ckpt"));
+                    std::fs::write(&path, &bytes).expect("the folder for temporary files is writable");
+                    let outcome = Outcome::of_undisturbed(&path);
+                    let wrong = outcome.wrong(bytes.len());
+                    let mut seen = seen.lock().expect("no thread panics");
+                    seen.add(&outcome, bytes.len());
+                    if let Some(wrong) = wrong {
+                        seen.wrong += 1;
+                        let kept = std::env::temp_dir().join(format!("mutated-{seed}-{n}.ckpt"));
+                        let _ = std::fs::copy(&path, &kept);
+                        println!("WRONG: {wrong}: {what}: {}", kept.display());
+                    }
+                }
+                began.store(u64::MAX, Ordering::Relaxed);
+            });
+        }
+        while began.iter().any(|began| began.load(Ordering::Relaxed) != u64::MAX) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = started.elapsed().as_millis() as u64;
+            let endless = |began: &AtomicU64| {
+                now.saturating_sub(began.load(Ordering::Relaxed)) > ENDLESS.as_millis() as u64
+            };
+            if let Some(thread) = began.iter().position(endless) {
+                println!("WRONG: endless: {}", folder.path().join(format!("{thread}.ckpt")).display());
+                std::process::exit(1);
+            }
+        }
+    });
+    let seen = seen.into_inner().expect("no thread panics");
+    println!("{} mutated files in {:.0} s", seen.files, started.elapsed().as_secs_f64());
+    println!("{} with errors, {} read without", seen.with_errors, seen.files - seen.with_errors);
+    println!("most memory: {:.3} × (2 × file + 64 KiB)", seen.share);
+    println!("most memory of a file over 64 KiB: {:.3} × file", seen.ratio);
+    println!("longest: {:.1} ms", 1e3 * seen.time.as_secs_f64());
+    println!("wrong: {}", seen.wrong);
+    Ok(seen.wrong == 0)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("{problem}\nusage: mutate_checkpoints COUNT SEED FILE…");
+            ExitCode::FAILURE
+        }
+    }
+}
