@@ -37,7 +37,7 @@
 //! | [`objective`] | the training losses `joint` and `marginal` |
 //! | [`likelihood`] | bounds and exact values, whose types say what they are |
 //! | [`sampler`] | reveal plans without idle steps, prompts with holes |
-//! | [`backbone`] | the diffusion transformer and the autoregressive baseline |
+//! | [`backbone`] | the networks: diffusion transformer, autoregressive baseline, U-Net, toy |
 //! | [`ops`] | the operations they are made of, plain and fused |
 //! | [`data`] | files to documents to tokens to batches |
 //! | [`model`] | a model folder: load, save, evaluate, generate |

@@ -47,7 +47,7 @@ pub struct TrainingDropout {
 
 impl TrainingDropout {
     /// The mask of the `layer`-th dropout of the network; `None` at rate 0.
-    fn layer(self, layer: usize) -> Option<Dropout> {
+    pub(super) fn layer(self, layer: usize) -> Option<Dropout> {
         (self.rate > 0.0).then_some(Dropout {
             rate: self.rate,
             draws: self.draws,

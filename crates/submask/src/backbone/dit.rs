@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{self, BlockShape, Modulation, TrainingDropout};
 use super::weights::{Init, Parameter, Weights};
-use super::{Denoiser, for_each_chunk};
+use super::{Denoiser, floats, for_each_chunk};
 use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -345,12 +345,8 @@ impl Denoiser for LoadedDit {
         let (weight, bias) = self.network.output_layer(&self.weights);
         for_each_chunk(positions.len(), self.network.vocab_size, |range| {
             let input = self.network.head_input(&self.weights, &hidden, &positions[range.clone()]);
-            let logits =
-                self.network.shape.kernels.linear(input, weight.clone(), Some(bias.clone())).into_data();
-            let logits = logits
-                .as_slice::<f32>()
-                .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
-            rows(range, logits)
+            let logits = self.network.shape.kernels.linear(input, weight.clone(), Some(bias.clone()));
+            rows(range, &floats(logits)?)
         })
     }
 }

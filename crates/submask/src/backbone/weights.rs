@@ -13,6 +13,10 @@ use crate::{Error, Result};
 pub enum Init {
     /// U(−r, r).
     Uniform(f64),
+    /// N(0, s²), given s.
+    Normal(f64),
+    /// N(0, s²) in all rows but the last, which is zero, given s.
+    NormalButLastRow(f64),
     /// All zero.
     Zeros,
     /// All one.
@@ -62,14 +66,18 @@ impl Parameter {
 
     /// Initial values under `seed`, drawn by the parameter's place in the definition.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        let draws = Draws::new(seed, Purpose::Init);
+        let all = 0..self.len();
+        let uniform = |i: usize| 2.0 * draws.uniform(index as u64, i as u32, 0) - 1.0;
+        let normal = |i: usize| draws.normal(index as u64, i as u32, 0);
         match self.init {
             Init::Zeros => vec![0.0; self.len()],
             Init::Ones => vec![1.0; self.len()],
-            Init::Uniform(radius) => {
-                let draws = Draws::new(seed, Purpose::Init);
-                (0..self.len())
-                    .map(|i| (radius * (2.0 * draws.uniform(index as u64, i as u32, 0) - 1.0)) as f32)
-                    .collect()
+            Init::Uniform(radius) => all.map(|i| (radius * uniform(i)) as f32).collect(),
+            Init::Normal(deviation) => all.map(|i| (deviation * normal(i)) as f32).collect(),
+            Init::NormalButLastRow(deviation) => {
+                let drawn = self.len() - self.len() / self.shape[0];
+                all.map(|i| if i < drawn { (deviation * normal(i)) as f32 } else { 0.0 }).collect()
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::objective::LossRows;
 use crate::random::Draws;
@@ -52,6 +52,12 @@ impl Rotary {
             sin: angles.iter().map(|angle| angle.sin()).collect(),
         }
     }
+
+    /// A table that rotates nothing, for attention that does not see where positions are.
+    pub fn identity(positions: usize, head_width: usize) -> Self {
+        let half = head_width / 2;
+        Self { half, cos: vec![1.0; positions * half], sin: vec![0.0; positions * half] }
+    }
 }
 
 impl Rotary {
@@ -81,6 +87,13 @@ pub struct Dropout {
 }
 
 impl Dropout {
+    /// x times the factors of its elements.
+    pub fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let factors = TensorData::new(self.factors(x.shape().num_elements()), x.shape());
+        let factors = Tensor::from_data(factors, &x.device());
+        x * factors
+    }
+
     /// The factors 0 or 1/(1 − rate) of `len` elements.
     fn factors(&self, len: usize) -> Vec<f32> {
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;

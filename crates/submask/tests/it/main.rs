@@ -2,6 +2,7 @@
 
 mod fixtures;
 mod likelihood_estimates;
+mod parity_images;
 mod parity_likelihood;
 mod parity_networks;
 mod quickstart;
