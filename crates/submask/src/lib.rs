@@ -39,7 +39,7 @@
 //! | [`sampler`] | reveal plans without idle steps, prompts with holes |
 //! | [`backbone`] | the networks: diffusion transformer, autoregressive baseline, U-Net, toy |
 //! | [`ops`] | the operations they are made of, plain and fused |
-//! | [`data`] | files to documents to tokens to batches |
+//! | [`data`] | texts and images: files to tokens to batches |
 //! | [`model`] | a model folder: load, save, evaluate, generate |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`metrics`] | generated text against its corpus |
@@ -53,7 +53,7 @@
 //!
 //! # Not supported
 //!
-//! Images, checkpoints of other programs, training on GPUs at speed, several machines.
+//! Training on images, checkpoints of other programs, training on GPUs at speed, several machines.
 
 #![warn(missing_docs)]
 
