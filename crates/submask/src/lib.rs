@@ -37,9 +37,9 @@
 //! | [`objective`] | the training losses `joint` and `marginal` |
 //! | [`likelihood`] | bounds and exact values, whose types say what they are |
 //! | [`sampler`] | reveal plans without idle steps, prompts with holes |
-//! | [`backbone`] | the diffusion transformer, the LLaMA-style encoder, and the autoregressive baseline |
+//! | [`backbone`] | the networks: diffusion transformer, encoder, autoregressive baseline, U-Net, toy |
 //! | [`ops`] | the operations they are made of, plain and fused |
-//! | [`data`] | files to documents to tokens to batches |
+//! | [`data`] | texts and images: files to tokens to batches |
 //! | [`model`] | a model folder: load, save, evaluate, generate |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`import`] | checkpoints of other programs, read and never executed |
@@ -54,7 +54,7 @@
 //!
 //! # Not supported
 //!
-//! Images, checkpoints of other programs, training on GPUs at speed, several machines.
+//! Training on images, checkpoints of other programs, training on GPUs at speed, several machines.
 
 #![warn(missing_docs)]
 

@@ -26,6 +26,8 @@ pub enum Purpose {
     Likelihood = 7,
     /// Permutation of token codes.
     Codes = 9,
+    /// Which training images are mirrored.
+    Flip = 10,
 }
 
 /// A family of draws: one seed, one purpose.

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{self, BlockShape, Modulation, TrainingDropout};
 use super::dit::check_transformer;
+use super::floats;
 use super::weights::{Init, Parameter, Weights};
+use crate::Result;
 use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
-use crate::{Error, Result};
 
 /// Sizes of an autoregressive transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -217,7 +218,7 @@ impl LoadedAutoregressive {
     /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the device gives no 32-bit floats.
+    /// [`crate::Error::Invalid`] when the device gives no 32-bit floats.
     pub fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
         floats(self.network.logits(&self.weights, inputs, batch))
     }
@@ -229,10 +230,4 @@ impl LoadedAutoregressive {
     pub fn next_logits(&self, inputs: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
         floats(self.network.next_logits(&self.weights, inputs, cache))
     }
-}
-
-fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
-    tensor
-        .try_into_vec_as::<f32>()
-        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
 }

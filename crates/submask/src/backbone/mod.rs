@@ -8,6 +8,8 @@ pub mod block;
 pub mod dit;
 mod embedding;
 pub mod encoder;
+pub mod toy;
+pub mod unet;
 pub mod weights;
 
 use std::fmt::Debug;
@@ -176,6 +178,22 @@ pub fn check_seq_len(network: &(impl Denoiser + ?Sized), seq_len: usize) -> Resu
         return Ok(());
     }
     Err(Error::invalid("sequence length", seq_len, format!("1 to {longest} tokens, the model's length")))
+}
+
+/// Checks that `seq_len` is the one length of a network.
+fn check_only_len(network: &(impl Denoiser + ?Sized), seq_len: usize) -> Result<()> {
+    let only = network.max_seq_len();
+    if seq_len == only {
+        return Ok(());
+    }
+    Err(Error::invalid("sequence length", seq_len, format!("{only} tokens, the model's only length")))
+}
+
+/// The elements of logits.
+fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
+    logits
+        .try_into_vec_as::<f32>()
+        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
 }
 
 /// Logits that exist at once while a network is evaluated.

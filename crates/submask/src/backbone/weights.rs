@@ -15,6 +15,8 @@ pub enum Init {
     Uniform(f64),
     /// N(0, s²), given s.
     Normal(f64),
+    /// N(0, s²) in all rows but the last, which is zero, given s.
+    NormalButLastRow(f64),
     /// All zero.
     Zeros,
     /// All one.
@@ -71,6 +73,12 @@ impl Parameter {
             Init::Ones => vec![1.0; self.len()],
             Init::Uniform(radius) => drawn(&|i| radius * (2.0 * draws.uniform(index as u64, i, 0) - 1.0)),
             Init::Normal(deviation) => drawn(&|i| deviation * draws.normal(index as u64, i, 0)),
+            Init::NormalButLastRow(deviation) => {
+                let last = self.len() - self.len() / self.shape[0];
+                drawn(&|i| {
+                    if (i as usize) < last { deviation * draws.normal(index as u64, i, 0) } else { 0.0 }
+                })
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for path in paths {
         if fs::metadata(path).map_err(Error::io(path))?.is_dir() {
             let before = files.len();
-            collect(path, &mut files)?;
+            collect(path, &|file| Format::by_extension(file).is_some(), &mut files)?;
             if files.len() == before {
                 let known: Vec<_> = EXTENSIONS.iter().map(|(known, _)| format!(".{known}")).collect();
                 let problem = format!("no text files in this folder; looked for {}", known.join(", "));
@@ -59,7 +59,12 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the `wanted` files inside `folder`, recursively and sorted by name; hidden entries and links to folders are
+/// skipped.
+///
+/// # Errors
+/// [`Error::Io`] for a folder that cannot be read.
+pub(super) fn collect(folder: &Path, wanted: &dyn Fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> Result<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         entries.push(entry.map_err(Error::io(folder))?);
@@ -71,8 +76,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if entry.file_type().map_err(Error::io(&path))?.is_dir() {
-            collect(&path, files)?;
-        } else if path.is_file() && Format::by_extension(&path).is_some() {
+            collect(&path, wanted, files)?;
+        } else if path.is_file() && wanted(&path) {
             files.push(path);
         }
     }

@@ -1,4 +1,4 @@
-//! Text: from files to batches of tokens.
+//! Text, and in [`image`] images: from files to batches of tokens.
 //!
 //! In the order in which data flow:
 //!
@@ -42,6 +42,7 @@ mod dictionary;
 mod document;
 mod folder;
 mod hash;
+pub mod image;
 mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet_file;

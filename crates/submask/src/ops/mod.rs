@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::objective::LossRows;
 use crate::random::Draws;
@@ -51,6 +51,12 @@ impl Rotary {
             cos: angles.iter().map(|angle| angle.cos()).collect(),
             sin: angles.iter().map(|angle| angle.sin()).collect(),
         }
+    }
+
+    /// A table that rotates nothing, for attention that does not see where positions are.
+    pub fn identity(positions: usize, head_width: usize) -> Self {
+        let half = head_width / 2;
+        Self { half, cos: vec![1.0; positions * half], sin: vec![0.0; positions * half] }
     }
 
     /// The same table with every entry rounded to bfloat16 (to nearest, ties to even).
@@ -94,6 +100,13 @@ pub struct Dropout {
 }
 
 impl Dropout {
+    /// x times the factors of its elements.
+    pub fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let factors = TensorData::new(self.factors(x.shape().num_elements()), x.shape());
+        let factors = Tensor::from_data(factors, &x.device());
+        x * factors
+    }
+
     /// The factors 0 or 1/(1 − rate) of `len` elements.
     fn factors(&self, len: usize) -> Vec<f32> {
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;

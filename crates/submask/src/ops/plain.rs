@@ -8,7 +8,7 @@ use super::{Dropout, Rotary};
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
 
 /// Epsilon of every norm.
-pub(super) const NORM_EPSILON: f32 = 1e-5;
+pub(crate) const NORM_EPSILON: f32 = 1e-5;
 
 /// See [`super::Kernels::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
@@ -83,11 +83,7 @@ pub(super) fn rotate(x: Tensor<4>, cos: &[f32], sin: &[f32]) -> Tensor<4> {
 /// See [`super::Kernels::gated_residual`].
 pub fn gated_residual(x: Tensor<3>, h: Tensor<3>, gate: Tensor<2>, dropout: Option<Dropout>) -> Tensor<3> {
     let h = match dropout {
-        Some(dropout) => {
-            let factors = TensorData::new(dropout.factors(h.shape().num_elements()), h.shape());
-            let factors = Tensor::from_data(factors, &h.device());
-            h * factors
-        }
+        Some(dropout) => dropout.apply(h),
         None => h,
     };
     x + h * gate.unsqueeze_dim(1)

@@ -6,6 +6,7 @@ mod fixtures;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
+mod parity_images;
 mod parity_import;
 mod parity_likelihood;
 mod parity_networks;

@@ -41,7 +41,7 @@ mod tests {
         let tokens = tokenizer.encode(" 7\n299  0").unwrap();
         assert_eq!(tokens, [7, 299, 0]);
         assert_eq!(tokenizer.decode(&tokens, "|").unwrap(), "7 299 0 ");
-        assert_eq!(tokenizer.separator(), []);
+        assert!(tokenizer.separator().is_empty());
         for wrong in ["300", "-1", "1.5", "a"] {
             let error = tokenizer.encode(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong) && error.contains("0 to 299"), "{error}");

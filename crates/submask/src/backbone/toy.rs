@@ -1,0 +1,306 @@
+//! The toy network (networks.md): a multilayer perceptron on a few tokens, which reads the time.
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+
+use super::block::TrainingDropout;
+use super::weights::{Init, Parameter, Weights};
+use super::{Denoiser, check_only_len, floats, for_each_chunk};
+use crate::ops::Kernels;
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+
+/// Places of the linear layers, of the norms and of the Swishes in `main`.
+const LINEAR: [usize; 4] = [1, 3, 7, 11];
+const NORM: [usize; 2] = [4, 8];
+const SWISH: [usize; 4] = [0, 2, 5, 9];
+
+/// Sizes of a toy network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToyConfig {
+    /// L, the tokens of every sequence.
+    pub tokens: usize,
+    /// w, width of a digit's embedding and of the hidden layers.
+    pub hidden: usize,
+}
+
+impl ToyConfig {
+    /// Dropout while training.
+    pub const DROPOUT: f64 = 0.1;
+
+    /// Checks the sizes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        for (field, value) in [("model.tokens", self.tokens), ("model.hidden", self.hidden)] {
+            if value == 0 {
+                return Err(Error::invalid(field, 0, "at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A toy network without its weights.
+#[derive(Clone, Debug)]
+pub struct Toy {
+    config: ToyConfig,
+    vocab_size: usize,
+    subtoken_len: usize,
+    base: usize,
+    kernels: Kernels,
+}
+
+impl Toy {
+    /// The network of `config` over the codes of `codes`.
+    ///
+    /// # Errors
+    /// As [`ToyConfig::validate`].
+    pub fn new(config: ToyConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            config,
+            vocab_size: codes.vocab_size(),
+            subtoken_len: codes.subtoken_len(),
+            base: codes.base() as usize,
+            kernels,
+        })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &ToyConfig {
+        &self.config
+    }
+
+    /// Which operations run.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// L·ℓ.
+    fn digits(&self) -> usize {
+        self.config.tokens * self.subtoken_len
+    }
+
+    /// All weights in definition order.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let hidden = self.config.hidden;
+        let input = self.digits() * hidden + 1;
+        let main = |index: usize| format!("main.{index}");
+        let swish =
+            |index: usize, width: usize| Parameter::new(format!("main.{index}.beta"), &[width], Init::Ones);
+        let mut all = Parameter::linear("time_embedding", 1, 1, true);
+        let shape = [self.base + 1, hidden];
+        all.push(Parameter::new("token_embedding.weight", &shape, Init::Normal(1.0)));
+        all.push(swish(SWISH[0], input));
+        all.extend(Parameter::linear(&main(LINEAR[0]), hidden, input, true));
+        all.push(swish(SWISH[1], hidden));
+        for layer in 0..2 {
+            all.extend(Parameter::linear(&main(LINEAR[1 + layer]), hidden, hidden, true));
+            all.push(Parameter::new(format!("main.{}.weight", NORM[layer]), &[hidden], Init::Ones));
+            all.push(Parameter::new(format!("main.{}.bias", NORM[layer]), &[hidden], Init::Zeros));
+            all.push(swish(SWISH[2 + layer], hidden));
+        }
+        all.extend(Parameter::linear(&main(LINEAR[3]), self.config.tokens * self.vocab_size, hidden, true));
+        all
+    }
+
+    /// Logits at all tokens, [B·L, C].
+    ///
+    /// # Shapes
+    /// - `y_t`: [B, L·ℓ] digits 0..=b; `t`: \[B\] times
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there are not L·ℓ digits for every time.
+    pub fn all_logits(
+        &self,
+        weights: &Weights,
+        y_t: &[u32],
+        t: &[f64],
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Tensor<2>> {
+        if t.is_empty() || y_t.len() != t.len() * self.digits() {
+            let allowed = format!("{} for each of {} times", self.digits(), t.len());
+            return Err(Error::invalid("digits", y_t.len(), allowed));
+        }
+        let linear = |x: Tensor<2>, index: usize| self.linear(weights, &format!("main.{}", LINEAR[index]), x);
+        let x = swish(weights, SWISH[0], self.embed(weights, y_t, t));
+        let mut x = swish(weights, SWISH[1], linear(x, 0));
+        for layer in 0..2 {
+            x = self.norm(weights, NORM[layer], linear(x, 1 + layer));
+            x = swish(weights, SWISH[2 + layer], x);
+            if let Some(mask) = dropout.and_then(|dropout| dropout.layer(layer)) {
+                x = mask.apply(x);
+            }
+        }
+        Ok(linear(x, 3).reshape([t.len() * self.config.tokens, self.vocab_size]))
+    }
+
+    /// The digits' embeddings, then the embedded time: [B, L·ℓ·w + 1].
+    fn embed(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
+        let (batch, device) = (t.len(), weights.device());
+        let digits: Vec<i32> = y_t.iter().map(|digit| *digit as i32).collect();
+        let digits = Tensor::<1, Int>::from_data(TensorData::new(digits, [y_t.len()]), &device);
+        let rows = weights.get::<2>("token_embedding.weight").select(0, digits);
+        let times: Vec<f32> = t.iter().map(|t| *t as f32).collect();
+        let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);
+        let times = self.linear(weights, "time_embedding", times);
+        Tensor::cat(vec![rows.reshape([batch, self.digits() * self.config.hidden]), times], 1)
+    }
+
+    fn linear(&self, weights: &Weights, prefix: &str, x: Tensor<2>) -> Tensor<2> {
+        let bias = weights.get(&format!("{prefix}.bias"));
+        self.kernels.linear(x, weights.get(&format!("{prefix}.weight")), Some(bias))
+    }
+
+    /// LayerNorm with weight and bias, of every row.
+    fn norm(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
+        let [batch, width] = x.dims();
+        let weight = weights.get(&format!("main.{index}.weight"));
+        let bias = weights.get::<1>(&format!("main.{index}.bias")).reshape([1, width]);
+        let scale = Tensor::zeros([1, width], &x.device());
+        self.kernels.modulated_norm(x.reshape([batch, 1, width]), weight, bias, scale).reshape([batch, width])
+    }
+}
+
+/// x·sigmoid(βx) with a slope β for every column.
+fn swish(weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
+    let beta = weights.get::<1>(&format!("main.{index}.beta"));
+    activation::sigmoid(x.clone() * beta.unsqueeze()) * x
+}
+
+/// A toy network with its weights, ready to be evaluated.
+pub struct LoadedToy {
+    /// The network.
+    pub network: Toy,
+    /// Its weights, not on an autodiff device.
+    pub weights: Weights,
+}
+
+impl Denoiser for LoadedToy {
+    fn vocab_size(&self) -> usize {
+        self.network.vocab_size
+    }
+
+    fn subtoken_len(&self) -> usize {
+        self.network.subtoken_len
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.network.config.tokens
+    }
+
+    fn reads_time(&self) -> bool {
+        true
+    }
+
+    fn evaluate(
+        &self,
+        y_t: &[u32],
+        t: &[f64],
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        check_only_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
+        let classes = self.network.vocab_size;
+        let logits = floats(self.network.all_logits(&self.weights, y_t, t, None)?)?;
+        for_each_chunk(positions.len(), classes, |range| {
+            let asked: Vec<f32> = positions[range.clone()]
+                .iter()
+                .flat_map(|p| &logits[p * classes..][..classes])
+                .copied()
+                .collect();
+            rows(range, &asked)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::random::{Draws, Purpose};
+
+    fn loaded() -> LoadedToy {
+        let codes = SubTokenizer::new(12, 2).unwrap();
+        let network = Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::Fused).unwrap();
+        let parameters = network.parameters();
+        let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
+        let weights = Weights::new(&parameters, &values, &Device::flex());
+        LoadedToy { network, weights }
+    }
+
+    fn evaluate(network: &LoadedToy, y_t: &[u32], t: &[f64], positions: &[usize]) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        network.evaluate(y_t, t, positions, &mut |_, logits| {
+            all.extend_from_slice(logits);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    const Y_T: [u32; 18] = [0, 4, 2, 3, 4, 4, 1, 1, 4, 0, 3, 2, 4, 4, 4, 4, 4, 4];
+
+    #[test]
+    fn asked_positions_get_the_same_bits_in_every_batch() {
+        let network = loaded();
+        let times = [0.1, 0.6, 1.0];
+        let asked = evaluate(&network, &Y_T, &times, &[7, 3, 0, 8]).unwrap();
+        let alone =
+            |b: usize, position| evaluate(&network, &Y_T[b * 6..][..6], &times[b..=b], &[position]).unwrap();
+        assert_eq!(asked, [alone(2, 1), alone(1, 0), alone(0, 0), alone(2, 2)].concat());
+    }
+
+    #[test]
+    fn the_time_is_read() {
+        let network = loaded();
+        let at = |t| evaluate(&network, &Y_T[..6], &[t], &[1]).unwrap();
+        assert_ne!(at(0.2), at(0.8));
+    }
+
+    #[test]
+    fn another_length_is_refused() {
+        let error = evaluate(&loaded(), &Y_T[..4], &[0.5], &[1]).unwrap_err().to_string();
+        assert!(error.contains("sequence length = 2") && error.contains("3 tokens"), "{error}");
+        let LoadedToy { network, weights } = loaded();
+        let error = network.all_logits(&weights, &Y_T[..6], &[0.5, 0.5], None).unwrap_err().to_string();
+        assert!(error.contains("digits = 6"), "{error}");
+    }
+
+    #[test]
+    fn sizes_of_zero_are_refused_by_name() {
+        let codes = SubTokenizer::new(12, 2).unwrap();
+        for (config, field) in [
+            (ToyConfig { tokens: 0, hidden: 16 }, "model.tokens"),
+            (ToyConfig { tokens: 3, hidden: 0 }, "model.hidden"),
+        ] {
+            let error = Toy::new(config, &codes, Kernels::Fused).unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_weight_gets_a_gradient() {
+        let LoadedToy { network, .. } = loaded();
+        let parameters = network.parameters();
+        let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
+        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        let dropout =
+            TrainingDropout { rate: ToyConfig::DROPOUT, draws: Draws::new(1, Purpose::Dropout), step: 1 };
+        let logits = network.all_logits(&weights, &Y_T, &[0.1, 0.6, 1.0], Some(dropout)).unwrap();
+        let gradients = (logits.clone() * logits).sum().backward();
+        for (parameter, tensor) in parameters.iter().zip(weights.tensors()) {
+            let gradient =
+                tensor.grad(&gradients).expect("every weight is used").abs().max().into_scalar::<f32>();
+            assert!(gradient > 0.0, "{}", parameter.name);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The U-Net for images (networks.md): digits of all colour channels of all pixels in, logits over tokens out.
+//!
+//! A token is a colour channel of a pixel: channel κ at (row, column) is token (κ·H + row)·W + column of L = k·H·W.
+//! The network does not read the time.
+
+mod attention;
+mod config;
+mod head;
+mod layers;
+mod paths;
+mod residual;
+#[cfg(test)]
+mod tests;
+
+use burn::tensor::{Int, Tensor, TensorData, activation};
+
+pub use config::UnetConfig;
+pub use head::{Hidden, LoadedUnet, Pixels};
+
+use super::block::TrainingDropout;
+use super::weights::{Init, Parameter, Weights};
+use crate::ops::Kernels;
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+use layers::{conv, conv_parameters_with, group_norm, norm_parameters};
+use paths::Paths;
+
+/// Names of the tables, and prefixes of the output layer.
+const DIGITS: &str = "pixel_embedding.embedding_table.weight";
+const LABELS: &str = "unet.label_emb.weight";
+const OUTPUT_NORM: &str = "unet.out.0";
+const OUTPUT_CONV: &str = "unet.out.2";
+
+/// A U-Net without its weights.
+#[derive(Clone, Debug)]
+pub struct Unet {
+    config: UnetConfig,
+    vocab_size: usize,
+    subtoken_len: usize,
+    base: usize,
+    kernels: Kernels,
+    paths: Paths,
+}
+
+/// What all blocks see while a batch passes.
+struct Pass<'a> {
+    weights: &'a Weights,
+    kernels: Kernels,
+    /// SiLU of the labels' embedding, [B, 4m], or [1, 4m] for all; `None` where the network takes no labels.
+    cond: Option<Tensor<2>>,
+    dropout: Option<TrainingDropout>,
+}
+
+impl Unet {
+    /// The network of `config` over the codes of `codes`.
+    ///
+    /// # Errors
+    /// As [`UnetConfig::validate`].
+    pub fn new(config: UnetConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
+        config.validate(codes)?;
+        Ok(Self {
+            vocab_size: codes.vocab_size(),
+            subtoken_len: codes.subtoken_len(),
+            base: codes.base() as usize,
+            kernels,
+            paths: Paths::new(&config),
+            config,
+        })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &UnetConfig {
+        &self.config
+    }
+
+    /// Which operations run.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
+    pub fn output_classes(&self) -> usize {
+        self.vocab_size + usize::from(self.subtoken_len == 1)
+    }
+
+    /// All weights in definition order.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let width = self.config.widths()[0];
+        let shares = self.config.channels * self.subtoken_len;
+        let mut all = vec![Parameter::new(DIGITS, &[self.base + 1, width / shares], Init::Normal(1.0))];
+        if let Some(classes) = self.config.classes {
+            let shape = [classes + 1, self.config.cond_dim()];
+            all.push(Parameter::new(LABELS, &shape, Init::NormalButLastRow(1.0)));
+        }
+        all.extend(self.paths.parameters());
+        all.extend(norm_parameters(OUTPUT_NORM, width));
+        let outer = self.config.channels * self.output_classes();
+        all.extend(conv_parameters_with(OUTPUT_CONV, outer, width, &[3, 3], Init::Zeros));
+        all
+    }
+
+    /// The trunk: digits to planes from which the output layer makes logits.
+    ///
+    /// `labels` holds a class for every image, 0 to `classes`, where `classes` stands for no label; `None` is no label
+    /// for all. The row of the table for no label is not trained: it gets no gradient.
+    ///
+    /// # Shapes
+    /// - `y_t`: [B, L·ℓ] digits 0..=b
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for digits that are no whole images, and for labels that the network does not know.
+    pub fn trunk(
+        &self,
+        weights: &Weights,
+        y_t: &[u32],
+        labels: Option<&[usize]>,
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Hidden> {
+        let digits = self.config.tokens() * self.subtoken_len;
+        if y_t.is_empty() || !y_t.len().is_multiple_of(digits) {
+            return Err(Error::invalid(
+                "digits",
+                y_t.len(),
+                format!("a multiple of the {digits} of an image"),
+            ));
+        }
+        let cond = self.conditioning(weights, labels, y_t.len() / digits)?;
+        let pass = Pass { weights, kernels: self.kernels, cond, dropout };
+        let x = self.paths.forward(&pass, self.embed(weights, y_t));
+        Ok(Hidden::new(activation::silu(group_norm(weights, OUTPUT_NORM, x))))
+    }
+
+    /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
+    fn embed(&self, weights: &Weights, y_t: &[u32]) -> Tensor<4> {
+        let UnetConfig { channels, height, width, .. } = self.config;
+        let (pixels, len) = (self.config.pixels(), self.subtoken_len);
+        let planes = self.config.widths()[0];
+        let share = planes / (channels * len);
+        let batch = y_t.len() / (channels * pixels * len);
+        let rows = select(weights.get::<2>(DIGITS), y_t.iter().map(|digit| *digit as i32).collect());
+        let places = rows.reshape([batch * channels, pixels, len * share]).swap_dims(1, 2);
+        places.reshape([batch, planes, height, width])
+    }
+
+    fn conditioning(
+        &self,
+        weights: &Weights,
+        labels: Option<&[usize]>,
+        batch: usize,
+    ) -> Result<Option<Tensor<2>>> {
+        let Some(classes) = self.config.classes else {
+            return match labels {
+                Some(_) => Err(Error::invalid("labels", "given", "none: the network takes no labels")),
+                None => Ok(None),
+            };
+        };
+        if let Some(labels) = labels.filter(|labels| labels.len() != batch) {
+            return Err(Error::invalid("labels", labels.len(), format!("one for each of {batch} images")));
+        }
+        let none = [classes];
+        let labels = labels.unwrap_or(&none);
+        if let Some(label) = labels.iter().find(|label| **label > classes) {
+            return Err(Error::invalid("label", label, format!("0 to {classes}, {classes} being no label")));
+        }
+        let table = weights.get::<2>(LABELS);
+        let untrained = table.clone().narrow(0, classes, 1).detach();
+        let table = Tensor::cat(vec![table.narrow(0, 0, classes), untrained], 0);
+        let rows = select(table, labels.iter().map(|label| *label as i32).collect());
+        Ok(Some(activation::silu(rows)))
+    }
+
+    /// The published network's logits at all tokens [B·L, classes]; for ℓ = 1 with the mask class.
+    pub fn all_logits(&self, weights: &Weights, hidden: &Hidden) -> Tensor<2> {
+        let planes = conv(weights, OUTPUT_CONV, hidden.planes());
+        let (pixels, classes) = (self.config.pixels(), self.output_classes());
+        let [batch, channels, ..] = planes.dims();
+        let tokens = channels / classes;
+        let rows = planes.reshape([batch * tokens, classes, pixels]).swap_dims(1, 2);
+        rows.reshape([batch * tokens * pixels, classes])
+    }
+
+    /// The output layer of colour channel `channel` as a linear layer on [`Pixels::patches`]: weight [C, 9·width] and
+    /// bias \[C\], without the row of the mask class.
+    pub fn output_layer(&self, weights: &Weights, channel: usize) -> (Tensor<2>, Tensor<1>) {
+        let start = channel * self.output_classes();
+        let weight = weights.get::<4>(&format!("{OUTPUT_CONV}.weight")).narrow(0, start, self.vocab_size);
+        let bias = weights.get::<1>(&format!("{OUTPUT_CONV}.bias")).narrow(0, start, self.vocab_size);
+        let patch = 9 * weight.dims()[1];
+        (weight.permute([0, 2, 3, 1]).reshape([self.vocab_size, patch]), bias)
+    }
+}
+
+/// The rows `rows` of a table.
+fn select(table: Tensor<2>, rows: Vec<i32>) -> Tensor<2> {
+    let (count, device) = (rows.len(), table.device());
+    table.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device))
+}

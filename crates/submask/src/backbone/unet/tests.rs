@@ -1,0 +1,275 @@
+//! A tiny U-Net: gradients, batches, labels, asked positions and refused sizes.
+
+use burn::tensor::{Device, TensorData};
+
+use super::*;
+use crate::backbone::{Denoiser, floats};
+use crate::random::{Draws, Purpose};
+
+fn codes() -> SubTokenizer {
+    SubTokenizer::new(8, 2).unwrap()
+}
+
+/// Two levels, attention in the upper one too, two colour channels.
+fn config() -> UnetConfig {
+    UnetConfig {
+        channels: 2,
+        height: 4,
+        width: 6,
+        model_channels: 32,
+        channel_mult: vec![1, 2],
+        res_blocks: 1,
+        attention_resolutions: vec![1],
+        head_channels: 16,
+        dropout: 0.0,
+        classes: Some(3),
+    }
+}
+
+/// Weights of which none is zero by design: 1 or 0 plus N(0, 0.15²).
+fn random_weights(parameters: &[Parameter]) -> Vec<Vec<f32>> {
+    let draws = Draws::new(5, Purpose::Init);
+    let value = |parameter: usize, i: usize, init| {
+        let start = if init == Init::Ones { 1.0 } else { 0.0 };
+        (start + 0.15 * draws.normal(parameter as u64, i as u32, 0)) as f32
+    };
+    let all = parameters.iter().enumerate();
+    all.map(|(index, p)| (0..p.len()).map(|i| value(index, i, p.init)).collect()).collect()
+}
+
+fn digits(batch: usize, seed: u64) -> Vec<u32> {
+    let count = batch * config().tokens() * codes().subtoken_len();
+    let draws = Draws::new(seed, Purpose::Mask);
+    (0..count).map(|i| draws.below(4, 0, i as u32, 0) as u32).collect()
+}
+
+fn loaded(kernels: Kernels) -> LoadedUnet {
+    let network = Unet::new(config(), &codes(), kernels).unwrap();
+    let parameters = network.parameters();
+    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
+    LoadedUnet { network, weights, label: None }
+}
+
+fn evaluate(network: &LoadedUnet, y_t: &[u32], positions: &[usize]) -> Vec<f32> {
+    let batch = y_t.len() / config().tokens() / 2;
+    let mut all = Vec::new();
+    network
+        .evaluate(y_t, &vec![0.5; batch], positions, &mut |range, logits| {
+            assert_eq!((range.start * 8, range.len() * 8), (all.len(), logits.len()));
+            all.extend_from_slice(logits);
+            Ok(())
+        })
+        .unwrap();
+    all
+}
+
+fn assert_close(ours: &[f32], theirs: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), theirs.len());
+    let scale = theirs.iter().fold(0f32, |a, x| a.max(x.abs()));
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= tolerance * scale, "{i}: {a} against {b} (scale {scale})");
+    }
+}
+
+#[test]
+fn gradients_are_the_finite_differences() {
+    let network = Unet::new(config(), &codes(), Kernels::Fused).unwrap();
+    let parameters = network.parameters();
+    let start = random_weights(&parameters);
+    let y_t = digits(2, 1);
+    let upstream: Vec<f32> = {
+        let draws = Draws::new(9, Purpose::Init);
+        (0..2 * config().tokens() * 8).map(|i| draws.normal(0, i as u32, 0) as f32).collect()
+    };
+    let dropout = TrainingDropout { rate: 0.2, draws: Draws::new(3, Purpose::Dropout), step: 7 };
+    let logits = |weights: &Weights| {
+        let hidden = network.trunk(weights, &y_t, Some(&[1, 3]), Some(dropout)).unwrap();
+        network.all_logits(weights, &hidden)
+    };
+
+    let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+    let out = logits(&weights);
+    let factors = TensorData::new(upstream.clone(), out.shape());
+    let gradients = (out.clone() * Tensor::from_data(factors, &out.device())).sum().backward();
+
+    let loss = |parameter: usize, i: usize, change: f32| -> f64 {
+        let mut values = start.clone();
+        values[parameter][i] += change;
+        let weights = Weights::new(&parameters, &values, &Device::flex());
+        let out: Vec<f32> = logits(&weights).into_data().try_into_vec().unwrap();
+        out.iter().zip(&upstream).map(|(x, g)| f64::from(*x) * f64::from(*g)).sum()
+    };
+    let gradients: Vec<Vec<f32>> = weights
+        .tensors()
+        .iter()
+        .map(|w| w.grad(&gradients).expect("every weight is used").into_data().try_into_vec().unwrap())
+        .collect();
+    let largest = |gradient: &[f32]| gradient.iter().fold(0f32, |a, g| a.max(g.abs()));
+    for (index, (parameter, gradient)) in parameters.iter().zip(&gradients).enumerate() {
+        // Differences of a loss of order 100 have errors of order 0.01: a bias before a norm of one channel a group, whose
+        // gradient is zero, shows nothing else.
+        let scale = largest(gradient).max(1.0);
+        // The row of no label is not trained.
+        let trained = if parameter.name == LABELS { parameter.len() / 4 * 3 } else { parameter.len() };
+        assert!(gradient[trained..].iter().all(|g| *g == 0.0));
+        // The largest element, and one in the middle.
+        let steepest = (0..trained).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs())).unwrap();
+        for i in [steepest, trained / 2] {
+            let step = 4e-3;
+            let difference = (loss(index, i, step) - loss(index, i, -step)) / f64::from(2.0 * step);
+            let error = (difference as f32 - gradient[i]).abs();
+            assert!(error <= 0.02 * scale, "{}[{i}]: {} against {difference}", parameter.name, gradient[i]);
+        }
+    }
+}
+
+#[test]
+fn logits_are_the_same_bits_in_every_batch() {
+    let network = loaded(Kernels::Fused);
+    let tokens = config().tokens();
+    let y_t = digits(3, 2);
+    let positions: Vec<usize> = (0..3 * tokens).collect();
+    let together = evaluate(&network, &y_t, &positions);
+    for image in 0..3 {
+        let alone = evaluate(&network, &y_t[image * tokens * 2..][..tokens * 2], &positions[..tokens]);
+        assert_eq!(alone, together[image * tokens * 8..][..tokens * 8]);
+    }
+}
+
+#[test]
+fn logits_at_asked_positions_are_those_of_the_whole_convolution() {
+    for kernels in [Kernels::Fused, Kernels::Plain] {
+        let network = loaded(kernels);
+        let y_t = digits(2, 3);
+        let hidden = network.network.trunk(&network.weights, &y_t, None, None).unwrap();
+        let all = floats(network.network.all_logits(&network.weights, &hidden)).unwrap();
+        // Corners, edges and inner pixels of both colour channels and images, in no order, one twice.
+        let positions = [95, 0, 23, 24, 31, 47, 48, 5, 66, 8, 8];
+        let expected: Vec<f32> = positions.iter().flat_map(|p| &all[p * 8..][..8]).copied().collect();
+        assert_close(&evaluate(&network, &y_t, &positions), &expected, 1e-5);
+        assert!(evaluate(&network, &y_t, &[]).is_empty());
+    }
+}
+
+#[test]
+fn the_kernels_agree() {
+    let positions: Vec<usize> = (0..2 * config().tokens()).collect();
+    let [fused, plain] =
+        [Kernels::Fused, Kernels::Plain].map(|kernels| evaluate(&loaded(kernels), &digits(2, 4), &positions));
+    assert_close(&fused, &plain, 1e-5);
+}
+
+#[test]
+fn no_label_is_the_last_row_and_labels_change_the_logits() {
+    let LoadedUnet { network, weights, .. } = loaded(Kernels::Fused);
+    let y_t = digits(2, 5);
+    let logits = |labels: Option<&[usize]>| {
+        floats(network.all_logits(&weights, &network.trunk(&weights, &y_t, labels, None).unwrap())).unwrap()
+    };
+    let half = config().tokens() * 8;
+    let (none, mixed) = (logits(None), logits(Some(&[3, 1])));
+    assert_eq!(logits(Some(&[3, 3])), none);
+    assert_eq!(mixed[..half], none[..half]);
+    assert_ne!(mixed[half..], none[half..]);
+    assert_ne!(logits(Some(&[0, 1]))[..half], none[..half]);
+
+    let refused =
+        |labels: &[usize]| network.trunk(&weights, &y_t, Some(labels), None).unwrap_err().to_string();
+    assert!(refused(&[4, 0]).contains("label = 4 is not allowed: 0 to 3"), "{}", refused(&[4, 0]));
+    assert!(refused(&[0]).contains("labels = 1"), "{}", refused(&[0]));
+    let unlabelled = Unet::new(UnetConfig { classes: None, ..config() }, &codes(), Kernels::Fused).unwrap();
+    let weights =
+        Weights::new(&unlabelled.parameters(), &random_weights(&unlabelled.parameters()), &Device::flex());
+    assert!(unlabelled.trunk(&weights, &y_t, Some(&[0, 0]), None).is_err());
+    assert!(unlabelled.trunk(&weights, &y_t, None, None).is_ok());
+}
+
+#[test]
+fn a_label_of_the_loaded_network_is_every_images() {
+    let mut network = loaded(Kernels::Fused);
+    let y_t = digits(1, 6);
+    let none = evaluate(&network, &y_t, &[3]);
+    network.label = Some(2);
+    assert_ne!(evaluate(&network, &y_t, &[3]), none);
+    network.label = Some(3);
+    assert_eq!(evaluate(&network, &y_t, &[3]), none);
+    network.label = Some(4);
+    assert!(network.evaluate(&y_t, &[0.5], &[3], &mut |_, _| Ok(())).is_err());
+}
+
+#[test]
+fn only_whole_images_are_evaluated() {
+    let network = loaded(Kernels::Fused);
+    let error = network.evaluate(&digits(1, 7)[2..], &[0.5], &[3], &mut |_, _| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("47") && error.to_string().contains("48 tokens"), "{error}");
+    assert!(network.network.trunk(&network.weights, &[0; 7], None, None).is_err());
+}
+
+#[test]
+fn the_mask_is_never_predicted() {
+    let codes = SubTokenizer::new(8, 1).unwrap();
+    let network = Unet::new(config(), &codes, Kernels::Fused).unwrap();
+    assert_eq!(network.output_classes(), 9);
+    let parameters = network.parameters();
+    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
+    let y_t = vec![8; 48];
+    let hidden = network.trunk(&weights, &y_t, None, None).unwrap();
+    let all = floats(network.all_logits(&weights, &hidden)).unwrap();
+    assert_eq!(all.len(), 48 * 9);
+    let loaded = LoadedUnet { network, weights, label: None };
+    let asked = |rows: &mut Vec<f32>| {
+        loaded.evaluate(&y_t, &[0.5], &[47, 0], &mut |_, logits| {
+            rows.extend_from_slice(logits);
+            Ok(())
+        })
+    };
+    let mut rows = Vec::new();
+    asked(&mut rows).unwrap();
+    assert_close(&rows, &[&all[47 * 9..][..8], &all[..8]].concat(), 1e-5);
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused_by_name() {
+    let refused = |change: fn(&mut UnetConfig), field: &str, given: &str, allowed: &str| {
+        let mut config = config();
+        change(&mut config);
+        let error = Unet::new(config, &codes(), Kernels::Plain).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("model.{field} = {given} is not allowed")), "{error}");
+        assert!(error.contains(allowed), "{error}");
+    };
+    refused(|c| c.channels = 0, "channels", "0", "at least 1");
+    refused(|c| c.classes = Some(0), "classes", "0", "at least 1");
+    refused(|c| c.dropout = 1.0, "dropout", "1", "[0, 1)");
+    refused(|c| c.channel_mult = vec![], "channel_mult", "[]", "every level");
+    refused(|c| c.channel_mult = vec![1, 0], "channel_mult", "[1, 0]", "at least 1");
+    refused(|c| c.height = 5, "height", "5", "a multiple of 2^1");
+    refused(|c| c.channel_mult = vec![1, 1, 1], "width", "6", "a multiple of 2^2");
+    refused(|c| c.model_channels = 40, "model_channels", "40", "a multiple of 32");
+    refused(|c| c.channels = 5, "model_channels", "32", "subtoken_len = 5 · 2");
+    refused(|c| c.attention_resolutions = vec![2, 3], "attention_resolutions", "3", "[1, 2]");
+    refused(|c| c.head_channels = 20, "head_channels", "20", "[32, 64]");
+    refused(|c| c.head_channels = 3, "head_channels", "3", "even");
+    assert!(
+        toml::from_str::<UnetConfig>("channels = 3\nhight = 2").unwrap_err().to_string().contains("hight")
+    );
+}
+
+#[test]
+fn the_published_size_has_its_number_of_weights() {
+    for (subtoken_len, count) in [(1, 113_997_315), (2, 113_965_680)] {
+        let codes = SubTokenizer::new(256, subtoken_len).unwrap();
+        let network = Unet::new(UnetConfig::cifar10(), &codes, Kernels::Plain).unwrap();
+        assert_eq!(network.parameters().iter().map(Parameter::len).sum::<usize>(), count);
+    }
+}
+
+#[test]
+fn initial_weights_leave_the_rows_of_no_label_zero() {
+    let parameters = Unet::new(config(), &codes(), Kernels::Plain).unwrap().parameters();
+    let index = parameters.iter().position(|parameter| parameter.name == LABELS).unwrap();
+    let values = parameters[index].initial(1, index);
+    let (labelled, none) = values.split_at(3 * 4 * 32);
+    assert!(none.iter().all(|x| *x == 0.0) && none.len() == 4 * 32);
+    let variance = labelled.iter().map(|x| x * x).sum::<f32>() / labelled.len() as f32;
+    assert!((variance - 1.0).abs() < 0.15, "{variance}");
+}

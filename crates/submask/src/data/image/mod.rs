@@ -1,0 +1,47 @@
+//! Images: from files to tokens and labels.
+//!
+//! In the order in which data flow:
+//!
+//! | what | is |
+//! |---|---|
+//! | [`ImageSource`] | a data set: the built-in emoji, or files of CIFAR-10, IDX, npz, or folders of pictures |
+//! | [`Images`] | its images, streamed |
+//! | [`ImageSet`] | all of them in memory, as tokens with labels |
+//! | [`ImageBatcher`] | random batches `[B, L]` for training, flipped at random, resumable |
+//!
+//! A token is a colour channel of a pixel, 0 to 255: channel κ at (row, column) is token (κ·H + row)·W + column of
+//! L = k·H·W, as the U-Net reads them. All images of a set have one shape.
+//!
+//! ```
+//! use submask::data::image::{ImageBatcher, ImageSet, ImageSource};
+//!
+//! # fn main() -> submask::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # std::fs::write(folder.path().join("data_batch_1.bin"), vec![5; 2 * 3073]).unwrap();
+//! let source = ImageSource::Cifar10 { paths: vec![folder.path().to_path_buf()] };
+//! let set = ImageSet::load(&source)?;
+//! assert_eq!((set.shape().tokens(), set.class_names()[5].as_str()), (3072, "dog"));
+//! let mut batcher = ImageBatcher::new(set, 0, true);
+//! let batch = batcher.next_batch(4)?;
+//! assert_eq!((batch.x_0.len(), batch.labels.len()), (4 * 3072, 4));
+//! # Ok(())
+//! # }
+//! ```
+
+mod batcher;
+mod cifar;
+mod emoji;
+mod idx;
+mod npy;
+mod npz;
+#[cfg(feature = "pictures")]
+mod picture;
+mod pictures;
+mod set;
+mod shape;
+mod source;
+
+pub use batcher::{ImageBatch, ImageBatcher};
+pub use set::ImageSet;
+pub use shape::{Image, ImageShape, flip_horizontally};
+pub use source::{ImageSource, Images};

@@ -1,0 +1,99 @@
+//! Decoding one picture to planes of a given shape.
+
+use image::imageops::FilterType;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, RgbImage};
+use std::io::{BufRead, Seek};
+
+/// Decodes a picture and fits it to `height` and `width`, see [`super::ImageSource::Pictures`].
+pub(super) fn decode(bytes: impl BufRead + Seek, height: usize, width: usize) -> ImageResult<Vec<u8>> {
+    let mut decoder = ImageReader::new(bytes).with_guessed_format()?.into_decoder()?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder)?;
+    picture.apply_orientation(orientation);
+    let picture = fit(DynamicImage::from(on_white(&picture)), height as u32, width as u32);
+    Ok(planes(&picture.into_rgb8()))
+}
+
+/// The picture on a white background.
+fn on_white(picture: &DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.to_rgb8();
+    }
+    let picture = picture.to_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [red, green, blue, alpha] = picture.get_pixel(x, y).0.map(u32::from);
+        let mix = |colour: u32| ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        image::Rgb([mix(red), mix(green), mix(blue)])
+    })
+}
+
+/// The largest part in the middle with the proportions of height × width, resized.
+fn fit(picture: DynamicImage, height: u32, width: u32) -> DynamicImage {
+    let (across, down) = (u64::from(picture.width()), u64::from(picture.height()));
+    let (wide, tall) = (u64::from(width), u64::from(height));
+    // The cut is as wide or as tall as the picture.
+    let cut_across = (down * wide / tall).clamp(1, across);
+    let cut_down = (across * tall / wide).clamp(1, down);
+    let (x, y) = ((across - cut_across) / 2, (down - cut_down) / 2);
+    let part = picture.crop_imm(x as u32, y as u32, cut_across as u32, cut_down as u32);
+    if (part.width(), part.height()) == (width, height) {
+        return part;
+    }
+    part.resize_exact(width, height, FilterType::Lanczos3)
+}
+
+fn planes(picture: &RgbImage) -> Vec<u8> {
+    (0..3).flat_map(|channel| picture.pixels().map(move |pixel| pixel.0[channel])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageFormat, Rgba, RgbaImage};
+    use std::io::Cursor;
+
+    fn png(picture: impl Into<DynamicImage>) -> Cursor<Vec<u8>> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.into().write_to(&mut bytes, ImageFormat::Png).unwrap();
+        Cursor::new(bytes.into_inner())
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_keeps_its_pixels() {
+        let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, (10 * x + y) as u8]));
+        let planes = decode(png(picture), 2, 3).unwrap();
+        assert_eq!(planes, [0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 1, 1, 0, 10, 20, 1, 11, 21]);
+    }
+
+    #[test]
+    fn the_middle_is_cut_out() {
+        // Three squares side by side, one upon another: only the middle one is left.
+        let of = |place: u32| if place / 4 == 1 { 200 } else { 0 };
+        for (across, down) in [(12, 4), (4, 12)] {
+            let picture = RgbImage::from_fn(across, down, |x, y| image::Rgb([of(x.max(y)); 3]));
+            let planes = decode(png(picture), 4, 4).unwrap();
+            assert_eq!(planes, [200; 48]);
+        }
+    }
+
+    #[test]
+    fn reducing_averages() {
+        let picture =
+            RgbImage::from_fn(64, 64, |x, y| image::Rgb([if (x + y) % 2 == 0 { 255 } else { 1 }; 3]));
+        let planes = decode(png(picture), 8, 8).unwrap();
+        assert!(planes.iter().all(|x| x.abs_diff(128) <= 2), "{planes:?}");
+    }
+
+    #[test]
+    fn transparent_pixels_are_white() {
+        let picture = RgbaImage::from_fn(2, 1, |x, _| Rgba([0, 100, 0, if x == 0 { 0 } else { 51 }]));
+        assert_eq!(decode(png(picture), 1, 2).unwrap(), [255, 204, 255, 224, 255, 204]);
+    }
+
+    #[test]
+    fn one_column_of_pixels_can_be_fitted_to_anything() {
+        let picture = RgbImage::from_pixel(1, 500, image::Rgb([7; 3]));
+        assert_eq!(decode(png(picture), 4, 30).unwrap(), [7; 3 * 4 * 30]);
+    }
+}

@@ -1,0 +1,42 @@
+//! The image networks agree with the reference implementation's.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use submask::backbone::toy::{Toy, ToyConfig};
+use submask::backbone::weights::{RawWeights, Weights, arrange};
+use submask::ops::Kernels;
+use submask::subtoken::SubTokenizer;
+
+use crate::fixtures::{Case, assert_close, cases};
+
+const BOTH: [Kernels; 2] = [Kernels::Fused, Kernels::Plain];
+
+fn codes(case: &Case) -> SubTokenizer {
+    let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
+    assert_eq!(codes.base() as usize, case.integer("base"));
+    codes
+}
+
+#[test]
+fn the_toy_network_agrees() {
+    for case in cases("toy_") {
+        let config = ToyConfig { tokens: case.integer("tokens"), hidden: case.integer("hidden") };
+        let raw: RawWeights = case
+            .tensor_names("weights")
+            .into_iter()
+            .map(|name| (name.clone(), case.tensor_f32("weights", &name)))
+            .collect();
+        for kernels in BOTH {
+            let network = Toy::new(config.clone(), &codes(&case), kernels).unwrap();
+            let parameters = network.parameters();
+            let values = arrange(&parameters, raw.clone(), Path::new("weights")).unwrap();
+            let weights = Weights::new(&parameters, &values, &Device::flex());
+            let (y_t, t) = (case.ids("vectors", "y_t"), case.tensor("vectors", "t").unwrap().1);
+            let logits = network.all_logits(&weights, &y_t, &t, None).unwrap().into_data();
+            let logits: Vec<f64> = logits.iter::<f32>().map(f64::from).collect();
+            let theirs = case.tensor("vectors", "logits").unwrap().1;
+            assert_close(&format!("{} {kernels:?}", case.name), &logits, &theirs, 1e-5);
+        }
+    }
+}
