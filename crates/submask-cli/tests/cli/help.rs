@@ -18,7 +18,9 @@ fn overview() {
       eval    Measure how well a model predicts text
       sample  Write text with a model
       data    Prepare and describe corpora
-      info    Describe a model, a run, a token shard or a settings file
+      import  Make a model of a checkpoint of another program
+      export  Write a model for other programs
+      info    Describe a model, a run, a token shard, a settings file or a checkpoint of another program
       plot    Draw the training loss and the validation figures of a run as PNG and SVG
       help    Print this message or the help of the given subcommand(s)
 
@@ -58,7 +60,8 @@ fn train() {
           --seed <S>               Seed of everything random (train.seed)
           --resume                 Go on with a stopped run, from its newest checkpoint; without --out
                                    the newest runs/NAME-…
-          --init <MODEL>           Begin with the weights of this model, run or checkpoint
+          --init <MODEL>           Begin with the weights of this model, run or checkpoint; its network,
+                                   codes, schedule and tokenizer take the preset's place
           --subtokens <L>          ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model
                                    (model.subtokens)
           --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal]
@@ -207,12 +210,13 @@ fn info() {
     assert_snapshot!(submask(&["info", "-h"]), @r"
     exit code: 0
     ----- stdout -----
-    Describe a model, a run, a token shard or a settings file
+    Describe a model, a run, a token shard, a settings file or a checkpoint of another program
 
     Usage: submask info [OPTIONS] <MODEL|RUN|FILE>
 
     Arguments:
-      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file or .toml settings
+      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings or
+                        foreign checkpoint
 
     Options:
           --json  Print JSON

@@ -38,7 +38,7 @@ fn wrong_types_and_values() {
     ----- stdout -----
     ----- stderr -----
     error: `train.steps` = "many" in --set train.steps=many is text, not a whole number
-    hint: write it like train.steps = 1000
+    hint: write it like train.steps = 5000
     "#);
     assert_snapshot!(submask(&["train", "--set", "train.steps=-1"]), @r"
     exit code: 2
