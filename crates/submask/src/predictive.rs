@@ -234,6 +234,21 @@ impl TokenDistribution<'_> {
         self
     }
 
+    /// The cumulative distribution as a table, for several draws.
+    pub fn cumulative(&self) -> Cumulative {
+        let mut sum = 0.0;
+        let sums: Vec<f64> = self
+            .weights
+            .iter()
+            .map(|weight| {
+                sum += weight;
+                sum
+            })
+            .collect();
+        let last = self.weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
+        Cumulative { sums, last: last as u32, total: self.log_total.exp() }
+    }
+
     /// The token at `uniform` ∈ (0, 1) of the cumulative distribution, in token order.
     pub fn draw(&self, uniform: f64) -> u32 {
         let target = uniform * self.log_total.exp();
@@ -248,6 +263,25 @@ impl TokenDistribution<'_> {
             }
         });
         chosen.unwrap_or(last) as u32
+    }
+}
+
+/// A cumulative distribution over tokens, in token order.
+#[derive(Clone, Debug)]
+pub struct Cumulative {
+    /// Partial sums of the weights, \[C\].
+    sums: Vec<f64>,
+    /// The last token of positive weight.
+    last: u32,
+    total: f64,
+}
+
+impl Cumulative {
+    /// The same token as [`TokenDistribution::draw`] gives.
+    pub fn draw(&self, uniform: f64) -> u32 {
+        let target = uniform * self.total;
+        let token = self.sums.partition_point(|sum| *sum <= target);
+        (token as u32).min(self.last)
     }
 }
 
@@ -343,6 +377,19 @@ mod tests {
         }
         for (x, &count) in counts.iter().enumerate() {
             assert!((count as f64 / n as f64 - p.log_prob(x as u32).exp()).abs() < 2.0 / n as f64);
+        }
+    }
+
+    #[test]
+    fn the_cumulative_table_draws_the_same_tokens() {
+        let predictive = predictive(true);
+        for (y, top_k) in [([3, 3], None), ([0, 3], None), ([3, 1], None), ([3, 3], Some(2))] {
+            let p = predictive.distribution(&LOGITS, &y).truncate(top_k, 1.0);
+            let cumulative = p.cumulative();
+            for k in 0..=1000 {
+                let uniform = f64::from(k) / 1000.0;
+                assert_eq!(cumulative.draw(uniform), p.draw(uniform));
+            }
         }
     }
 }

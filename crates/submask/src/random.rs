@@ -28,6 +28,12 @@ pub enum Purpose {
     Codes = 9,
     /// Which training images are mirrored.
     Flip = 10,
+    /// Digits that are drawn each by itself.
+    Digit = 16,
+    /// Which digits a step with a corrector reveals.
+    Reveal = 17,
+    /// Jumps of the corrector.
+    Jump = 18,
 }
 
 /// A family of draws: one seed, one purpose.

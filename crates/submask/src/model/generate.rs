@@ -119,6 +119,7 @@ impl Model {
             first_sequence: 0,
             batch: request.batch,
             trajectories: request.trajectories,
+            ..SampleSettings::default()
         };
         let prompt = Prompt::from_tokens(&self.predictive, &request.prompt)?;
         let sampler = Sampler::new(&network, &self.predictive, settings)?;
@@ -161,8 +162,7 @@ impl Model {
             evaluations: request.num as u64 * digits,
             positions: request.num as u64 * digits,
             steps_total: request.num as u64 * digits,
-            steps_skipped: 0,
-            redraws: 0,
+            ..SampleReport::default()
         };
         Ok(Generated { texts: Vec::new(), tokens, report, trajectories: Vec::new() })
     }

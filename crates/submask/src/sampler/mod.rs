@@ -24,17 +24,32 @@
 //! restricted to V(y), the tokens that agree with y, if the digits copied from it would leave no token at all that
 //! agrees with the visible digits. By induction V(y) is never empty, so a redraw always succeeds, the code at the end
 //! is a token's, and redraws happen at the moment the code would become impossible. They are counted in
-//! [`SampleReport::redraws`]. With carry-over, or with C = b^ℓ, nothing is ever redrawn.
+//! [`SampleReport::redraws`]. With C = b^ℓ nothing is ever redrawn, and with carry-over no joint draw.
+//!
+//! Digits drawn each by itself ([`Draw::Marginal`]) may contradict each other even with carry-over; the same rule
+//! holds: one token of V(y) is then drawn for all digits revealed together. Jumps of a corrector that would leave no
+//! token do not happen: none of the jumps of that token in that step, counted in [`SampleReport::jumps_dropped`].
 
 mod autoregressive;
+mod corrected;
+mod corrector;
+mod draw;
+mod image;
+mod mixture;
 mod plan;
+mod presets;
 mod prompt;
 mod report;
 mod sample;
 mod settings;
 
 pub use autoregressive::{AutoregressiveRequest, sample_autoregressive};
+pub use corrector::Corrector;
+pub use draw::Draw;
+pub use image::ImageSampling;
+pub use mixture::MixtureDenoiser;
 pub use plan::{Planner, RevealEvent, RevealPlan};
+pub use presets::{ImagePreset, PixelTokens, preset, presets};
 pub use prompt::Prompt;
 pub use report::{Change, SampleReport, Samples, Trajectory};
 pub use sample::{Progress, Sampler};

@@ -1,6 +1,6 @@
 //! Reveal plans: which masked sub-token is revealed when, drawn before any value (math.md §7).
 
-use super::settings::{SampleSettings, Steps};
+use super::settings::SampleSettings;
 use crate::Result;
 use crate::random::{Draws, Purpose};
 use crate::schedule::{RevealSteps, RevealUnit, Schedule};
@@ -54,11 +54,7 @@ impl Planner {
     /// [`Error::Invalid`](crate::Error::Invalid) for settings out of range.
     pub fn new(settings: &SampleSettings, subtoken_len: usize) -> Result<Self> {
         settings.validate()?;
-        let timing = match &settings.steps {
-            Steps::Grid(steps) => Timing::Grid(RevealSteps::even(&settings.schedule, *steps)?),
-            Steps::Times(times) => Timing::Grid(RevealSteps::new(&settings.schedule, times)?),
-            Steps::Exact => Timing::Exact(settings.schedule),
-        };
+        let timing = settings.reveal_steps()?.map_or(Timing::Exact(settings.schedule), Timing::Grid);
         let draws = Draws::new(settings.seed, Purpose::Plan);
         Ok(Self { timing, unit: settings.unit, subtoken_len, draws })
     }
@@ -111,6 +107,7 @@ fn one_by_one(schedule: &Schedule, units: &[(f64, &[usize])]) -> RevealPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampler::Steps;
 
     fn planner(steps: Steps, unit: RevealUnit, schedule: Schedule, subtoken_len: usize) -> Planner {
         Planner::new(&SampleSettings { steps, unit, schedule, ..Default::default() }, subtoken_len).unwrap()

@@ -64,6 +64,39 @@ impl Prompt {
         Ok(Self { y, mask_id: base })
     }
 
+    /// The same from a state y_t [L·ℓ], whose masks are the holes.
+    ///
+    /// # Errors
+    /// As [`Self::from_digits`].
+    pub fn from_state(predictive: &Predictive, y_t: &[u32]) -> Result<Self> {
+        let mask_id = predictive.codes().mask_id();
+        let digits: Vec<Option<u32>> = y_t.iter().map(|&digit| (digit != mask_id).then_some(digit)).collect();
+        Self::from_digits(predictive, &digits)
+    }
+
+    /// Of the tokens `x_0` \[L\] the digits j of tokens i for which `keep(i, j)` holds: imputation. For instance the
+    /// high digits of all tokens, or all digits of some channel or region of an image.
+    ///
+    /// # Errors
+    /// As [`Self::from_tokens`].
+    pub fn keeping(
+        predictive: &Predictive,
+        x_0: &[u32],
+        keep: impl Fn(usize, usize) -> bool,
+    ) -> Result<Self> {
+        let codes = predictive.codes();
+        let len = codes.subtoken_len();
+        let y_0 = codes.encode(x_0)?.into_iter().enumerate();
+        let digits: Vec<Option<u32>> =
+            y_0.map(|(digit, value)| keep(digit / len, digit % len).then_some(value)).collect();
+        Self::from_digits(predictive, &digits)
+    }
+
+    /// The state of a hole, = b.
+    pub(super) fn mask_id(&self) -> u32 {
+        self.mask_id
+    }
+
     /// The sub-tokens [L·ℓ], holes being the mask.
     pub fn y(&self) -> &[u32] {
         &self.y
@@ -91,6 +124,16 @@ mod tests {
         assert_eq!(prompt.masked(), [0, 1, 4, 5]);
         let prompt = Prompt::from_digits(&predictive(), &[None, Some(2), Some(0), None]).unwrap();
         assert_eq!(prompt.masked(), [0, 3]);
+        assert_eq!(Prompt::from_state(&predictive(), &[3, 2, 0, 3]).unwrap(), prompt);
+    }
+
+    #[test]
+    fn kept_digits_are_those_of_the_tokens() {
+        let high = Prompt::keeping(&predictive(), &[4, 2, 0], |_, j| j == 0).unwrap();
+        assert_eq!(high.y(), [1, 3, 0, 3, 0, 3]);
+        let one = Prompt::keeping(&predictive(), &[4, 2, 0], |i, _| i == 1).unwrap();
+        assert_eq!(one.y(), [3, 3, 0, 2, 3, 3]);
+        assert!(Prompt::keeping(&predictive(), &[5], |_, _| false).is_err());
     }
 
     #[test]

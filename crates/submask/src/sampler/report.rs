@@ -19,8 +19,14 @@ pub struct SampleReport {
     pub steps_total: u64,
     /// Steps in which nothing was revealed and the network was not evaluated.
     pub steps_skipped: u64,
-    /// Token draws repeated because their digits would have left no possible token; 0 with carry-over.
+    /// Token draws repeated because their digits would have left no possible token; 0 for joint draws with carry-over.
     pub redraws: u64,
+    /// Sub-tokens that the corrector changed.
+    #[serde(default)]
+    pub jumps: u64,
+    /// Jumps that did not happen because the token's digits would have left no possible token.
+    #[serde(default)]
+    pub jumps_dropped: u64,
 }
 
 impl SampleReport {
@@ -40,6 +46,8 @@ impl<'a> Sum<&'a Self> for SampleReport {
             steps_total: a.steps_total + b.steps_total,
             steps_skipped: a.steps_skipped + b.steps_skipped,
             redraws: a.redraws + b.redraws,
+            jumps: a.jumps + b.jumps,
+            jumps_dropped: a.jumps_dropped + b.jumps_dropped,
         })
     }
 }
@@ -51,7 +59,7 @@ pub struct Change {
     pub step: usize,
     /// The time at which the network was evaluated.
     pub time: f64,
-    /// (i·ℓ + j, digit) of every sub-token revealed.
+    /// (i·ℓ + j, digit) of every sub-token revealed; with a corrector, of every sub-token changed, the mask included.
     pub digits: Vec<(usize, u32)>,
 }
 

@@ -2,24 +2,25 @@
 
 use rayon::prelude::*;
 
+use super::corrected::CorrectedLoop;
+use super::draw::{TokenAt, TokenDraws};
 use super::plan::{Planner, RevealEvent, RevealPlan};
 use super::prompt::Prompt;
 use super::report::{Change, SampleReport, Samples, Trajectory};
 use super::settings::SampleSettings;
 use crate::backbone::{Denoiser, check_seq_len};
-use crate::predictive::{Predictive, TokenDistribution};
-use crate::random::{Draws, Purpose};
+use crate::predictive::Predictive;
 use crate::{Error, Result};
 
 /// Draws sequences from a network.
 pub struct Sampler<'a> {
-    network: &'a dyn Denoiser,
-    predictive: &'a Predictive,
-    settings: SampleSettings,
+    pub(super) network: &'a dyn Denoiser,
+    pub(super) predictive: &'a Predictive,
+    pub(super) settings: SampleSettings,
+    pub(super) draws: TokenDraws<'a>,
     planner: Planner,
-    tokens: Draws,
-    /// Whether draws may contradict the visible digits and leave an invalid code.
-    may_contradict: bool,
+    /// The loop to use instead of a plan, with a corrector.
+    corrected: Option<CorrectedLoop>,
 }
 
 /// How far a call is.
@@ -27,7 +28,7 @@ pub struct Sampler<'a> {
 pub struct Progress {
     /// Finished sequences.
     pub sequences: usize,
-    /// Sub-tokens revealed so far, of all sequences.
+    /// Sub-tokens revealed so far, of all sequences; a corrector may mask some again.
     pub digits: usize,
     /// Sub-tokens to reveal in all.
     pub digits_total: usize,
@@ -53,13 +54,6 @@ struct Asked<'a> {
     reveals: &'a [usize],
 }
 
-/// What a position drew: the token, and whether it was redrawn.
-#[derive(Clone, Copy, Default)]
-struct Drawn {
-    token: u32,
-    redrawn: bool,
-}
-
 impl<'a> Sampler<'a> {
     /// A sampler for `network`, whose logits `predictive` turns into p_θ(x_0 | y_t).
     ///
@@ -79,9 +73,11 @@ impl<'a> Sampler<'a> {
             ));
         }
         let planner = Planner::new(&settings, codes.subtoken_len())?;
-        let tokens = Draws::new(settings.seed, Purpose::Token);
-        let may_contradict = !predictive.carry_over() && codes.has_invalid_codes();
-        Ok(Self { network, predictive, settings, planner, tokens, may_contradict })
+        let draws = TokenDraws::new(predictive, &settings);
+        let corrected = settings.corrector.zip(settings.reveal_steps()?).map(|(corrector, grid)| {
+            CorrectedLoop::new(&corrector, &grid, &settings.schedule, settings.seed)
+        });
+        Ok(Self { network, predictive, settings, draws, planner, corrected })
     }
 
     /// One sequence for every prompt; all prompts have the same length.
@@ -106,6 +102,9 @@ impl<'a> Sampler<'a> {
         observe: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Samples> {
         let seq_len = self.check_prompts(prompts)?;
+        if let Some(corrected) = &self.corrected {
+            return self.sample_corrected(corrected, prompts, seq_len, observe);
+        }
         let digits_total = prompts.iter().map(|prompt| prompt.masked().len()).sum();
         let mut progress = Progress { sequences: 0, digits: 0, digits_total };
         let mut finished: Vec<Slot> = Vec::with_capacity(prompts.len());
@@ -156,19 +155,27 @@ impl<'a> Sampler<'a> {
         let t: Vec<f64> = events.iter().map(|event| event.time).collect();
         let asked = self.asked(&y_t, &events, seq_len);
         let positions: Vec<usize> = asked.iter().map(|asked| asked.b * seq_len + asked.i).collect();
-        let mut drawn = vec![Drawn::default(); asked.len()];
-        let vocab_size = self.predictive.codes().vocab_size();
+        let (len, vocab_size) =
+            (self.predictive.codes().subtoken_len(), self.predictive.codes().vocab_size());
+        let mut after: Vec<u32> = asked.iter().flat_map(|asked| asked.y.iter().copied()).collect();
+        let mut redrawn = vec![false; asked.len()];
         let at_once = (1 << 14) / vocab_size + 1;
         self.network.evaluate(&y_t, &t, &positions, &mut |range, logits| {
-            let rows =
-                drawn[range.clone()].par_iter_mut().zip(&asked[range]).zip(logits.par_chunks(vocab_size));
-            rows.with_min_len(at_once).try_for_each(|((drawn, asked), logits)| {
-                *drawn = self.draw(asked, &active[asked.b], logits)?;
-                Ok(())
-            })
+            let digits = after[range.start * len..range.end * len].par_chunks_mut(len);
+            let redrawn = redrawn[range.clone()].par_iter_mut();
+            let logits = logits.par_chunks(vocab_size).zip(&asked[range]);
+            digits.zip(redrawn).zip(logits).with_min_len(at_once).try_for_each(
+                |((after, redrawn), (logits, asked))| {
+                    *redrawn = self.reveal(&active[asked.b], asked, logits, after)?;
+                    Ok(())
+                },
+            )
         })?;
-        for (asked, drawn) in asked.iter().zip(&drawn) {
-            self.write(&mut active[asked.b], asked, *drawn);
+        for ((asked, redrawn), digits) in asked.iter().zip(&redrawn).zip(after.chunks_exact(len)) {
+            let slot = &mut active[asked.b];
+            slot.y[asked.i * len..(asked.i + 1) * len].copy_from_slice(digits);
+            slot.positions += 1;
+            slot.redraws += u64::from(*redrawn);
         }
         for (slot, event) in active.iter_mut().zip(&events) {
             if self.settings.trajectories {
@@ -193,52 +200,19 @@ impl<'a> Sampler<'a> {
         events.iter().enumerate().flat_map(of_event).collect()
     }
 
-    /// x̂^i from the sharpened logits, redrawn among the tokens that agree with the visible digits where the digits
-    /// copied from it would leave no token.
-    fn draw(&self, asked: &Asked, slot: &Slot, logits: &[f32]) -> Result<Drawn> {
-        let uniform = |attempt: u32| {
-            let sequence = self.settings.first_sequence + slot.s as u64;
-            self.tokens.uniform(sequence, asked.i as u32, 2 * slot.next as u32 + attempt)
+    /// The digits of a position after its event: `after` holds those before.
+    fn reveal(&self, slot: &Slot, asked: &Asked, logits: &[f32], after: &mut [u32]) -> Result<bool> {
+        let event = &slot.plan.events[slot.next];
+        let at = TokenAt {
+            sequence: self.settings.first_sequence + slot.s as u64,
+            i: asked.i,
+            event: slot.next,
+            time: event.time,
+            y: asked.y,
+            logits,
         };
-        let temperature = self.settings.sharpening.temperature;
-        let free = self.predictive.distribution_at(logits, asked.y, temperature);
-        let token = self.sharpen(free)?.draw(uniform(0));
-        if !self.may_contradict || self.leaves_a_token(asked, token) {
-            return Ok(Drawn { token, redrawn: false });
-        }
-        let possible = self.predictive.consistent(asked.y);
-        let constrained = self.predictive.distribution_over(logits, possible, temperature);
-        Ok(Drawn { token: self.sharpen(constrained)?.draw(uniform(1)), redrawn: true })
-    }
-
-    fn sharpen<'p>(&self, p: TokenDistribution<'p>) -> Result<TokenDistribution<'p>> {
-        if !p.is_proper() {
-            return Err(Error::invalid(
-                "logits",
-                "not finite",
-                "a finite number for at least one possible token",
-            ));
-        }
-        Ok(p.truncate(self.settings.sharpening.top_k, self.settings.sharpening.top_p))
-    }
-
-    /// Whether some token agrees with the visible digits and with those that `token` reveals.
-    fn leaves_a_token(&self, asked: &Asked, token: u32) -> bool {
-        let codes = self.predictive.codes();
-        let mut after = asked.y.to_vec();
-        asked.reveals.iter().for_each(|digit| {
-            let j = digit % codes.subtoken_len();
-            after[j] = codes.digits(token)[j];
-        });
-        !self.predictive.consistent(&after).is_empty()
-    }
-
-    fn write(&self, slot: &mut Slot, asked: &Asked, drawn: Drawn) {
-        let codes = self.predictive.codes();
-        let digits = codes.digits(drawn.token);
-        asked.reveals.iter().for_each(|&digit| slot.y[digit] = digits[digit % codes.subtoken_len()]);
-        slot.positions += 1;
-        slot.redraws += u64::from(drawn.redrawn);
+        let reveals: Vec<usize> = asked.reveals.iter().map(|digit| digit % asked.y.len()).collect();
+        Ok(self.draws.reveal(&at, &self.draws.predict(&at)?, &reveals, after)?.redrawn)
     }
 
     fn collect(&self, prompts: &[Prompt], finished: Vec<Slot>, seq_len: usize) -> Result<Samples> {
@@ -254,6 +228,7 @@ impl<'a> Sampler<'a> {
                 steps_total: slot.plan.steps_total as u64,
                 steps_skipped: slot.plan.idle_steps() as u64,
                 redraws: slot.redraws,
+                ..SampleReport::default()
             });
             if self.settings.trajectories {
                 samples.trajectories.push(Trajectory { start: prompt.y().to_vec(), changes: slot.changes });

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::corrector::Corrector;
+use super::draw::Draw;
 use crate::predictive::Sharpening;
-use crate::schedule::{RevealUnit, Schedule};
+use crate::schedule::{RevealSteps, RevealUnit, Schedule, TemperatureSchedule};
 use crate::{Error, Result};
 
 /// Most steps of a grid; a sampler without a grid has no limit.
@@ -29,8 +31,14 @@ pub struct SampleSettings {
     pub steps: Steps,
     /// What is revealed together: single sub-tokens, or whole tokens.
     pub unit: RevealUnit,
+    /// How the digits that a token reveals are drawn.
+    pub draw: Draw,
     /// Temperature, top-k and nucleus of every token draw.
     pub sharpening: Sharpening,
+    /// τ(u), which multiplies the constant temperature of `sharpening`; `None` is 1.
+    pub temperature_schedule: Option<TemperatureSchedule>,
+    /// Corrector jumps after every step but the last; `None` is off. It needs a grid and single sub-tokens as `unit`.
+    pub corrector: Option<Corrector>,
     /// α_t, which says how many sub-tokens a step reveals.
     pub schedule: Schedule,
     /// Seed of all draws.
@@ -48,7 +56,10 @@ impl Default for SampleSettings {
         Self {
             steps: Steps::Exact,
             unit: RevealUnit::Digits,
+            draw: Draw::Joint,
             sharpening: Sharpening::default(),
+            temperature_schedule: None,
+            corrector: None,
             schedule: Schedule::Linear,
             seed: 0,
             first_sequence: 0,
@@ -67,15 +78,36 @@ impl SampleSettings {
         if self.batch == 0 {
             return Err(Error::invalid("batch", self.batch, "at least 1"));
         }
+        self.sharpening.validate()?;
+        self.schedule.validate()?;
+        let grid = self.reveal_steps()?;
+        if let Some(temperature) = &self.temperature_schedule {
+            temperature.validate(&grid.as_ref().map_or(vec![1.0, 0.0], RevealSteps::times))?;
+        }
+        match (&self.corrector, grid, self.unit) {
+            (None, ..) => Ok(()),
+            (Some(_), None, _) => {
+                Err(Error::invalid("corrector", "given", "a grid of steps: without one there are no jumps"))
+            }
+            (Some(_), _, RevealUnit::Tokens) => Err(Error::invalid(
+                "corrector",
+                "given",
+                "single sub-tokens as the unit: they jump one by one",
+            )),
+            (Some(corrector), Some(_), RevealUnit::Digits) => corrector.validate(),
+        }
+    }
+
+    /// The reveal-step distribution of the grid; `None` where there is no grid.
+    pub(super) fn reveal_steps(&self) -> Result<Option<RevealSteps>> {
         match &self.steps {
             Steps::Grid(steps) if !(1..=MAX_STEPS).contains(steps) => {
-                return Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")));
+                Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")))
             }
-            Steps::Times(times) => drop(self.schedule.reveal_probabilities(times)?),
-            Steps::Grid(_) | Steps::Exact => {}
+            Steps::Grid(steps) => RevealSteps::even(&self.schedule, *steps).map(Some),
+            Steps::Times(times) => RevealSteps::new(&self.schedule, times).map(Some),
+            Steps::Exact => Ok(None),
         }
-        self.sharpening.validate()?;
-        self.schedule.validate()
     }
 }
 

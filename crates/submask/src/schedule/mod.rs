@@ -3,10 +3,12 @@
 //! Clean is t = 0, fully masked is t = 1. A schedule is a decreasing α with α(0) = 1 and α(1) = 0
 //! (log-linear: ε).
 
+mod image_time;
 mod reveal;
 
 use serde::{Deserialize, Serialize};
 
+pub use image_time::{TemperatureSchedule, TimeWarp};
 pub use reveal::{RevealSteps, RevealUnit};
 
 use crate::{Error, Result};

@@ -67,6 +67,11 @@ impl RevealSteps {
         self.times[step]
     }
 
+    /// t_0 > … > t_{T−1}, the times of all steps.
+    pub fn times(&self) -> Vec<f64> {
+        self.times.clone()
+    }
+
     /// r_k = (1 − α_{t_k}) / (1 − α_{t_0}): probability to be still masked when step k begins.
     pub fn masked_before(&self, step: usize) -> f64 {
         self.masked[step]

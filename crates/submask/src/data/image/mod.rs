@@ -40,6 +40,7 @@ mod pictures;
 mod set;
 mod shape;
 mod source;
+pub mod super_tokens;
 
 pub use batcher::{ImageBatch, ImageBatcher};
 pub use set::ImageSet;

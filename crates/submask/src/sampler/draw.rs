@@ -1,0 +1,160 @@
+//! Draws of the digits that a token reveals, shared by all loops.
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::SampleSettings;
+use crate::predictive::{Predictive, Sharpening, TokenDistribution};
+use crate::random::{Draws, Purpose};
+use crate::schedule::TemperatureSchedule;
+use crate::{Error, Result};
+
+/// How the digits that a token reveals in one step are drawn (math.md §7, §8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Draw {
+    /// One token x̂ ~ p_θ(x_0^i | y_t) serves all digits that its token reveals.
+    #[default]
+    Joint,
+    /// Every digit is drawn by itself from its marginal p(y^{ij} = v | y_t).
+    Marginal,
+}
+
+/// A token at a step: where it stands, what is known of it, and what the network says of it.
+#[derive(Clone, Copy)]
+pub(super) struct TokenAt<'b> {
+    /// Number of the sequence under the seed.
+    pub sequence: u64,
+    /// i.
+    pub i: usize,
+    /// Number of the event or step, the key of its draws.
+    pub event: usize,
+    /// The time t of the evaluation.
+    pub time: f64,
+    /// Its digits y_t^i, \[ℓ\].
+    pub y: &'b [u32],
+    /// Its logits, \[C\].
+    pub logits: &'b [f32],
+}
+
+/// What a token drew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Revealed {
+    /// x̂ of a joint draw, and of a redraw.
+    pub x_0: Option<u32>,
+    /// Whether a first draw left no possible token.
+    pub redrawn: bool,
+}
+
+/// Draws for tokens of one sampler.
+pub(super) struct TokenDraws<'a> {
+    predictive: &'a Predictive,
+    draw: Draw,
+    sharpening: Sharpening,
+    schedule: Option<TemperatureSchedule>,
+    tokens: Draws,
+    digits: Draws,
+    /// Whether draws may contradict the visible digits or each other and leave an invalid code.
+    may_contradict: bool,
+}
+
+impl<'a> TokenDraws<'a> {
+    pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Self {
+        let unconstrained = !predictive.carry_over() || settings.draw == Draw::Marginal;
+        Self {
+            predictive,
+            draw: settings.draw,
+            sharpening: settings.sharpening,
+            schedule: settings.temperature_schedule,
+            tokens: Draws::new(settings.seed, Purpose::Token),
+            digits: Draws::new(settings.seed, Purpose::Digit),
+            may_contradict: unconstrained && predictive.codes().has_invalid_codes(),
+        }
+    }
+
+    /// p_θ(x_0^i | y_t), sharpened.
+    pub fn predict(&self, at: &TokenAt) -> Result<TokenDistribution<'a>> {
+        self.sharpen(self.predictive.distribution_at(at.logits, at.y, self.temperature(at.time)))
+    }
+
+    /// Writes digits drawn from `p` over the digits `reveals` (j) of `after`, which holds `at.y`. Where no token
+    /// would agree with the digits then visible, one token is drawn from those that agree with `at.y` instead.
+    pub fn reveal(
+        &self,
+        at: &TokenAt,
+        p: &TokenDistribution,
+        reveals: &[usize],
+        after: &mut [u32],
+    ) -> Result<Revealed> {
+        let x_0 = match self.draw {
+            Draw::Joint => {
+                let x_0 = p.draw(self.tokens.uniform(at.sequence, at.i as u32, 2 * at.event as u32));
+                self.copy(x_0, reveals, after);
+                Some(x_0)
+            }
+            Draw::Marginal => {
+                self.draw_digits(at, p, reveals, 2 * at.event as u32, after);
+                None
+            }
+        };
+        if self.is_possible(after) {
+            return Ok(Revealed { x_0, redrawn: false });
+        }
+        let possible = self.predictive.consistent(at.y);
+        let p = self.predictive.distribution_over(at.logits, possible, self.temperature(at.time));
+        let uniform = self.tokens.uniform(at.sequence, at.i as u32, 2 * at.event as u32 + 1);
+        let x_0 = self.sharpen(p)?.draw(uniform);
+        self.copy(x_0, reveals, after);
+        Ok(Revealed { x_0: Some(x_0), redrawn: true })
+    }
+
+    /// ŷ_0 of the corrector, \[ℓ\]: with joint draws the digits of the x̂ that was `revealed`, else fresh draws from
+    /// the digit marginals.
+    pub fn target(&self, at: &TokenAt, p: &TokenDistribution, revealed: &Revealed) -> Vec<u32> {
+        let codes = self.predictive.codes();
+        match (self.draw, revealed.x_0) {
+            (Draw::Joint, Some(x_0)) => codes.digits(x_0).to_vec(),
+            _ => {
+                let all: Vec<usize> = (0..codes.subtoken_len()).collect();
+                let mut y_0 = at.y.to_vec();
+                self.draw_digits(at, p, &all, 2 * at.event as u32 + 1, &mut y_0);
+                y_0
+            }
+        }
+    }
+
+    /// Whether some token agrees with the visible digits `y`. Asked only where it could be otherwise.
+    pub fn is_possible(&self, y: &[u32]) -> bool {
+        !self.may_contradict || !self.predictive.consistent(y).is_empty()
+    }
+
+    /// Digit j of a token drawn for it alone has the distribution of the digit's marginal.
+    fn draw_digits(&self, at: &TokenAt, p: &TokenDistribution, js: &[usize], event: u32, after: &mut [u32]) {
+        let codes = self.predictive.codes();
+        let cumulative = p.cumulative();
+        for &j in js {
+            let place = (at.i * codes.subtoken_len() + j) as u32;
+            let x = cumulative.draw(self.digits.uniform(at.sequence, place, event));
+            after[j] = codes.digits(x)[j];
+        }
+    }
+
+    fn copy(&self, x_0: u32, reveals: &[usize], after: &mut [u32]) {
+        let digits = self.predictive.codes().digits(x_0);
+        reveals.iter().for_each(|&j| after[j] = digits[j]);
+    }
+
+    fn temperature(&self, time: f64) -> f64 {
+        self.sharpening.temperature * self.schedule.map_or(1.0, |schedule| schedule.at(time))
+    }
+
+    fn sharpen<'p>(&self, p: TokenDistribution<'p>) -> Result<TokenDistribution<'p>> {
+        if !p.is_proper() {
+            return Err(Error::invalid(
+                "logits",
+                "not finite",
+                "a finite number for at least one possible token",
+            ));
+        }
+        Ok(p.truncate(self.sharpening.top_k, self.sharpening.top_p))
+    }
+}
