@@ -28,6 +28,10 @@ pub enum Purpose {
     Codes = 9,
     /// Which training images are mirrored.
     Flip = 10,
+    /// Points of a distribution.
+    Point = 11,
+    /// Which images are held out.
+    Split = 12,
     /// Digits that are drawn each by itself.
     Digit = 16,
     /// Which digits a step with a corrector reveals.

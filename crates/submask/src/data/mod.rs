@@ -38,6 +38,7 @@
 
 mod batcher;
 mod blocks;
+mod density;
 mod dictionary;
 mod document;
 mod folder;
@@ -58,6 +59,7 @@ mod validation;
 
 pub use batcher::{Batcher, Cursor};
 pub use blocks::{BlockLayout, Blocks};
+pub use density::Density;
 pub use dictionary::dictionary;
 pub use document::{Document, PIECE_BYTES};
 pub use permutation::Permutation;

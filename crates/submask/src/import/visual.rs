@@ -4,15 +4,15 @@ use super::ImportOptions;
 use super::decide::{Decisions, Sources};
 use super::foreign::Foreign;
 use super::shapes::{length, matrix};
+use crate::data::image::super_tokens;
 use crate::model::visual::{Subject, ToySettings, UnetSettings, VisualConfig, VisualSettings};
-use crate::model::{FORMAT_VERSION, SampleDefaults, ScheduleChoice, ScheduleSettings};
+use crate::model::{FORMAT_VERSION, ScheduleChoice, ScheduleSettings};
+use crate::sampler::ImageSampling;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 /// The table of labels: classes and one more row, of 4m columns.
 const LABELS: &str = "unet.label_emb.weight";
-/// Classes of a super-token (math.md §8).
-const SUPER_TOKENS: usize = 1 << 12;
 /// Tokens of a point.
 const POINT: usize = 2;
 /// Most tokens of a pixel that are tried: grey, super-tokens, colours.
@@ -21,9 +21,6 @@ const MAX_CHANNELS: usize = 4;
 const PUBLISHED: (&[usize], usize, usize) = (&[288, 384, 384], 64, 32);
 /// Data sets of the published experiments, all of 32×32 pixels.
 const PUBLISHED_SETS: [&str; 2] = ["cifar10", "imagenet32"];
-
-/// How samples of an imported model are drawn by default: as the network says, without a time grid.
-const SAMPLE: SampleDefaults = SampleDefaults { steps: 0, temperature: 1.0, top_p: 1.0, top_k: 0 };
 
 /// Decides everything about an image network.
 ///
@@ -35,7 +32,7 @@ pub(super) fn describe_unet(
     decisions: &mut Decisions,
 ) -> Result<VisualConfig> {
     let (channels, subtokens, vocab_size) = digits(foreign, options, decisions)?;
-    let super_tokens = vocab_size == SUPER_TOKENS && channels == 2;
+    let super_tokens = vocab_size == super_tokens::VOCAB_SIZE && channels == 2;
     let levels = Levels::find(foreign)?;
     let by_shapes = |value: usize| Sources { shapes: Some(value), ..Sources::default() };
     let (classes, unit) = match foreign.shape(LABELS) {
@@ -96,7 +93,13 @@ pub(super) fn describe_unet(
     };
     let exponent = decisions.decide("schedule.exponent", "--schedule-exponent", exponent, 3.0)?;
     let schedule = ScheduleSettings { kind: ScheduleChoice::Polynomial, epsilon: 0.0, exponent };
-    Ok(VisualConfig { format_version: FORMAT_VERSION, subject, model, schedule, sample: SAMPLE })
+    Ok(VisualConfig {
+        format_version: FORMAT_VERSION,
+        subject,
+        model,
+        schedule,
+        sample: ImageSampling::default(),
+    })
 }
 
 /// Decides everything about a toy network: of two tokens, its points' coordinates.
@@ -130,7 +133,13 @@ pub(super) fn describe_toy(
     let model = VisualSettings::Toy(ToySettings { subtokens, carry_over, hidden, dropout: 0.0 });
     let schedule = ScheduleSettings { kind: ScheduleChoice::Linear, epsilon: 0.0, exponent: 3.0 };
     let subject = Subject::Point { cells };
-    Ok(VisualConfig { format_version: FORMAT_VERSION, subject, model, schedule, sample: SAMPLE })
+    Ok(VisualConfig {
+        format_version: FORMAT_VERSION,
+        subject,
+        model,
+        schedule,
+        sample: ImageSampling::default(),
+    })
 }
 
 /// Without a flag or a word in the file: off, as these networks were trained.

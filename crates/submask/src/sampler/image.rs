@@ -20,8 +20,31 @@ pub struct ImageSampling {
     pub temperature: TemperatureSchedule,
     /// u ↦ 1 − a(1 − u)ⁿ + c; n = 0 is off.
     pub warp: TimeWarp,
-    /// κ(u) = k·uᵖ(1 − u)ᵖ; `None` is off, which k = 0 is not.
+    /// κ(u) = k·uᵖ(1 − u)ᵖ; `None` is off, which k = 0 is not, and is written as an empty array.
+    #[serde(with = "off_as_empty")]
     pub corrector: Option<Corrector>,
+}
+
+/// A corrector in a file: `[k, p, unused]`, or `[]` for none, so that the key is always there.
+mod off_as_empty {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Corrector;
+
+    pub fn serialize<S: Serializer>(corrector: &Option<Corrector>, to: S) -> Result<S::Ok, S::Error> {
+        corrector.map_or(Vec::new(), |corrector| <[f64; 3]>::from(corrector).to_vec()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Corrector>, D::Error> {
+        let given = Vec::<f64>::deserialize(from)?;
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let triple = <[f64; 3]>::try_from(given)
+            .map_err(|given| D::Error::custom(format!("{given:?} is neither [k, p, unused] nor []")))?;
+        Ok(Some(triple.into()))
+    }
 }
 
 impl Default for ImageSampling {

@@ -14,7 +14,7 @@ use super::optimizer::AdamW;
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
 use crate::durable::{create_folder, sync_parent, write_atomically};
-use crate::model::{Model, read_safetensors, write_safetensors};
+use crate::model::{WEIGHTS_FILE, read_safetensors, write_safetensors};
 use crate::{Error, Result};
 
 /// Folder of a run that holds its checkpoints.
@@ -62,11 +62,16 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step}"))
 }
 
-/// Writes a checkpoint of `state`; `model` holds the averaged weights. Returns its folder.
+/// Writes a checkpoint of `state`; `save_model` writes the model folder of the averaged weights. Returns its folder.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file; nothing half-written stays behind.
-pub fn save(run: &Path, state: &TrainState, model: &Model) -> Result<PathBuf> {
+pub fn save(
+    run: &Path,
+    state: &TrainState,
+    parameters: &[Parameter],
+    save_model: &mut dyn FnMut(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let place = folder(run, state.step);
     if place.exists() {
         if verify_if_any(&place).is_ok() {
@@ -75,16 +80,18 @@ pub fn save(run: &Path, state: &TrainState, model: &Model) -> Result<PathBuf> {
         }
         fs::remove_dir_all(&place).map_err(Error::io(&place))?;
     }
-    create_folder(&place, |folder| write(folder, state, model))?;
+    create_folder(&place, |folder| {
+        save_model(folder)?;
+        write(folder, state, parameters)
+    })?;
     Ok(place)
 }
 
-fn write(folder: &Path, state: &TrainState, model: &Model) -> Result<()> {
-    let parameters = model.network.parameters();
-    model.save(folder)?;
-    write_safetensors(&folder.join(RAW), &parameters, &state.raw)?;
-    write_safetensors(&folder.join(FIRST), &parameters, &state.optimizer.first)?;
-    write_safetensors(&folder.join(SECOND), &parameters, &state.optimizer.second)?;
+/// Writes what a run needs beside the model, and the manifest of all.
+fn write(folder: &Path, state: &TrainState, parameters: &[Parameter]) -> Result<()> {
+    write_safetensors(&folder.join(RAW), parameters, &state.raw)?;
+    write_safetensors(&folder.join(FIRST), parameters, &state.optimizer.first)?;
+    write_safetensors(&folder.join(SECOND), parameters, &state.optimizer.second)?;
     let small = StateFile { step: state.step, optimizer_steps: state.optimizer.steps, cursor: state.cursor };
     write_json(&folder.join(STATE), &small)?;
     let mut files = BTreeMap::new();
@@ -184,12 +191,7 @@ pub fn newest(run: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Format`] naming the file.
-pub fn load_state(
-    folder: &Path,
-    parameters: &[Parameter],
-    average: Vec<Vec<f32>>,
-    fresh: AdamW,
-) -> Result<TrainState> {
+pub fn load_state(folder: &Path, parameters: &[Parameter], fresh: AdamW) -> Result<TrainState> {
     let read = |name: &str| {
         let path = folder.join(name);
         arrange(parameters, read_safetensors(&path)?, &path)
@@ -200,7 +202,8 @@ pub fn load_state(
         serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
     let optimizer =
         AdamW { steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)?, ..fresh };
-    Ok(TrainState { step: small.step, raw: read(RAW)?, average, optimizer, cursor: small.cursor })
+    let (raw, average) = (read(RAW)?, read(WEIGHTS_FILE)?);
+    Ok(TrainState { step: small.step, raw, average, optimizer, cursor: small.cursor })
 }
 
 /// Removes all but the `keep` newest checkpoints, and folders that an interrupted run left half-written.

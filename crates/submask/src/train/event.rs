@@ -16,10 +16,10 @@ pub enum Event {
     Started {
         /// Weights of the network.
         parameters: u64,
-        /// Tokens to train on.
-        train_tokens: u64,
-        /// Tokens held out.
-        valid_tokens: u64,
+        /// Tokens to train on; `None` where there is no end of them.
+        train_tokens: Option<u64>,
+        /// Tokens held out; `None` likewise.
+        valid_tokens: Option<u64>,
         /// Steps done so far.
         step: u64,
         /// Steps at the end.
@@ -60,7 +60,7 @@ pub struct StepRecord {
     pub step: u64,
     /// Training loss in nats per token, the mean since the last record.
     pub loss_nats_per_token: f64,
-    /// Which loss that is: `joint` (a surrogate), `marginal` or `next-token`.
+    /// Which loss that is: `joint` (a surrogate), `marginal`, `cross-entropy` or `next-token`.
     pub objective: String,
     /// Global norm of the gradients of this step, before clipping.
     pub gradient_norm: f64,
@@ -79,7 +79,7 @@ pub struct ValidationRecord {
     pub step: u64,
     /// Valid bound or exact value, joint objective: each figure says what it is.
     pub figures: Vec<Figure>,
-    /// Text of a few samples.
+    /// Text of a few samples, or the paths of pictures.
     pub samples: Vec<String>,
 }
 

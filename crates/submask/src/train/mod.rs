@@ -6,7 +6,12 @@ pub mod optimizer;
 mod run;
 pub mod settings;
 pub mod step;
+mod task;
+mod text;
 mod validate;
+mod visual;
+pub mod visual_settings;
 
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
+pub use task::Judgement;
 pub use validate::{EvaluationSize, Validator};

@@ -11,14 +11,11 @@ use burn::tensor::Device;
 use super::checkpoint::{self, TrainState};
 use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
 use super::optimizer::{AdamW, clip_global_norm, update_average};
-use super::settings::Settings;
-use super::step::{LossFunction, MicroBatch};
-use super::validate::{EvaluationSize, Validator};
+use super::settings::{RunSettings, TrainSettings};
+use super::task::{self, Judgement, Task};
+use super::validate::EvaluationSize;
 use crate::backbone::weights::Parameter;
-use crate::data::{Batcher, Blocks, DATA_FILE, Outdated, PreparedData, prepare};
 use crate::durable::write_atomically;
-use crate::likelihood::Figure;
-use crate::model::{FORMAT_VERSION, Generated, Model, ModelConfig};
 use crate::{Error, Result};
 
 /// File of a run with its resolved settings.
@@ -31,7 +28,7 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 #[derive(Clone, Debug)]
 pub struct RunRequest {
     /// Everything that determines the run.
-    pub settings: Settings,
+    pub settings: RunSettings,
     /// Folder of the run.
     pub out: PathBuf,
     /// Whether to go on from the newest checkpoint; otherwise the folder must not hold a run.
@@ -57,10 +54,8 @@ pub enum Outcome {
 /// The last validation, with more draws.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// Valid bound or exact value, and the joint objective, of held-out text.
-    pub figures: Vec<Figure>,
-    /// Samples, with the evaluations and idle steps they took.
-    pub samples: Generated,
+    /// Figures of held-out data, and samples, with the evaluations and idle steps they took.
+    pub judgement: Judgement,
     /// Folder of the last checkpoint.
     pub checkpoint: PathBuf,
 }
@@ -90,13 +85,10 @@ pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool)
 
 /// Everything up to the first step.
 fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Result<(Run<'a>, Event)> {
-    let device = Device::flex();
-    let init = request.init.as_deref().map(|path| Model::load(path, &device)).transpose()?;
     fs::create_dir_all(&request.out).map_err(Error::io(&request.out))?;
-    let data = open_data(request, observer)?;
-    data.train.verify()?;
-    data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
-    let mut run = Run::new(request, &data, init, device)?;
+    let task = task::open(request, &Device::flex(), observer)?;
+    let (train_tokens, valid_tokens) = task.tokens();
+    let mut run = Run::new(request, task)?;
     if !request.resume {
         // The settings come last: a folder that holds them holds a checkpoint to go on from.
         run.checkpoint(observer)?;
@@ -104,10 +96,10 @@ fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Resu
     write_settings(request)?;
     let started = Event::Started {
         parameters: run.parameters.iter().map(|parameter| parameter.len() as u64).sum(),
-        train_tokens: data.train.tokens(),
-        valid_tokens: data.valid.as_ref().map_or(0, |store| store.tokens()),
+        train_tokens,
+        valid_tokens,
         step: run.state.step,
-        steps: request.settings.train.steps,
+        steps: run.settings.steps,
     };
     Ok((run, started))
 }
@@ -125,65 +117,28 @@ fn check_folder(request: &RunRequest) -> Result<()> {
         }
         return Ok(());
     }
-    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let saved: Settings = toml::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
-    let now = &request.settings;
-    let same = [
-        ("data", saved.data == now.data),
-        ("tokenizer", saved.tokenizer == now.tokenizer),
-        ("model", saved.model == now.model),
-        ("schedule", saved.schedule == now.schedule),
-        ("train.seed", saved.train.seed == now.train.seed),
-        ("train.batch_size", saved.train.batch_size == now.train.batch_size),
-        ("train.accumulate", saved.train.accumulate == now.train.accumulate),
-    ];
-    if let Some((section, _)) = same.iter().find(|(_, same)| !same) {
-        let allowed = format!("the settings of the run, in {}", path.display());
-        return Err(Error::invalid(*section, "changed", allowed));
+    let saved = RunSettings::read(&path)?;
+    match saved.first_difference(&request.settings) {
+        Some(section) => {
+            let allowed = format!("the settings of the run, in {}", path.display());
+            Err(Error::invalid(section, "changed", allowed))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn write_settings(request: &RunRequest) -> Result<()> {
     let path = request.out.join(SETTINGS_FILE);
-    let text = toml::to_string(&request.settings).map_err(|error| Error::format(&path, error.to_string()))?;
+    let text = request.settings.to_toml().map_err(|error| Error::format(&path, error))?;
     write_atomically(&path, text.as_bytes())
-}
-
-/// Opens a folder that is prepared already, or prepares the corpus.
-fn open_data(request: &RunRequest, observer: &mut dyn Observer) -> Result<PreparedData> {
-    let settings = &request.settings;
-    if let [path] = settings.data.paths.as_slice()
-        && path.join(DATA_FILE).is_file()
-    {
-        return PreparedData::open(path);
-    }
-    let folder = match settings.data.cache.as_os_str() {
-        empty if empty.is_empty() => request.out.join("data"),
-        cache => PathBuf::from(cache),
-    };
-    if request.resume && folder.join(DATA_FILE).is_file() {
-        // The tokens of the run are there; the corpus may have moved.
-        return PreparedData::open(folder);
-    }
-    // What a run left that was killed before it began is of no use to one with other settings.
-    let outdated =
-        if settings.data.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
-    prepare(&settings.prepare(), &folder, outdated, &mut |progress| {
-        observer.notify(&Event::Preparing(progress));
-    })
 }
 
 struct Run<'a> {
     request: &'a RunRequest,
+    settings: &'a TrainSettings,
     parameters: Vec<Parameter>,
-    loss: LossFunction,
-    batcher: Batcher,
+    task: Box<dyn Task>,
     state: TrainState,
-    /// Holds the averaged weights whenever it is evaluated or saved.
-    model: Model,
-    validator: Validator,
-    device: Device,
     metrics: fs::File,
 }
 
@@ -197,50 +152,23 @@ struct Window {
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        request: &'a RunRequest,
-        data: &PreparedData,
-        init: Option<Model>,
-        device: Device,
-    ) -> Result<Self> {
-        let settings = &request.settings;
-        let config = ModelConfig {
-            format_version: FORMAT_VERSION,
-            vocab_size: data.tokenizer.vocab_size(),
-            tokenizer: data.tokenizer.kind().clone(),
-            model: settings.model.clone(),
-            schedule: settings.schedule,
-            sample: settings.sample,
-        };
-        let mut model = Model::new(config, data.tokenizer.clone(), Vec::new(), &device)?;
-        let blocks =
-            Blocks::new(data.train.clone(), &data.tokenizer, settings.data.layout(settings.model.seq_len))?;
-        let mut batcher = Batcher::new(blocks, settings.train.seed);
-        let parameters = model.network.parameters();
+    fn new(request: &'a RunRequest, mut task: Box<dyn Task>) -> Result<Self> {
+        let settings = request.settings.train();
+        let parameters = task.parameters();
         let state = if request.resume {
             let folder = checkpoint::newest(&request.out)?;
-            let average = Model::load(&folder, &device)?.values;
-            let fresh = AdamW::new(settings.train.adamw, &parameters);
-            checkpoint::load_state(&folder, &parameters, average, fresh)?
+            checkpoint::load_state(&folder, &parameters, AdamW::new(settings.adamw, &parameters))?
         } else {
-            fresh_state(settings, &parameters, init, &model)?
+            let init = request.init.as_deref().map(|folder| task.weights_of(folder)).transpose()?;
+            fresh_state(settings, &parameters, init)
         };
-        batcher.seek(state.cursor)?;
-        let loss = LossFunction::new(
-            model.network.clone(),
-            model.predictive.clone(),
-            model.schedule(),
-            settings.train.clone(),
-            settings.model.dropout,
-        )?;
-        model.values = state.average.clone();
-        let validator = Validator::new(data, settings)?;
+        task.seek(state.cursor)?;
         let metrics = open_metrics(&request.out.join(METRICS_FILE), state.step)?;
-        Ok(Self { request, parameters, loss, batcher, state, model, validator, device, metrics })
+        Ok(Self { request, settings, parameters, task, state, metrics })
     }
 
     fn train(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
-        let settings = &self.request.settings.train;
+        let settings = self.settings;
         let mut window = Window::default();
         while self.state.step < settings.steps {
             if stop.load(Ordering::Relaxed) {
@@ -265,17 +193,14 @@ impl<'a> Run<'a> {
 
     /// One optimiser step; returns the gradients' norm before clipping.
     fn step(&mut self, window: &mut Window) -> Result<f64> {
-        let settings = &self.request.settings.train;
+        let settings = self.settings;
         let started = Instant::now();
         let step = self.state.step + 1;
         let share = 1.0 / settings.accumulate as f32;
         let mut loss = 0.0;
         let mut gradients: Vec<Vec<f32>> = Vec::new();
         for index in 0..settings.accumulate {
-            let x_0 = self.batcher.next_batch(settings.batch_size)?;
-            let batch = MicroBatch { x_0: &x_0, step, index };
-            let (value, part) =
-                self.loss.loss_and_gradients(&self.parameters, &self.state.raw, &self.device, &batch)?;
+            let (value, part) = self.task.next_loss(&self.state.raw, step, index)?;
             loss += value / settings.accumulate as f64;
             accumulate(&mut gradients, part, share);
         }
@@ -285,7 +210,7 @@ impl<'a> Run<'a> {
         self.state.optimizer.step(&mut self.state.raw, &gradients, rate);
         update_average(&mut self.state.average, &self.state.raw, settings.ema_decay, step);
         self.state.step = step;
-        self.state.cursor = self.batcher.cursor();
+        self.state.cursor = self.task.cursor();
         window.time += started.elapsed();
         window.loss += loss;
         window.steps += 1;
@@ -293,15 +218,14 @@ impl<'a> Run<'a> {
     }
 
     fn record_step(&mut self, window: Window, norm: f64, observer: &mut dyn Observer) -> Result<()> {
-        let settings = &self.request.settings;
-        let per_step =
-            (settings.train.batch_size * settings.train.accumulate * settings.model.seq_len) as u64;
+        let settings = self.settings;
+        let per_step = (settings.batch_size * settings.accumulate * self.task.seq_len()) as u64;
         let record = StepRecord {
             step: self.state.step,
             loss_nats_per_token: window.loss / window.steps as f64,
-            objective: self.loss.name().to_owned(),
+            objective: self.task.loss_name().to_owned(),
             gradient_norm: norm,
-            learning_rate: settings.train.learning_rate_at(self.state.step),
+            learning_rate: settings.learning_rate_at(self.state.step),
             tokens: per_step * self.state.step,
             tokens_per_second: (per_step * window.steps) as f64 / window.time.as_secs_f64(),
         };
@@ -319,50 +243,48 @@ impl<'a> Run<'a> {
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let train = &self.request.settings.train;
+        let train = self.settings;
         let size = EvaluationSize { sequences: train.validate_sequences, draws: train.validate_draws };
-        let (figures, samples) = self.evaluate(size, train.validate_samples)?;
-        self.report(figures, samples.texts, observer)
+        self.judge(size, train.validate_samples, observer).map(drop)
     }
 
-    fn report(
+    /// Figures and samples of the averaged weights, recorded.
+    fn judge(
         &mut self,
-        figures: Vec<Figure>,
-        samples: Vec<String>,
+        size: EvaluationSize,
+        samples: usize,
         observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let record = ValidationRecord { step: self.state.step, figures, samples };
+    ) -> Result<Judgement> {
+        let judgement = self.task.judge(&self.state.average, size, samples, self.state.step)?;
+        let record = ValidationRecord {
+            step: self.state.step,
+            figures: judgement.figures.clone(),
+            samples: judgement.samples.clone(),
+        };
         self.write(&Record::Validation(record.clone()))?;
         observer.notify(&Event::Validation(record));
-        Ok(())
-    }
-
-    /// Figures and samples of the averaged weights.
-    fn evaluate(&mut self, size: EvaluationSize, samples: usize) -> Result<(Vec<Figure>, Generated)> {
-        self.model.values.clone_from(&self.state.average);
-        let figures = self.validator.figures(&self.model, size, &self.device)?;
-        let texts = self.validator.samples(&self.model, samples, &self.device)?;
-        Ok((figures, texts))
+        Ok(judgement)
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
-        self.model.values.clone_from(&self.state.average);
-        let path = checkpoint::save(&self.request.out, &self.state, &self.model)?;
-        checkpoint::prune(&self.request.out, self.request.settings.train.keep_checkpoints)?;
+        let Self { request, parameters, task, state, .. } = self;
+        let path = checkpoint::save(&request.out, state, parameters, &mut |folder| {
+            task.save(&state.average, folder)
+        })?;
+        checkpoint::prune(&self.request.out, self.settings.keep_checkpoints)?;
         observer.notify(&Event::Checkpoint(path.clone()));
         Ok(path)
     }
 
     fn finish(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
-        let train = &self.request.settings.train;
+        let train = self.settings;
         let size = EvaluationSize { sequences: train.final_sequences, draws: train.final_draws };
         let checkpoint = self.checkpoint(observer)?;
         if stop.load(Ordering::Relaxed) {
             return Ok(Outcome::Stopped { step: self.state.step, checkpoint });
         }
-        let (figures, samples) = self.evaluate(size, train.final_samples)?;
-        self.report(figures.clone(), samples.texts.clone(), observer)?;
-        Ok(Outcome::Finished(Box::new(Summary { figures, samples, checkpoint })))
+        let judgement = self.judge(size, train.final_samples, observer)?;
+        Ok(Outcome::Finished(Box::new(Summary { judgement, checkpoint })))
     }
 }
 
@@ -383,48 +305,19 @@ fn accumulate(sum: &mut Vec<Vec<f32>>, part: Vec<Vec<f32>>, share: f32) {
     }
 }
 
-/// Initial weights, or those of `init`.
+/// Initial weights, or `init`.
 fn fresh_state(
-    settings: &Settings,
+    settings: &TrainSettings,
     parameters: &[Parameter],
-    init: Option<Model>,
-    model: &Model,
-) -> Result<TrainState> {
-    let raw = match init {
-        Some(init) => {
-            if init.tokenizer.fingerprint() != model.tokenizer.fingerprint() {
-                let given = format!("a tokenizer of {} tokens", model.tokenizer.vocab_size());
-                return Err(Error::invalid("tokenizer", given, "the tokenizer of the model given by --init"));
-            }
-            check_same_network(&init, model)?;
-            init.values
-        }
-        None => parameters
-            .iter()
-            .enumerate()
-            .map(|(i, parameter)| parameter.initial(settings.train.seed, i))
-            .collect(),
+    init: Option<Vec<Vec<f32>>>,
+) -> TrainState {
+    let drawn = || {
+        let all = parameters.iter().enumerate();
+        all.map(|(i, parameter)| parameter.initial(settings.seed, i)).collect()
     };
-    let optimizer = AdamW::new(settings.train.adamw, parameters);
-    Ok(TrainState { step: 0, average: raw.clone(), raw, optimizer, cursor: Default::default() })
-}
-
-/// Weights mean the same only in the same network over the same codes; dropout may differ.
-fn check_same_network(init: &Model, model: &Model) -> Result<()> {
-    let (theirs, ours) = (&init.config.model, &model.config.model);
-    let keys = [
-        ("model.network", theirs.network == ours.network),
-        ("model.subtokens", theirs.subtokens == ours.subtokens),
-        ("model.codes", init.predictive.codes().permutation() == model.predictive.codes().permutation()),
-        ("model.heads", theirs.heads == ours.heads),
-        ("model.embedding", theirs.embedding == ours.embedding),
-        ("model.time_conditioning", theirs.time_conditioning == ours.time_conditioning),
-        ("model (sizes)", init.network.parameters() == model.network.parameters()),
-    ];
-    match keys.iter().find(|(_, same)| !same) {
-        Some((key, _)) => Err(Error::invalid(*key, "different", "what the model given as the start has")),
-        None => Ok(()),
-    }
+    let raw = init.unwrap_or_else(drawn);
+    let optimizer = AdamW::new(settings.adamw, parameters);
+    TrainState { step: 0, average: raw.clone(), raw, optimizer, cursor: Default::default() }
 }
 
 /// Opens the metrics for appending, without records of steps after `step`, which will be taken again, and without

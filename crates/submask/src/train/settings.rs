@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use super::optimizer::AdamWConfig;
 use crate::data::{
@@ -14,7 +15,94 @@ use crate::model::{ModelSettings, SampleDefaults, ScheduleSettings};
 use crate::objective::Objective;
 use crate::{Error, Result};
 
-/// Settings of a run.
+use super::visual_settings::VisualRunSettings;
+
+/// Settings of a run, whatever it trains on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunSettings {
+    /// On text.
+    Text(Box<Settings>),
+    /// On images or points.
+    Visual(Box<VisualRunSettings>),
+}
+
+impl RunSettings {
+    /// Reads `settings.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let table: Table =
+            text.parse().map_err(|error: toml::de::Error| Error::format(path, error.to_string()))?;
+        Self::from_table(table).map_err(|error| Error::format(path, error.to_string()))
+    }
+
+    /// From all keys; `model.network` says what kind they are of.
+    ///
+    /// # Errors
+    /// What is missing, unknown, or of the wrong type.
+    pub fn from_table(table: Table) -> std::result::Result<Self, toml::de::Error> {
+        let network = table.get("model").and_then(|model| model.get("network")?.as_str());
+        match network {
+            Some("unet" | "toy") => table.try_into().map(|settings| Self::Visual(Box::new(settings))),
+            _ => table.try_into().map(|settings| Self::Text(Box::new(settings))),
+        }
+    }
+
+    /// As it is written to `settings.toml`.
+    ///
+    /// # Errors
+    /// What cannot be written as TOML.
+    pub fn to_toml(&self) -> std::result::Result<String, String> {
+        match self {
+            Self::Text(settings) => toml::to_string(settings),
+            Self::Visual(settings) => toml::to_string(settings),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    /// The training loop's.
+    pub fn train(&self) -> &TrainSettings {
+        match self {
+            Self::Text(settings) => &settings.train,
+            Self::Visual(settings) => &settings.train,
+        }
+    }
+
+    /// Checks everything that can be checked without the data.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Text(settings) => settings.validate(),
+            Self::Visual(settings) => settings.validate(),
+        }
+    }
+
+    /// The first section or key that a run must not change when it goes on, and that differs.
+    pub(super) fn first_difference(&self, other: &Self) -> Option<&'static str> {
+        let (Ok(ours), Ok(theirs)) = (self.to_toml(), other.to_toml()) else { return Some("settings") };
+        let (Ok(ours), Ok(theirs)) = (ours.parse::<Table>(), theirs.parse::<Table>()) else {
+            return Some("settings");
+        };
+        let sections = ["data", "tokenizer", "model", "schedule"];
+        if let Some(section) = sections.into_iter().find(|section| ours.get(*section) != theirs.get(*section))
+        {
+            return Some(section);
+        }
+        let (ours, theirs) = (self.train(), other.train());
+        let keys = [
+            ("train.seed", ours.seed == theirs.seed),
+            ("train.batch_size", ours.batch_size == theirs.batch_size),
+            ("train.accumulate", ours.accumulate == theirs.accumulate),
+        ];
+        keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+    }
+}
+
+/// Settings of a run on text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -148,37 +236,12 @@ impl Settings {
     /// # Errors
     /// [`Error::Invalid`] naming the key, the value and what is allowed.
     pub fn validate(&self) -> Result<()> {
-        let (data, model, train) = (&self.data, &self.model, &self.train);
-        in_open_unit("data.valid_fraction", data.valid_fraction)?;
+        in_open_unit("data.valid_fraction", self.data.valid_fraction)?;
         self.schedule.schedule().validate()?;
-        at_least_one("model.subtokens", model.subtokens as u64)?;
-        at_least_one("model.seq_len", model.seq_len as u64)?;
-        at_least_one("train.batch_size", train.batch_size as u64)?;
-        at_least_one("train.accumulate", train.accumulate as u64)?;
-        at_least_one("train.steps", train.steps)?;
-        at_most("train.steps", train.steps, MAX_STEPS)?;
-        at_most("train.accumulate", train.accumulate as u64, MAX_ACCUMULATE)?;
-        at_least_one("train.log_every", train.log_every)?;
-        at_least_one("train.validate_every", train.validate_every)?;
-        at_least_one("train.validate_draws", train.validate_draws as u64)?;
-        at_least_one("train.final_draws", train.final_draws as u64)?;
-        at_least_one("train.checkpoint_every", train.checkpoint_every)?;
-        at_least_one("train.keep_checkpoints", train.keep_checkpoints as u64)?;
-        in_half_open_unit("train.time_epsilon", train.time_epsilon)?;
-        in_half_open_unit("train.ema_decay", train.ema_decay)?;
-        in_half_open_unit("train.adamw.beta_1", train.adamw.beta_1)?;
-        in_half_open_unit("train.adamw.beta_2", train.adamw.beta_2)?;
-        positive("train.adamw.epsilon", train.adamw.epsilon)?;
-        positive("train.learning_rate", train.learning_rate)?;
-        positive("train.clip", train.clip)?;
+        at_least_one("model.subtokens", self.model.subtokens as u64)?;
+        at_least_one("model.seq_len", self.model.seq_len as u64)?;
+        self.train.validate()?;
         self.sample.validate()?;
-        if !(train.adamw.weight_decay >= 0.0 && train.adamw.weight_decay.is_finite()) {
-            return Err(Error::invalid(
-                "train.adamw.weight_decay",
-                train.adamw.weight_decay,
-                "a number of at least 0",
-            ));
-        }
         self.model.validate(self.tokenizer.vocab_size())
     }
 }
@@ -256,6 +319,36 @@ impl TokenizerSettings {
 }
 
 impl TrainSettings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        at_least_one("train.batch_size", self.batch_size as u64)?;
+        at_least_one("train.accumulate", self.accumulate as u64)?;
+        at_least_one("train.steps", self.steps)?;
+        at_most("train.steps", self.steps, MAX_STEPS)?;
+        at_most("train.accumulate", self.accumulate as u64, MAX_ACCUMULATE)?;
+        at_least_one("train.log_every", self.log_every)?;
+        at_least_one("train.validate_every", self.validate_every)?;
+        at_least_one("train.validate_draws", self.validate_draws as u64)?;
+        at_least_one("train.final_draws", self.final_draws as u64)?;
+        at_least_one("train.checkpoint_every", self.checkpoint_every)?;
+        at_least_one("train.keep_checkpoints", self.keep_checkpoints as u64)?;
+        in_half_open_unit("train.time_epsilon", self.time_epsilon)?;
+        in_half_open_unit("train.ema_decay", self.ema_decay)?;
+        in_half_open_unit("train.adamw.beta_1", self.adamw.beta_1)?;
+        in_half_open_unit("train.adamw.beta_2", self.adamw.beta_2)?;
+        positive("train.adamw.epsilon", self.adamw.epsilon)?;
+        positive("train.learning_rate", self.learning_rate)?;
+        positive("train.clip", self.clip)?;
+        let decay = self.adamw.weight_decay;
+        if !(decay >= 0.0 && decay.is_finite()) {
+            return Err(Error::invalid("train.adamw.weight_decay", decay, "a number of at least 0"));
+        }
+        Ok(())
+    }
+
     /// Learning rate of step `step`, counted from 1.
     pub fn learning_rate_at(&self, step: u64) -> f64 {
         if step <= self.warmup_steps {
@@ -284,7 +377,7 @@ fn at_least_one(key: &str, value: u64) -> Result<()> {
     if value >= 1 { Ok(()) } else { Err(Error::invalid(key, value, "at least 1")) }
 }
 
-fn in_open_unit(key: &str, value: f64) -> Result<()> {
+pub(super) fn in_open_unit(key: &str, value: f64) -> Result<()> {
     if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Error::invalid(key, value, "a number in (0, 1)")) }
 }
 

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use submask::Device;
 use submask::backbone::Denoiser;
-use submask::import::{
-    Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation,
-};
+use submask::import::{Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation};
 use submask::model::visual::VisualModel;
 use submask::model::{ExportFormat, Model, ModelConfig};
 use submask::subtoken::SubTokenizer;

@@ -31,6 +31,7 @@
 mod batcher;
 mod cifar;
 mod emoji;
+mod grid;
 mod idx;
 mod npy;
 mod npz;
@@ -43,6 +44,8 @@ mod source;
 pub mod super_tokens;
 
 pub use batcher::{ImageBatch, ImageBatcher};
+pub use grid::Grid;
+pub use pictures::read_picture;
 pub use set::ImageSet;
 pub use shape::{Image, ImageShape, flip_horizontally};
 pub use source::{ImageSource, Images};

@@ -2,6 +2,21 @@
 
 #[cfg(feature = "pictures")]
 pub(super) use reading::open;
+#[cfg(feature = "pictures")]
+pub use reading::read_picture;
+
+/// What a build without pictures says.
+#[cfg(not(feature = "pictures"))]
+const LACKING: &str = "this build cannot read pictures; build with the feature `pictures`";
+
+/// This build cannot read pictures.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "pictures"))]
+pub fn read_picture(path: &std::path::Path, _: usize, _: usize) -> crate::error::Result<Vec<u8>> {
+    Err(crate::error::Error::format(path, LACKING))
+}
 
 /// This build cannot read pictures.
 #[cfg(not(feature = "pictures"))]
@@ -10,8 +25,7 @@ pub(super) fn open(
     _: super::shape::ImageShape,
     _: bool,
 ) -> crate::error::Result<super::source::Images> {
-    let problem = "this build cannot read pictures; build with the feature `pictures`";
-    Err(crate::error::Error::format(&paths[0], problem))
+    Err(crate::error::Error::format(&paths[0], LACKING))
 }
 
 #[cfg(feature = "pictures")]
@@ -52,7 +66,10 @@ mod reading {
         let names = class_names.clone();
         let images = found.into_iter().map(move |picture| {
             let label = picture.class.and_then(|class| names.binary_search(&class).ok());
-            Ok(Image { pixels: read(&picture.path, shape)?, label: label.map(|label| label as u32) })
+            Ok(Image {
+                pixels: read_picture(&picture.path, shape.height, shape.width)?,
+                label: label.map(|label| label as u32),
+            })
         });
         Ok(Images::new(shape, class_names, images))
     }
@@ -100,9 +117,13 @@ mod reading {
         }
     }
 
-    fn read(path: &Path, shape: ImageShape) -> Result<Vec<u8>> {
+    /// Reads one picture as in [`super::super::ImageSource::Pictures`]: planes \[3·`height`·`width`\].
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] naming the file.
+    pub fn read_picture(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-        decode(file, shape.height, shape.width)
+        decode(file, height, width)
             .map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::shape::ImageShape;
 use super::source::ImageSource;
 use crate::error::{Error, Result};
+use crate::random::{Draws, Purpose};
 
 /// All images of a source, as tokens with labels; cheap to clone. One byte a token is held in memory.
 #[derive(Clone, Debug)]
@@ -32,6 +33,37 @@ impl ImageSet {
             labels.extend(image.label);
         }
         Ok(Self { shape, class_names, pixels: Arc::new(pixels), labels: labels.into() })
+    }
+
+    /// The images at `indices` alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an index of [`Self::len`] or more.
+    pub fn part(&self, indices: &[usize]) -> Result<Self> {
+        let mut pixels = Vec::with_capacity(indices.len() * self.shape.tokens());
+        for index in indices {
+            pixels.extend_from_slice(self.tokens(*index)?);
+        }
+        let labels = indices.iter().filter_map(|index| self.labels.get(*index).copied()).collect();
+        Ok(Self { pixels: Arc::new(pixels), labels, ..self.clone() })
+    }
+
+    /// Holds out ⌈fraction·N⌉ images, chosen by `seed`: the rest, and those held out, both in the order of this set.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where that leaves nothing to train on.
+    pub fn split(&self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        let count = self.len();
+        let held_out = (fraction * count as f64).ceil() as usize;
+        if held_out == 0 || held_out >= count {
+            let allowed = format!("a share that holds out some of {count} images and leaves some");
+            return Err(Error::invalid("data.valid_fraction", fraction, allowed));
+        }
+        let order = Draws::new(seed, Purpose::Split).permutation(count, 0);
+        let mut is_held_out = vec![false; count];
+        order[..held_out].iter().for_each(|index| is_held_out[*index] = true);
+        let those = |which: bool| (0..count).filter(|index| is_held_out[*index] == which).collect::<Vec<_>>();
+        Ok((self.part(&those(false))?, self.part(&those(true))?))
     }
 
     /// The shape of every image.
@@ -92,5 +124,25 @@ mod tests {
         assert!(set.tokens(2).unwrap_err().to_string().contains("below 2"));
         let set = ImageSet::load(&ImageSource::Idx { images: path, labels: None }).unwrap();
         assert_eq!((set.label(0), set.class_names().len()), (None, 0));
+    }
+
+    #[test]
+    fn a_split_holds_out_a_share_once_and_the_same_every_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images");
+        let header = [0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 1];
+        std::fs::write(&path, header.into_iter().chain(0..20).collect::<Vec<u8>>()).unwrap();
+        let set = ImageSet::load(&ImageSource::Idx { images: path, labels: None }).unwrap();
+        let (train, valid) = set.split(0.25, 3).unwrap();
+        assert_eq!((train.len(), valid.len()), (15, 5));
+        let mut all: Vec<u8> = [&train, &valid]
+            .iter()
+            .flat_map(|set| (0..set.len()).map(|i| set.tokens(i).unwrap()[0]).collect::<Vec<_>>())
+            .collect();
+        assert!(all[15..].is_sorted());
+        all.sort_unstable();
+        assert_eq!(all, (0..20).collect::<Vec<u8>>());
+        assert_eq!(set.split(0.25, 3).unwrap().1.tokens(0).unwrap(), valid.tokens(0).unwrap());
+        assert!(set.split(1.0, 3).is_err() && set.part(&[20]).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What an image is.
 
+use std::fmt::{self, Display, Formatter};
+
 /// The shape that all images of a set have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageShape {
@@ -15,6 +17,13 @@ impl ImageShape {
     /// L = k·H·W.
     pub fn tokens(&self) -> usize {
         self.channels * self.height * self.width
+    }
+}
+
+impl Display for ImageShape {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { channels, height, width } = self;
+        write!(f, "{height}×{width} pixels of {channels} channels")
     }
 }
 

@@ -7,18 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::VisualNetwork;
 use crate::backbone::unet::UnetConfig;
-use crate::data::image::ImageShape;
+use crate::data::image::{ImageShape, super_tokens};
 use crate::durable::write_atomically;
-use crate::model::{CONFIG_FILE, FORMAT_VERSION, SampleDefaults, ScheduleSettings};
+use crate::model::{CONFIG_FILE, FORMAT_VERSION, ScheduleSettings};
 use crate::ops::Kernels;
+use crate::sampler::ImageSampling;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 /// Tokens of a point: its row and its column.
 pub const POINT_TOKENS: usize = 2;
 
-/// Classes of a super-token, and super-tokens of a pixel (math.md §8).
-const SUPER_TOKEN: (usize, usize) = (1 << 12, 2);
+/// Super-tokens of a pixel (math.md §8).
+const SUPER_TOKENS: usize = 2;
 
 /// What the tokens of one sequence are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,7 +108,7 @@ pub struct VisualConfig {
     /// Noise schedule.
     pub schedule: ScheduleSettings,
     /// Default sampling.
-    pub sample: SampleDefaults,
+    pub sample: ImageSampling,
 }
 
 impl VisualSettings {
@@ -192,7 +193,7 @@ impl VisualConfig {
     /// C, token classes.
     pub fn vocab_size(&self) -> usize {
         match self.subject {
-            Subject::Image { .. } if self.model.super_tokens() => SUPER_TOKEN.0,
+            Subject::Image { .. } if self.model.super_tokens() => super_tokens::VOCAB_SIZE,
             Subject::Image { levels, .. } => levels,
             Subject::Point { cells } => cells,
         }
@@ -230,7 +231,7 @@ impl VisualConfig {
     /// Planes of tokens.
     fn tokens_per_pixel(&self) -> usize {
         match self.subject {
-            Subject::Image { .. } if self.model.super_tokens() => SUPER_TOKEN.1,
+            Subject::Image { .. } if self.model.super_tokens() => SUPER_TOKENS,
             Subject::Image { channels, .. } => channels,
             Subject::Point { .. } => POINT_TOKENS,
         }
@@ -254,6 +255,37 @@ impl VisualConfig {
                 Some(self.class_names().len())
             }
             _ => None,
+        }
+    }
+
+    /// Tokens of images \[n·k·H·W\], from their intensities: the same, or super-tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where they are no whole images.
+    pub fn tokens_of(&self, intensities: Vec<u32>) -> Result<Vec<u32>> {
+        match self.image_shape() {
+            Some(shape) if self.model.super_tokens() => {
+                let bytes: Vec<u8> = intensities.iter().map(|intensity| *intensity as u8).collect();
+                super_tokens::from_bytes(&bytes, shape.height * shape.width)
+            }
+            _ => Ok(intensities),
+        }
+    }
+
+    /// Intensities of the images of `tokens`, as bytes: those of fewer levels than 256 are spread over 0 to 255.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where they are no whole images, [`Error::InvalidCode`] for tokens that are none.
+    pub fn pixels_of(&self, tokens: &[u32]) -> Result<Vec<u8>> {
+        match (&self.subject, self.image_shape()) {
+            (_, Some(shape)) if self.model.super_tokens() => {
+                super_tokens::to_bytes(tokens, shape.height * shape.width)
+            }
+            (Subject::Image { levels, .. }, _) => {
+                let most = (*levels as u32).saturating_sub(1).max(1);
+                Ok(tokens.iter().map(|token| (255 * (*token).min(most) / most) as u8).collect())
+            }
+            (Subject::Point { .. }, _) => Err(Error::invalid("pixels", "of points", "images")),
         }
     }
 

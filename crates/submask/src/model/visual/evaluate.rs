@@ -2,12 +2,13 @@
 
 use burn::tensor::Device;
 
-use super::VisualModel;
-use crate::Result;
+use super::{VisualConfig, VisualModel};
+use crate::data::image::ImageSet;
 use crate::likelihood::{Estimate, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences};
 use crate::model::Estimator;
 use crate::model::evaluate::{Estimated, surrogate_figure};
 use crate::predictive::Predictive;
+use crate::{Error, Result};
 
 /// Sequences that are evaluated, with their classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,25 @@ pub struct HeldOut {
     pub x_0: Vec<u32>,
     /// Classes \[n\]; empty where there are none.
     pub labels: Vec<usize>,
+}
+
+impl HeldOut {
+    /// All images of a set, as the tokens of a model.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for images that are not of the model's shape.
+    pub fn of_images(set: &ImageSet, config: &VisualConfig) -> Result<Self> {
+        if Some(set.shape()) != config.image_shape() {
+            let allowed = config.image_shape().map_or("points".to_owned(), |shape| shape.to_string());
+            return Err(Error::invalid("images", set.shape(), format!("{allowed}, as the model")));
+        }
+        let mut x_0 = Vec::with_capacity(set.len() * set.shape().tokens());
+        for index in 0..set.len() {
+            x_0.extend(set.tokens(index)?.iter().map(|byte| u32::from(*byte)));
+        }
+        let labels = (0..set.len()).filter_map(|index| set.label(index)).collect();
+        Ok(Self { x_0: config.tokens_of(x_0)?, labels })
+    }
 }
 
 impl VisualModel {

@@ -3,12 +3,25 @@
 use burn::tensor::Device;
 
 use super::VisualModel;
+use crate::backbone::Denoiser;
 use crate::model::generate::MAX_SAMPLES;
-use crate::predictive::Sharpening;
+use crate::predictive::Predictive;
 use crate::sampler::{
-    Progress, Prompt, RevealUnit, SampleReport, SampleSettings, Sampler, Steps, Trajectory,
+    ImageSampling, MixtureDenoiser, Progress, Prompt, SampleReport, SampleSettings, Sampler, Trajectory,
 };
 use crate::{Error, Result};
+
+/// Of which class samples are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Label {
+    /// Of none that is said.
+    #[default]
+    None,
+    /// Of this one.
+    Class(usize),
+    /// Predictions are averaged over all classes (math.md §8).
+    Mixture,
+}
 
 /// What is generated.
 #[derive(Clone, Debug)]
@@ -18,11 +31,11 @@ pub struct VisualRequest {
     /// The digits that are given, [L·ℓ]; all samples alike.
     pub given: Vec<Option<u32>>,
     /// The class of all samples, for a network that reads it.
-    pub label: Option<usize>,
-    /// Time steps.
-    pub steps: Steps,
-    /// Temperature, top-k, nucleus.
-    pub sharpening: Sharpening,
+    pub label: Label,
+    /// Steps, draws, temperature, warp and corrector.
+    pub sampling: ImageSampling,
+    /// Whether tokens that contradict a visible digit are excluded; `None`: as the model says.
+    pub carry_over: Option<bool>,
     /// Seed of all draws.
     pub seed: u64,
     /// Sequences evaluated together; the samples do not depend on it.
@@ -45,13 +58,12 @@ pub struct VisualGenerated {
 impl VisualRequest {
     /// One sample by the model's default sampling, nothing given.
     pub fn new(model: &VisualModel) -> Self {
-        let defaults = model.config.sample;
         Self {
             num: 1,
             given: vec![None; model.config.seq_len() * model.config.model.subtokens()],
-            label: None,
-            steps: if defaults.steps == 0 { Steps::Exact } else { Steps::Grid(defaults.steps) },
-            sharpening: defaults.sharpening(),
+            label: Label::None,
+            sampling: model.config.sample.clone(),
+            carry_over: None,
             seed: 0,
             batch: 8,
             trajectories: false,
@@ -73,21 +85,28 @@ impl VisualModel {
         if request.num == 0 || request.num > MAX_SAMPLES {
             return Err(Error::invalid("num", request.num, format!("1 to {MAX_SAMPLES} samples at once")));
         }
-        self.check_label(request.label)?;
-        let network = self.denoiser(device, request.label);
+        let constraint = request.carry_over.unwrap_or(self.predictive.carry_over());
+        let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
         let settings = SampleSettings {
-            steps: request.steps.clone(),
-            unit: RevealUnit::Digits,
-            sharpening: request.sharpening,
-            schedule: self.schedule(),
             seed: request.seed,
-            first_sequence: 0,
             batch: request.batch,
             trajectories: request.trajectories,
+            ..request.sampling.settings(self.schedule())?
         };
-        let prompt = Prompt::from_digits(&self.predictive, &request.given)?;
-        let sampler = Sampler::new(&*network, &self.predictive, settings)?;
-        let samples = sampler.sample_observed(&vec![prompt; request.num], observe)?;
+        let prompts = vec![Prompt::from_digits(&predictive, &request.given)?; request.num];
+        let networks = self.networks(request.label, device)?;
+        let samples = match networks.as_slice() {
+            [network] => {
+                Sampler::new(&**network, &predictive, settings)?.sample_observed(&prompts, observe)?
+            }
+            several => {
+                let several: Vec<&dyn Denoiser> = several.iter().map(|network| &**network).collect();
+                // As the published sampler does: the temperature of every network, then the mean.
+                let mixture = MixtureDenoiser::new(&several)?.with_temperature(request.sampling.temperature);
+                let settings = SampleSettings { temperature_schedule: None, ..settings };
+                Sampler::new(&mixture, &predictive, settings)?.sample_observed(&prompts, observe)?
+            }
+        };
         Ok(VisualGenerated {
             tokens: samples.sequences().map(<[u32]>::to_vec).collect(),
             report: samples.report(),
@@ -95,15 +114,23 @@ impl VisualModel {
         })
     }
 
-    fn check_label(&self, label: Option<usize>) -> Result<()> {
-        match (label, self.config.classes()) {
-            (Some(label), Some(classes)) if label >= classes => {
+    /// The network of a class, or one for every class that is averaged over.
+    fn networks(&self, label: Label, device: &Device) -> Result<Vec<Box<dyn Denoiser>>> {
+        let classes = self.config.classes();
+        match (label, classes) {
+            (Label::None, _) => Ok(vec![self.denoiser(device, None)]),
+            (Label::Class(label), Some(classes)) if label < classes => {
+                Ok(vec![self.denoiser(device, Some(label))])
+            }
+            (Label::Class(label), Some(classes)) => {
                 Err(Error::invalid("label", label, format!("0 to {}", classes - 1)))
             }
-            (Some(label), None) => {
-                Err(Error::invalid("label", label, "none: the model does not read classes"))
+            (Label::Mixture, Some(classes)) => {
+                Ok((0..classes).map(|label| self.denoiser(device, Some(label))).collect())
             }
-            _ => Ok(()),
+            (Label::Class(_) | Label::Mixture, None) => {
+                Err(Error::invalid("label", "given", "none: the model does not read classes"))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod generate;
 mod network;
 
 pub use config::{Subject, ToySettings, UnetSettings, VisualConfig, VisualSettings};
+pub use evaluate::HeldOut;
 pub use folder::{VisualModel, VisualParts};
-pub use generate::{VisualGenerated, VisualRequest};
+pub use generate::{Label, VisualGenerated, VisualRequest};
 pub use network::{MaskedBatch, VisualNetwork};

@@ -1,0 +1,106 @@
+//! A distribution over the cells of a square: what the toy network learns.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// p(row, column) over `cells`² cells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Density {
+    cells: usize,
+    /// Σ of the probabilities of the cells up to and with this one, row by row.
+    cumulative: Vec<f64>,
+}
+
+impl Density {
+    /// From weights [cells, cells] row by row, which need not sum to 1.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there are not cells² weights, or they are negative, not finite, or all zero.
+    pub fn new(cells: usize, weights: &[f64]) -> Result<Self> {
+        if cells == 0 || weights.len() != cells * cells {
+            let allowed = format!("the square of {cells} cells");
+            return Err(Error::invalid("weights", weights.len(), allowed));
+        }
+        let total: f64 = weights.iter().sum();
+        if !(total > 0.0 && total.is_finite()) || weights.iter().any(|weight| *weight < 0.0) {
+            return Err(Error::invalid("weights", format!("of sum {total}"), "at least 0, and not all 0"));
+        }
+        let cumulative = weights.iter().scan(0.0, |sum, weight| {
+            *sum += weight / total;
+            Some(*sum)
+        });
+        Ok(Self { cells, cumulative: cumulative.collect() })
+    }
+
+    /// From a picture: a cell's weight is 255 minus its luminance (299R + 587G + 114B)/1000. A picture of another size
+    /// is fitted: its middle square, resized.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] naming the file.
+    pub fn of_picture(path: &Path, cells: usize) -> Result<Self> {
+        let planes = super::image::read_picture(path, cells, cells)?;
+        let area = cells * cells;
+        let luminance = |at: usize| {
+            let colour = |channel: usize| f64::from(planes[channel * area + at]);
+            (299.0 * colour(0) + 587.0 * colour(1) + 114.0 * colour(2)) / 1000.0
+        };
+        let weights: Vec<f64> = (0..area).map(|at| 255.0 - luminance(at)).collect();
+        Self::new(cells, &weights)
+            .map_err(|_| Error::format(path, "the picture is white all over: no cell has a probability"))
+    }
+
+    /// Rows, and columns.
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// p(row, column).
+    pub fn probability(&self, row: usize, column: usize) -> f64 {
+        let at = row * self.cells + column;
+        self.cumulative[at] - if at == 0 { 0.0 } else { self.cumulative[at - 1] }
+    }
+
+    /// −Σ p log p in nats.
+    pub fn entropy(&self) -> f64 {
+        let cells = (0..self.cells).flat_map(|row| (0..self.cells).map(move |column| (row, column)));
+        let p = cells.map(|(row, column)| self.probability(row, column)).filter(|p| *p > 0.0);
+        -p.map(|p| p * p.ln()).sum::<f64>()
+    }
+
+    /// The cell at `uniform` ∈ (0, 1) of the cumulative distribution: row and column.
+    pub fn draw(&self, uniform: f64) -> [u32; 2] {
+        let last = self.cumulative[self.cumulative.len() - 1];
+        let at = self.cumulative.partition_point(|sum| *sum <= uniform * last).min(self.cumulative.len() - 1);
+        [(at / self.cells) as u32, (at % self.cells) as u32]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_weights_and_zero_is_never_drawn() {
+        let density = Density::new(2, &[1.0, 0.0, 3.0, 0.0]).unwrap();
+        let drawn: Vec<[u32; 2]> = (0..8).map(|i| density.draw((f64::from(i) + 0.5) / 8.0)).collect();
+        assert_eq!(drawn[..2], [[0, 0]; 2]);
+        assert_eq!(drawn[2..], [[1, 0]; 6]);
+        assert_eq!((density.probability(1, 0), density.probability(0, 1)), (0.75, 0.0));
+        let entropy = -(0.25 * 0.25f64.ln() + 0.75 * 0.75f64.ln());
+        assert!((density.entropy() - entropy).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_uniform_distribution_has_the_entropy_of_its_cells() {
+        let density = Density::new(16, &[0.3; 256]).unwrap();
+        assert!((density.entropy() - 256f64.ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn weights_that_are_no_distribution_are_refused() {
+        for weights in [vec![0.0; 4], vec![1.0; 3], vec![1.0, -1.0, 2.0, 0.0], vec![f64::NAN; 4]] {
+            assert!(Density::new(2, &weights).is_err(), "{weights:?}");
+        }
+    }
+}

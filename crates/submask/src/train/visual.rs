@@ -1,0 +1,274 @@
+//! Training on images and points.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use super::run::RunRequest;
+use super::step::{Masking, MicroBatch, dropout_of, gradients};
+use super::task::{Judgement, Task};
+use super::validate::EvaluationSize;
+use super::visual_settings::{VisualData, VisualRunSettings};
+use crate::backbone::weights::{Parameter, Weights};
+use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
+use crate::data::{Cursor, Density};
+use crate::likelihood::LikelihoodSettings;
+use crate::model::Estimator;
+use crate::model::visual::{HeldOut, Label, MaskedBatch, VisualModel, VisualRequest};
+use crate::random::{Draws, Purpose};
+use crate::sampler::SampleReport;
+use crate::{Error, Result};
+
+/// States of one network call.
+const BATCH: usize = 16;
+/// Images in a row of a picture of samples.
+const COLUMNS: usize = 8;
+/// Folder of a run that holds pictures of samples.
+pub const SAMPLES: &str = "samples";
+
+/// A model of images or points, its data and its loss.
+pub(super) struct VisualTask {
+    settings: VisualRunSettings,
+    data: Data,
+    /// Holds the averaged weights whenever it is evaluated or saved.
+    model: VisualModel,
+    device: Device,
+    /// Folder of the pictures.
+    pictures: PathBuf,
+}
+
+/// Where sequences come from.
+enum Data {
+    Images {
+        batcher: ImageBatcher,
+        valid: ImageSet,
+    },
+    Points {
+        density: Density,
+        /// Points given so far.
+        given: u64,
+        valid_points: u64,
+    },
+}
+
+impl VisualTask {
+    /// Reads the images, or the picture of the density.
+    ///
+    /// # Errors
+    /// Files and settings that do not go together.
+    pub fn open(settings: &VisualRunSettings, request: &RunRequest, device: &Device) -> Result<Self> {
+        let (data, shape, class_names) = match &settings.data {
+            VisualData::Images(images) => {
+                let (train, valid) = images.load(settings.train.seed)?;
+                let (shape, names) = (train.shape(), train.class_names().to_vec());
+                let batcher = ImageBatcher::new(train, settings.train.seed, images.flips);
+                (Data::Images { batcher, valid }, Some(shape), names)
+            }
+            VisualData::Density(points) => {
+                let density = Density::of_picture(&points.image, points.cells)?;
+                let valid_points = points.valid_points;
+                (Data::Points { density, given: 0, valid_points }, None, Vec::new())
+            }
+        };
+        let config = settings.config(shape, &class_names);
+        config.validate()?;
+        Ok(Self {
+            settings: settings.clone(),
+            data,
+            model: VisualModel::new(config, Vec::new(), device)?,
+            device: device.clone(),
+            pictures: request.out.join(SAMPLES),
+        })
+    }
+
+    /// The next sequences, as tokens.
+    fn next_batch(&mut self) -> Result<ImageBatch> {
+        let count = self.settings.train.batch_size;
+        match &mut self.data {
+            Data::Images { batcher, .. } => {
+                let ImageBatch { x_0, labels } = batcher.next_batch(count)?;
+                Ok(ImageBatch { x_0: self.model.config.tokens_of(x_0)?, labels })
+            }
+            Data::Points { density, given, .. } => {
+                let draws = Draws::new(self.settings.train.seed, Purpose::Point);
+                let points = (*given..*given + count as u64).map(|n| density.draw(draws.uniform(n, 0, 0)));
+                let x_0 = points.flatten().collect();
+                *given += count as u64;
+                Ok(ImageBatch { x_0, labels: Vec::new() })
+            }
+        }
+    }
+
+    /// Held-out sequences; `count` 0: all.
+    fn held_out(&self, count: u64) -> Result<HeldOut> {
+        match &self.data {
+            Data::Images { valid, .. } => {
+                let all = valid.len();
+                let count = if count == 0 { all } else { (count as usize).min(all) };
+                let indices: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+                HeldOut::of_images(&valid.part(&indices)?, &self.model.config)
+            }
+            Data::Points { density, valid_points, .. } => {
+                let count = if count == 0 { *valid_points } else { count.min(*valid_points) };
+                let draws = Draws::new(self.settings.train.seed, Purpose::Split);
+                // Stratified, so that the mean varies less: one point in each of `count` equal parts.
+                let uniform = |n: u64| (n as f64 + draws.uniform(n, 0, 0)) / count as f64;
+                let x_0 = (0..count).flat_map(|n| density.draw(uniform(n))).collect();
+                Ok(HeldOut { x_0, labels: Vec::new() })
+            }
+        }
+    }
+
+    /// Samples of the present weights: the tokens of each, and what they cost.
+    fn samples(&self, count: usize) -> Result<(Vec<Vec<u32>>, SampleReport)> {
+        let labels: Vec<Label> = match self.model.config.classes() {
+            Some(classes) => (0..classes).map(Label::Class).collect(),
+            None => vec![Label::None],
+        };
+        let mut tokens = Vec::with_capacity(count);
+        let mut report = SampleReport::default();
+        for (n, label) in labels.iter().enumerate() {
+            // As many of every class as there is room for.
+            let num = (count + labels.len() - 1 - n) / labels.len();
+            if num == 0 {
+                continue;
+            }
+            let seed = self.settings.train.seed.wrapping_add(n as u64);
+            let request =
+                VisualRequest { num, label: *label, seed, batch: BATCH, ..VisualRequest::new(&self.model) };
+            let generated = self.model.generate(&request, &self.device, &mut |_| Ok(()))?;
+            tokens.extend(generated.tokens);
+            report = [report, generated.report].iter().sum();
+        }
+        Ok((tokens, report))
+    }
+
+    /// Draws samples into a picture, and returns its path.
+    fn picture(&self, tokens: &[Vec<u32>], step: u64) -> Result<PathBuf> {
+        let path = self.pictures.join(format!("step-{step}.png"));
+        match self.model.config.image_shape() {
+            Some(shape) => {
+                let images =
+                    tokens.iter().map(|x_0| self.model.config.pixels_of(x_0)).collect::<Result<Vec<_>>>()?;
+                Grid { columns: COLUMNS, scale: 2 }.write(&path, &images, shape)?;
+            }
+            None => {
+                let cells = self.model.config.vocab_size();
+                let shape = ImageShape { channels: 1, height: cells, width: cells };
+                Grid { columns: 1, scale: 3 }.write(&path, &[density_picture(tokens, cells)], shape)?;
+            }
+        }
+        Ok(path)
+    }
+}
+
+/// The share of points in every cell, dark where there are many: 255 at none, 0 at the most.
+pub fn density_picture(points: &[Vec<u32>], cells: usize) -> Vec<u8> {
+    let mut counts = vec![0u32; cells * cells];
+    points.iter().for_each(|point| counts[point[0] as usize * cells + point[1] as usize] += 1);
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    counts.iter().map(|count| 255 - (255 * count / most) as u8).collect()
+}
+
+impl Task for VisualTask {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.model.network.parameters()
+    }
+
+    fn tokens(&self) -> (Option<u64>, Option<u64>) {
+        let per_image = self.model.config.seq_len() as u64;
+        match &self.data {
+            Data::Images { batcher, valid } => {
+                let tokens = |set: &ImageSet| Some(set.len() as u64 * per_image);
+                (tokens(batcher.set()), tokens(valid))
+            }
+            Data::Points { .. } => (None, None),
+        }
+    }
+
+    fn loss_name(&self) -> &'static str {
+        self.settings.train.objective.name()
+    }
+
+    fn seq_len(&self) -> usize {
+        self.model.config.seq_len()
+    }
+
+    fn cursor(&self) -> Cursor {
+        match &self.data {
+            Data::Images { batcher, .. } => batcher.cursor(),
+            Data::Points { given, .. } => Cursor { epoch: 0, position: *given },
+        }
+    }
+
+    fn seek(&mut self, cursor: Cursor) -> Result<()> {
+        match &mut self.data {
+            Data::Images { batcher, .. } => batcher.seek(cursor),
+            Data::Points { given, .. } => {
+                *given = cursor.position;
+                Ok(())
+            }
+        }
+    }
+
+    fn next_loss(&mut self, raw: &[Vec<f32>], step: u64, index: usize) -> Result<(f64, Vec<Vec<f32>>)> {
+        let ImageBatch { x_0, labels } = self.next_batch()?;
+        let batch = MicroBatch { x_0: &x_0, step, index };
+        let (schedule, train) = (self.model.schedule(), &self.settings.train);
+        let masked = Masking { predictive: &self.model.predictive, schedule: &schedule, settings: train }
+            .mask(&batch)?;
+        let parameters = self.parameters();
+        let weights = Weights::new(&parameters, raw, &self.device.clone().autodiff());
+        let dropout = dropout_of(&batch, self.model.config.model.dropout(), train.seed);
+        let labels = self.model.config.classes().map(|_| labels.as_slice());
+        let states = MaskedBatch { y_t: &masked.y_t, t: &masked.times, labels };
+        let loss = self.model.network.loss(&weights, &states, &masked.positions, &masked.rows, dropout)?;
+        gradients(loss, &weights, &parameters)
+    }
+
+    fn save(&mut self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
+        self.model.values = average.to_vec();
+        self.model.save(folder)
+    }
+
+    fn judge(
+        &mut self,
+        average: &[Vec<f32>],
+        size: EvaluationSize,
+        samples: usize,
+        step: u64,
+    ) -> Result<Judgement> {
+        self.model.values = average.to_vec();
+        let held_out = self.held_out(size.sequences)?;
+        let settings = LikelihoodSettings {
+            draws: size.draws,
+            seed: self.settings.train.seed,
+            batch: BATCH,
+            schedule: self.model.schedule(),
+        };
+        let mut figures = Vec::new();
+        for estimator in [Estimator::NelboSubtoken, Estimator::JointObjective] {
+            figures.extend(self.model.evaluate(&self.device, estimator, &held_out, None, &settings)?);
+        }
+        if samples == 0 {
+            return Ok(Judgement { figures, ..Judgement::default() });
+        }
+        let (tokens, report) = self.samples(samples)?;
+        let picture = self.picture(&tokens, step)?;
+        Ok(Judgement { figures, samples: vec![picture.display().to_string()], report })
+    }
+
+    fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
+        let init = VisualModel::load(folder, &self.device)?;
+        let (theirs, ours) = (&init.config, &self.model.config);
+        let keys = [
+            ("model.subtokens", theirs.model.subtokens() == ours.model.subtokens()),
+            ("the tokens", theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len()),
+            ("model (sizes)", init.network.parameters() == self.model.network.parameters()),
+        ];
+        match keys.iter().find(|(_, same)| !same) {
+            Some((key, _)) => Err(Error::invalid(*key, "different", "what the model given as the start has")),
+            None => Ok(init.values),
+        }
+    }
+}
