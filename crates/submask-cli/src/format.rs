@@ -25,6 +25,16 @@ pub fn count(value: u64) -> String {
     }
 }
 
+/// The tokens there are to train on and to validate with.
+pub fn data_sizes(train: Option<u64>, valid: Option<u64>) -> String {
+    match (train, valid) {
+        (Some(train), Some(valid)) => {
+            format!("{} training tokens, {} validation tokens", count(train), count(valid))
+        }
+        _ => "as many training tokens as are drawn".to_owned(),
+    }
+}
+
 /// A time in its two largest units: 12s, 3m20s, 2h05m, 4d02h.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -7,7 +7,7 @@ use submask::data::{
 };
 use submask::model::Model;
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{DataSettings, Settings};
+use submask::train::settings::{DataSettings, RunSettings, Settings};
 
 use crate::args::{EvalArgs, SplitArg};
 use crate::failure::Failure;
@@ -176,7 +176,10 @@ fn data_folder(data: &DataSettings, run: &Path) -> PathBuf {
 }
 
 fn read_settings(run: &Path) -> Result<Settings, Failure> {
-    crate::settings::check_file(&run.join(SETTINGS_FILE))
+    match crate::settings::check_file(&run.join(SETTINGS_FILE))? {
+        RunSettings::Text(settings) => Ok(*settings),
+        RunSettings::Visual(_) => Err(Failure::failed(format!("{} is no run on text", run.display()))),
+    }
 }
 
 /// The stream of tokens that the library would prepare: separators around documents, or between them.

@@ -31,10 +31,21 @@ use failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let done = match asks_for_presets() {
+        true => commands::presets::run(),
+        false => run(Cli::parse()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// `submask help presets` and `submask … --help presets` print the list itself.
+fn asks_for_presets() -> bool {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    words.last().is_some_and(|last| last == "presets")
+        && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -52,5 +63,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => commands::export::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Plot(args) => commands::plot::run(&args),
+        Command::Presets => commands::presets::run(),
     }
 }

@@ -57,6 +57,21 @@ pub struct SampleResult {
     pub cost: SampleCost,
 }
 
+/// What `sample --json` prints of images and points.
+#[derive(Clone, Debug, Serialize)]
+pub struct PictureResult {
+    /// Folder of the model: of a run, that of its newest checkpoint.
+    pub model: String,
+    /// The seed.
+    pub seed: u64,
+    /// The pictures that were written.
+    pub pictures: Vec<String>,
+    /// The tokens of every sample.
+    pub samples: Vec<Vec<u32>>,
+    /// What they cost, all together.
+    pub cost: SampleCost,
+}
+
 /// Counts of a sampling call: no figures, since they measure no model.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SampleCost {
@@ -72,6 +87,8 @@ pub struct SampleCost {
     pub sequences: u64,
     /// Positions at which logits were computed.
     pub positions: u64,
+    /// Sub-tokens that a corrector changed.
+    pub jumps: u64,
 }
 
 impl From<&SampleReport> for SampleCost {
@@ -83,6 +100,7 @@ impl From<&SampleReport> for SampleCost {
             redraws: report.redraws,
             sequences: report.sequences,
             positions: report.positions,
+            jumps: report.jumps,
         }
     }
 }
@@ -98,11 +116,14 @@ pub struct SampleText {
 
 /// What sampling cost.
 pub fn sampling_cost(report: &SampleReport) -> String {
-    let SampleReport { evaluations, steps_skipped, steps_total, redraws, .. } = report;
+    let SampleReport { evaluations, steps_skipped, steps_total, redraws, jumps, .. } = report;
     let mut text =
         format!("{evaluations} network evaluations, {steps_skipped} of {steps_total} steps idle and skipped");
     if *redraws > 0 {
         text += &format!(", {redraws} draws repeated to keep codes valid");
+    }
+    if *jumps > 0 {
+        text += &format!(", {jumps} jumps of the corrector");
     }
     text
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Measure how well a model predicts text
+/// Measure how well a model predicts text, images or points
 ///
 /// Every figure says what it is: exact, an upper bound, or a surrogate, which is no likelihood. Figures
 /// come with their standard error over sequences and the number of network evaluations.
@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 pub struct EvalArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
-    /// Text to evaluate on [default: the validation text of the model's run]
+    /// Text or images to evaluate on [default: what the model's run held out]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
     /// What in a text file of --data is a document [default: as the model's run, or else file]
@@ -44,6 +44,37 @@ pub struct EvalArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub images: ImageEvalArgs,
+}
+
+/// What only images and points read.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Images and points")]
+pub struct ImageEvalArgs {
+    /// What the files of --data are [default: as the model's run]
+    #[arg(long, value_name = "SET", requires = "data")]
+    pub images: Option<ImageSetArg>,
+    /// The file of labels of IDX images
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// Whether tokens that contradict a visible digit are excluded; with a model trained without, this
+    /// gives a bound of its own [default: the model's]
+    #[arg(long, value_name = "true|false")]
+    pub carry_over: Option<bool>,
+}
+
+/// Which kind of image files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageSetArg {
+    /// CIFAR-10, binary version
+    Cifar10,
+    /// IDX files (MNIST, Fashion-MNIST)
+    Idx,
+    /// ImageNet-32 or -64, .npz
+    Npz,
+    /// Picture files
+    Pictures,
 }
 
 /// What in a text file is a document.

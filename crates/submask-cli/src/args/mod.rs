@@ -13,8 +13,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-pub use eval::{EstimatorArg, EvalArgs, SplitArg};
-pub use sample::{SampleArgs, StepsArg, UnitArg};
+pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
+pub use sample::{
+    CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
+};
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -52,6 +54,8 @@ pub enum Command {
     Export(ExportArgs),
     Info(InfoArgs),
     Plot(PlotArgs),
+    /// List the published sampler settings of image models, with their published FID
+    Presets,
 }
 
 /// Describe a model, a run, a token shard, a settings file or a checkpoint of another program

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-/// Write text with a model
+/// Write text, or draw images, with a model
 ///
 /// A prompt may have holes that the model fills, looking at both sides: [[5]] is a hole of five tokens,
 /// [[*]] one up to the end of the sequence. A prompt without holes is continued. \[[ stands for two
@@ -36,9 +36,10 @@ pub struct SampleArgs {
     /// Seed; text n of a seed is the same whatever --num and --batch are
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Temperature τ above 0, dividing the logits [default: the model's]
-    #[arg(long, value_name = "τ")]
-    pub temperature: Option<f64>,
+    /// Temperature τ above 0, dividing the logits; of images also a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1
+    /// while an image resolves [default: the model's]
+    #[arg(long, value_name = "τ|a,n,c", allow_hyphen_values = true)]
+    pub temperature: Option<TemperatureArg>,
     /// Smallest set of most probable tokens with this mass, in (0, 1] [default: the model's]
     #[arg(long, value_name = "p")]
     pub top_p: Option<f64>,
@@ -48,19 +49,129 @@ pub struct SampleArgs {
     /// Texts sampled together; it does not change them
     #[arg(long, value_name = "B", default_value = "8")]
     pub batch: NonZeroUsize,
-    /// Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of whose 2 digits 1 is known
+    /// Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of whose 2 digits 1 is known. Of
+    /// images, write a second picture, in which half-known pixels are the mean of what is left
     #[arg(long, conflicts_with = "json")]
     pub trace: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub images: ImageSampleArgs,
+}
+
+/// What only images and points read.
+#[derive(Args, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Images and points")]
+pub struct ImageSampleArgs {
+    /// Picture to write, PNG [default: samples.png]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Published sampler settings; `submask help presets` lists them
+    #[arg(long, value_name = "P")]
+    pub preset: Option<String>,
+    /// How the digits of a token are drawn [default: the model's]
+    #[arg(long)]
+    pub draw: Option<DrawArg>,
+    /// Time warp a,n,c: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is off [default: the model's]
+    #[arg(long, value_name = "a,n,c", allow_hyphen_values = true)]
+    pub warp: Option<TripleArg>,
+    /// Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the model's]
+    #[arg(long, value_name = "k,p,_|off")]
+    pub corrector: Option<CorrectorArg>,
+    /// Whether tokens that contradict a visible digit are excluded [default: the model's]
+    #[arg(long, value_name = "true|false")]
+    pub carry_over: Option<bool>,
+    /// Class, by name or number, or mixture: predictions averaged over all classes
+    #[arg(long, value_name = "CLASS|mixture")]
+    pub label: Option<String>,
+    /// Picture of which a part is given: see --mask, --keep-digits and --keep-channels
+    #[arg(long, value_name = "FILE")]
+    pub given: Option<PathBuf>,
+    /// Picture of the size of an image: what is white in it is drawn anew, the rest of --given is kept
+    #[arg(long, value_name = "FILE", requires = "given")]
+    pub mask: Option<PathBuf>,
+    /// Of --given, keep this many digits of every token, the most significant ones
+    #[arg(long, value_name = "N", requires = "given")]
+    pub keep_digits: Option<usize>,
+    /// Of --given, keep these channels, such as 0 or 0,2 (red and blue)
+    #[arg(long, value_name = "N,…", requires = "given", value_delimiter = ',')]
+    pub keep_channels: Vec<usize>,
+}
+
+/// Three numbers with commas between.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TripleArg(pub [f64; 3]);
+
+impl FromStr for TripleArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        let triple = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+        triple
+            .map(Self)
+            .ok_or_else(|| "expected three numbers with commas between, such as -0.2,0.75,1".to_owned())
+    }
+}
+
+/// `--temperature τ|a,n,c`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TemperatureArg {
+    /// The same at all times.
+    Constant(f64),
+    /// τ(u) = a·uⁿ + c.
+    Schedule([f64; 3]),
+}
+
+impl FromStr for TemperatureArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(number) = text.parse() {
+            return Ok(Self::Constant(number));
+        }
+        let triple = text.parse::<TripleArg>().map(|TripleArg(triple)| Self::Schedule(triple));
+        triple.map_err(|_| "expected a number, or three with commas between".to_owned())
+    }
+}
+
+/// `--corrector k,p,unused|off`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CorrectorArg {
+    /// None.
+    Off,
+    /// κ(u) = k·uᵖ(1 − u)ᵖ.
+    On([f64; 3]),
+}
+
+impl FromStr for CorrectorArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let triple = text.parse::<TripleArg>().map(|TripleArg(triple)| Self::On(triple));
+        triple.map_err(|_| "expected off, or three numbers with commas between".to_owned())
+    }
+}
+
+/// `--draw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrawArg {
+    /// One draw of the whole token
+    Joint,
+    /// Every digit from its own marginal
+    Marginal,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   submask sample runs/dictionary --num 3
   submask sample runs/dictionary --prompt 'lantern: [[12]] light.' --trace
-  submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8";
+  submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8
+  submask sample runs/emoji --num 64 --out emoji.png --trace";
 
 /// `--steps T|exact`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,5 +211,16 @@ mod tests {
         assert_eq!("exact".parse(), Ok(StepsArg::Exact));
         assert_eq!("64".parse(), Ok(StepsArg::Grid(NonZeroUsize::new(64).unwrap())));
         assert!(["0", "-1", "many", ""].iter().all(|text| text.parse::<StepsArg>().is_err()));
+    }
+
+    #[test]
+    fn numbers_of_image_samplers_are_triples() {
+        assert_eq!("0.5".parse(), Ok(TemperatureArg::Constant(0.5)));
+        assert_eq!("-0.2, 0.75,1".parse(), Ok(TemperatureArg::Schedule([-0.2, 0.75, 1.0])));
+        assert_eq!(
+            ("off".parse(), "4,0.5,1".parse()),
+            (Ok(CorrectorArg::Off), Ok(CorrectorArg::On([4.0, 0.5, 1.0])))
+        );
+        assert!("1,2".parse::<TripleArg>().is_err() && "1,2,x".parse::<TemperatureArg>().is_err());
     }
 }

@@ -41,6 +41,9 @@ pub struct TrainArgs {
     /// Training loss (train.objective)
     #[arg(long)]
     pub objective: Option<ObjectiveArg>,
+    /// Picture whose darkness is the density of the points of --preset toy (data.image)
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
     /// Full-screen dashboard; q or Ctrl-C stops with a checkpoint
     #[arg(long)]
     pub tui: bool,
@@ -50,19 +53,21 @@ const EXAMPLES: &str = "\
 Examples:
   submask train
   submask train --data corpus/ --subtokens 4 --out runs/mine
+  submask train --preset emoji
   submask train --preset owt-tiny --data openwebtext/ --set train.batch_size=32 train.accumulate=16
   submask train --out runs/mine --resume";
 
 /// Where settings come from.
 #[derive(Args, Debug, Default)]
 pub struct SettingsArgs {
-    /// Settings to begin with: dictionary, text8, owt-small or owt-tiny [default: dictionary]
+    /// Settings to begin with: dictionary, text8, owt-small and owt-tiny for text, emoji, fashion and cifar10
+    /// for images, toy for points of the plane [default: dictionary]
     #[arg(long, value_name = "P")]
     pub preset: Option<String>,
     /// Settings file; keys it does not name keep the preset's values
     #[arg(long, value_name = "F.toml")]
     pub config: Option<PathBuf>,
-    /// Text, JSON lines or parquet files, and folders of them (data.paths)
+    /// Text, JSON lines or parquet files, or files of images, and folders of them (data.paths)
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
     /// Any setting by its key, such as train.steps=100 or model.hidden=256
@@ -77,6 +82,8 @@ pub enum ObjectiveArg {
     Joint,
     /// The integrand of the valid likelihood bound
     Marginal,
+    /// The paper's for images: joint without its weight
+    CrossEntropy,
 }
 
 impl ObjectiveArg {
@@ -85,6 +92,7 @@ impl ObjectiveArg {
         match self {
             Self::Joint => "joint",
             Self::Marginal => "marginal",
+            Self::CrossEntropy => "cross-entropy",
         }
     }
 }

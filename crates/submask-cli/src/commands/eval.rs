@@ -2,6 +2,7 @@
 
 use submask::Device;
 use submask::likelihood::LikelihoodSettings;
+use submask::model::visual::VisualConfig;
 use submask::model::{Estimator, Model, NetworkChoice};
 
 use crate::args::{EstimatorArg, EvalArgs};
@@ -14,6 +15,14 @@ use crate::{locate, progress};
 pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
+    if VisualConfig::is_in(&folder) {
+        return super::visual::eval(args, &folder);
+    }
+    let images = &args.images;
+    if images.images.is_some() || images.labels.is_some() || images.carry_over.is_some() {
+        let message = "--images, --labels and --carry-over have a meaning for images only";
+        return Err(Failure::usage(message).hint("this is a model of text"));
+    }
     let text = HeldOut::choose(args, &folder)?;
     let device = Device::flex();
     let model = Model::load(&folder, &device)?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use submask::Device;
 use submask::model::Model;
+use submask::model::visual::{VisualConfig, VisualModel};
 
 use crate::args::{ExportArgs, FormatArg};
 use crate::failure::Failure;
@@ -13,7 +14,12 @@ use crate::{locate, output};
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
     let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
-    Model::load(&folder, &Device::flex())?.export(&to, args.format.into())?;
+    let device = Device::flex();
+    match VisualConfig::is_in(&folder) {
+        // These networks have no buffers: both formats are the same.
+        true => VisualModel::load(&folder, &device)?.export(&to)?,
+        false => Model::load(&folder, &device)?.export(&to, args.format.into())?,
+    }
     output::write(&format!("{}\n", to.display()))
 }
 

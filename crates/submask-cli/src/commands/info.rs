@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use submask::backbone::weights::Parameter;
 use submask::data::{DATA_FILE, DataInfo, Shard};
 use submask::import::{self, Foreign, ImportOptions};
+use submask::model::visual::{VisualConfig, VisualNetwork};
 use submask::model::{CONFIG_FILE, ModelConfig, Network, WEIGHTS_FILE};
 use submask::ops::Kernels;
 
@@ -74,17 +76,37 @@ fn describe_foreign(path: &Path) -> Result<Value, Failure> {
 }
 
 fn describe_model(folder: &Path) -> Result<Value, Failure> {
+    if VisualConfig::is_in(folder) {
+        return describe_visual_model(folder);
+    }
     let config = ModelConfig::read(folder)?;
     let codes = config.model.codes(config.vocab_size)?;
     let network = Network::new(&config.model, &codes, Kernels::Plain)?;
-    let parameters: u64 = network.parameters().iter().map(|parameter| parameter.len() as u64).sum();
     Ok(json!({
         "kind": "model",
         "path": folder.display().to_string(),
-        "parameters": parameters,
+        "parameters": count(&network.parameters()),
         "base": codes.base(),
         "config": to_json(&config)?,
     }))
+}
+
+fn describe_visual_model(folder: &Path) -> Result<Value, Failure> {
+    let config = VisualConfig::read(folder)?;
+    let codes = config.codes()?;
+    let network = VisualNetwork::new(&config, &codes, Kernels::Plain)?;
+    Ok(json!({
+        "kind": "model",
+        "path": folder.display().to_string(),
+        "parameters": count(&network.parameters()),
+        "vocab_size": codes.vocab_size(),
+        "base": codes.base(),
+        "config": to_json(&config)?,
+    }))
+}
+
+fn count(parameters: &[Parameter]) -> u64 {
+    parameters.iter().map(|parameter| parameter.len() as u64).sum()
 }
 
 fn describe_run(run: &Path) -> Result<Value, Failure> {
@@ -108,7 +130,7 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
         "path": run.display().to_string(),
         "parameters": model,
         "step": checkpoints.first(),
-        "steps": settings.train.steps,
+        "steps": settings.train().steps,
         "checkpoints": checkpoints,
         "figures_step": validation.map(|record| record.step),
         "figures": to_json(&validation.map(|record| &record.figures))?,

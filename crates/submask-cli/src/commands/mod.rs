@@ -6,5 +6,7 @@ pub mod export;
 pub mod import;
 pub mod info;
 pub mod plot;
+pub mod presets;
 pub mod sample;
 pub mod train;
+pub mod visual;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use submask::Device;
+use submask::model::visual::VisualConfig;
 use submask::model::{GenerateRequest, Generated, Model};
 use submask::sampler::{RevealUnit, Steps};
 
-use crate::args::{SampleArgs, StepsArg, UnitArg};
+use crate::args::{ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, UnitArg};
 use crate::failure::Failure;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::prompt::{self, Part};
@@ -17,6 +18,10 @@ use crate::{format, locate, progress};
 pub fn run(args: &SampleArgs) -> Result<(), Failure> {
     let parts = prompt::parse(args.prompt.as_deref().unwrap_or_default())?;
     let folder = locate::model(&args.model)?;
+    if VisualConfig::is_in(&folder) {
+        return super::visual::sample(args, &folder);
+    }
+    check(args)?;
     let device = Device::flex();
     let model = Model::load(&folder, &device)?;
     let request = request(args, &model, &parts)?;
@@ -39,11 +44,24 @@ pub fn run(args: &SampleArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Flags that have a meaning for images only.
+fn check(args: &SampleArgs) -> Result<(), Failure> {
+    if args.images == ImageSampleArgs::default()
+        && !matches!(args.temperature, Some(TemperatureArg::Schedule(_)))
+    {
+        return Ok(());
+    }
+    Err(Failure::usage("a flag was given that has a meaning for images only")
+        .hint("`submask sample --help` lists these under \"Images and points\"; this is a model of text"))
+}
+
 /// What the library is asked for.
 fn request(args: &SampleArgs, model: &Model, parts: &[Part]) -> Result<GenerateRequest, Failure> {
     let defaults = GenerateRequest::new(model);
     let mut sharpening = defaults.sharpening;
-    sharpening.temperature = args.temperature.unwrap_or(sharpening.temperature);
+    if let Some(TemperatureArg::Constant(temperature)) = args.temperature {
+        sharpening.temperature = temperature;
+    }
     sharpening.top_p = args.top_p.unwrap_or(sharpening.top_p);
     if let Some(top_k) = args.top_k {
         sharpening.top_k = Some(top_k).filter(|&k| k > 0);

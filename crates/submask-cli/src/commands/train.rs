@@ -39,7 +39,7 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
     match outcome? {
         Outcome::Finished(summary) => output::write(&report(&request.out, &summary)),
         Outcome::Stopped { step, checkpoint } => {
-            let steps = request.settings.train.steps;
+            let steps = request.settings.train().steps;
             Err(Failure::stopped(format!("after step {step} of {steps}; saved {}", checkpoint.display()))
                 .hint(format!("go on by: submask train --out {title} --resume")))
         }
@@ -57,11 +57,12 @@ fn note(event: &Event, stop: &Stop, next: &mut dyn FnMut(&Event)) {
 /// Where the model is, its figures, what sampling cost, and the samples.
 fn report(out: &Path, summary: &Summary) -> String {
     let mut text = format!("{}\n\n", summary.checkpoint.display());
-    text += &output::figure_table(&summary.figures);
-    if !summary.samples.texts.is_empty() {
-        let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&summary.samples.report));
+    let judgement = &summary.judgement;
+    text += &output::figure_table(&judgement.figures);
+    if !judgement.samples.is_empty() {
+        let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&judgement.report));
     }
-    for sample in &summary.samples.texts {
+    for sample in &judgement.samples {
         let _ = write!(text, "\n{}\n", sample.trim_end());
     }
     let _ = write!(text, "\nsample it: submask sample {}\n", out.display());

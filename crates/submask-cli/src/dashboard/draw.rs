@@ -110,8 +110,8 @@ mod tests {
         let seconds = Duration::from_secs;
         let start = Event::Started {
             parameters: 2_900_000,
-            train_tokens: 1_200_000,
-            valid_tokens: 24_000,
+            train_tokens: Some(1_200_000),
+            valid_tokens: Some(24_000),
             step: 0,
             steps: 100,
         };
@@ -137,7 +137,7 @@ mod tests {
     fn the_dashboard_shows_curves_rate_and_samples() {
         insta::assert_snapshot!(screen(&state(), 80, 24), @r"
         runs/dictionary: training
-        2.9M weights, 1.2M training and 24.0k validation tokens
+        2.9M weights, 1.2M training tokens, 24.0k validation tokens
         loss 4.5000 nats/token, 4.1k tokens/s, learning rate 1.00e-3, gradient norm 0.50
         ┌marginal objective, nats/token────────┐┌nelbo_subtoken, bits per character────┐
         │6.9500│⠉⠒⠢⠤⢄⣀                         ││3.7123│                               │

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{count, duration, figure, number};
+use crate::format::{count, data_sizes, duration, figure, number};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -62,9 +62,8 @@ impl State {
                 self.progress = (step, steps);
                 self.pace.note(step, now);
                 self.status = "training".to_owned();
-                let (train, valid) = (count(train_tokens), count(valid_tokens));
-                self.sizes =
-                    format!("{} weights, {train} training and {valid} validation tokens", count(parameters));
+                let sizes = data_sizes(train_tokens, valid_tokens);
+                self.sizes = format!("{} weights, {sizes}", count(parameters));
             }
             Event::Step(record) => {
                 self.progress.0 = record.step;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, figure, number, one_line};
+use crate::format::{count, data_sizes, figure, number, one_line};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -41,11 +41,8 @@ impl Observer for Bars {
             }
             &Event::Started { parameters, train_tokens, valid_tokens, step, steps } => {
                 self.start(step, steps);
-                let (train, valid) = (count(train_tokens), count(valid_tokens));
-                let weights = count(parameters);
-                self.bar.println(format!(
-                    "{weights} weights, {train} training tokens, {valid} validation tokens"
-                ));
+                let sizes = data_sizes(train_tokens, valid_tokens);
+                self.bar.println(format!("{} weights, {sizes}", count(parameters)));
             }
             Event::Step(record) => {
                 self.bar.set_position(record.step);

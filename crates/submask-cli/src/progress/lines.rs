@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, duration, figure, number, one_line};
+use crate::format::{count, data_sizes, duration, figure, number, one_line};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -40,11 +40,8 @@ impl<W: Write> Lines<W> {
                 self.steps = steps;
                 self.pace.note(step, now);
                 self.last = None;
-                let (train, valid) = (count(train_tokens), count(valid_tokens));
-                vec![format!(
-                    "start  {} weights, {train} training tokens, {valid} validation tokens, step {step}/{steps}",
-                    count(parameters)
-                )]
+                let (weights, sizes) = (count(parameters), data_sizes(train_tokens, valid_tokens));
+                vec![format!("start  {weights} weights, {sizes}, step {step}/{steps}")]
             }
             Event::Step(record) => {
                 self.pace.note(record.step, now);
@@ -135,8 +132,8 @@ mod tests {
             Event::Preparing(progress),
             Event::Started {
                 parameters: 2_900_000,
-                train_tokens: 1_200_000,
-                valid_tokens: 24_000,
+                train_tokens: Some(1_200_000),
+                valid_tokens: Some(24_000),
                 step: 0,
                 steps: 200,
             },
@@ -169,7 +166,13 @@ mod tests {
     fn steps_are_rate_limited_but_the_last_one_is_always_there() {
         let mut lines = Lines::new(Vec::new());
         lines.render(
-            &Event::Started { parameters: 1, train_tokens: 1, valid_tokens: 1, step: 0, steps: 100 },
+            &Event::Started {
+                parameters: 1,
+                train_tokens: Some(1),
+                valid_tokens: Some(1),
+                step: 0,
+                steps: 100,
+            },
             Duration::ZERO,
         );
         let at = |millis| Duration::from_millis(millis);

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use submask::train::settings::Settings;
+use submask::train::settings::RunSettings;
 use toml::{Table, Value};
 
 use super::keys;
 use super::layer::{Layer, Origin};
-use super::preset::PRESETS;
+use super::preset::{Preset, Subject};
 use crate::failure::Failure;
 
 /// Puts the layers over `base`, which names every key, and validates the result.
-pub fn merge(base: &Table, layers: &[Layer]) -> Result<Settings, Failure> {
+pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
     let mut merged = base.clone();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     for layer in layers {
@@ -29,9 +29,11 @@ pub fn merge(base: &Table, layers: &[Layer]) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// Reads and validates a settings file by itself, over the default preset.
-pub fn check_file(path: &Path) -> Result<Settings, Failure> {
-    merge(&PRESETS[0].table()?, &[Layer::read(path)?])
+/// Reads and validates a settings file by itself, over the first preset of its subject.
+pub fn check_file(path: &Path) -> Result<RunSettings, Failure> {
+    let layer = Layer::read(path)?;
+    let subject = Subject::of(&layer.table).unwrap_or(Subject::Text);
+    merge(&Preset::first_of(subject).table()?, &[layer])
 }
 
 /// The keys of a layer with values of the type that `base` has.
@@ -101,8 +103,8 @@ fn try_alone(base: &Table, key: &str, value: &Value) -> Result<(), String> {
 }
 
 /// The settings, or the first line of what is wrong with them, without names of Rust's types.
-fn deserialize(table: Table) -> Result<Settings, String> {
-    table.try_into().map_err(|error: toml::de::Error| {
+fn deserialize(table: Table) -> Result<RunSettings, String> {
+    RunSettings::from_table(table).map_err(|error| {
         let problem = error.message();
         match problem.contains("expected u") {
             true => "a whole number of at least 0 is expected".to_owned(),
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     fn base() -> Table {
-        PRESETS[0].table().unwrap()
+        Preset::first_of(Subject::Text).table().unwrap()
     }
 
     fn file(text: &str) -> Layer {
@@ -158,14 +160,14 @@ mod tests {
     #[test]
     fn later_layers_win_and_the_rest_stays() {
         let layers = [file("[train]\nsteps = 7\nseed = 3"), flag("train.steps=9"), flag("model.dropout=0")];
-        let settings = merge(&base(), &layers).unwrap();
+        let RunSettings::Text(settings) = merge(&base(), &layers).unwrap() else { panic!("not of text") };
         assert_eq!((settings.train.steps, settings.train.seed, settings.model.hidden), (9, 3, 192));
     }
 
     #[test]
     fn numbers_may_be_written_either_way() {
         let settings = merge(&base(), &[flag("train.steps=1e6"), flag("train.clip=2")]).unwrap();
-        assert_eq!((settings.train.steps, settings.train.clip), (1_000_000, 2.0));
+        assert_eq!((settings.train().steps, settings.train().clip), (1_000_000, 2.0));
         assert!(error(&[flag("train.steps=1.5")]).contains("is a number, not a whole number"));
     }
 
@@ -187,7 +189,10 @@ mod tests {
         let text = error(&[flag("train.steps=-1")]);
         assert!(text.ends_with("--set train.steps=-1: a whole number of at least 0 is expected\n"), "{text}");
         let text = error(&[flag("train.objective=best")]);
-        assert!(text.contains("unknown variant `best`, expected `joint` or `marginal`"), "{text}");
+        assert!(
+            text.contains("unknown variant `best`, expected one of `joint`, `marginal`, `cross-entropy`"),
+            "{text}"
+        );
         assert!(error(&[flag("train=7")]).contains("this is a section"));
         assert!(error(&[flag("data.paths=[1]")]).contains("data.paths"));
     }

@@ -11,29 +11,67 @@ use crate::failure::Failure;
 pub struct Preset {
     /// As `--preset` takes it.
     pub name: &'static str,
-    /// Whether its corpus has to be given.
+    /// What it learns.
+    pub subject: Subject,
+    /// Whether its data have to be given.
     pub needs_corpus: bool,
     text: &'static str,
 }
 
-/// All of them, the default first.
-pub const PRESETS: [Preset; 4] = [
-    Preset { name: "dictionary", needs_corpus: false, text: include_str!("../../presets/dictionary.toml") },
-    Preset { name: "text8", needs_corpus: true, text: include_str!("../../presets/text8.toml") },
-    Preset { name: "owt-small", needs_corpus: true, text: include_str!("../../presets/owt-small.toml") },
-    Preset { name: "owt-tiny", needs_corpus: true, text: include_str!("../../presets/owt-tiny.toml") },
+/// What a model learns, hence which keys its settings have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Text.
+    Text,
+    /// Images.
+    Images,
+    /// Points whose density is a picture.
+    Points,
+}
+
+impl Subject {
+    /// That of the settings in a table, if it names a network.
+    pub fn of(table: &Table) -> Option<Self> {
+        match table.get("model")?.get("network")?.as_str()? {
+            "unet" => Some(Self::Images),
+            "toy" => Some(Self::Points),
+            _ => Some(Self::Text),
+        }
+    }
+}
+
+/// All of them, the default first, and of every subject first one that has an ordinary size.
+pub const PRESETS: [Preset; 8] = [
+    Preset::new("dictionary", Subject::Text, false, include_str!("../../presets/dictionary.toml")),
+    Preset::new("text8", Subject::Text, true, include_str!("../../presets/text8.toml")),
+    Preset::new("owt-small", Subject::Text, true, include_str!("../../presets/owt-small.toml")),
+    Preset::new("owt-tiny", Subject::Text, true, include_str!("../../presets/owt-tiny.toml")),
+    Preset::new("emoji", Subject::Images, false, include_str!("../../presets/emoji.toml")),
+    Preset::new("fashion", Subject::Images, true, include_str!("../../presets/fashion.toml")),
+    Preset::new("cifar10", Subject::Images, true, include_str!("../../presets/cifar10.toml")),
+    Preset::new("toy", Subject::Points, true, include_str!("../../presets/toy.toml")),
 ];
 
 impl Preset {
-    /// The one asked for, or the default.
-    pub fn of(args: &SettingsArgs) -> Result<&'static Self, Failure> {
-        let Some(name) = &args.preset else { return Ok(&PRESETS[0]) };
-        PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
-            let names = PRESETS.map(|preset| preset.name);
+    const fn new(name: &'static str, subject: Subject, needs_corpus: bool, text: &'static str) -> Self {
+        Self { name, subject, needs_corpus, text }
+    }
+
+    /// The first of a subject.
+    pub fn first_of(subject: Subject) -> &'static Self {
+        PRESETS.iter().find(|preset| preset.subject == subject).unwrap_or(&PRESETS[0])
+    }
+
+    /// The one asked for; `None` where none is asked for.
+    pub fn of(args: &SettingsArgs) -> Result<Option<&'static Self>, Failure> {
+        let Some(name) = &args.preset else { return Ok(None) };
+        let found = PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
+            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
             let nearest = closest(name, names.iter().copied()).unwrap_or_default();
             Failure::usage(format!("unknown preset `{name}`: there are {}", names.join(", ")))
                 .hint(format!("did you mean `{nearest}`? A settings file of your own is given by --config"))
-        })
+        });
+        found.map(Some)
     }
 
     /// Its keys and values.
@@ -44,7 +82,7 @@ impl Preset {
 
 #[cfg(test)]
 mod tests {
-    use submask::train::settings::Settings;
+    use submask::train::settings::RunSettings;
 
     use super::super::keys;
     use super::*;
@@ -53,18 +91,21 @@ mod tests {
     fn every_preset_is_valid_and_names_every_key() {
         for preset in &PRESETS {
             let table = preset.table().unwrap();
-            let settings: Settings = table.clone().try_into().unwrap();
+            assert_eq!(Subject::of(&table), Some(preset.subject));
+            let settings = RunSettings::from_table(table.clone()).unwrap();
             settings.validate().unwrap_or_else(|error| panic!("{}: {error}", preset.name));
-            let all = Table::try_from(&settings).unwrap();
+            let all: Table = settings.to_toml().unwrap().parse().unwrap();
             assert_eq!(keys::leaves(&table), keys::leaves(&all), "{}", preset.name);
         }
     }
 
     #[test]
     fn the_published_presets_have_the_published_batch() {
-        for preset in PRESETS.iter().filter(|preset| preset.needs_corpus) {
-            let settings: Settings = preset.table().unwrap().try_into().unwrap();
-            assert_eq!(settings.train.batch_size * settings.train.accumulate, 512, "{}", preset.name);
+        for name in ["text8", "owt-small", "owt-tiny", "cifar10"] {
+            let preset = PRESETS.iter().find(|preset| preset.name == name).unwrap();
+            let settings = RunSettings::from_table(preset.table().unwrap()).unwrap();
+            let train = settings.train();
+            assert_eq!(train.batch_size * train.accumulate, 512, "{name}");
         }
     }
 }

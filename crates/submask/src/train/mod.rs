@@ -15,3 +15,4 @@ pub mod visual_settings;
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
 pub use task::Judgement;
 pub use validate::{EvaluationSize, Validator};
+pub use visual::density_picture;

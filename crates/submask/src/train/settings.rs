@@ -18,7 +18,8 @@ use crate::{Error, Result};
 use super::visual_settings::VisualRunSettings;
 
 /// Settings of a run, whatever it trains on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum RunSettings {
     /// On text.
     Text(Box<Settings>),

@@ -102,19 +102,10 @@ impl VisualTask {
     /// Held-out sequences; `count` 0: all.
     fn held_out(&self, count: u64) -> Result<HeldOut> {
         match &self.data {
-            Data::Images { valid, .. } => {
-                let all = valid.len();
-                let count = if count == 0 { all } else { (count as usize).min(all) };
-                let indices: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-                HeldOut::of_images(&valid.part(&indices)?, &self.model.config)
-            }
+            Data::Images { valid, .. } => HeldOut::of_images(valid, &self.model.config, count),
             Data::Points { density, valid_points, .. } => {
                 let count = if count == 0 { *valid_points } else { count.min(*valid_points) };
-                let draws = Draws::new(self.settings.train.seed, Purpose::Split);
-                // Stratified, so that the mean varies less: one point in each of `count` equal parts.
-                let uniform = |n: u64| (n as f64 + draws.uniform(n, 0, 0)) / count as f64;
-                let x_0 = (0..count).flat_map(|n| density.draw(uniform(n))).collect();
-                Ok(HeldOut { x_0, labels: Vec::new() })
+                Ok(HeldOut::of_density(density, count, self.settings.train.seed))
             }
         }
     }

@@ -15,6 +15,18 @@ pub(super) fn decode(bytes: impl BufRead + Seek, height: usize, width: usize) ->
     Ok(planes(&picture.into_rgb8()))
 }
 
+/// Height and width of a picture, turned as its file says.
+pub(super) fn size(bytes: impl BufRead + Seek) -> ImageResult<(usize, usize)> {
+    let mut decoder = ImageReader::new(bytes).with_guessed_format()?.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let (height, width) = (height as usize, width as usize);
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    Ok(match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (width, height),
+        _ => (height, width),
+    })
+}
+
 /// The picture on a white background.
 fn on_white(picture: &DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {

@@ -3,7 +3,7 @@
 #[cfg(feature = "pictures")]
 pub(super) use reading::open;
 #[cfg(feature = "pictures")]
-pub use reading::read_picture;
+pub use reading::{picture_size, read_picture};
 
 /// What a build without pictures says.
 #[cfg(not(feature = "pictures"))]
@@ -15,6 +15,15 @@ const LACKING: &str = "this build cannot read pictures; build with the feature `
 /// Always.
 #[cfg(not(feature = "pictures"))]
 pub fn read_picture(path: &std::path::Path, _: usize, _: usize) -> crate::error::Result<Vec<u8>> {
+    Err(crate::error::Error::format(path, LACKING))
+}
+
+/// This build cannot read pictures.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "pictures"))]
+pub fn picture_size(path: &std::path::Path) -> crate::error::Result<(usize, usize)> {
     Err(crate::error::Error::format(path, LACKING))
 }
 
@@ -34,7 +43,7 @@ mod reading {
     use std::io::BufReader;
     use std::path::{Path, PathBuf};
 
-    use super::super::picture::decode;
+    use super::super::picture::{decode, size};
     use super::super::shape::{Image, ImageShape};
     use super::super::source::Images;
     use crate::data::folder;
@@ -115,6 +124,15 @@ mod reading {
                 Err(Error::format(file, problem))
             }
         }
+    }
+
+    /// Height and width of a picture as it is shown (turned as its file says), without reading its pixels.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] naming the file.
+    pub fn picture_size(path: &Path) -> Result<(usize, usize)> {
+        let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+        size(file).map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))
     }
 
     /// Reads one picture as in [`super::super::ImageSource::Pictures`]: planes \[3·`height`·`width`\].

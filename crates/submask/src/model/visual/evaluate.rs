@@ -3,11 +3,13 @@
 use burn::tensor::Device;
 
 use super::{VisualConfig, VisualModel};
+use crate::data::Density;
 use crate::data::image::ImageSet;
 use crate::likelihood::{Estimate, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences};
 use crate::model::Estimator;
 use crate::model::evaluate::{Estimated, surrogate_figure};
 use crate::predictive::Predictive;
+use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
 /// Sequences that are evaluated, with their classes.
@@ -20,21 +22,33 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// All images of a set, as the tokens of a model.
+    /// `count` images of a set spread evenly over it, as the tokens of a model; 0: all.
     ///
     /// # Errors
     /// [`Error::Invalid`] for images that are not of the model's shape.
-    pub fn of_images(set: &ImageSet, config: &VisualConfig) -> Result<Self> {
+    pub fn of_images(set: &ImageSet, config: &VisualConfig, count: u64) -> Result<Self> {
         if Some(set.shape()) != config.image_shape() {
             let allowed = config.image_shape().map_or("points".to_owned(), |shape| shape.to_string());
             return Err(Error::invalid("images", set.shape(), format!("{allowed}, as the model")));
         }
-        let mut x_0 = Vec::with_capacity(set.len() * set.shape().tokens());
-        for index in 0..set.len() {
+        let all = set.len();
+        let count = if count == 0 { all } else { (count as usize).min(all) };
+        let indices = (0..count).map(|i| i * all / count);
+        let mut x_0 = Vec::with_capacity(count * set.shape().tokens());
+        let mut labels = Vec::new();
+        for index in indices {
             x_0.extend(set.tokens(index)?.iter().map(|byte| u32::from(*byte)));
+            labels.extend(set.label(index));
         }
-        let labels = (0..set.len()).filter_map(|index| set.label(index)).collect();
         Ok(Self { x_0: config.tokens_of(x_0)?, labels })
+    }
+
+    /// `count` points of a distribution, one in each of `count` equal parts of it, so that their mean varies less.
+    pub fn of_density(density: &Density, count: u64, seed: u64) -> Self {
+        let draws = Draws::new(seed, Purpose::Split);
+        let uniform = |n: u64| (n as f64 + draws.uniform(n, 0, 0)) / count as f64;
+        let x_0 = (0..count).flat_map(|n| density.draw(uniform(n))).collect();
+        Self { x_0, labels: Vec::new() }
     }
 }
 

@@ -1,0 +1,140 @@
+//! `submask eval` of images and points.
+
+use std::path::{Path, PathBuf};
+
+use submask::Device;
+use submask::data::Density;
+use submask::data::image::ImageSet;
+use submask::likelihood::LikelihoodSettings;
+use submask::model::Estimator;
+use submask::model::visual::{HeldOut, VisualModel};
+use submask::train::SETTINGS_FILE;
+use submask::train::settings::RunSettings;
+use submask::train::visual_settings::{ImageDataSettings, ImageSetChoice, VisualData, VisualRunSettings};
+
+use crate::args::{EstimatorArg, EvalArgs, ImageSetArg};
+use crate::failure::Failure;
+use crate::output::{self, EvalResult};
+use crate::{locate, progress, settings};
+
+/// Measures a model on held-out images or points.
+pub fn eval(args: &EvalArgs, folder: &Path) -> Result<(), Failure> {
+    if args.split.is_some() || args.field.is_some() {
+        return Err(Failure::usage("--split and --field have a meaning for text only"));
+    }
+    let device = Device::flex();
+    let model = VisualModel::load(folder, &device)?;
+    let (held_out, name) = held_out(args, folder, &model)?;
+    let estimator = estimator(args, &model);
+    let likelihood = LikelihoodSettings {
+        draws: args.draws.map_or(1, Into::into),
+        seed: args.seed,
+        batch: args.batch.into(),
+        schedule: model.schedule(),
+    };
+    let count = held_out.x_0.len() / model.config.seq_len();
+    let waiting = progress::Waiting::new(format!("{} of {count} sequences, {name}", estimator.name()));
+    let figures = model.evaluate(&device, estimator, &held_out, args.images.carry_over, &likelihood)?;
+    drop(waiting);
+    if !args.json {
+        return output::write(&output::figure_table(&figures));
+    }
+    output::write_json(&EvalResult {
+        model: folder.display().to_string(),
+        data: name,
+        estimator: estimator.name().to_owned(),
+        sequences: count as u64,
+        draws: likelihood.draws as u64,
+        seed: args.seed,
+        figures,
+    })
+}
+
+fn estimator(args: &EvalArgs, model: &VisualModel) -> Estimator {
+    match args.estimator.unwrap_or(EstimatorArg::NelboSubtoken) {
+        EstimatorArg::NelboSubtoken => Estimator::NelboSubtoken,
+        EstimatorArg::NelboToken => Estimator::NelboToken,
+        EstimatorArg::Path => {
+            Estimator::Path { steps: args.steps.map_or(model.config.sample.steps, Into::into) }
+        }
+        EstimatorArg::Exact => Estimator::Exact,
+        EstimatorArg::JointObjective => Estimator::JointObjective,
+    }
+}
+
+/// What is evaluated, and its name.
+fn held_out(args: &EvalArgs, folder: &Path, model: &VisualModel) -> Result<(HeldOut, String), Failure> {
+    let run = locate::run_of(folder);
+    let settings = run.as_deref().map(settings_of_run).transpose()?;
+    let count = args.sequences.map_or(0, Into::into);
+    if !args.data.is_empty() {
+        let source = given(args, model, settings.as_ref())?;
+        let labels = args.images.labels.clone().unwrap_or_default();
+        let set = ImageSet::load(&source.source_of(&args.data, &labels)?)?;
+        let names: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
+        return Ok((HeldOut::of_images(&set, &model.config, count)?, names.join(", ")));
+    }
+    let (Some(settings), Some(run)) = (settings, run) else {
+        let message = format!("{} is in no run that has held-out data", folder.display());
+        return Err(Failure::failed(message).hint("give images by --data PATH --images SET"));
+    };
+    let name = format!("held-out part of {}", run.display());
+    let seed = settings.train.seed;
+    match &settings.data {
+        VisualData::Images(images) => {
+            let (_, valid) = images.load(seed)?;
+            Ok((HeldOut::of_images(&valid, &model.config, count)?, name))
+        }
+        VisualData::Density(points) => {
+            let density = Density::of_picture(&points.image, points.cells)?;
+            let count = if count == 0 { points.valid_points } else { count };
+            Ok((HeldOut::of_density(&density, count, seed), name))
+        }
+    }
+}
+
+fn settings_of_run(run: &Path) -> Result<VisualRunSettings, Failure> {
+    match settings::check_file(&run.join(SETTINGS_FILE))? {
+        RunSettings::Visual(settings) => Ok(*settings),
+        RunSettings::Text(_) => Err(Failure::failed(format!("{} is no run on images", run.display()))),
+    }
+}
+
+/// How the files of `--data` are read: as `--images` says, or else as the run read its own.
+fn given(
+    args: &EvalArgs,
+    model: &VisualModel,
+    run: Option<&VisualRunSettings>,
+) -> Result<ImageDataSettings, Failure> {
+    let shape = model.config.image_shape().ok_or_else(|| {
+        Failure::usage("--data has no meaning for a model of points: it is evaluated on its picture")
+    })?;
+    let of_run = match run.map(|settings| &settings.data) {
+        Some(VisualData::Images(images)) => Some(images.clone()),
+        _ => None,
+    };
+    let set = match (args.images.images, &of_run) {
+        (Some(ImageSetArg::Cifar10), _) => ImageSetChoice::Cifar10,
+        (Some(ImageSetArg::Idx), _) => ImageSetChoice::Idx,
+        (Some(ImageSetArg::Npz), _) => ImageSetChoice::Npz,
+        (Some(ImageSetArg::Pictures), _) => ImageSetChoice::Pictures,
+        (None, Some(images)) if images.set != ImageSetChoice::Emoji => images.set,
+        (None, _) => {
+            return Err(Failure::usage("what kind of images the files of --data are is not known")
+                .hint("say it by --images cifar10, idx, npz or pictures"));
+        }
+    };
+    let labelled = of_run.is_some_and(|images| images.labelled);
+    Ok(ImageDataSettings {
+        set,
+        paths: args.data.clone(),
+        labels: PathBuf::new(),
+        height: shape.height,
+        width: shape.width,
+        labelled,
+        flips: false,
+        valid_fraction: 0.0,
+        valid_paths: Vec::new(),
+        valid_labels: PathBuf::new(),
+    })
+}

@@ -1,0 +1,60 @@
+//! The part of an image that is given: imputation.
+
+use submask::data::image::read_picture;
+use submask::model::visual::VisualModel;
+
+use crate::args::ImageSampleArgs;
+use crate::failure::Failure;
+
+/// A mask picture's pixel is drawn anew from this luminance on.
+const WHITE: u8 = 128;
+
+/// The digits given, [L·ℓ]; `None` where a digit is to be drawn.
+pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<u32>>, Failure> {
+    let len = model.config.model.subtokens();
+    let nothing = vec![None; model.config.seq_len() * len];
+    let Some(path) = &args.given else { return Ok(nothing) };
+    let shape = model
+        .config
+        .image_shape()
+        .ok_or_else(|| Failure::usage("--given has a meaning for models of images only"))?;
+    if args.mask.is_none() && args.keep_digits.is_none() && args.keep_channels.is_empty() {
+        return Err(Failure::usage("--given keeps nothing yet")
+            .hint("say what is kept by --mask FILE, --keep-digits N or --keep-channels N,…"));
+    }
+    let area = shape.height * shape.width;
+    let planes = read_picture(path, shape.height, shape.width)?;
+    let intensities = planes[..shape.channels.min(3) * area].iter().map(|byte| u32::from(*byte)).collect();
+    let x_0 = model.config.tokens_of(intensities)?;
+    let kept_pixels = kept_pixels(args, shape.height, shape.width)?;
+    if let Some(channel) = args.keep_channels.iter().find(|channel| **channel >= x_0.len() / area) {
+        let message =
+            format!("--keep-channels {channel}: the model's images have {} channels", x_0.len() / area);
+        return Err(Failure::usage(message).hint("channels are counted from 0"));
+    }
+    if let Some(digits) = args.keep_digits.filter(|digits| *digits > len) {
+        return Err(Failure::usage(format!(
+            "--keep-digits {digits}: a token of this model has {len} digits"
+        )));
+    }
+    let keep_digits = args.keep_digits.unwrap_or(len);
+    let keep = |token: usize, digit: usize| {
+        let channel = args.keep_channels.is_empty() || args.keep_channels.contains(&(token / area));
+        digit < keep_digits && channel && kept_pixels[token % area]
+    };
+    let y_0 = model.predictive.codes().encode(&x_0)?;
+    let digits = y_0.into_iter().enumerate();
+    Ok(digits.map(|(at, digit)| keep(at / len, at % len).then_some(digit)).collect())
+}
+
+/// Which pixels are kept: those that are not white in the mask picture.
+fn kept_pixels(args: &ImageSampleArgs, height: usize, width: usize) -> Result<Vec<bool>, Failure> {
+    let Some(path) = &args.mask else { return Ok(vec![true; height * width]) };
+    let (found_height, found_width) = submask::data::image::picture_size(path)?;
+    if (found_height, found_width) != (height, width) {
+        let message = format!("--mask {}: {found_height}×{found_width} pixels", path.display());
+        return Err(Failure::usage(message).hint(format!("the model's images have {height}×{width}")));
+    }
+    let planes = read_picture(path, height, width)?;
+    Ok(planes[..height * width].iter().map(|red| *red < WHITE).collect())
+}
