@@ -20,7 +20,7 @@
 //! # Images
 //!
 //! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows
-//! the time, a warped grid, a corrector; [`presets`] has the published ones by name. With a corrector there is no plan:
+//! the time, a warped grid, a corrector; [`presets()`] has the published ones by name. With a corrector there is no plan:
 //! every step is visited (math.md §8). [`MixtureDenoiser`] averages the predictions of several networks.
 //!
 //! # Without the carry-over constraint
