@@ -36,7 +36,7 @@
 //! | [`predictive`] | p_θ(x_0 given y_t), carry-over, digit marginals |
 //! | [`objective`] | the training losses `joint` and `marginal` |
 //! | [`likelihood`] | bounds and exact values, whose types say what they are |
-//! | [`sampler`] | reveal plans without idle steps, prompts with holes |
+//! | [`sampler`] | reveal plans without idle steps, correctors, prompts with holes |
 //! | [`backbone`] | the networks: diffusion transformer, encoder, autoregressive baseline, U-Net, toy |
 //! | [`ops`] | the operations they are made of, plain and fused |
 //! | [`data`] | texts and images: files to tokens to batches |

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corrector::Corrector;
 use super::draw::Draw;
-use super::settings::{SampleSettings, Steps};
+use super::settings::{SampleSettings, Steps, check_steps};
 use crate::Result;
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 
@@ -76,6 +76,7 @@ impl ImageSampling {
     /// # Errors
     /// As [`Self::validate`], and for a schedule out of range.
     pub fn settings(&self, schedule: Schedule) -> Result<SampleSettings> {
+        check_steps(self.steps)?;
         let steps = match self.warp.is_off() {
             true => Steps::Grid(self.steps),
             false => Steps::Times(self.warp.times(self.steps)?),
@@ -128,6 +129,7 @@ mod tests {
         let default = ImageSampling::default;
         default().validate().unwrap();
         refused(ImageSampling { steps: 0, ..default() }, "steps");
+        refused(ImageSampling { steps: usize::MAX, warp: [1.0, 2.0, 0.0].into(), ..default() }, "steps");
         refused(ImageSampling { temperature: [-1.2, 1.0, 1.0].into(), ..default() }, "temperature");
         refused(ImageSampling { warp: [1.0, 1.0, 0.1].into(), ..default() }, "warp");
         refused(ImageSampling { corrector: Some([-1.0, 1.0, 0.0].into()), ..default() }, "corrector");

@@ -17,6 +17,12 @@
 //! }
 //! ```
 //!
+//! # Images
+//!
+//! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows
+//! the time, a warped grid, a corrector; [`presets()`] has the published ones by name. With a corrector there is no plan:
+//! every step is visited (math.md §8). [`MixtureDenoiser`] averages the predictions of several networks.
+//!
 //! # Without the carry-over constraint
 //!
 //! Digits of one token may then come from draws that contradict each other. Where C < b^ℓ their code may belong to no

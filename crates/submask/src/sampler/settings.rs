@@ -82,7 +82,8 @@ impl SampleSettings {
         self.schedule.validate()?;
         let grid = self.reveal_steps()?;
         if let Some(temperature) = &self.temperature_schedule {
-            temperature.validate(&grid.as_ref().map_or(vec![1.0, 0.0], RevealSteps::times))?;
+            // Without a grid: τ is monotone in u, so both ends decide.
+            temperature.validate(grid.as_ref().map_or(&[1.0, 0.0], RevealSteps::times))?;
         }
         match (&self.corrector, grid, self.unit) {
             (None, ..) => Ok(()),
@@ -101,14 +102,22 @@ impl SampleSettings {
     /// The reveal-step distribution of the grid; `None` where there is no grid.
     pub(super) fn reveal_steps(&self) -> Result<Option<RevealSteps>> {
         match &self.steps {
-            Steps::Grid(steps) if !(1..=MAX_STEPS).contains(steps) => {
-                Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")))
+            Steps::Grid(steps) => {
+                check_steps(*steps)?;
+                RevealSteps::even(&self.schedule, *steps).map(Some)
             }
-            Steps::Grid(steps) => RevealSteps::even(&self.schedule, *steps).map(Some),
             Steps::Times(times) => RevealSteps::new(&self.schedule, times).map(Some),
             Steps::Exact => Ok(None),
         }
     }
+}
+
+/// Checks T.
+pub(super) fn check_steps(steps: usize) -> Result<()> {
+    if (1..=MAX_STEPS).contains(&steps) {
+        return Ok(());
+    }
+    Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")))
 }
 
 #[cfg(test)]

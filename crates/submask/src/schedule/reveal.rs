@@ -68,8 +68,8 @@ impl RevealSteps {
     }
 
     /// t_0 > … > t_{T−1}, the times of all steps.
-    pub fn times(&self) -> Vec<f64> {
-        self.times.clone()
+    pub fn times(&self) -> &[f64] {
+        &self.times
     }
 
     /// r_k = (1 − α_{t_k}) / (1 − α_{t_0}): probability to be still masked when step k begins.

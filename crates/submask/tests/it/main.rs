@@ -3,6 +3,8 @@
 mod counting;
 mod encoder;
 mod fixtures;
+mod image_exact;
+mod image_sampler;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;

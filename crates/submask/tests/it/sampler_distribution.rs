@@ -14,7 +14,7 @@ const SAMPLES: usize = 100_000;
 
 /// Total variation between the shares of `samples` and `exact`, in units of what chance allows: its expected value
 /// Σ √(2p(1 − p)/(πn))/2 plus 2.5/√n, which McDiarmid's inequality exceeds with probability below 4·10⁻⁶.
-fn distance(samples: impl Iterator<Item = usize>, exact: &[f64]) -> f64 {
+pub fn distance(samples: impl Iterator<Item = usize>, exact: &[f64]) -> f64 {
     let mut counts = vec![0.0; exact.len()];
     samples.for_each(|index| counts[index] += 1.0);
     let n: f64 = counts.iter().sum();
@@ -24,7 +24,7 @@ fn distance(samples: impl Iterator<Item = usize>, exact: &[f64]) -> f64 {
     variation / (expected + 2.5 / n.sqrt())
 }
 
-fn indices(samples: &Samples, vocab_size: usize) -> impl Iterator<Item = usize> {
+pub fn indices(samples: &Samples, vocab_size: usize) -> impl Iterator<Item = usize> {
     samples.sequences().map(move |x| x.iter().fold(0, |index, &token| index * vocab_size + token as usize))
 }
 

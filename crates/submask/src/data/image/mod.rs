@@ -8,6 +8,7 @@
 //! | [`Images`] | its images, streamed |
 //! | [`ImageSet`] | all of them in memory, as tokens with labels |
 //! | [`ImageBatcher`] | random batches `[B, L]` for training, flipped at random, resumable |
+//! | [`super_tokens`] | another way to cut pixels into tokens: two of 12 bits |
 //!
 //! A token is a colour channel of a pixel, 0 to 255: channel κ at (row, column) is token (κ·H + row)·W + column of
 //! L = k·H·W, as the U-Net reads them. All images of a set have one shape.
