@@ -188,6 +188,19 @@ impl Kernels {
         }
     }
 
+    /// The convolution with a square kernel of odd width, stride 1, the image continued by zeros, plus bias: it keeps
+    /// the resolution.
+    ///
+    /// # Shapes
+    /// - `x`: [B, in, H, W], `weight`: [out, in, k, k], `bias`: \[out\]
+    /// - result: [B, out, H, W]
+    pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+        match self {
+            Self::Fused => flex::conv(x, weight, bias),
+            Self::Plain => plain::conv(x, weight, bias),
+        }
+    }
+
     /// Rotary positions on q and k, then softmax(qkᵀ/√w)v in every head of width w = d/heads.
     ///
     /// # Shapes

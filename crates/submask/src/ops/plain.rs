@@ -1,5 +1,7 @@
 //! The plain compositions: what every fused kernel must equal, values and gradients.
 
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Tensor, TensorData, activation};
 
 use super::{Dropout, Rotary};
@@ -43,6 +45,12 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
 /// See [`super::Kernels::swiglu`].
 pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * x
+}
+
+/// See [`super::Kernels::conv`].
+pub fn conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let padding = weight.dims()[3] / 2;
+    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
 }
 
 /// See [`super::Kernels::attention`].

@@ -1,10 +1,11 @@
 //! Convolutions, norms and changes of resolution, on planes [B, channels, H, W].
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, conv2d, interpolate};
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::module::{avg_pool2d, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 
 use crate::backbone::weights::{Init, Parameter, Weights};
+use crate::ops::Kernels;
 use crate::ops::plain::NORM_EPSILON;
 
 /// Groups of every GroupNorm.
@@ -40,11 +41,8 @@ pub(super) fn conv_parameters_with(
 }
 
 /// The convolution `prefix` with a square kernel of odd width, which keeps the resolution.
-pub(super) fn conv(weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
-    let weight = weights.get::<4>(&format!("{prefix}.weight"));
-    let bias = weights.get::<1>(&format!("{prefix}.bias"));
-    let padding = weight.dims()[3] / 2;
-    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
+pub(super) fn conv(kernels: Kernels, weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
+    kernels.conv(x, weights.get(&format!("{prefix}.weight")), weights.get(&format!("{prefix}.bias")))
 }
 
 /// GroupNorm `prefix` of 32 groups: (x − mean)/√(variance + 10⁻⁵)·weight + bias, mean and variance over all of a

@@ -171,7 +171,7 @@ impl Unet {
 
     /// The published network's logits at all tokens [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, hidden: &Hidden) -> Tensor<2> {
-        let planes = conv(weights, OUTPUT_CONV, hidden.planes());
+        let planes = conv(self.kernels, weights, OUTPUT_CONV, hidden.planes());
         let (pixels, classes) = (self.config.pixels(), self.output_classes());
         let [batch, channels, ..] = planes.dims();
         let tokens = channels / classes;

@@ -55,15 +55,19 @@ impl ResidualBlock {
     pub fn forward(&self, pass: &Pass, x: Tensor<4>) -> Tensor<4> {
         let weights = pass.weights;
         let h = activation::silu(group_norm(weights, &self.name("in_layers.0"), x.clone()));
-        let h = conv(weights, &self.name("in_layers.2"), h);
+        let h = conv(pass.kernels, weights, &self.name("in_layers.2"), h);
         let [scale, shift] = self.modulation(pass);
         let h = group_norm(weights, &self.name("out_layers.0"), h) * (scale + 1.0) + shift;
         let mut h = activation::silu(h);
         if let Some(mask) = pass.dropout.and_then(|dropout| dropout.layer(self.dropout_layer)) {
             h = mask.apply(h);
         }
-        let h = conv(weights, &self.name("out_layers.3"), h);
-        let skip = if self.inner == self.outer { x } else { conv(weights, &self.name("skip_connection"), x) };
+        let h = conv(pass.kernels, weights, &self.name("out_layers.3"), h);
+        let skip = if self.inner == self.outer {
+            x
+        } else {
+            conv(pass.kernels, weights, &self.name("skip_connection"), x)
+        };
         skip + h
     }
 

@@ -1,6 +1,7 @@
 //! Fused kernels of the CPU device, as Burn backend extensions with hand-written backward passes.
 
 mod attention;
+mod conv;
 mod elementwise;
 mod gemm;
 mod head_loss;
@@ -14,6 +15,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
+pub use conv::conv;
 pub use elementwise::{gated_residual, gelu};
 pub use head_loss::head_loss;
 pub use linear::linear;
