@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::safetensors::{SafetensorsFile, SafetensorsRef};
 use super::torch::{TensorRef, TorchFile};
 use super::{encoder, image, lightning, mdlm, toy};
+use crate::model::visual::VisualConfig;
 use crate::{Error, Result};
 
 /// What kind of file it is.
@@ -173,6 +174,11 @@ impl Foreign {
         let Found { raw, averaged, facts, skipped } = found;
         let path = file.path().to_path_buf();
         Ok(Self { path, format, raw, averaged, facts, skipped, container: Container::Torch(Box::new(file)) })
+    }
+
+    /// Whether it is a model folder of this program for images or points.
+    pub(super) fn is_visual_folder(&self) -> bool {
+        self.format == Format::Submask && self.path.parent().is_some_and(VisualConfig::is_in)
     }
 
     /// The numbers of one tensor.

@@ -27,10 +27,12 @@ mod mdlm;
 pub mod pickle;
 mod report;
 mod safetensors;
+mod shapes;
 mod text;
 pub mod torch;
 mod torch_values;
 mod toy;
+mod visual;
 
 use std::path::Path;
 
@@ -44,6 +46,7 @@ pub use report::{Applied, Report};
 use crate::backbone::weights::Parameter;
 use crate::data::Tokenizer;
 use crate::durable::{check_free, create_folder};
+use crate::model::visual::{VisualConfig, VisualNetwork, VisualParts};
 use crate::model::{self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network};
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
@@ -82,6 +85,12 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// L, tokens a sequence.
     pub seq_len: Option<usize>,
+    /// H of images, in pixels.
+    pub height: Option<usize>,
+    /// W of images, in pixels.
+    pub width: Option<usize>,
+    /// Channels of an attention head of an image network.
+    pub head_channels: Option<usize>,
     /// Whether tokens that contradict a visible digit are excluded.
     pub carry_over: Option<bool>,
     /// Whether the network reads the time.
@@ -94,7 +103,15 @@ pub struct ImportOptions {
 
 impl ImportOptions {
     fn says_nothing_of_the_network(&self) -> bool {
-        let sizes = [self.vocab_size, self.subtokens, self.heads, self.seq_len];
+        let sizes = [
+            self.vocab_size,
+            self.subtokens,
+            self.heads,
+            self.seq_len,
+            self.height,
+            self.width,
+            self.head_channels,
+        ];
         let choices = [self.carry_over, self.time_conditioning];
         sizes.iter().all(Option::is_none)
             && choices.iter().all(Option::is_none)
@@ -124,7 +141,7 @@ pub struct Inspection {
     /// Number of weights of one set.
     pub parameters: u64,
     /// b.
-    pub base: Option<u32>,
+    pub base: u32,
     /// The settings of the network, and where they come from.
     pub settings: Vec<Setting>,
     /// Flags of `submask import` for what the file does not say.
@@ -134,12 +151,8 @@ pub struct Inspection {
 /// A foreign model, read.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its configuration.
-    pub config: ModelConfig,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its sub-tokens.
-    pub codes: SubTokenizer,
+    /// What it is besides its weights.
+    pub model: ImportedModel,
     /// The weights' names and shapes, in definition order.
     pub parameters: Vec<Parameter>,
     /// The weights.
@@ -148,16 +161,35 @@ pub struct Imported {
     pub report: Report,
 }
 
+/// A foreign model without its weights.
+#[derive(Debug)]
+pub enum ImportedModel {
+    /// A model of text.
+    Text {
+        /// Its configuration.
+        config: Box<ModelConfig>,
+        /// Its tokenizer.
+        tokenizer: Box<Tokenizer>,
+        /// Its sub-tokens.
+        codes: SubTokenizer,
+    },
+    /// A model of images or points.
+    Visual(VisualConfig),
+}
+
 impl Imported {
     /// Writes the model folder `folder`, which must not exist yet.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the folder exists, [`Error::Io`] naming the file.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let Self { config, tokenizer, codes, parameters, values, .. } = self;
+        let Self { model, parameters, values, .. } = self;
         check_free("--to", folder)?;
-        create_folder(folder, |folder| {
-            ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
+        create_folder(folder, |folder| match model {
+            ImportedModel::Text { config, tokenizer, codes } => {
+                ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
+            }
+            ImportedModel::Visual(config) => VisualParts { config, parameters, values }.save(folder),
         })
     }
 }
@@ -192,11 +224,16 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
 pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection> {
     let network = family(foreign)?;
     let mut decisions = Decisions::default();
-    let mut base = None;
-    if matches!(network, Family::Diffusion | Family::Encoder | Family::Autoregressive) {
-        let text = text::describe(foreign, network, options, &mut decisions)?;
-        base = Some(SubTokenizer::base_for(text.vocab_size, text.model.subtokens)?);
-    }
+    let (vocab_size, subtokens) = match network {
+        Family::Unet | Family::Toy => {
+            let config = visual_config(foreign, network, options, &mut decisions)?;
+            (config.vocab_size(), config.model.subtokens())
+        }
+        Family::Diffusion | Family::Encoder | Family::Autoregressive => {
+            let text = text::describe(foreign, network, options, &mut decisions)?;
+            (text.vocab_size, text.model.subtokens)
+        }
+    };
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
     let sizes =
         foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
@@ -207,34 +244,48 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
         network,
         weights,
         parameters: sizes.sum(),
-        base,
+        base: SubTokenizer::base_for(vocab_size, subtokens)?,
         settings: decisions.settings,
         needed_flags: decisions.unknown,
     })
 }
 
-/// What a model is made of besides its weights.
+/// What a model is made of besides its weights, and where that comes from.
 struct Plan {
-    config: ModelConfig,
-    tokenizer: Tokenizer,
-    codes: SubTokenizer,
+    model: ImportedModel,
     settings: Vec<Setting>,
-    tokenizer_note: String,
+    tokenizer_note: Option<String>,
 }
 
-/// Reads a text model: an opened file, and what the caller says where the file does not.
+impl Plan {
+    /// The weights that the network has.
+    fn parameters(&self) -> Result<Vec<Parameter>> {
+        match &self.model {
+            ImportedModel::Text { config, codes, .. } => {
+                // The weights do not depend on the length; tables for it are not needed here.
+                let short = ModelSettings { seq_len: 1, ..config.model.clone() };
+                Ok(Network::new(&short, codes, Kernels::Plain)?.parameters())
+            }
+            ImportedModel::Visual(config) => {
+                config.validate()?;
+                Ok(VisualNetwork::new(config, &config.codes()?, Kernels::Plain)?.parameters())
+            }
+        }
+    }
+}
+
+/// Reads a model: an opened file, and what the caller says where the file does not.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
 /// flags that contradict the shapes, and naming the flags of what the file does not say. Never a part of a model.
 pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
-    let plan = match foreign.format {
-        Format::Submask => plan_of_folder(foreign, options)?,
+    let plan = match (foreign.format, foreign.is_visual_folder()) {
+        (Format::Submask, false) => plan_of_folder(foreign, options)?,
+        (Format::Submask, true) => plan_of_visual_folder(foreign, options)?,
         _ => plan_of_file(foreign, options)?,
     };
-    // The weights do not depend on the length; tables for it are not needed here.
-    let short = ModelSettings { seq_len: 1, ..plan.config.model.clone() };
-    let parameters = Network::new(&short, &plan.codes, Kernels::Plain)?.parameters();
+    let parameters = plan.parameters()?;
     let assembly = assemble::assemble(foreign, &parameters, options.weights)?;
     let values = assembly.sources.iter().map(|tensor| foreign.read(tensor)).collect::<Result<Vec<_>>>()?;
     let report = Report {
@@ -247,24 +298,43 @@ pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
         skipped: assembly.skipped,
         unused: assembly.unused,
     };
-    let Plan { config, tokenizer, codes, .. } = plan;
-    Ok(Imported { config, tokenizer, codes, parameters, values, report })
+    Ok(Imported { model: plan.model, parameters, values, report })
+}
+
+/// Decides everything about an image or toy network.
+fn visual_config(
+    foreign: &Foreign,
+    network: Family,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<VisualConfig> {
+    match network {
+        Family::Toy => visual::describe_toy(foreign, options, decisions),
+        _ => visual::describe_unet(foreign, options, decisions),
+    }
+}
+
+/// Refuses to go on where the file does not say everything.
+fn all_known(foreign: &Foreign, decisions: &Decisions) -> Result<()> {
+    if decisions.unknown.is_empty() {
+        return Ok(());
+    }
+    let allowed = format!("the file {} does not say them", foreign.path.display());
+    Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed))
 }
 
 /// The plan of a file of another program.
 fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let network = family(foreign)?;
-    if matches!(network, Family::Unet | Family::Toy) {
-        return Err(
-            foreign.error("the weights of an image or toy network: no model folder is made of them yet")
-        );
-    }
     let mut decisions = Decisions::default();
-    let text = text::describe(foreign, network, options, &mut decisions)?;
-    if !decisions.unknown.is_empty() {
-        let allowed = format!("the file {} does not say them", foreign.path.display());
-        return Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed));
+    if matches!(network, Family::Unet | Family::Toy) {
+        let config = visual_config(foreign, network, options, &mut decisions)?;
+        all_known(foreign, &decisions)?;
+        let model = ImportedModel::Visual(config);
+        return Ok(Plan { model, settings: decisions.settings, tokenizer_note: None });
     }
+    let text = text::describe(foreign, network, options, &mut decisions)?;
+    all_known(foreign, &decisions)?;
     if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
         return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
     }
@@ -281,22 +351,34 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         schedule: text.schedule,
         sample: text::SAMPLE,
     };
-    Ok(Plan { config, tokenizer, codes, settings: decisions.settings, tokenizer_note })
+    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
+    Ok(Plan { model, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
 }
 
-/// The plan of a model folder of this program, which says everything itself.
-fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+/// Refuses flags for a model folder of this program, which says everything itself. Returns the folder.
+fn folder_of<'a>(foreign: &'a Foreign, options: &ImportOptions) -> Result<&'a Path> {
     let folder = foreign.path.parent().unwrap_or(Path::new(""));
-    if !options.says_nothing_of_the_network() {
-        let allowed =
-            format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
-        return Err(Error::invalid("the network", "given by flags", allowed));
+    if options.says_nothing_of_the_network() {
+        return Ok(folder);
     }
+    let allowed = format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
+    Err(Error::invalid("the network", "given by flags", allowed))
+}
+
+/// The plan of a model folder of text.
+fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let folder = folder_of(foreign, options)?;
     let config = ModelConfig::read(folder)?;
     let tokenizer = Tokenizer::load(&config.tokenizer, folder)?;
     let codes = config.model.codes(config.vocab_size)?;
-    let tokenizer_note = "that of the folder".to_owned();
-    Ok(Plan { config, tokenizer, codes, settings: Vec::new(), tokenizer_note })
+    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
+    Ok(Plan { model, settings: Vec::new(), tokenizer_note: Some("that of the folder".to_owned()) })
+}
+
+/// The plan of a model folder of images or points.
+fn plan_of_visual_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let model = ImportedModel::Visual(VisualConfig::read(folder_of(foreign, options)?)?);
+    Ok(Plan { model, settings: Vec::new(), tokenizer_note: None })
 }
 
 /// The tokenizer, and why it is this one.

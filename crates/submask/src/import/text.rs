@@ -2,6 +2,7 @@
 
 use super::decide::{Decisions, Sources};
 use super::foreign::Foreign;
+use super::shapes::{length, matrix};
 use super::{Family, ImportOptions};
 use crate::Result;
 use crate::backbone::Embedding;
@@ -254,20 +255,4 @@ fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSett
         _ => ScheduleChoice::Linear,
     };
     Ok(ScheduleSettings { kind, epsilon: 1e-3, exponent: 3.0 })
-}
-
-fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
-    match foreign.shape(name) {
-        Some(&[rows, columns]) => Ok([rows, columns]),
-        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a matrix"))),
-        None => Err(foreign.error(format!("{name} is missing"))),
-    }
-}
-
-fn length(foreign: &Foreign, name: &str) -> Result<usize> {
-    match foreign.shape(name) {
-        Some(&[length]) => Ok(length),
-        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a vector"))),
-        None => Err(foreign.error(format!("{name} is missing"))),
-    }
 }
