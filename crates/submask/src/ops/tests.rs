@@ -157,6 +157,24 @@ fn a_convolution_does_not_depend_on_the_batch_or_on_the_threads() {
 }
 
 #[test]
+fn group_norm_equals_its_composition() {
+    for (batch, modulations) in [(1, 1), (3, 1), (3, 3)] {
+        // One pixel, groups of one channel, one group of all.
+        for (channels, groups, height, width) in [(8, 2, 1, 1), (6, 6, 3, 5), (6, 3, 4, 5), (3, 1, 17, 2)] {
+            for silu in [true, false] {
+                let (image, modulation) = ([batch, channels, height, width], [modulations, channels]);
+                compare([&image, &modulation, &modulation], |kernels, [x, scale, shift]| {
+                    // Transposed, hence not contiguous.
+                    let x = x.reshape([batch, channels, width, height]).swap_dims(2, 3);
+                    let (scale, shift) = (scale.reshape(modulation), shift.reshape(modulation));
+                    kernels.group_norm(x, scale, shift, GroupNorm { groups, silu })
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn bfloat16_tables_are_rounded_to_the_nearest() {
     let exact = Rotary::new(50, 8);
     let rounded = exact.clone().rounded_to_bf16();
