@@ -28,7 +28,9 @@ CONVOLUTIONS = [
 
 
 def build():
-    """The program of our side."""
+    """The program of our side, or the one at UNET_STEPS that is built already."""
+    if "UNET_STEPS" in os.environ:
+        return Path(os.environ["UNET_STEPS"])
     command = ["cargo", "build", "--release", "-p", "submask", "--example", "unet_steps"]
     subprocess.run(command, cwd=ROOT, check=True)
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "examples" / "unet_steps"
@@ -85,7 +87,7 @@ def main():
     print("| | ours, ms | PyTorch, ms | PyTorch / ours |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([ours, "prepare", folder], check=True)
-        compare("train step", [ours, "train", 5], [*theirs, "train", folder, 5], rounds)
+        compare("train step", [ours, "train", 3], [*theirs, "train", folder, 3], rounds)
         compare("evaluate", [ours, "evaluate", 5], [*theirs, "evaluate", folder, 5], rounds)
     for sizes in CONVOLUTIONS:
         batch, inner, outer, size = sizes

@@ -208,7 +208,7 @@ fn main() -> Outcome<()> {
         ["evaluate", count] => Case::new()?.evaluate(count.parse()?)?,
         _ => {
             return Err(
-                "unet_steps prepare FOLDER | conv B IN OUT SIZE COUNT | train COUNT | evaluate COUNT".into()
+                "unet_steps prepare FOLDER | conv B IN OUT SIZE COUNT | train COUNT | evaluate COUNT".into(),
             );
         }
     };

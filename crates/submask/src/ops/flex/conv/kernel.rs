@@ -13,10 +13,11 @@ use crate::ops::lanes;
 /// Pixels that one task of the product with the kernel handles, about.
 const PIXELS: usize = 256;
 
-/// Rows of a tile of products held in registers: as many as leave room for operands, on machines with 32 registers and
-/// with 16.
+/// Rows of a tile of products held in registers, on machines with 32 of them.
 const ROWS: usize = 8;
-const FEW_ROWS: usize = 4;
+
+/// The same with fewer registers: two vectors of six rows leave room for the operands in 16.
+const FEW_ROWS: usize = 6;
 
 /// Vectors of a row of a tile.
 const VECTORS: usize = 2;
@@ -202,11 +203,11 @@ fn elements<S: Simd>(x: &S::f32s) -> &[f32] {
 /// dweight \[out, in, k, k\] = Σ over images and pixels of g times the pixel of x that the element sees. One task makes
 /// the gradients of some channels of the input, from all images in order.
 pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
-    let (taps, panel) = (sizes.taps(), VECTORS * vector_lanes());
+    let (taps, panel, rows) = (sizes.taps(), VECTORS * vector_lanes(), tile_rows());
     let panels = sizes.outer.div_ceil(panel);
     let g = pack_gradients(sizes, g, panel);
     // Channels of a task: their elements are whole tiles, and some tiles share what they read of g.
-    let channels = if taps == 1 { 4 * ROWS } else { ROWS };
+    let channels = if taps == 1 { 48 } else { 8 };
     let starts: Vec<usize> = (0..sizes.inner).step_by(channels).collect();
     let parts: Vec<Vec<f32>> = starts
         .par_iter()
@@ -214,7 +215,7 @@ pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
             let range = start..(start + channels).min(sizes.inner);
             let slab = Slab::new(sizes, sizes.height);
             let offsets = slab.offsets(range.len());
-            let mut sums = vec![0.0; panels * panel * offsets.len().next_multiple_of(ROWS)];
+            let mut sums = vec![0.0; panels * panel * offsets.len().next_multiple_of(rows)];
             SLAB.with_borrow_mut(|scratch| {
                 for image in 0..sizes.batch {
                     let area = sizes.inner * sizes.pixels();
@@ -286,7 +287,7 @@ impl AddProducts<'_> {
     fn run<S: Simd, const R: usize>(self, simd: S) {
         let panel = VECTORS * S::F32_LANES;
         let pixels = self.slab.rows * self.slab.width;
-        let padded = self.offsets.len().next_multiple_of(ROWS);
+        let padded = self.offsets.len().next_multiple_of(R);
         for (g, sums) in self.g.chunks_exact(pixels * panel).zip(self.sums.chunks_exact_mut(padded * panel)) {
             for (offsets, sums) in self.offsets.chunks(R).zip(sums.chunks_exact_mut(R * panel)) {
                 // Elements beyond the last repeat the first and are not read.
