@@ -15,6 +15,7 @@ use std::sync::Arc;
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::objective::LossRows;
 use crate::random::Draws;
@@ -86,6 +87,15 @@ pub fn frequency(k: usize, head_width: usize) -> f32 {
     1.0 / 10_000f32.powf((2 * k) as f32 / head_width as f32)
 }
 
+/// Which GroupNorm: groups of channels, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNorm {
+    /// Number of groups, a divisor of the channels.
+    pub groups: usize,
+    /// Whether SiLU follows.
+    pub silu: bool,
+}
+
 /// A dropout mask that is a function of (seed, step, layer): nothing has to be saved to resume.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -99,6 +109,9 @@ pub struct Dropout {
     pub layer: u32,
 }
 
+/// Quadruples of dropout factors that one task draws.
+const QUADS: usize = 2048;
+
 impl Dropout {
     /// x times the factors of its elements.
     pub fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
@@ -111,11 +124,13 @@ impl Dropout {
     fn factors(&self, len: usize) -> Vec<f32> {
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;
         let keep = (1.0 / (1.0 - self.rate)) as f32;
-        let mut factors = Vec::with_capacity(len.next_multiple_of(4));
-        for quad in 0..len.div_ceil(4) {
-            let bits = self.draws.bits(self.step, quad as u32, self.layer);
-            factors.extend(bits.map(|bits| if bits < threshold { 0.0 } else { keep }));
-        }
+        let mut factors = vec![0.0; len.next_multiple_of(4)];
+        factors.par_chunks_mut(4 * QUADS).enumerate().for_each(|(chunk, factors)| {
+            for (i, quad) in factors.chunks_exact_mut(4).enumerate() {
+                let bits = self.draws.bits(self.step, (chunk * QUADS + i) as u32, self.layer);
+                quad.copy_from_slice(&bits.map(|bits| if bits < threshold { 0.0 } else { keep }));
+            }
+        });
         factors.truncate(len);
         factors
     }
@@ -185,6 +200,32 @@ impl Kernels {
         match self {
             Self::Fused => flex::swiglu(gate, x),
             Self::Plain => plain::swiglu(gate, x),
+        }
+    }
+
+    /// GroupNorm: (x − mean)/√(variance + 10⁻⁵)·scale + shift, mean and variance over all planes of a group of
+    /// channels; then SiLU, a/(1 + e^(−a)), if `norm` says so.
+    ///
+    /// # Shapes
+    /// - `x` and the result: [B, channels, H, W]
+    /// - `scale` and `shift`: [B, channels], or [1, channels] for all
+    pub fn group_norm(self, x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
+        match self {
+            Self::Fused => flex::group_norm(x, scale, shift, norm),
+            Self::Plain => plain::group_norm(x, scale, shift, norm),
+        }
+    }
+
+    /// The convolution with a square kernel of odd width, stride 1, the image continued by zeros, plus bias: it keeps
+    /// the resolution.
+    ///
+    /// # Shapes
+    /// - `x`: [B, in, H, W], `weight`: [out, in, k, k], `bias`: \[out\]
+    /// - result: [B, out, H, W]
+    pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+        match self {
+            Self::Fused => flex::conv(x, weight, bias),
+            Self::Plain => plain::conv(x, weight, bias),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The plain compositions: what every fused kernel must equal, values and gradients.
 
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Tensor, TensorData, activation};
 
-use super::{Dropout, Rotary};
+use super::{Dropout, GroupNorm, Rotary};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
@@ -43,6 +45,27 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
 /// See [`super::Kernels::swiglu`].
 pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * x
+}
+
+/// See [`super::Kernels::group_norm`].
+pub fn group_norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let groups = x.reshape([batch, norm.groups, channels / norm.groups * height * width]);
+    let centred = groups.clone() - groups.mean_dim(2);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2);
+    let normed = (centred / (variance + NORM_EPSILON).sqrt()).reshape([batch, channels, height, width]);
+    let column = |x: Tensor<2>| {
+        let [rows, _] = x.dims();
+        x.reshape([rows, channels, 1, 1])
+    };
+    let normed = normed * column(scale) + column(shift);
+    if norm.silu { activation::silu(normed) } else { normed }
+}
+
+/// See [`super::Kernels::conv`].
+pub fn conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let padding = weight.dims()[3] / 2;
+    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
 }
 
 /// See [`super::Kernels::attention`].

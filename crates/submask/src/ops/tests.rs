@@ -93,6 +93,87 @@ fn swiglu_equals_its_composition() {
     }
 }
 
+/// (batch, channels in, channels out, height, width, kernel): odd sizes, one pixel, tails of tiles and of vectors.
+const CONVOLUTIONS: [[usize; 6]; 11] = [
+    [1, 1, 1, 1, 1, 1],
+    [1, 1, 1, 1, 1, 3],
+    [2, 3, 5, 1, 1, 3],
+    [1, 7, 9, 5, 3, 3],
+    [3, 9, 35, 4, 6, 3],
+    [2, 4, 33, 8, 8, 3],
+    [1, 5, 8, 17, 33, 3],
+    [2, 37, 6, 7, 16, 1],
+    [1, 2, 3, 6, 5, 5],
+    [2, 8, 64, 16, 16, 3],
+    [1, 2, 2, 1, 300, 3],
+];
+
+#[test]
+fn convolution_equals_its_composition() {
+    for [batch, inner, outer, height, width, kernel] in CONVOLUTIONS {
+        let (image, weight) = ([batch, inner, height, width], [outer, inner, kernel, kernel]);
+        compare([&image, &weight, &[outer]], |kernels, [x, w, b]| {
+            kernels.conv(x.reshape(image), w.reshape(weight), b)
+        });
+        compare([&image, &weight, &[outer]], |kernels, [x, w, b]| {
+            // Transposed, hence not contiguous.
+            let x = x.reshape([batch, inner, width, height]).swap_dims(2, 3);
+            kernels.conv(x, w.reshape([inner, outer, kernel, kernel]).swap_dims(0, 1), b)
+        });
+    }
+}
+
+#[test]
+fn a_convolution_does_not_depend_on_the_batch_or_on_the_threads() {
+    let device = Device::flex().autodiff();
+    for [_, inner, outer, height, width, kernel] in CONVOLUTIONS {
+        let run = |images: std::ops::Range<usize>, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let x = random([5, inner, height, width], 1, &device);
+            let x = x.narrow(0, images.start, images.len()).require_grad();
+            let weight = random([outer, inner, kernel, kernel], 2, &device).require_grad();
+            let bias = random([outer], 3, &device).require_grad();
+            let upstream = random([5, outer, height, width], 4, &device);
+            let upstream = upstream.narrow(0, images.start, images.len());
+            pool.install(|| {
+                let out = flex::conv(x.clone(), weight.clone(), bias.clone());
+                let gradients = (out.clone() * upstream).sum().backward();
+                let gradient = |x: Tensor<4>| x.grad(&gradients).unwrap();
+                (out.inner(), gradient(x), gradient(weight), bias.grad(&gradients).unwrap())
+            })
+        };
+        let all = run(0..5, 1);
+        let again = run(0..5, 3);
+        again.0.into_data().assert_eq(&all.0.to_data(), true);
+        again.1.into_data().assert_eq(&all.1.to_data(), true);
+        again.2.into_data().assert_eq(&all.2.to_data(), true);
+        again.3.into_data().assert_eq(&all.3.to_data(), true);
+        for (start, count) in [(0, 1), (2, 1), (3, 2)] {
+            let part = run(start..start + count, 2);
+            part.0.into_data().assert_eq(&all.0.clone().narrow(0, start, count).into_data(), true);
+            part.1.into_data().assert_eq(&all.1.clone().narrow(0, start, count).into_data(), true);
+        }
+    }
+}
+
+#[test]
+fn group_norm_equals_its_composition() {
+    for (batch, modulations) in [(1, 1), (3, 1), (3, 3)] {
+        // One pixel, groups of one channel, one group of all.
+        for (channels, groups, height, width) in [(8, 2, 1, 1), (6, 6, 3, 5), (6, 3, 4, 5), (3, 1, 17, 2)] {
+            for silu in [true, false] {
+                let (image, modulation) = ([batch, channels, height, width], [modulations, channels]);
+                compare([&image, &modulation, &modulation], |kernels, [x, scale, shift]| {
+                    // Transposed, hence not contiguous.
+                    let x = x.reshape([batch, channels, width, height]).swap_dims(2, 3);
+                    let (scale, shift) = (scale.reshape(modulation), shift.reshape(modulation));
+                    kernels.group_norm(x, scale, shift, GroupNorm { groups, silu })
+                });
+            }
+        }
+    }
+}
+
 #[test]
 fn bfloat16_tables_are_rounded_to_the_nearest() {
     let exact = Rotary::new(50, 8);

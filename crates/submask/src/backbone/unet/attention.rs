@@ -47,7 +47,7 @@ impl AttentionBlock {
     pub fn forward(&self, pass: &Pass, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let pixels = height * width;
-        let normed = group_norm(pass.weights, &self.name("norm"), x.clone());
+        let normed = group_norm(pass.kernels, pass.weights, &self.name("norm"), x.clone());
         let rows = normed.reshape([batch, channels, pixels]).swap_dims(1, 2);
         let qkv = self.linear(pass, "qkv", rows.reshape([batch * pixels, channels]));
         let mixed = pass.kernels.attention(

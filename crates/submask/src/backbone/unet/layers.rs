@@ -1,14 +1,17 @@
 //! Convolutions, norms and changes of resolution, on planes [B, channels, H, W].
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, conv2d, interpolate};
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::module::{avg_pool2d, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 
 use crate::backbone::weights::{Init, Parameter, Weights};
-use crate::ops::plain::NORM_EPSILON;
+use crate::ops::{GroupNorm, Kernels};
 
 /// Groups of every GroupNorm.
 pub(super) const GROUPS: usize = 32;
+
+/// The norm before a convolution.
+pub(super) const NORM_SILU: GroupNorm = GroupNorm { groups: GROUPS, silu: true };
 
 /// Declares a norm over `channels`.
 pub(super) fn norm_parameters(prefix: &str, channels: usize) -> Vec<Parameter> {
@@ -40,23 +43,25 @@ pub(super) fn conv_parameters_with(
 }
 
 /// The convolution `prefix` with a square kernel of odd width, which keeps the resolution.
-pub(super) fn conv(weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
-    let weight = weights.get::<4>(&format!("{prefix}.weight"));
-    let bias = weights.get::<1>(&format!("{prefix}.bias"));
-    let padding = weight.dims()[3] / 2;
-    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
+pub(super) fn conv(kernels: Kernels, weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
+    kernels.conv(x, weights.get(&format!("{prefix}.weight")), weights.get(&format!("{prefix}.bias")))
 }
 
-/// GroupNorm `prefix` of 32 groups: (x − mean)/√(variance + 10⁻⁵)·weight + bias, mean and variance over all of a
-/// group's planes.
-pub(super) fn group_norm(weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    let groups = x.reshape([batch, GROUPS, channels / GROUPS * height * width]);
-    let centred = groups.clone() - groups.mean_dim(2);
-    let variance = (centred.clone() * centred.clone()).mean_dim(2);
-    let normed = (centred / (variance + NORM_EPSILON).sqrt()).reshape([batch, channels, height, width]);
-    let column = |name: &str| weights.get::<1>(&format!("{prefix}.{name}")).reshape([1, channels, 1, 1]);
-    normed * column("weight") + column("bias")
+/// Scale and shift of the norm `prefix`, each [1, channels].
+pub(super) fn norm_columns(weights: &Weights, prefix: &str) -> [Tensor<2>; 2] {
+    ["weight", "bias"].map(|name| weights.get::<1>(&format!("{prefix}.{name}")).unsqueeze())
+}
+
+/// GroupNorm `prefix` of 32 groups, followed by nothing.
+pub(super) fn group_norm(kernels: Kernels, weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
+    let [scale, shift] = norm_columns(weights, prefix);
+    kernels.group_norm(x, scale, shift, GroupNorm { groups: GROUPS, silu: false })
+}
+
+/// GroupNorm `prefix` of 32 groups, then SiLU.
+pub(super) fn group_norm_silu(kernels: Kernels, weights: &Weights, prefix: &str, x: Tensor<4>) -> Tensor<4> {
+    let [scale, shift] = norm_columns(weights, prefix);
+    kernels.group_norm(x, scale, shift, NORM_SILU)
 }
 
 /// Means of 2×2 pixels.

@@ -22,7 +22,7 @@ use super::weights::{Init, Parameter, Weights};
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
-use layers::{conv, conv_parameters_with, group_norm, norm_parameters};
+use layers::{conv, conv_parameters_with, group_norm_silu, norm_parameters};
 use paths::Paths;
 
 /// Names of the tables, and prefixes of the output layer.
@@ -127,7 +127,7 @@ impl Unet {
         let cond = self.conditioning(weights, labels, y_t.len() / digits)?;
         let pass = Pass { weights, kernels: self.kernels, cond, dropout };
         let x = self.paths.forward(&pass, self.embed(weights, y_t));
-        Ok(Hidden::new(activation::silu(group_norm(weights, OUTPUT_NORM, x))))
+        Ok(Hidden::new(group_norm_silu(self.kernels, weights, OUTPUT_NORM, x)))
     }
 
     /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
@@ -171,7 +171,7 @@ impl Unet {
 
     /// The published network's logits at all tokens [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, hidden: &Hidden) -> Tensor<2> {
-        let planes = conv(weights, OUTPUT_CONV, hidden.planes());
+        let planes = conv(self.kernels, weights, OUTPUT_CONV, hidden.planes());
         let (pixels, classes) = (self.config.pixels(), self.output_classes());
         let [batch, channels, ..] = planes.dims();
         let tokens = channels / classes;

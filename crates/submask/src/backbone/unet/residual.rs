@@ -1,9 +1,11 @@
 //! The residual block: two convolutions, the second of which sees a scale and a shift for every channel.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use super::Pass;
-use super::layers::{conv, conv_parameters, conv_parameters_with, group_norm, norm_parameters};
+use super::layers::{
+    NORM_SILU, conv, conv_parameters, conv_parameters_with, group_norm_silu, norm_columns, norm_parameters,
+};
 use crate::backbone::weights::{Init, Parameter};
 
 /// One residual block.
@@ -54,21 +56,25 @@ impl ResidualBlock {
     /// - result: [B, outer, H, W]
     pub fn forward(&self, pass: &Pass, x: Tensor<4>) -> Tensor<4> {
         let weights = pass.weights;
-        let h = activation::silu(group_norm(weights, &self.name("in_layers.0"), x.clone()));
-        let h = conv(weights, &self.name("in_layers.2"), h);
+        let h = group_norm_silu(pass.kernels, weights, &self.name("in_layers.0"), x.clone());
+        let h = conv(pass.kernels, weights, &self.name("in_layers.2"), h);
         let [scale, shift] = self.modulation(pass);
-        let h = group_norm(weights, &self.name("out_layers.0"), h) * (scale + 1.0) + shift;
-        let mut h = activation::silu(h);
+        let mut h = pass.kernels.group_norm(h, scale, shift, NORM_SILU);
         if let Some(mask) = pass.dropout.and_then(|dropout| dropout.layer(self.dropout_layer)) {
             h = mask.apply(h);
         }
-        let h = conv(weights, &self.name("out_layers.3"), h);
-        let skip = if self.inner == self.outer { x } else { conv(weights, &self.name("skip_connection"), x) };
+        let h = conv(pass.kernels, weights, &self.name("out_layers.3"), h);
+        let skip = if self.inner == self.outer {
+            x
+        } else {
+            conv(pass.kernels, weights, &self.name("skip_connection"), x)
+        };
         skip + h
     }
 
-    /// Scale and shift, each [B, outer, 1, 1], or [1, outer, 1, 1] for all.
-    fn modulation(&self, pass: &Pass) -> [Tensor<4>; 2] {
+    /// What the second norm scales and shifts by, each [B, outer], or [1, outer] for all: (x̂·weight + bias)·(1 + scale)
+    /// + shift with the factors of x̂ and the rest put together.
+    fn modulation(&self, pass: &Pass) -> [Tensor<2>; 2] {
         let both = match &pass.cond {
             Some(cond) => {
                 let weight = pass.weights.get(&self.name("emb_layers.1.weight"));
@@ -77,8 +83,9 @@ impl ResidualBlock {
             }
             None => pass.weights.get::<2>(&self.name("emb_layers.embedding_table")),
         };
-        let rows = both.dims()[0];
-        [0, self.outer]
-            .map(|start| both.clone().narrow(1, start, self.outer).reshape([rows, self.outer, 1, 1]))
+        let scale = both.clone().narrow(1, 0, self.outer) + 1.0;
+        let shift = both.narrow(1, self.outer, self.outer);
+        let [weight, bias] = norm_columns(pass.weights, &self.name("out_layers.0"));
+        [weight * scale.clone(), bias * scale + shift]
     }
 }

@@ -1,8 +1,10 @@
 //! Fused kernels of the CPU device, as Burn backend extensions with hand-written backward passes.
 
 mod attention;
+mod conv;
 mod elementwise;
 mod gemm;
+mod group_norm;
 mod head_loss;
 mod linear;
 mod norm;
@@ -14,7 +16,9 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
+pub use conv::conv;
 pub use elementwise::{gated_residual, gelu};
+pub use group_norm::group_norm;
 pub use head_loss::head_loss;
 pub use linear::linear;
 pub use norm::modulated_norm;

@@ -1,0 +1,101 @@
+//! The image network on the CPU: single convolutions forward and backward, with fused and with plain operations, and
+//! one forward and backward pass of a small U-Net.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use submask::backbone::unet::{Unet, UnetConfig};
+use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::objective::{LossRows, Objective};
+use submask::ops::Kernels;
+use submask::predictive::Predictive;
+use submask::random::{Draws, Purpose};
+use submask::subtoken::SubTokenizer;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// (batch, channels, height and width).
+const CONVOLUTIONS: [[usize; 3]; 6] =
+    [[16, 32, 32], [16, 96, 32], [16, 64, 16], [16, 128, 16], [32, 64, 8], [32, 128, 8]];
+
+const BATCH: usize = 16;
+
+/// 2·(multiplications) of forward, gradient of the input and gradient of the weight.
+fn operations([batch, channels, size]: [usize; 3]) -> u64 {
+    3 * 2 * (batch * size * size * channels * channels * 9) as u64
+}
+
+fn convolution(c: &mut Criterion) {
+    let mut group = c.benchmark_group("convolution 3x3, forward and backward");
+    let device = Device::flex().autodiff();
+    for sizes in CONVOLUTIONS {
+        let [batch, channels, size] = sizes;
+        let normal = |shape: [usize; 4]| {
+            Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad()
+        };
+        let (x, weight) = (normal([batch, channels, size, size]), normal([channels, channels, 3, 3]));
+        let bias = Tensor::<1>::zeros([channels], &device).require_grad();
+        group.throughput(Throughput::Elements(operations(sizes)));
+        for kernels in [Kernels::Fused, Kernels::Plain] {
+            let name = format!("B {batch}, {channels} channels, {size}x{size}");
+            group.bench_function(BenchmarkId::new(format!("{kernels:?}"), name), |b| {
+                b.iter(|| black_box(kernels.conv(x.clone(), weight.clone(), bias.clone()).sum().backward()));
+            });
+        }
+    }
+}
+
+fn network(c: &mut Criterion) {
+    let mut group = c.benchmark_group("U-Net, loss and gradients, images");
+    let config = UnetConfig {
+        channels: 3,
+        height: 32,
+        width: 32,
+        model_channels: 96,
+        channel_mult: vec![1, 1, 1],
+        res_blocks: 1,
+        attention_resolutions: vec![4],
+        head_channels: 32,
+        dropout: 0.0,
+        classes: None,
+    };
+    let codes = SubTokenizer::new(256, 2).expect("the sizes are valid");
+    let draws = Draws::new(2, Purpose::Mask);
+    let tokens = BATCH * config.tokens();
+    let x_0: Vec<u32> = (0..tokens as u32).map(|i| draws.below(256, 0, i, 0) as u32).collect();
+    let y_t = vec![codes.mask_id(); tokens * 2];
+    let positions: Vec<usize> = (0..tokens).collect();
+    let predictive = Arc::new(Predictive::new(codes.clone(), false));
+    let weights = vec![1.0 / tokens as f32; tokens];
+    let rows = LossRows::new(predictive, Objective::CrossEntropy, x_0, y_t.clone(), weights);
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for kernels in [Kernels::Fused, Kernels::Plain] {
+        let network = Unet::new(config.clone(), &codes, kernels).expect("the sizes are valid");
+        let parameters = network.parameters();
+        let drawn = |parameter: &Parameter| match parameter.init {
+            Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },
+            _ => parameter.clone(),
+        };
+        let values: Vec<Vec<f32>> =
+            parameters.iter().enumerate().map(|(i, parameter)| drawn(parameter).initial(1, i)).collect();
+        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        group.bench_function(BenchmarkId::from_parameter(format!("{kernels:?}")), |b| {
+            b.iter(|| {
+                let hidden = network.trunk(&weights, &y_t, None, None).expect("whole images");
+                let loss = network.loss(&weights, &hidden, &positions, &rows).expect("there are rows");
+                black_box(loss.backward())
+            });
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
+    targets = convolution, network
+}
+criterion_main!(benches);

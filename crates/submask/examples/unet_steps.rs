@@ -1,0 +1,217 @@
+//! Our side of the comparison of U-Nets in `bench/peers/`: single convolutions, a training step, and an evaluation at
+//! the positions that a step of the sampler asks for.
+//!
+//! `unet_steps prepare FOLDER` writes weights and a batch that both sides use; `unet_steps conv B IN OUT SIZE COUNT`,
+//! `unet_steps train COUNT` and `unet_steps evaluate COUNT` print one line of JSON with the median time in
+//! milliseconds of COUNT repetitions after a first one that is not counted.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use submask::backbone::Denoiser;
+use submask::backbone::unet::{LoadedUnet, Unet, UnetConfig};
+use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::objective::{LossRows, Objective};
+use submask::ops::Kernels;
+use submask::predictive::Predictive;
+use submask::random::{Draws, Purpose};
+use submask::subtoken::SubTokenizer;
+use submask::train::optimizer::{AdamW, AdamWConfig};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Colours of a channel, digits of a colour, images of a batch.
+const VOCAB_SIZE: usize = 256;
+const SUBTOKENS: usize = 2;
+const BATCH: usize = 16;
+
+/// One token in so many is asked for: what a sampler of 32 steps reveals in one, about.
+const ASKED: usize = 32;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn config() -> UnetConfig {
+    UnetConfig {
+        channels: 3,
+        height: 32,
+        width: 32,
+        model_channels: 96,
+        channel_mult: vec![1, 1, 1],
+        res_blocks: 1,
+        attention_resolutions: vec![4],
+        head_channels: 32,
+        dropout: 0.0,
+        classes: None,
+    }
+}
+
+/// The network, its weights and a batch; everything is drawn, and drawn the same way every time.
+struct Case {
+    network: Unet,
+    parameters: Vec<Parameter>,
+    values: Vec<Vec<f32>>,
+    codes: SubTokenizer,
+    x_0: Vec<u32>,
+    y_t: Vec<u32>,
+}
+
+impl Case {
+    fn new() -> Outcome<Self> {
+        let codes = SubTokenizer::new(VOCAB_SIZE, SUBTOKENS)?;
+        let network = Unet::new(config(), &codes, Kernels::Fused)?;
+        let parameters = network.parameters();
+        // Layers that start at zero are drawn too, so that no gradient is zero.
+        let drawn = |parameter: &Parameter| match parameter.init {
+            Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },
+            _ => parameter.clone(),
+        };
+        let values = parameters.iter().enumerate().map(|(i, p)| drawn(p).initial(1, i)).collect();
+        let draws = Draws::new(2, Purpose::Mask);
+        let tokens = (BATCH * config().tokens()) as u32;
+        let x_0: Vec<u32> = (0..tokens).map(|i| draws.below(VOCAB_SIZE as u64, 0, i, 0) as u32).collect();
+        let mut y_t = codes.encode(&x_0)?;
+        for (i, digit) in y_t.iter_mut().enumerate() {
+            if draws.uniform(1, i as u32, 0) < 0.5 {
+                *digit = codes.mask_id();
+            }
+        }
+        Ok(Self { network, parameters, values, codes, x_0, y_t })
+    }
+
+    /// Flat positions that an evaluation asks for.
+    fn positions(&self) -> Vec<usize> {
+        (0..self.x_0.len()).step_by(ASKED).collect()
+    }
+
+    /// Writes `case.safetensors` and `case.json`.
+    fn write(&self, folder: &Path) -> Outcome<()> {
+        std::fs::create_dir_all(folder)?;
+        let floats = self.parameters.iter().zip(&self.values).map(|(parameter, values)| {
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            (parameter.name.clone(), parameter.shape.clone(), Dtype::F32, bytes)
+        });
+        let tokens = config().tokens();
+        let integers =
+            [("x_0", vec![BATCH, tokens], &self.x_0), ("y_t", vec![BATCH, tokens, SUBTOKENS], &self.y_t)];
+        let integers = integers.map(|(name, shape, values)| {
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            (name.to_string(), shape, Dtype::I32, bytes)
+        });
+        let tensors: Vec<_> = floats.chain(integers).collect();
+        let views = tensors
+            .iter()
+            .map(|(name, shape, dtype, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+            .collect::<Outcome<Vec<_>>>()?;
+        safetensors::serialize_to_file(views, None, &folder.join("case.safetensors"))?;
+        let settings = serde_json::json!({
+            "config": config(), "vocab_size": VOCAB_SIZE, "subtokens": SUBTOKENS, "base": self.codes.base(),
+            "batch": BATCH, "asked": ASKED,
+        });
+        std::fs::write(folder.join("case.json"), settings.to_string())?;
+        Ok(())
+    }
+
+    /// Losses of COUNT + 1 training steps, and the median time of the last COUNT.
+    fn train(mut self, count: usize) -> Outcome<serde_json::Value> {
+        let predictive = Arc::new(Predictive::new(self.codes.clone(), false));
+        let weights = vec![1.0 / self.x_0.len() as f32; self.x_0.len()];
+        let rows =
+            LossRows::new(predictive, Objective::CrossEntropy, self.x_0.clone(), self.y_t.clone(), weights);
+        let positions: Vec<usize> = (0..self.x_0.len()).collect();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &self.parameters);
+        let mut losses = Vec::new();
+        let ms = median(count, || {
+            let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
+            let hidden = self.network.trunk(&weights, &self.y_t, None, None)?;
+            let loss = self.network.loss(&weights, &hidden, &positions, &rows).ok_or("no rows")?;
+            losses.push(loss.clone().into_scalar::<f32>());
+            let mut gradients = loss.backward();
+            let gradients = weights
+                .tensors()
+                .iter()
+                .map(|tensor| {
+                    let gradient = tensor.grad_remove(&mut gradients).ok_or("a weight without gradient")?;
+                    gradient.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}").into())
+                })
+                .collect::<Outcome<Vec<_>>>()?;
+            optimizer.step(&mut self.values, &gradients, 1e-4);
+            Ok(())
+        })?;
+        Ok(serde_json::json!({ "ms": ms, "losses": losses }))
+    }
+
+    /// Median time of an evaluation, and the sum of the logits' squares.
+    fn evaluate(self, count: usize) -> Outcome<serde_json::Value> {
+        let positions = self.positions();
+        let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
+        let loaded = LoadedUnet { network: self.network, weights, label: None };
+        let mut squares = 0.0;
+        let ms = median(count, || {
+            squares = 0.0;
+            loaded.evaluate(&self.y_t, &[0.5; BATCH], &positions, &mut |_, logits| {
+                squares += logits.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        Ok(serde_json::json!({ "ms": ms, "squares": squares }))
+    }
+}
+
+/// Median time in milliseconds of `count` calls after the first.
+fn median(count: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+    let mut times = Vec::new();
+    for _ in 0..=count {
+        let start = Instant::now();
+        call()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let mut times = times.split_off(1);
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// A 3×3 convolution, forward and backward for input, weight and bias.
+fn convolution([batch, inner, outer, size]: [usize; 4], count: usize) -> Outcome<f64> {
+    let device = Device::flex().autodiff();
+    let normal = |shape: [usize; 4]| {
+        Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad()
+    };
+    let (x, weight) = (normal([batch, inner, size, size]), normal([outer, inner, 3, 3]));
+    let bias = Tensor::<1>::zeros([outer], &device).require_grad();
+    median(count, || {
+        let out = Kernels::Fused.conv(x.clone(), weight.clone(), bias.clone());
+        let gradients = out.sum().backward();
+        for gradient in [x.grad(&gradients), weight.grad(&gradients)] {
+            std::hint::black_box(gradient.ok_or("no gradient")?);
+        }
+        Ok(())
+    })
+}
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = match arguments[..] {
+        ["prepare", folder] => return Case::new()?.write(Path::new(folder)),
+        ["conv", batch, inner, outer, size, count] => {
+            let sizes = [batch.parse()?, inner.parse()?, outer.parse()?, size.parse()?];
+            serde_json::json!({ "ms": convolution(sizes, count.parse()?)? })
+        }
+        ["train", count] => Case::new()?.train(count.parse()?)?,
+        ["evaluate", count] => Case::new()?.evaluate(count.parse()?)?,
+        _ => {
+            return Err(
+                "unet_steps prepare FOLDER | conv B IN OUT SIZE COUNT | train COUNT | evaluate COUNT".into(),
+            );
+        }
+    };
+    println!("{line}");
+    Ok(())
+}

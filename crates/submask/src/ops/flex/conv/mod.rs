@@ -1,0 +1,131 @@
+//! Convolutions that keep the resolution, without a matrix of patches: every vector of pixels is read where it stands in
+//! an image with a border of zeros.
+
+mod kernel;
+mod slab;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::{contiguous, dims, register, tensor, values};
+use crate::ops::lanes;
+
+#[backend_extension(Flex, Autodiff)]
+pub trait ConvOp: burn::backend::Backend {
+    fn submask_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// See [`crate::ops::Kernels::conv`].
+pub fn conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::submask_conv(x, weight, bias))
+}
+
+/// Sizes of a convolution.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    batch: usize,
+    /// Channels in.
+    inner: usize,
+    /// Channels out.
+    outer: usize,
+    height: usize,
+    width: usize,
+    /// Height and width of the kernel, odd.
+    kernel: usize,
+}
+
+impl Sizes {
+    fn of(x: &FlexTensor, weight: &FlexTensor) -> Self {
+        let ([batch, inner, height, width], [outer, _, _, kernel]) = (dims(x), dims(weight));
+        Self { batch, inner, outer, height, width, kernel }
+    }
+
+    /// Of the gradient of the input, which is a convolution of the output's.
+    fn reversed(self) -> Self {
+        Self { inner: self.outer, outer: self.inner, ..self }
+    }
+
+    /// Pixels of an image.
+    fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Elements of the kernel.
+    fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+}
+
+impl ConvOp for Flex {
+    fn submask_conv(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let [x, weight, bias] = [x, weight, bias].map(contiguous);
+        let sizes = Sizes::of(&x, &weight);
+        let row = sizes.inner * sizes.taps();
+        let element = |out: usize, inner: usize| values(&weight)[out * row + inner];
+        let out = kernel::convolve(sizes, values(&x), element, Some(values(&bias)));
+        tensor(out, [sizes.batch, sizes.outer, sizes.height, sizes.width])
+    }
+}
+
+impl<C: CheckpointStrategy> ConvOp for Autodiff<Flex, C> {
+    fn submask_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
+        match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let out = Flex::submask_conv(x.clone(), weight.clone(), bias);
+                prepared.finish((x, weight), out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_conv(x, weight, bias)),
+        }
+    }
+}
+
+/// dx = the convolution of g with the kernel turned by 180° and in and out exchanged; dweight = the products of g and
+/// the shifted x, summed over pixels, then over images in order; dbias = Σ g.
+#[derive(Debug)]
+struct ConvBackward;
+
+impl Backward<Flex, 3> for ConvBackward {
+    type State = (FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Flex>(&ops.node));
+        let (x, weight) = ops.state;
+        let sizes = Sizes::of(&x, &weight);
+        let [for_x, for_weight, for_bias] = ops.parents;
+        register!(grads, for_x, {
+            let (taps, row) = (sizes.taps(), sizes.inner * sizes.taps());
+            let turned = |out: usize, inner: usize| {
+                values(&weight)[inner / taps * row + out * taps + taps - 1 - inner % taps]
+            };
+            tensor(kernel::convolve(sizes.reversed(), values(&g), turned, None), x.shape())
+        });
+        register!(grads, for_weight, {
+            tensor(kernel::weight_gradient(sizes, values(&x), values(&g)), weight.shape())
+        });
+        register!(grads, for_bias, tensor(bias_gradient(sizes, values(&g)), [sizes.outer]));
+    }
+}
+
+/// Σ of every channel's pixels, then over images in order.
+fn bias_gradient(sizes: Sizes, g: &[f32]) -> Vec<f32> {
+    let planes: Vec<f32> = g.par_chunks(sizes.pixels()).map(|plane| lanes::sum(plane, |x| x)).collect();
+    super::linear::column_sums(&planes, sizes.outer)
+}
