@@ -32,7 +32,6 @@ mod batcher;
 mod cifar;
 mod emoji;
 mod idx;
-mod npy;
 mod npz;
 #[cfg(feature = "pictures")]
 mod picture;
