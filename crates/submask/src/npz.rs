@@ -273,7 +273,7 @@ impl NewArray<'_> {
         let mut header =
             format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({sizes}), }}", self.kind);
         let fixed = MAGIC.len() + 4;
-        while (fixed + header.len() + 1) % 64 != 0 {
+        while !(fixed + header.len() + 1).is_multiple_of(64) {
             header.push(' ');
         }
         header.push('\n');
