@@ -43,7 +43,7 @@
 //! | [`model`] | a model folder: load, save, evaluate, generate |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`import`] | checkpoints of other programs, read and never executed |
-//! | [`metrics`] | generated text against its corpus |
+//! | [`metrics`] | generated text against its corpus, generated images against real ones |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
 //!
 //! # Notation
@@ -67,6 +67,7 @@ pub mod import;
 pub mod likelihood;
 pub mod metrics;
 pub mod model;
+mod npz;
 pub mod objective;
 pub mod ops;
 pub mod predictive;

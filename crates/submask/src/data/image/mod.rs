@@ -34,7 +34,6 @@ mod cifar;
 mod emoji;
 mod grid;
 mod idx;
-mod npy;
 mod npz;
 #[cfg(feature = "pictures")]
 mod picture;

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use super::npy::Array;
 use super::shape::{Image, ImageShape};
 use super::source::Images;
 use crate::error::{Error, Result};
+use crate::npz::Array;
 
 /// ImageNet's number of classes.
 const CLASSES: i64 = 1000;
@@ -91,8 +91,8 @@ impl Iterator for Rows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::npy::tests::{npy, npz};
     use super::*;
+    use crate::npz::tests::{npy, npz};
     use rawzip::CompressionMethod;
 
     /// A file of images of 2 × 2 with these labels, pixel i of image n being 20·n + i.

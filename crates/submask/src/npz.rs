@@ -1,4 +1,5 @@
-//! Arrays in `.npz` files: zip archives of `.npy` files, stored or deflated, read in pieces.
+//! Arrays in `.npz` files, as NumPy has them: zip archives of `.npy` files, stored or deflated. Read in pieces, written
+//! whole.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -9,6 +10,7 @@ use flate2::read::DeflateDecoder;
 use memmap2::Mmap;
 use rawzip::{CompressionMethod, ZipArchive};
 
+use crate::durable::write_atomically;
 use crate::error::{Error, Result};
 
 /// Begins every `.npy` file.
@@ -18,7 +20,7 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const MAX_HEADER: usize = 1 << 16;
 
 /// An array of an archive, of which the elements are read in order.
-pub(super) struct Array {
+pub(crate) struct Array {
     path: PathBuf,
     /// In the archive.
     name: String,
@@ -177,9 +179,105 @@ impl Array {
         Ok(numbers)
     }
 
+    /// The elements of an array of floats.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for another kind of elements, and as [`Self::read`] and [`Self::end`].
+    pub fn floats(&mut self) -> Result<Vec<f64>> {
+        let size = match self.kind.as_str() {
+            "<f4" => 4,
+            "<f8" => 8,
+            other => {
+                return Err(self.error(format!("has elements {other}, not floats in little-endian order")));
+            }
+        };
+        let mut numbers = Vec::new();
+        let mut bytes = [0; 8];
+        for _ in 0..self.shape.iter().product() {
+            self.read(&mut bytes[..size])?;
+            numbers.push(match bytes.first_chunk() {
+                Some(single) if size == 4 => f64::from(f32::from_le_bytes(*single)),
+                _ => f64::from_le_bytes(bytes),
+            });
+        }
+        self.end()?;
+        Ok(numbers)
+    }
+
+    /// The one text of an array of bytes (`|S13`, shape `()`), without the zeros that pad it.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for another kind of elements, and as [`Self::read`] and [`Self::end`].
+    pub fn text(&mut self) -> Result<String> {
+        let length = self.kind.strip_prefix("|S").and_then(|length| length.parse::<usize>().ok());
+        let Some(length) = length.filter(|length| self.shape.is_empty() && *length <= MAX_HEADER) else {
+            let problem = format!("has shape {:?} of {}, not one short text", self.shape, self.kind);
+            return Err(self.error(problem));
+        };
+        let mut bytes = vec![0; length];
+        self.read(&mut bytes)?;
+        self.end()?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+    }
+
     /// What is wrong with this array.
     pub fn error(&self, problem: impl AsRef<str>) -> Error {
         Error::format(&self.path, format!("its array {:?} {}", self.name, problem.as_ref()))
+    }
+}
+
+/// A whole array to be written, little-endian.
+pub(crate) struct NewArray<'a> {
+    /// In the archive.
+    pub name: &'a str,
+    /// As NumPy writes it.
+    pub kind: String,
+    pub shape: &'a [usize],
+    /// The elements in rows.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes an archive of stored arrays, or nothing.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub(crate) fn write(path: &Path, arrays: &[NewArray]) -> Result<()> {
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    let written = arrays.iter().try_for_each(|array| array.append(&mut archive));
+    written
+        .and_then(|()| archive.finish().map(drop))
+        .map_err(|error| Error::io(path)(io::Error::other(error)))?;
+    write_atomically(path, &bytes)
+}
+
+impl NewArray<'_> {
+    fn append<W: io::Write>(
+        &self,
+        archive: &mut rawzip::ZipArchiveWriter<W>,
+    ) -> std::result::Result<(), rawzip::Error> {
+        let file =
+            archive.new_file(format!("{}.npy", self.name)).compression_method(CompressionMethod::STORE);
+        let (mut entry, config) = file.start()?;
+        let mut writer = config.wrap(&mut entry);
+        io::Write::write_all(&mut writer, &self.header())?;
+        io::Write::write_all(&mut writer, &self.bytes)?;
+        let (_, descriptor) = writer.finish()?;
+        entry.finish(descriptor)?;
+        Ok(())
+    }
+
+    /// The header of version 1, padded so that the elements begin at a multiple of 64.
+    fn header(&self) -> Vec<u8> {
+        let sizes: String = self.shape.iter().map(|size| format!("{size},")).collect();
+        let mut header =
+            format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({sizes}), }}", self.kind);
+        let fixed = MAGIC.len() + 4;
+        while !(fixed + header.len() + 1).is_multiple_of(64) {
+            header.push(' ');
+        }
+        header.push('\n');
+        [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat()
     }
 }
 
@@ -196,7 +294,7 @@ fn parse(header: &str) -> Option<(String, Vec<usize>)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
 
@@ -254,6 +352,27 @@ pub(super) mod tests {
             }
         }
         assert!(open(&npz(&[("a", b"x")], CompressionMethod::STORE), "n").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.npz");
+        let numbers = [0.1f64, -3.0, 1e300, f64::MIN_POSITIVE, 0.0, 7.0];
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let arrays = [
+            NewArray { name: "numbers", kind: "<f8".into(), shape: &[2, 3], bytes },
+            NewArray { name: "text", kind: "|S4".into(), shape: &[], bytes: b"abc\0".to_vec() },
+        ];
+        write(&path, &arrays).unwrap();
+        let mut array = Array::open(&path, "numbers").unwrap().unwrap();
+        assert_eq!(array.shape, [2, 3]);
+        assert_eq!(array.floats().unwrap(), numbers);
+        assert_eq!(Array::open(&path, "text").unwrap().unwrap().text().unwrap(), "abc");
+        let error = Array::open(&path, "numbers").unwrap().unwrap().text().unwrap_err().to_string();
+        assert!(error.contains("[2, 3] of <f8, not one short text"), "{error}");
+        let error = Array::open(&path, "text").unwrap().unwrap().floats().unwrap_err().to_string();
+        assert!(error.contains("elements |S4, not floats"), "{error}");
     }
 
     #[test]
