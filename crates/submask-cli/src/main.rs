@@ -58,6 +58,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
+        Command::Metrics(args) => commands::metrics::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -3,6 +3,7 @@
 mod convert;
 mod data;
 mod eval;
+mod metrics;
 mod sample;
 mod train;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
+pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
 };
@@ -49,6 +51,7 @@ pub enum Command {
     Train(TrainArgs),
     Eval(EvalArgs),
     Sample(SampleArgs),
+    Metrics(MetricsArgs),
     Data(DataArgs),
     Import(ImportArgs),
     Export(ExportArgs),

@@ -5,6 +5,7 @@ pub mod eval;
 pub mod export;
 pub mod import;
 pub mod info;
+pub mod metrics;
 pub mod plot;
 pub mod presets;
 pub mod sample;

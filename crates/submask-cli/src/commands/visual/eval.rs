@@ -24,7 +24,13 @@ pub fn eval(args: &EvalArgs, folder: &Path) -> Result<(), Failure> {
     }
     let device = Device::flex();
     let model = VisualModel::load(folder, &device)?;
-    let (held_out, name) = held_out(args, folder, &model)?;
+    let wanted = Wanted {
+        data: &args.data,
+        set: args.images.images,
+        labels: args.images.labels.as_deref(),
+        count: args.sequences.map_or(0, Into::into),
+    };
+    let (held_out, name) = held_out(&wanted, folder, &model)?;
     let estimator = estimator(args, &model);
     let likelihood = LikelihoodSettings {
         draws: args.draws.map_or(1, Into::into),
@@ -62,16 +68,32 @@ fn estimator(args: &EvalArgs, model: &VisualModel) -> Estimator {
     }
 }
 
-/// What is evaluated, and its name.
-fn held_out(args: &EvalArgs, folder: &Path, model: &VisualModel) -> Result<(HeldOut, String), Failure> {
+/// Which images are wanted.
+pub struct Wanted<'a> {
+    /// Files; empty: what the model's run held out.
+    pub data: &'a [PathBuf],
+    /// What the files are; `None`: as the run's.
+    pub set: Option<ImageSetArg>,
+    /// The file of labels of IDX images.
+    pub labels: Option<&'a Path>,
+    /// How many, spread over all; 0: all.
+    pub count: u64,
+}
+
+/// The images or points that are wanted, and what they are called.
+pub fn held_out(
+    wanted: &Wanted,
+    folder: &Path,
+    model: &VisualModel,
+) -> Result<(HeldOut, String), Failure> {
     let run = locate::run_of(folder);
     let settings = run.as_deref().map(settings_of_run).transpose()?;
-    let count = args.sequences.map_or(0, Into::into);
-    if !args.data.is_empty() {
-        let source = given(args, model, settings.as_ref())?;
-        let labels = args.images.labels.clone().unwrap_or_default();
-        let set = ImageSet::load(&source.source_of(&args.data, &labels)?)?;
-        let names: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
+    let count = wanted.count;
+    if !wanted.data.is_empty() {
+        let source = given(wanted, model, settings.as_ref())?;
+        let labels = wanted.labels.map(Path::to_path_buf).unwrap_or_default();
+        let set = ImageSet::load(&source.source_of(wanted.data, &labels)?)?;
+        let names: Vec<String> = wanted.data.iter().map(|path| path.display().to_string()).collect();
         return Ok((HeldOut::of_images(&set, &model.config, count)?, names.join(", ")));
     }
     let (Some(settings), Some(run)) = (settings, run) else {
@@ -102,7 +124,7 @@ fn settings_of_run(run: &Path) -> Result<VisualRunSettings, Failure> {
 
 /// How the files of `--data` are read: as `--images` says, or else as the run read its own.
 fn given(
-    args: &EvalArgs,
+    wanted: &Wanted,
     model: &VisualModel,
     run: Option<&VisualRunSettings>,
 ) -> Result<ImageDataSettings, Failure> {
@@ -113,7 +135,7 @@ fn given(
         Some(VisualData::Images(images)) => Some(images.clone()),
         _ => None,
     };
-    let set = match (args.images.images, &of_run) {
+    let set = match (wanted.set, &of_run) {
         (Some(ImageSetArg::Cifar10), _) => ImageSetChoice::Cifar10,
         (Some(ImageSetArg::Idx), _) => ImageSetChoice::Idx,
         (Some(ImageSetArg::Npz), _) => ImageSetChoice::Npz,
@@ -127,7 +149,7 @@ fn given(
     let labelled = of_run.is_some_and(|images| images.labelled);
     Ok(ImageDataSettings {
         set,
-        paths: args.data.clone(),
+        paths: wanted.data.to_vec(),
         labels: PathBuf::new(),
         height: shape.height,
         width: shape.width,

@@ -4,5 +4,5 @@ mod eval;
 mod given;
 mod sample;
 
-pub use eval::eval;
+pub use eval::{Wanted, eval, held_out};
 pub use sample::sample;
