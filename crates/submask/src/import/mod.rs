@@ -12,6 +12,7 @@
 //! | `encoder` | checkpoints of MDM-Prime-v2 |
 //! | `image` | checkpoints of the reference's image model |
 //! | `toy` | state dicts, and modules pickled whole |
+//! | [`hub`] | what is published on the Hub: downloads, kept in its standard cache |
 //!
 //! Such a file is hostile input. Nothing in it is called; every length is checked against the bytes that are
 //! there; memory and time are bounded by the size of the file; and what is wrong is said with the file's name.
@@ -21,6 +22,7 @@ mod decide;
 mod encoder;
 mod facts;
 mod foreign;
+pub mod hub;
 mod image;
 mod lightning;
 mod mdlm;
