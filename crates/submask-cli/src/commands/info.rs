@@ -17,7 +17,7 @@ use crate::{locate, output, settings};
 
 /// Describes what stands at a path.
 pub fn run(args: &InfoArgs) -> Result<(), Failure> {
-    let described = describe(&args.path)?;
+    let described = describe(&locate::source(&args.path)?)?;
     match args.json {
         true => output::write_json(&described),
         false => output::write(&output::value_table(&described)),

@@ -1,5 +1,7 @@
 //! A foreign checkpoint, opened: which tensors it holds and what is said beside them, not yet their numbers.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
@@ -85,7 +87,7 @@ pub struct Skipped {
     /// Where it stands.
     pub path: String,
     /// Why it is not read.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// The file that the tensors are in.
@@ -126,8 +128,15 @@ pub(super) struct Found {
 
 impl Found {
     /// Notes something that is not read.
-    pub fn skip(&mut self, path: impl Into<String>, reason: impl Into<String>) {
-        self.skipped.push(Skipped { path: path.into(), reason: reason.into() });
+    pub fn skip(&mut self, path: impl Into<String>, reason: &'static str) {
+        self.skipped.push(Skipped { path: path.into(), reason: Cow::Borrowed(reason) });
+    }
+}
+
+impl ForeignTensor {
+    /// Number of its elements, which its reader checked to be there.
+    pub fn elements(&self) -> usize {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 }
 
@@ -187,18 +196,36 @@ impl Foreign {
         }
     }
 
-    /// The shape of the weight `name`.
+    /// The shape of the weight `name`; of two with one name the last counts, as in Python.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.raw.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice())
+        self.raw.iter().rfind(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice())
     }
 
-    /// Number of layers `prefix.0`, `prefix.1`, …: one more than the largest index, and no more than tensors.
-    pub(super) fn layers(&self, prefix: &str) -> usize {
+    /// Number of layers `prefix.0`, `prefix.1`, ….
+    ///
+    /// # Errors
+    /// [`Error::Format`] where one is missing between others: a network of as many layers as the largest number says
+    /// could be of any size.
+    pub(super) fn layers(&self, prefix: &str) -> Result<usize> {
         let index = |tensor: &ForeignTensor| {
             let rest = tensor.name.strip_prefix(prefix)?.strip_prefix('.')?;
             rest.split('.').next()?.parse::<usize>().ok()
         };
-        self.raw.iter().filter_map(index).max().map_or(0, |last| last.saturating_add(1).min(self.raw.len()))
+        let found: BTreeSet<usize> = self.raw.iter().filter_map(index).collect();
+        match found.iter().enumerate().find(|(place, index)| place != *index) {
+            Some((place, last)) => {
+                Err(self.error(format!("{prefix}.{place} is missing, but {prefix}.{last} is there")))
+            }
+            None => Ok(found.len()),
+        }
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.container {
+            Container::Torch(file) => file.len(),
+            Container::Safetensors(file) => file.len(),
+        }
     }
 
     /// An error of this file.

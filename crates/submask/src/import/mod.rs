@@ -54,6 +54,10 @@ use decide::Decisions;
 
 /// The longest sequence that a file may ask for, in tokens.
 const MAX_SEQ_LEN: usize = 1 << 20;
+/// Tokens of GPT-2.
+const GPT2_TOKENS: usize = 50_257;
+/// Digits of all tokens together that a file of any size may ask for: twenty for each of GPT-2's tokens.
+const FEW_DIGITS: usize = 1 << 20;
 
 /// Which network the weights of a file belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -196,19 +200,19 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
     let mut decisions = Decisions::default();
     let mut base = None;
     if matches!(network, Family::Diffusion | Family::Encoder | Family::Autoregressive) {
-        let text = text::describe(foreign, network, options, &mut decisions)?;
+        let text = text::describe(foreign, network, options, &mut decisions);
+        let text = text.map_err(|error| with_file(foreign, options, error))?;
         base = Some(SubTokenizer::base_for(text.vocab_size, text.model.subtokens)?);
     }
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
-    let sizes =
-        foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
+    let sizes = foreign.raw.iter().filter(buffers).map(|tensor| tensor.elements() as u64);
     let mut weights = vec![WeightSet::Raw];
     weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
     Ok(Inspection {
         format: foreign.format,
         network,
         weights,
-        parameters: sizes.sum(),
+        parameters: sizes.fold(0, u64::saturating_add),
         base,
         settings: decisions.settings,
         needed_flags: decisions.unknown,
@@ -230,6 +234,20 @@ struct Plan {
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
 /// flags that contradict the shapes, and naming the flags of what the file does not say. Never a part of a model.
 pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
+    import_as_said(foreign, options).map_err(|error| with_file(foreign, options, error))
+}
+
+/// The file's name before an error about a value that the file gave, and no flag.
+fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error {
+    match &error {
+        Error::Invalid { field, .. } if !field.starts_with("--") && options.says_nothing_of_the_network() => {
+            foreign.error(error.to_string())
+        }
+        _ => error,
+    }
+}
+
+fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
     let plan = match foreign.format {
         Format::Submask => plan_of_folder(foreign, options)?,
         _ => plan_of_file(foreign, options)?,
@@ -270,6 +288,7 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
         return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
     }
+    check_digits(foreign, text.vocab_size, text.model.subtokens)?;
     let mut codes = SubTokenizer::new(text.vocab_size, text.model.subtokens)?;
     if let Some(permutation) = &options.permutation {
         codes = codes.with_permutation(permutation)?;
@@ -284,6 +303,18 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         sample: text::SAMPLE,
     };
     Ok(Plan { config, tokenizer, codes, settings: decisions.settings, tokenizer_note })
+}
+
+/// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
+fn check_digits(foreign: &Foreign, vocab_size: usize, subtokens: usize) -> Result<()> {
+    let digits = vocab_size.saturating_mul(subtokens);
+    let allowed = FEW_DIGITS.max(foreign.bytes() / size_of::<u32>());
+    if digits > allowed {
+        return Err(foreign.error(format!(
+            "{vocab_size} tokens of {subtokens} digits are too many for weights of this size"
+        )));
+    }
+    Ok(())
 }
 
 /// The plan of a model folder of this program, which says everything itself.
@@ -315,11 +346,10 @@ fn tokenizer(foreign: &Foreign, vocab_size: usize, options: &ImportOptions) -> R
         }
         Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), "as given".to_owned())),
         Some(ImportTokenizer::Numbers) => numbers("as asked"),
-        None => match Tokenizer::gpt2() {
-            Ok(gpt2) if vocab_size == gpt2.vocab_size() => {
-                Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too")))
-            }
-            _ => numbers("since the file names no tokenizer"),
+        // A build without GPT-2's tokens takes numbers.
+        None => match (vocab_size == GPT2_TOKENS).then(Tokenizer::gpt2).and_then(Result::ok) {
+            Some(gpt2) => Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too"))),
+            None => numbers("since the file names no tokenizer"),
         },
     }
 }

@@ -10,8 +10,10 @@ use crate::model::{
 };
 use crate::subtoken::SubTokenizer;
 
-/// Most sub-tokens a token that are tried where the shapes allow several.
+/// Most sub-tokens a token.
 const MAX_SUBTOKENS: usize = 64;
+/// Weights of a block, at least.
+const MIN_WEIGHTS_A_BLOCK: usize = 7;
 
 /// A text network and its schedule.
 #[derive(Clone, Debug)]
@@ -81,11 +83,10 @@ pub(super) fn describe(
     };
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
     let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
-    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(foreign.layers(prefix)), 1)?;
+    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(layers(foreign, prefix)?), 1)?;
     let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(ends.hidden), 1)?;
-    let frequencies = foreign.shape("rotary_emb.inv_freq").and_then(|shape| shape.first().copied());
     let heads = Sources {
-        shapes: frequencies.filter(|half| *half > 0).map(|half| hidden / (2 * half)),
+        shapes: heads(foreign, hidden)?,
         flag: options.heads,
         config: facts.integer(&["model.n_heads", "n_heads", "n_head", "config.n_head"]),
         default: None,
@@ -135,7 +136,7 @@ pub(super) fn describe(
         hidden,
         heads,
         blocks,
-        cond_dim: foreign.shape("sigma_map.mlp.2.bias").map_or(1, |shape| shape.iter().product()),
+        cond_dim: if family == Family::Diffusion { length(foreign, "sigma_map.mlp.2.bias")? } else { 1 },
         seq_len,
         dropout: facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0),
         embedding,
@@ -144,6 +145,31 @@ pub(super) fn describe(
         intermediate,
     };
     Ok(TextArchitecture { vocab_size, model, schedule: schedule(foreign, decisions)? })
+}
+
+/// Number of blocks, of which each has several weights.
+fn layers(foreign: &Foreign, prefix: &str) -> Result<usize> {
+    let blocks = foreign.layers(prefix)?;
+    let weights = foreign.raw.len();
+    if blocks.saturating_mul(MIN_WEIGHTS_A_BLOCK) > weights {
+        return Err(foreign.error(format!("{blocks} blocks {prefix}.N, but {weights} weights in all")));
+    }
+    Ok(blocks)
+}
+
+/// Heads by the number of rotation frequencies, of which there is one for two numbers of a head.
+fn heads(foreign: &Foreign, hidden: usize) -> Result<Option<usize>> {
+    if foreign.shape("rotary_emb.inv_freq").is_none() {
+        return Ok(None);
+    }
+    let frequencies = length(foreign, "rotary_emb.inv_freq")?;
+    match frequencies.checked_mul(2).filter(|width| hidden % width == 0) {
+        Some(width) => Ok(Some(hidden / width)),
+        None => {
+            Err(foreign
+                .error(format!("{frequencies} rotation frequencies do not divide a width of {hidden}")))
+        }
+    }
 }
 
 /// Shapes of the first and last layer.
@@ -207,6 +233,9 @@ fn digits_of_autoregressive(
         ..Sources::default()
     };
     let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
+    if !(1..=MAX_SUBTOKENS).contains(&subtokens) {
+        return Err(crate::Error::invalid("--subtokens", subtokens, format!("1 to {MAX_SUBTOKENS}")));
+    }
     let vocab_size = Sources {
         shapes: (subtokens == 1).then_some(base),
         flag: options.vocab_size,
@@ -258,7 +287,8 @@ fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSett
 
 fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
     match foreign.shape(name) {
-        Some(&[rows, columns]) => Ok([rows, columns]),
+        // Of tensors without elements the other lengths say nothing: they may be anything.
+        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
         Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a matrix"))),
         None => Err(foreign.error(format!("{name} is missing"))),
     }
@@ -266,7 +296,7 @@ fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
 
 fn length(foreign: &Foreign, name: &str) -> Result<usize> {
     match foreign.shape(name) {
-        Some(&[length]) => Ok(length),
+        Some(&[length]) if length > 0 => Ok(length),
         Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a vector"))),
         None => Err(foreign.error(format!("{name} is missing"))),
     }

@@ -3,6 +3,10 @@
 mod counting;
 mod encoder;
 mod fixtures;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod hub_server;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
