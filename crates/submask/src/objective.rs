@@ -1,7 +1,7 @@
-//! Training objectives: `joint` and `marginal` (math.md §4).
+//! Training objectives: `joint` and `marginal` (math.md §4), and `cross-entropy` (§8).
 //!
 //! Per token, times w(t): `joint` charges −log p_θ(x_0^i | y_t), `marginal` charges
-//! Σ over masked j of −log p_θ(y_0^{ij} | y_t). With carry-over a fully visible token costs nothing, so
+//! Σ over masked j of −log p_θ(y_0^{ij} | y_t); `cross-entropy` is `joint` without the weight. With carry-over a fully visible token costs nothing, so
 //! it needs no logits. The joint objective is no bound of a likelihood (math.md §5).
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::lanes;
 use crate::predictive::Predictive;
+use crate::schedule::Schedule;
 use crate::subtoken::TokenSet;
 
 /// Which training loss.
@@ -22,6 +23,27 @@ pub enum Objective {
     Joint,
     /// Σ over masked digits of −log p_θ(y_0^{ij} | y_t): the integrand of the valid bound.
     Marginal,
+    /// −log p_θ(x_0^i | y_t) with weight 1 at all times: the paper's objective for images.
+    CrossEntropy,
+}
+
+impl Objective {
+    /// Its name in settings and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joint => "joint",
+            Self::Marginal => "marginal",
+            Self::CrossEntropy => "cross-entropy",
+        }
+    }
+
+    /// What a token's loss at time t is multiplied by: w(t), or 1.
+    pub fn weight(self, schedule: &Schedule, t: f64) -> f64 {
+        match self {
+            Self::Joint | Self::Marginal => schedule.weight(t),
+            Self::CrossEntropy => 1.0,
+        }
+    }
 }
 
 /// The rows of a batch that are charged: one row a token, with its digits, its target and its weight.
@@ -49,6 +71,17 @@ impl LossRows {
         debug_assert_eq!(x_0.len(), weights.len());
         debug_assert_eq!(x_0.len() * predictive.codes().subtoken_len(), y_t.len());
         Self { predictive, objective, x_0, y_t, weights }
+    }
+
+    /// The rows `rows` of these.
+    pub(crate) fn part(&self, rows: &[usize]) -> Self {
+        Self {
+            predictive: self.predictive.clone(),
+            objective: self.objective,
+            x_0: rows.iter().map(|&row| self.x_0[row]).collect(),
+            y_t: rows.iter().flat_map(|&row| self.digits(row).iter().copied()).collect(),
+            weights: rows.iter().map(|&row| self.weights[row]).collect(),
+        }
     }
 
     /// n.
@@ -84,7 +117,7 @@ impl LossRows {
         let (weight, target) = (self.weights[row], self.x_0[row] as usize);
         let support = self.predictive.support(self.digits(row));
         match self.objective {
-            Objective::Joint => {
+            Objective::Joint | Objective::CrossEntropy => {
                 let own = logits[target];
                 let log_total = softmax_over(&support, logits, weight);
                 logits[target] -= weight;
@@ -123,7 +156,7 @@ impl LossRows {
         let supports: Vec<TokenSet> = (0..n).map(|row| self.predictive.support(self.digits(row))).collect();
         let log_probs = activation::log_softmax(logits + outside(supports.clone()), 1);
         match self.objective {
-            Objective::Joint => {
+            Objective::Joint | Objective::CrossEntropy => {
                 let targets: Vec<i32> = self.x_0.iter().map(|x| *x as i32).collect();
                 let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [n, 1]), &device);
                 (log_probs.gather(1, targets).reshape([n]) * weights).sum().neg()

@@ -8,8 +8,8 @@ use submask::model::ExportFormat;
 
 /// Make a model of a checkpoint of another program
 ///
-/// Reads checkpoints of the reference's text models (Lightning), folders as MDLM stands on the Hub, checkpoints of
-/// MDM-Prime-v2's encoder, pickled state dicts, and safetensors files. Nothing in a file is executed. A report says
+/// Reads checkpoints of the reference's text models (Lightning) and image models, its toy model, folders as MDLM
+/// stands on the Hub, checkpoints of MDM-Prime-v2's encoder, pickled state dicts, and safetensors files. Nothing in a file is executed. A report says
 /// what was taken and what was not; a checkpoint with missing weights is refused.
 ///
 /// What the network is, the shapes of the weights say; what they do not say stands in the checkpoint's
@@ -67,6 +67,15 @@ pub struct NetworkArgs {
     /// Tokens a sequence
     #[arg(long, value_name = "L")]
     pub seq_len: Option<usize>,
+    /// Height of images in pixels
+    #[arg(long, value_name = "H")]
+    pub height: Option<usize>,
+    /// Width of images in pixels
+    #[arg(long, value_name = "W")]
+    pub width: Option<usize>,
+    /// Channels of an attention head of an image network
+    #[arg(long, value_name = "N")]
+    pub head_channels: Option<usize>,
     /// Whether tokens that contradict a visible digit are excluded
     #[arg(long, value_name = "true|false")]
     pub carry_over: Option<bool>,

@@ -34,6 +34,9 @@ pub fn network_options(args: &NetworkArgs) -> ImportOptions {
         subtokens: args.subtokens,
         heads: args.heads,
         seq_len: args.seq_len,
+        height: args.height,
+        width: args.width,
+        head_channels: args.head_channels,
         carry_over: args.carry_over,
         time_conditioning: args.time_conditioning,
         permutation: None,
@@ -76,7 +79,9 @@ fn describe(report: &Report, folder: &str) -> String {
         };
         text += &format!("  {} = {}  ({origin})\n", setting.key, setting.value);
     }
-    text += &format!("  tokenizer: {}\n", report.tokenizer);
+    if let Some(tokenizer) = &report.tokenizer {
+        text += &format!("  tokenizer: {tokenizer}\n");
+    }
     let set = match report.weights {
         WeightSet::Raw => "raw",
         WeightSet::Ema => "averaged",

@@ -65,7 +65,7 @@ fn read_foreign(foreign: &Foreign, errors: &mut dyn FnMut(Error)) {
             errors(error);
         }
     }
-    for tensor in foreign.raw.iter().chain(&foreign.averaged) {
+    for tensor in foreign.raw().iter().chain(&foreign.averaged) {
         if let Err(error) = foreign.read(tensor) {
             errors(error);
         }

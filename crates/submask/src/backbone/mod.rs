@@ -121,6 +121,33 @@ fn at(hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
     hidden.clone().select(0, rows)
 }
 
+/// The loss of rows that belong to several output layers, Σ over layers of the loss of that layer's rows.
+///
+/// `layer_of` gives the layer of a row, below `layers`; `layer` gives for a layer and its rows their hidden states
+/// [n, d], the weight [C, d] and the bias \[C\].
+fn loss_of_layers(
+    kernels: Kernels,
+    rows: &LossRows,
+    layers: usize,
+    layer_of: impl Fn(usize) -> usize,
+    mut layer: impl FnMut(usize, &[usize]) -> (Tensor<2>, Tensor<2>, Tensor<1>),
+) -> Option<Tensor<1>> {
+    let mut total: Option<Tensor<1>> = None;
+    for index in 0..layers {
+        let own: Vec<usize> = (0..rows.len()).filter(|row| layer_of(*row) == index).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let (hidden, weight, bias) = layer(index, &own);
+        let loss = kernels.head_loss(hidden, weight, bias, Arc::new(rows.part(&own)));
+        total = Some(match total {
+            Some(total) => total + loss,
+            None => loss,
+        });
+    }
+    total
+}
+
 /// A diffusion network with its weights, ready to be evaluated.
 pub struct LoadedBackbone {
     /// The network.

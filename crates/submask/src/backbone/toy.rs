@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
-use super::{Denoiser, check_only_len, floats, for_each_chunk};
+use super::{Denoiser, at, check_only_len, floats, for_each_chunk, loss_of_layers};
+use crate::objective::LossRows;
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -28,9 +29,6 @@ pub struct ToyConfig {
 }
 
 impl ToyConfig {
-    /// Dropout while training.
-    pub const DROPOUT: f64 = 0.1;
-
     /// Checks the sizes.
     ///
     /// # Errors
@@ -109,14 +107,14 @@ impl Toy {
         all
     }
 
-    /// Logits at all tokens, [B·L, C].
+    /// Hidden states of sequences, [B, w], from which the last linear layer makes the logits of all tokens.
     ///
     /// # Shapes
     /// - `y_t`: [B, L·ℓ] digits 0..=b; `t`: \[B\] times
     ///
     /// # Errors
     /// [`Error::Invalid`] where there are not L·ℓ digits for every time.
-    pub fn all_logits(
+    pub fn trunk(
         &self,
         weights: &Weights,
         y_t: &[u32],
@@ -137,7 +135,45 @@ impl Toy {
                 x = mask.apply(x);
             }
         }
-        Ok(linear(x, 3).reshape([t.len() * self.config.tokens, self.vocab_size]))
+        Ok(x)
+    }
+
+    /// Logits at all tokens, [B·L, C]; shapes and errors as of [`Self::trunk`].
+    ///
+    /// # Errors
+    /// As [`Self::trunk`].
+    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
+        let hidden = self.trunk(weights, y_t, t, None)?;
+        let logits = self.linear(weights, &format!("main.{}", LINEAR[3]), hidden);
+        Ok(logits.reshape([t.len() * self.config.tokens, self.vocab_size]))
+    }
+
+    /// Σ of the rows' weighted losses, \[1\], for `rows` of the flat positions b·L + i; `None` where there are none.
+    pub fn loss(
+        &self,
+        weights: &Weights,
+        hidden: &Tensor<2>,
+        positions: &[usize],
+        rows: &LossRows,
+    ) -> Option<Tensor<1>> {
+        let (tokens, classes) = (self.config.tokens, self.vocab_size);
+        let weight = weights.get::<2>(&format!("main.{}.weight", LINEAR[3]));
+        let bias = weights.get::<1>(&format!("main.{}.bias", LINEAR[3]));
+        loss_of_layers(
+            self.kernels,
+            rows,
+            tokens,
+            |row| positions[row] % tokens,
+            |token, own| {
+                let sequences: Vec<usize> = own.iter().map(|row| positions[*row] / tokens).collect();
+                let start = token * classes;
+                (
+                    at(hidden, &sequences),
+                    weight.clone().narrow(0, start, classes),
+                    bias.clone().narrow(0, start, classes),
+                )
+            },
+        )
     }
 
     /// The digits' embeddings, then the embedded time: [B, L·ℓ·w + 1].
@@ -210,7 +246,7 @@ impl Denoiser for LoadedToy {
         }
         check_only_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
         let classes = self.network.vocab_size;
-        let logits = floats(self.network.all_logits(&self.weights, y_t, t, None)?)?;
+        let logits = floats(self.network.all_logits(&self.weights, y_t, t)?)?;
         for_each_chunk(positions.len(), classes, |range| {
             let asked: Vec<f32> = positions[range.clone()]
                 .iter()
@@ -226,7 +262,11 @@ impl Denoiser for LoadedToy {
 mod tests {
     use burn::tensor::Device;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::objective::Objective;
+    use crate::predictive::Predictive;
     use crate::random::{Draws, Purpose};
 
     fn loaded() -> LoadedToy {
@@ -271,7 +311,7 @@ mod tests {
         let error = evaluate(&loaded(), &Y_T[..4], &[0.5], &[1]).unwrap_err().to_string();
         assert!(error.contains("sequence length = 2") && error.contains("3 tokens"), "{error}");
         let LoadedToy { network, weights } = loaded();
-        let error = network.all_logits(&weights, &Y_T[..6], &[0.5, 0.5], None).unwrap_err().to_string();
+        let error = network.all_logits(&weights, &Y_T[..6], &[0.5, 0.5]).unwrap_err().to_string();
         assert!(error.contains("digits = 6"), "{error}");
     }
 
@@ -293,10 +333,12 @@ mod tests {
         let parameters = network.parameters();
         let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
         let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
-        let dropout =
-            TrainingDropout { rate: ToyConfig::DROPOUT, draws: Draws::new(1, Purpose::Dropout), step: 1 };
-        let logits = network.all_logits(&weights, &Y_T, &[0.1, 0.6, 1.0], Some(dropout)).unwrap();
-        let gradients = (logits.clone() * logits).sum().backward();
+        let dropout = TrainingDropout { rate: 0.1, draws: Draws::new(1, Purpose::Dropout), step: 1 };
+        let hidden = network.trunk(&weights, &Y_T, &[0.1, 0.6, 1.0], Some(dropout)).unwrap();
+        let predictive = Arc::new(Predictive::new(SubTokenizer::new(12, 2).unwrap(), false));
+        let rows = LossRows::new(predictive, Objective::Joint, (0..9).collect(), Y_T.to_vec(), vec![1.0; 9]);
+        let positions: Vec<usize> = (0..9).collect();
+        let gradients = network.loss(&weights, &hidden, &positions, &rows).unwrap().backward();
         for (parameter, tensor) in parameters.iter().zip(weights.tensors()) {
             let gradient =
                 tensor.grad(&gradients).expect("every weight is used").abs().max().into_scalar::<f32>();

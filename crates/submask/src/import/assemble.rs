@@ -1,6 +1,6 @@
 //! The tensors of a file as the weights of a network.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::foreign::{Foreign, ForeignTensor, Skipped, WeightSet};
 use super::report::Applied;
@@ -65,7 +65,7 @@ pub(super) fn assemble<'a>(
     let mut skipped = foreign.skipped.clone();
     let mut unused = Vec::new();
     let known: HashSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    for tensor in &foreign.raw {
+    for tensor in foreign.raw() {
         if is_buffer(&tensor.name) {
             skipped.push(Skipped { path: tensor.path.clone(), reason: "a buffer, computed here".into() });
         } else if !known.contains(tensor.name.as_str()) {
@@ -73,7 +73,7 @@ pub(super) fn assemble<'a>(
         }
     }
     let other = match weights {
-        WeightSet::Ema => Some(("the raw weights", foreign.raw.len())),
+        WeightSet::Ema => Some(("the raw weights", foreign.raw().len())),
         WeightSet::Raw if has_average => Some(("the averaged weights", foreign.averaged.len())),
         WeightSet::Raw => None,
     };
@@ -89,11 +89,8 @@ type Found<'a> = std::result::Result<Vec<&'a ForeignTensor>, Vec<String>>;
 fn by_name<'a>(foreign: &'a Foreign, parameters: &[Parameter]) -> Found<'a> {
     let mut problems = Vec::new();
     let mut sources = Vec::with_capacity(parameters.len());
-    // A key that occurs twice holds its last value, as in Python.
-    let by_name: HashMap<&str, &ForeignTensor> =
-        foreign.raw.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     for parameter in parameters {
-        match by_name.get(parameter.name.as_str()).copied() {
+        match foreign.tensor(&parameter.name) {
             Some(tensor) if tensor.shape == parameter.shape => sources.push(tensor),
             Some(tensor) => problems.push(wrong_shape(tensor, parameter)),
             None => problems.push(format!("{} {:?} is missing", parameter.name, parameter.shape)),

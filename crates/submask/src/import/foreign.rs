@@ -1,7 +1,6 @@
 //! A foreign checkpoint, opened: which tensors it holds and what is said beside them, not yet their numbers.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::facts::Facts;
 use super::safetensors::{SafetensorsFile, SafetensorsRef};
 use super::torch::{TensorRef, TorchFile};
 use super::{encoder, image, lightning, mdlm, toy};
+use crate::model::visual::VisualConfig;
 use crate::{Error, Result};
 
 /// What kind of file it is.
@@ -107,17 +107,19 @@ pub struct Foreign {
     /// What kind of file it is.
     pub format: Format,
     /// The weights by name, in the file's order.
-    pub raw: Vec<ForeignTensor>,
+    raw: Vec<ForeignTensor>,
     /// The averaged weights in the order of the network's parameters, without names; empty where there are none.
     pub averaged: Vec<ForeignTensor>,
     /// What is said beside the weights.
     pub facts: Facts,
     /// What is not read.
     pub skipped: Vec<Skipped>,
-    pub(super) container: Container,
+    /// Places in `raw`, by name and of one name in the file's order.
+    by_name: Vec<u32>,
+    container: Container,
 }
 
-/// What a reader of one format finds in a file of `torch.save`.
+/// What a reader of one format finds in a file.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub raw: Vec<ForeignTensor>,
@@ -179,9 +181,20 @@ impl Foreign {
                 file.error("it holds no weights: neither a state dict nor a checkpoint of a known kind")
             );
         }
-        let Found { raw, averaged, facts, skipped } = found;
         let path = file.path().to_path_buf();
-        Ok(Self { path, format, raw, averaged, facts, skipped, container: Container::Torch(Box::new(file)) })
+        Ok(Self::new(path, format, found, Container::Torch(Box::new(file))))
+    }
+
+    pub(super) fn new(path: PathBuf, format: Format, found: Found, container: Container) -> Self {
+        let Found { raw, averaged, facts, skipped } = found;
+        let mut by_name: Vec<u32> = (0..raw.len() as u32).collect();
+        by_name.sort_unstable_by_key(|&index| (raw[index as usize].name.as_str(), index));
+        Self { path, format, raw, averaged, facts, skipped, by_name, container }
+    }
+
+    /// Whether it is a model folder of this program for images or points.
+    pub(super) fn is_visual_folder(&self) -> bool {
+        self.format == Format::Submask && self.path.parent().is_some_and(VisualConfig::is_in)
     }
 
     /// The numbers of one tensor.
@@ -196,28 +209,30 @@ impl Foreign {
         }
     }
 
-    /// The shape of the weight `name`; of two with one name the last counts, as in Python.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.raw.iter().rfind(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice())
+    /// The weights by name, in the file's order.
+    pub fn raw(&self) -> &[ForeignTensor] {
+        &self.raw
     }
 
-    /// Number of layers `prefix.0`, `prefix.1`, ….
-    ///
-    /// # Errors
-    /// [`Error::Format`] where one is missing between others: a network of as many layers as the largest number says
-    /// could be of any size.
-    pub(super) fn layers(&self, prefix: &str) -> Result<usize> {
+    /// The weight `name`; of two with one name the last counts, as in Python.
+    pub fn tensor(&self, name: &str) -> Option<&ForeignTensor> {
+        let end = self.by_name.partition_point(|&index| self.raw[index as usize].name.as_str() <= name);
+        let last = &self.raw[*self.by_name.get(end.checked_sub(1)?)? as usize];
+        (last.name == name).then_some(last)
+    }
+
+    /// The shape of the weight `name`.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensor(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// Number of layers `prefix.0`, `prefix.1`, …: one more than the largest index, and no more than tensors.
+    pub(super) fn layers(&self, prefix: &str) -> usize {
         let index = |tensor: &ForeignTensor| {
             let rest = tensor.name.strip_prefix(prefix)?.strip_prefix('.')?;
             rest.split('.').next()?.parse::<usize>().ok()
         };
-        let found: BTreeSet<usize> = self.raw.iter().filter_map(index).collect();
-        match found.iter().enumerate().find(|(place, index)| place != *index) {
-            Some((place, last)) => {
-                Err(self.error(format!("{prefix}.{place} is missing, but {prefix}.{last} is there")))
-            }
-            None => Ok(found.len()),
-        }
+        self.raw.iter().filter_map(index).max().map_or(0, |last| last.saturating_add(1).min(self.raw.len()))
     }
 
     /// Bytes of the file.

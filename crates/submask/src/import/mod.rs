@@ -29,10 +29,12 @@ mod mdlm;
 pub mod pickle;
 mod report;
 mod safetensors;
+mod shapes;
 mod text;
 pub mod torch;
 mod torch_values;
 mod toy;
+mod visual;
 
 use std::path::Path;
 
@@ -46,6 +48,7 @@ pub use report::{Applied, Report};
 use crate::backbone::weights::Parameter;
 use crate::data::Tokenizer;
 use crate::durable::{check_free, create_folder};
+use crate::model::visual::{VisualConfig, VisualNetwork, VisualParts};
 use crate::model::{self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network};
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
@@ -88,6 +91,12 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// L, tokens a sequence.
     pub seq_len: Option<usize>,
+    /// H of images, in pixels.
+    pub height: Option<usize>,
+    /// W of images, in pixels.
+    pub width: Option<usize>,
+    /// Channels of an attention head of an image network.
+    pub head_channels: Option<usize>,
     /// Whether tokens that contradict a visible digit are excluded.
     pub carry_over: Option<bool>,
     /// Whether the network reads the time.
@@ -100,7 +109,15 @@ pub struct ImportOptions {
 
 impl ImportOptions {
     fn says_nothing_of_the_network(&self) -> bool {
-        let sizes = [self.vocab_size, self.subtokens, self.heads, self.seq_len];
+        let sizes = [
+            self.vocab_size,
+            self.subtokens,
+            self.heads,
+            self.seq_len,
+            self.height,
+            self.width,
+            self.head_channels,
+        ];
         let choices = [self.carry_over, self.time_conditioning];
         sizes.iter().all(Option::is_none)
             && choices.iter().all(Option::is_none)
@@ -130,7 +147,7 @@ pub struct Inspection {
     /// Number of weights of one set.
     pub parameters: u64,
     /// b.
-    pub base: Option<u32>,
+    pub base: u32,
     /// The settings of the network, and where they come from.
     pub settings: Vec<Setting>,
     /// Flags of `submask import` for what the file does not say.
@@ -140,12 +157,8 @@ pub struct Inspection {
 /// A foreign model, read.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its configuration.
-    pub config: ModelConfig,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its sub-tokens.
-    pub codes: SubTokenizer,
+    /// What it is besides its weights.
+    pub model: ImportedModel,
     /// The weights' names and shapes, in definition order.
     pub parameters: Vec<Parameter>,
     /// The weights.
@@ -154,16 +167,35 @@ pub struct Imported {
     pub report: Report,
 }
 
+/// A foreign model without its weights.
+#[derive(Debug)]
+pub enum ImportedModel {
+    /// A model of text.
+    Text {
+        /// Its configuration.
+        config: Box<ModelConfig>,
+        /// Its tokenizer.
+        tokenizer: Box<Tokenizer>,
+        /// Its sub-tokens.
+        codes: SubTokenizer,
+    },
+    /// A model of images or points.
+    Visual(VisualConfig),
+}
+
 impl Imported {
     /// Writes the model folder `folder`, which must not exist yet.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the folder exists, [`Error::Io`] naming the file.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let Self { config, tokenizer, codes, parameters, values, .. } = self;
+        let Self { model, parameters, values, .. } = self;
         check_free("--to", folder)?;
-        create_folder(folder, |folder| {
-            ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
+        create_folder(folder, |folder| match model {
+            ImportedModel::Text { config, tokenizer, codes } => {
+                ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
+            }
+            ImportedModel::Visual(config) => VisualParts { config, parameters, values }.save(folder),
         })
     }
 }
@@ -174,7 +206,7 @@ impl Imported {
 /// [`Error::Format`] when they are of none that is known.
 pub fn family(foreign: &Foreign) -> Result<Family> {
     let has = |name: &str| foreign.shape(name).is_some();
-    let begins = |prefix: &str| foreign.raw.iter().any(|tensor| tensor.name.starts_with(prefix));
+    let begins = |prefix: &str| foreign.raw().iter().any(|tensor| tensor.name.starts_with(prefix));
     if has("transformer.wte.weight") {
         return Ok(Family::Encoder);
     }
@@ -187,7 +219,7 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
     if has("token_embedding.weight") && begins("main.") {
         return Ok(Family::Toy);
     }
-    let names: Vec<&str> = foreign.raw.iter().take(4).map(|tensor| tensor.name.as_str()).collect();
+    let names: Vec<&str> = foreign.raw().iter().take(4).map(|tensor| tensor.name.as_str()).collect();
     Err(foreign.error(format!("weights of no known network, such as {}", names.join(", "))))
 }
 
@@ -198,14 +230,10 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
 pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection> {
     let network = family(foreign)?;
     let mut decisions = Decisions::default();
-    let mut base = None;
-    if matches!(network, Family::Diffusion | Family::Encoder | Family::Autoregressive) {
-        let text = text::describe(foreign, network, options, &mut decisions);
-        let text = text.map_err(|error| with_file(foreign, options, error))?;
-        base = Some(SubTokenizer::base_for(text.vocab_size, text.model.subtokens)?);
-    }
+    let sizes_of_tokens = vocabulary(foreign, network, options, &mut decisions);
+    let (vocab_size, subtokens) = sizes_of_tokens.map_err(|error| with_file(foreign, options, error))?;
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
-    let sizes = foreign.raw.iter().filter(buffers).map(|tensor| tensor.elements() as u64);
+    let sizes = foreign.raw().iter().filter(buffers).map(|tensor| tensor.elements() as u64);
     let mut weights = vec![WeightSet::Raw];
     weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
     Ok(Inspection {
@@ -213,22 +241,56 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
         network,
         weights,
         parameters: sizes.fold(0, u64::saturating_add),
-        base,
+        base: SubTokenizer::base_for(vocab_size, subtokens)?,
         settings: decisions.settings,
         needed_flags: decisions.unknown,
     })
 }
 
-/// What a model is made of besides its weights.
-struct Plan {
-    config: ModelConfig,
-    tokenizer: Tokenizer,
-    codes: SubTokenizer,
-    settings: Vec<Setting>,
-    tokenizer_note: String,
+/// C and ℓ, and on the way everything else that can be decided.
+fn vocabulary(
+    foreign: &Foreign,
+    network: Family,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<(usize, usize)> {
+    match network {
+        Family::Unet | Family::Toy => {
+            let config = visual_config(foreign, network, options, decisions)?;
+            Ok((config.vocab_size(), config.model.subtokens()))
+        }
+        Family::Diffusion | Family::Encoder | Family::Autoregressive => {
+            let text = text::describe(foreign, network, options, decisions)?;
+            Ok((text.vocab_size, text.model.subtokens))
+        }
+    }
 }
 
-/// Reads a text model: an opened file, and what the caller says where the file does not.
+/// What a model is made of besides its weights, and where that comes from.
+struct Plan {
+    model: ImportedModel,
+    settings: Vec<Setting>,
+    tokenizer_note: Option<String>,
+}
+
+impl Plan {
+    /// The weights that the network has.
+    fn parameters(&self) -> Result<Vec<Parameter>> {
+        match &self.model {
+            ImportedModel::Text { config, codes, .. } => {
+                // The weights do not depend on the length; tables for it are not needed here.
+                let short = ModelSettings { seq_len: 1, ..config.model.clone() };
+                Ok(Network::new(&short, codes, Kernels::Plain)?.parameters())
+            }
+            ImportedModel::Visual(config) => {
+                config.validate()?;
+                Ok(VisualNetwork::new(config, &config.codes()?, Kernels::Plain)?.parameters())
+            }
+        }
+    }
+}
+
+/// Reads a model: an opened file, and what the caller says where the file does not.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
@@ -248,13 +310,12 @@ fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error 
 }
 
 fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
-    let plan = match foreign.format {
-        Format::Submask => plan_of_folder(foreign, options)?,
+    let plan = match (foreign.format, foreign.is_visual_folder()) {
+        (Format::Submask, false) => plan_of_folder(foreign, options)?,
+        (Format::Submask, true) => plan_of_visual_folder(foreign, options)?,
         _ => plan_of_file(foreign, options)?,
     };
-    // The weights do not depend on the length; tables for it are not needed here.
-    let short = ModelSettings { seq_len: 1, ..plan.config.model.clone() };
-    let parameters = Network::new(&short, &plan.codes, Kernels::Plain)?.parameters();
+    let parameters = plan.parameters()?;
     let assembly = assemble::assemble(foreign, &parameters, options.weights)?;
     let values = assembly.sources.iter().map(|tensor| foreign.read(tensor)).collect::<Result<Vec<_>>>()?;
     let report = Report {
@@ -267,24 +328,44 @@ fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported
         skipped: assembly.skipped,
         unused: assembly.unused,
     };
-    let Plan { config, tokenizer, codes, .. } = plan;
-    Ok(Imported { config, tokenizer, codes, parameters, values, report })
+    Ok(Imported { model: plan.model, parameters, values, report })
+}
+
+/// Decides everything about an image or toy network.
+fn visual_config(
+    foreign: &Foreign,
+    network: Family,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<VisualConfig> {
+    match network {
+        Family::Toy => visual::describe_toy(foreign, options, decisions),
+        _ => visual::describe_unet(foreign, options, decisions),
+    }
+}
+
+/// Refuses to go on where the file does not say everything.
+fn all_known(foreign: &Foreign, decisions: &Decisions) -> Result<()> {
+    if decisions.unknown.is_empty() {
+        return Ok(());
+    }
+    let allowed = format!("the file {} does not say them", foreign.path.display());
+    Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed))
 }
 
 /// The plan of a file of another program.
 fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let network = family(foreign)?;
-    if matches!(network, Family::Unet | Family::Toy) {
-        return Err(
-            foreign.error("the weights of an image or toy network: no model folder is made of them yet")
-        );
-    }
     let mut decisions = Decisions::default();
-    let text = text::describe(foreign, network, options, &mut decisions)?;
-    if !decisions.unknown.is_empty() {
-        let allowed = format!("the file {} does not say them", foreign.path.display());
-        return Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed));
+    if matches!(network, Family::Unet | Family::Toy) {
+        let config = visual_config(foreign, network, options, &mut decisions)?;
+        all_known(foreign, &decisions)?;
+        check_digits(foreign, config.vocab_size(), config.model.subtokens())?;
+        let model = ImportedModel::Visual(config);
+        return Ok(Plan { model, settings: decisions.settings, tokenizer_note: None });
     }
+    let text = text::describe(foreign, network, options, &mut decisions)?;
+    all_known(foreign, &decisions)?;
     if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
         return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
     }
@@ -302,7 +383,8 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         schedule: text.schedule,
         sample: text::SAMPLE,
     };
-    Ok(Plan { config, tokenizer, codes, settings: decisions.settings, tokenizer_note })
+    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
+    Ok(Plan { model, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
 }
 
 /// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
@@ -317,19 +399,30 @@ fn check_digits(foreign: &Foreign, vocab_size: usize, subtokens: usize) -> Resul
     Ok(())
 }
 
-/// The plan of a model folder of this program, which says everything itself.
-fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+/// Refuses flags for a model folder of this program, which says everything itself. Returns the folder.
+fn folder_of<'a>(foreign: &'a Foreign, options: &ImportOptions) -> Result<&'a Path> {
     let folder = foreign.path.parent().unwrap_or(Path::new(""));
-    if !options.says_nothing_of_the_network() {
-        let allowed =
-            format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
-        return Err(Error::invalid("the network", "given by flags", allowed));
+    if options.says_nothing_of_the_network() {
+        return Ok(folder);
     }
+    let allowed = format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
+    Err(Error::invalid("the network", "given by flags", allowed))
+}
+
+/// The plan of a model folder of text.
+fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let folder = folder_of(foreign, options)?;
     let config = ModelConfig::read(folder)?;
     let tokenizer = Tokenizer::load(&config.tokenizer, folder)?;
     let codes = config.model.codes(config.vocab_size)?;
-    let tokenizer_note = "that of the folder".to_owned();
-    Ok(Plan { config, tokenizer, codes, settings: Vec::new(), tokenizer_note })
+    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
+    Ok(Plan { model, settings: Vec::new(), tokenizer_note: Some("that of the folder".to_owned()) })
+}
+
+/// The plan of a model folder of images or points.
+fn plan_of_visual_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
+    let model = ImportedModel::Visual(VisualConfig::read(folder_of(foreign, options)?)?);
+    Ok(Plan { model, settings: Vec::new(), tokenizer_note: None })
 }
 
 /// The tokenizer, and why it is this one.

@@ -18,8 +18,8 @@ pub struct Report {
     pub weights: WeightSet,
     /// The settings of the network, and where they come from.
     pub settings: Vec<Setting>,
-    /// The tokenizer, and why it was taken.
-    pub tokenizer: String,
+    /// The tokenizer, and why it was taken; `None` where there is no text.
+    pub tokenizer: Option<String>,
     /// The weights that were taken.
     pub applied: Vec<Applied>,
     /// What is known and was not needed: the other set of weights, buffers, the optimiser.

@@ -2,6 +2,7 @@
 
 use super::decide::{Decisions, Sources};
 use super::foreign::Foreign;
+use super::shapes::{length, matrix};
 use super::{Family, ImportOptions};
 use crate::Result;
 use crate::backbone::Embedding;
@@ -76,12 +77,14 @@ pub(super) fn describe(
     };
     let facts = &foreign.facts;
     let is_diffusion = family != Family::Autoregressive;
-    let embedding = match (ends.per_digit, ends.table[1] == ends.hidden) {
-        (false, _) => Embedding::Concatenated,
-        (true, true) => Embedding::PerDigitSummed,
-        (true, false) => Embedding::PerDigitConcatenated,
+    let (embedding, form) = match (ends.per_digit, ends.table[1] == ends.hidden) {
+        (false, _) => (Embedding::Concatenated, "concatenated"),
+        (true, true) => (Embedding::PerDigitSummed, "per-digit-summed"),
+        (true, false) => (Embedding::PerDigitConcatenated, "per-digit-concatenated"),
     };
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
+    let form = Sources { shapes: Some(form), ..Sources::default() };
+    decisions.decide("model.embedding", "--embedding", form, "")?;
     let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
     let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(layers(foreign, prefix)?), 1)?;
     let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(ends.hidden), 1)?;
@@ -122,6 +125,13 @@ pub(super) fn describe(
         Family::Encoder => encoder_sizes(foreign, hidden, heads, decisions)?,
         _ => (0, 0),
     };
+    let cond_dim = match family {
+        Family::Diffusion => {
+            let width = length(foreign, "sigma_map.mlp.2.bias")?;
+            decisions.decide("model.cond_dim", "--cond-dim", by_shapes(width), 1)?
+        }
+        _ => 1,
+    };
     let model = ModelSettings {
         network: match family {
             Family::Autoregressive => NetworkChoice::Autoregressive,
@@ -136,7 +146,7 @@ pub(super) fn describe(
         hidden,
         heads,
         blocks,
-        cond_dim: if family == Family::Diffusion { length(foreign, "sigma_map.mlp.2.bias")? } else { 1 },
+        cond_dim,
         seq_len,
         dropout: facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0),
         embedding,
@@ -149,8 +159,8 @@ pub(super) fn describe(
 
 /// Number of blocks, of which each has several weights.
 fn layers(foreign: &Foreign, prefix: &str) -> Result<usize> {
-    let blocks = foreign.layers(prefix)?;
-    let weights = foreign.raw.len();
+    let blocks = foreign.layers(prefix);
+    let weights = foreign.raw().len();
     if blocks.saturating_mul(MIN_WEIGHTS_A_BLOCK) > weights {
         return Err(foreign.error(format!("{blocks} blocks {prefix}.N, but {weights} weights in all")));
     }
@@ -163,7 +173,7 @@ fn heads(foreign: &Foreign, hidden: usize) -> Result<Option<usize>> {
         return Ok(None);
     }
     let frequencies = length(foreign, "rotary_emb.inv_freq")?;
-    match frequencies.checked_mul(2).filter(|width| hidden % width == 0) {
+    match frequencies.checked_mul(2).filter(|width| hidden.is_multiple_of(*width)) {
         Some(width) => Ok(Some(hidden / width)),
         None => {
             Err(foreign
@@ -264,7 +274,9 @@ fn encoder_sizes(
     let head_width = (hidden / heads.max(1)).max(1);
     let groups = packed.saturating_sub(hidden) / 2 / head_width;
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
-    let groups = decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    if !decisions.unknown.contains(&"--heads") {
+        decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    }
     Ok((groups, decisions.decide("model.intermediate", "--intermediate", by_shapes(inner), 1)?))
 }
 
@@ -283,21 +295,4 @@ fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSett
         _ => ScheduleChoice::Linear,
     };
     Ok(ScheduleSettings { kind, epsilon: 1e-3, exponent: 3.0 })
-}
-
-fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
-    match foreign.shape(name) {
-        // Of tensors without elements the other lengths say nothing: they may be anything.
-        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
-        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a matrix"))),
-        None => Err(foreign.error(format!("{name} is missing"))),
-    }
-}
-
-fn length(foreign: &Foreign, name: &str) -> Result<usize> {
-    match foreign.shape(name) {
-        Some(&[length]) if length > 0 => Ok(length),
-        Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a vector"))),
-        None => Err(foreign.error(format!("{name} is missing"))),
-    }
 }

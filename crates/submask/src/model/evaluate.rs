@@ -4,11 +4,14 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Model, Network};
+use crate::backbone::Denoiser;
 use crate::data::ValidationBlock;
 use crate::likelihood::{
-    Estimate, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, exact_autoregressive,
-    exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
+    Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
+    exact_autoregressive, exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
+    path_bound_full,
 };
+use crate::predictive::Predictive;
 use crate::schedule::{RevealSteps, RevealUnit};
 use crate::{Error, Result};
 
@@ -44,6 +47,69 @@ impl Estimator {
     }
 }
 
+/// What an estimator gave, of whichever meaning.
+pub(super) enum Estimated {
+    /// An exact value.
+    Exact(Estimate<Exact>),
+    /// An upper bound.
+    UpperBound(Estimate<UpperBound>),
+    /// No likelihood.
+    Surrogate(Estimate<Surrogate>),
+}
+
+impl Estimator {
+    /// Estimates with a diffusion network.
+    ///
+    /// # Errors
+    /// Those of the estimators in [`crate::likelihood`].
+    pub(super) fn estimate(
+        self,
+        network: &dyn Denoiser,
+        predictive: &Predictive,
+        sequences: &Sequences,
+        settings: &LikelihoodSettings,
+    ) -> Result<Estimated> {
+        match self {
+            Self::NelboSubtoken => {
+                nelbo_subtoken(network, predictive, sequences, settings).map(Estimated::UpperBound)
+            }
+            Self::NelboToken => {
+                nelbo_token(network, predictive, sequences, settings).map(Estimated::UpperBound)
+            }
+            Self::Path { steps } => {
+                let steps = RevealSteps::even(&settings.schedule, steps)?;
+                let few = predictive.codes().subtoken_len() <= MAX_SUBSET_DIGITS;
+                let bound = if few { path_bound } else { path_bound_full };
+                bound(network, predictive, sequences, &steps, RevealUnit::Digits, settings)
+                    .map(Estimated::UpperBound)
+            }
+            Self::Exact => exact_left_to_right(network, predictive, sequences, RevealUnit::Tokens, settings)
+                .map(Estimated::Exact),
+            Self::JointObjective => {
+                joint_objective(network, predictive, sequences, settings).map(Estimated::Surrogate)
+            }
+        }
+    }
+}
+
+impl Estimated {
+    /// These sequences, then those of `other`, which the same estimator gave.
+    pub(super) fn followed_by(mut self, other: Self) -> Self {
+        match (&mut self, other) {
+            (Self::Exact(all), Self::Exact(other)) => all.append(other),
+            (Self::UpperBound(all), Self::UpperBound(other)) => all.append(other),
+            (Self::Surrogate(all), Self::Surrogate(other)) => all.append(other),
+            _ => unreachable!("one estimator gives one kind"),
+        }
+        self
+    }
+}
+
+/// The one figure of the joint objective.
+pub(super) fn surrogate_figure(name: &str, estimate: &Estimate<Surrogate>) -> Figure {
+    estimate.figure_of(name, "nats per token", estimate.nats_per_token())
+}
+
 /// Most sub-tokens a token for which all subsets of digits are summed at once.
 const MAX_SUBSET_DIGITS: usize = 12;
 
@@ -77,37 +143,10 @@ impl Model {
             return likelihood_figures(name, &estimate, &characters);
         }
         let network = self.denoiser(device)?;
-        let predictive = &self.predictive;
-        match estimator {
-            Estimator::NelboSubtoken => likelihood_figures(
-                name,
-                &nelbo_subtoken(&network, predictive, &sequences, settings)?,
-                &characters,
-            ),
-            Estimator::NelboToken => likelihood_figures(
-                name,
-                &nelbo_token(&network, predictive, &sequences, settings)?,
-                &characters,
-            ),
-            Estimator::Path { steps } => {
-                let steps = RevealSteps::even(&self.schedule(), steps)?;
-                let bound = if predictive.codes().subtoken_len() <= MAX_SUBSET_DIGITS {
-                    path_bound
-                } else {
-                    path_bound_full
-                };
-                let estimate = bound(&network, predictive, &sequences, &steps, RevealUnit::Digits, settings)?;
-                likelihood_figures(name, &estimate, &characters)
-            }
-            Estimator::Exact => {
-                let estimate =
-                    exact_left_to_right(&network, predictive, &sequences, RevealUnit::Tokens, settings)?;
-                likelihood_figures(name, &estimate, &characters)
-            }
-            Estimator::JointObjective => {
-                let estimate = joint_objective(&network, predictive, &sequences, settings)?;
-                Ok(vec![estimate.figure_of(name, "nats per token", estimate.nats_per_token())])
-            }
+        match estimator.estimate(&network, &self.predictive, &sequences, settings)? {
+            Estimated::Exact(estimate) => likelihood_figures(name, &estimate, &characters),
+            Estimated::UpperBound(estimate) => likelihood_figures(name, &estimate, &characters),
+            Estimated::Surrogate(estimate) => Ok(vec![surrogate_figure(name, &estimate)]),
         }
     }
 }

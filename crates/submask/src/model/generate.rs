@@ -11,7 +11,7 @@ use crate::sampler::{
 use crate::{Error, Result};
 
 /// Most samples of one request: their prompts and tokens are held in memory.
-const MAX_SAMPLES: usize = 1_000_000;
+pub(super) const MAX_SAMPLES: usize = 1_000_000;
 
 /// What is generated.
 #[derive(Clone, Debug)]

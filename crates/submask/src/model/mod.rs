@@ -7,6 +7,7 @@ mod folder;
 mod generate;
 mod network;
 mod settings;
+pub mod visual;
 
 pub use evaluate::Estimator;
 pub use export::ExportFormat;

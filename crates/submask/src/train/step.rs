@@ -39,6 +39,113 @@ pub struct MicroBatch<'a> {
     pub index: usize,
 }
 
+/// What masks a micro-batch.
+pub(super) struct Masking<'a> {
+    pub predictive: &'a Arc<Predictive>,
+    pub schedule: &'a Schedule,
+    pub settings: &'a TrainSettings,
+}
+
+/// A masked micro-batch.
+pub(super) struct Masked {
+    /// Digits [B, L·ℓ].
+    pub y_t: Vec<u32>,
+    /// \[B\].
+    pub times: Vec<f64>,
+    /// Flat positions b·L + i that can cost something, in increasing order.
+    pub positions: Vec<usize>,
+    /// What they cost.
+    pub rows: LossRows,
+}
+
+impl Masking<'_> {
+    /// Draws times and masks; the objective is charged at the positions that can cost something.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for tokens outside the vocabulary.
+    pub fn mask(&self, batch: &MicroBatch) -> Result<Masked> {
+        let codes = self.predictive.codes();
+        let (len, mask, objective) = (codes.subtoken_len(), codes.mask_id(), self.settings.objective);
+        let seq_len = batch.x_0.len() / self.settings.batch_size;
+        let times = self.times(batch);
+        let y_0 = codes.encode(batch.x_0)?;
+        let draws = Draws::new(self.settings.seed, Purpose::Mask);
+        let mut y_t = Vec::with_capacity(y_0.len());
+        for (b, (y_0, t)) in y_0.chunks_exact(seq_len * len).zip(&times).enumerate() {
+            let sequence = self.sequence(batch, b);
+            y_t.extend(draw_mask(y_0, self.schedule.alpha(*t), mask, &draws, sequence));
+        }
+        let charged = |position: &usize| {
+            !self.predictive.carry_over() || y_t[position * len..(position + 1) * len].contains(&mask)
+        };
+        let positions: Vec<usize> = (0..batch.x_0.len()).filter(charged).collect();
+        let share = 1.0 / batch.x_0.len() as f64;
+        let weights: Vec<f64> = times.iter().map(|t| share * objective.weight(self.schedule, *t)).collect();
+        let rows = LossRows::new(
+            self.predictive.clone(),
+            objective,
+            positions.iter().map(|&p| batch.x_0[p]).collect(),
+            positions.iter().flat_map(|&p| y_t[p * len..(p + 1) * len].iter().copied()).collect(),
+            positions.iter().map(|&p| weights[p / seq_len] as f32).collect(),
+        );
+        Ok(Masked { y_t, times, positions, rows })
+    }
+
+    /// Stratified over the whole step, so that micro-batches share one even spread.
+    fn times(&self, batch: &MicroBatch) -> Vec<f64> {
+        let TrainSettings { batch_size, accumulate, time_epsilon, seed, .. } = *self.settings;
+        let draws = Draws::new(seed, Purpose::Time);
+        let all = stratified_times(
+            batch_size * accumulate,
+            time_epsilon,
+            (0..).map(|i| draws.uniform(batch.step, i, 0)),
+        );
+        // Every micro-batch takes each `accumulate`-th stratum.
+        all.into_iter().skip(batch.index).step_by(accumulate).collect()
+    }
+
+    /// Number of a sequence in the whole run, the key of its mask.
+    fn sequence(&self, batch: &MicroBatch, b: usize) -> u64 {
+        batch.step << 32 | (batch.index * self.settings.batch_size + b) as u64
+    }
+}
+
+/// The dropout of a micro-batch.
+pub(super) fn dropout_of(batch: &MicroBatch, rate: f64, seed: u64) -> TrainingDropout {
+    TrainingDropout {
+        rate,
+        draws: Draws::new(seed, Purpose::Dropout),
+        step: batch.step << 16 | batch.index as u64,
+    }
+}
+
+/// The value of a loss and its gradients in definition order; zero where there is no loss.
+///
+/// # Errors
+/// [`Error::Invalid`] for gradients that are no 32-bit floats.
+pub(super) fn gradients(
+    loss: Option<Tensor<1>>,
+    weights: &Weights,
+    parameters: &[Parameter],
+) -> Result<(f64, Vec<Vec<f32>>)> {
+    let zeros = |parameter: &Parameter| vec![0.0; parameter.len()];
+    let Some(loss) = loss else {
+        return Ok((0.0, parameters.iter().map(zeros).collect()));
+    };
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    let mut gradients = loss.backward();
+    let collected = weights.tensors().iter().zip(parameters).map(|(tensor, parameter)| {
+        match tensor.grad_remove(&mut gradients) {
+            Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(|error| {
+                let name = parameter.name.as_str();
+                Error::invalid(name, format!("{error:?}"), "a gradient of 32-bit floats")
+            }),
+            None => Ok(zeros(parameter)),
+        }
+    });
+    Ok((value, collected.collect::<Result<_>>()?))
+}
+
 impl LossFunction {
     /// The loss that `settings` ask for.
     ///
@@ -63,10 +170,9 @@ impl LossFunction {
 
     /// Name of the loss in records.
     pub fn name(&self) -> &'static str {
-        match (&self.network, self.settings.objective) {
-            (Network::Autoregressive(_), _) => "next-token",
-            (_, Objective::Joint) => "joint",
-            (_, Objective::Marginal) => "marginal",
+        match self.network {
+            Network::Autoregressive(_) => "next-token",
+            Network::Diffusion(_) => self.settings.objective.name(),
         }
     }
 
@@ -82,36 +188,12 @@ impl LossFunction {
         batch: &MicroBatch,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
         let weights = Weights::new(parameters, values, &device.clone().autodiff());
-        let dropout = TrainingDropout {
-            rate: self.dropout,
-            draws: Draws::new(self.settings.seed, Purpose::Dropout),
-            step: batch.step << 16 | batch.index as u64,
-        };
+        let dropout = dropout_of(batch, self.dropout, self.settings.seed);
         let loss = match &self.network {
             Network::Diffusion(network) => self.diffusion_loss(&**network, &weights, batch, dropout)?,
             Network::Autoregressive(network) => self.next_token_loss(network, &weights, batch, dropout)?,
         };
-        let Some(loss) = loss else {
-            return Ok((0.0, parameters.iter().map(|parameter| vec![0.0; parameter.len()]).collect()));
-        };
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let mut gradients = loss.backward();
-        let collected = weights
-            .tensors()
-            .iter()
-            .zip(parameters)
-            .map(|(tensor, parameter)| match tensor.grad_remove(&mut gradients) {
-                Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(|error| {
-                    Error::invalid(
-                        parameter.name.as_str(),
-                        format!("{error:?}"),
-                        "a gradient of 32-bit floats",
-                    )
-                }),
-                None => Ok(vec![0.0; parameter.len()]),
-            })
-            .collect::<Result<_>>()?;
-        Ok((value, collected))
+        gradients(loss, &weights, parameters)
     }
 
     /// w(t)·objective at the positions that can cost something; `None` when there are none.
@@ -122,52 +204,13 @@ impl LossFunction {
         batch: &MicroBatch,
         dropout: TrainingDropout,
     ) -> Result<Option<Tensor<1>>> {
-        let (len, mask) = (self.codes.subtoken_len(), self.codes.mask_id());
-        let size = self.settings.batch_size;
-        let seq_len = batch.x_0.len() / size;
-        let times = self.times(batch);
-        let y_0 = self.codes.encode(batch.x_0)?;
-        let draws = Draws::new(self.settings.seed, Purpose::Mask);
-        let mut y_t = Vec::with_capacity(y_0.len());
-        for (b, (y_0, t)) in y_0.chunks_exact(seq_len * len).zip(&times).enumerate() {
-            let sequence = self.sequence(batch, b);
-            y_t.extend(draw_mask(y_0, self.schedule.alpha(*t), mask, &draws, sequence));
-        }
-        let charged = |position: &usize| {
-            !self.predictive.carry_over() || y_t[position * len..(position + 1) * len].contains(&mask)
-        };
-        let positions: Vec<usize> = (0..batch.x_0.len()).filter(charged).collect();
-        if positions.is_empty() {
+        let masked = Masking { predictive: &self.predictive, schedule: &self.schedule, settings: &self.settings }
+            .mask(batch)?;
+        if masked.positions.is_empty() {
             return Ok(None);
         }
-        let share = 1.0 / batch.x_0.len() as f64;
-        let rows = LossRows::new(
-            self.predictive.clone(),
-            self.settings.objective,
-            positions.iter().map(|&p| batch.x_0[p]).collect(),
-            positions.iter().flat_map(|&p| y_t[p * len..(p + 1) * len].iter().copied()).collect(),
-            positions.iter().map(|&p| (share * self.schedule.weight(times[p / seq_len])) as f32).collect(),
-        );
-        let hidden = network.trunk(weights, &y_t, &times, Some(dropout));
-        Ok(Some(network.loss(weights, &hidden, &positions, Arc::new(rows))))
-    }
-
-    /// Stratified over the whole step, so that micro-batches share one even spread.
-    fn times(&self, batch: &MicroBatch) -> Vec<f64> {
-        let TrainSettings { batch_size, accumulate, time_epsilon, seed, .. } = self.settings;
-        let draws = Draws::new(seed, Purpose::Time);
-        let all = stratified_times(
-            batch_size * accumulate,
-            time_epsilon,
-            (0..).map(|i| draws.uniform(batch.step, i, 0)),
-        );
-        // Every micro-batch takes each `accumulate`-th stratum.
-        all.into_iter().skip(batch.index).step_by(accumulate).collect()
-    }
-
-    /// Number of a sequence in the whole run, the key of its mask.
-    fn sequence(&self, batch: &MicroBatch, b: usize) -> u64 {
-        batch.step << 32 | (batch.index * self.settings.batch_size + b) as u64
+        let hidden = network.trunk(weights, &masked.y_t, &masked.times, Some(dropout));
+        Ok(Some(network.loss(weights, &hidden, &masked.positions, Arc::new(masked.rows))))
     }
 
     /// −log p of every digit given those before it, per token.

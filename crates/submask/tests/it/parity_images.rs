@@ -33,7 +33,7 @@ fn the_toy_network_agrees() {
             let values = arrange(&parameters, raw.clone(), Path::new("weights")).unwrap();
             let weights = Weights::new(&parameters, &values, &Device::flex());
             let (y_t, t) = (case.ids("vectors", "y_t"), case.tensor("vectors", "t").unwrap().1);
-            let logits = network.all_logits(&weights, &y_t, &t, None).unwrap().into_data();
+            let logits = network.all_logits(&weights, &y_t, &t).unwrap().into_data();
             let logits: Vec<f64> = logits.iter::<f32>().map(f64::from).collect();
             let theirs = case.tensor("vectors", "logits").unwrap().1;
             assert_close(&format!("{} {kernels:?}", case.name), &logits, &theirs, 1e-5);

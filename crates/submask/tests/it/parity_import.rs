@@ -5,8 +5,10 @@ use std::path::Path;
 
 use submask::Device;
 use submask::backbone::Denoiser;
-use submask::import::{Foreign, ImportOptions, Imported, WeightSet, import, read_permutation};
-use submask::model::{ExportFormat, Model};
+use submask::import::{Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation};
+use submask::model::visual::VisualModel;
+use submask::model::{ExportFormat, Model, ModelConfig};
+use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::{Case, cases, deviation};
 
@@ -27,6 +29,14 @@ fn options(case: &Case) -> ImportOptions {
 
 fn imported(file: &Path, options: &ImportOptions) -> Imported {
     import(&Foreign::open(file).unwrap(), options).unwrap()
+}
+
+/// The configuration and the sub-tokens of a text model.
+fn text(imported: &Imported) -> (&ModelConfig, &SubTokenizer) {
+    match &imported.model {
+        ImportedModel::Text { config, codes, .. } => (config, codes),
+        ImportedModel::Visual(_) => panic!("not a model of text"),
+    }
 }
 
 /// The model after it has been written to a folder and read again.
@@ -124,8 +134,108 @@ fn autoregressive_networks_give_the_reference_log_probabilities() {
     }
 }
 
+/// An image or toy model after it has been written to a folder and read again.
+fn reloaded_visual(imported: &Imported) -> VisualModel {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("model");
+    imported.save(&folder).unwrap();
+    VisualModel::load(&folder, &Device::flex()).unwrap()
+}
+
+/// Compares the logits of all tokens with `vectors[name]`, [B, …, C] or with one more class, the mask, which is
+/// never predicted.
+fn compare_visual(case: &Case, model: &VisualModel, name: &str) {
+    let Some((shape, expected)) = case.tensor("vectors", name) else { return };
+    let network = model.denoiser(&Device::flex(), None);
+    let y_t = case.ids("vectors", "y_t");
+    let (batch, tokens, classes) = (shape[0], model.config.seq_len(), network.vocab_size());
+    // Digits of a channel stand in planes of their own in the vectors, and together here.
+    let len = network.subtoken_len();
+    let area = if shape.len() == 5 { shape[2] * shape[3] } else { 1 };
+    let y_t: Vec<u32> = y_t
+        .chunks(len * area)
+        .flat_map(|planes| (0..area).flat_map(move |at| (0..len).map(move |j| planes[j * area + at])))
+        .collect();
+    let times = case.tensor("vectors", "t").unwrap().1;
+    let positions: Vec<usize> = (0..batch * tokens).collect();
+    let mut ours = Vec::new();
+    network
+        .evaluate(&y_t, &times, &positions, &mut |_, rows| {
+            ours.extend(rows.iter().map(|logit| f64::from(*logit)));
+            Ok(())
+        })
+        .unwrap();
+    let given = shape[shape.len() - 1];
+    assert!(given == classes || given == classes + 1);
+    let found = deviation(&ours, &first(classes, &expected, given));
+    println!("{}: {name} {found:.1e}", case.name);
+    assert!(found <= TOLERANCE, "{}: {name} deviates by {found}", case.name);
+}
+
+/// What the case says of its images, where the file does not.
+fn image_options(case: &Case, weights: Option<WeightSet>) -> ImportOptions {
+    ImportOptions {
+        weights,
+        height: Some(case.integer("height")),
+        width: Some(case.integer("width")),
+        head_channels: case.json["unet"]["num_head_channels"].as_u64().map(|channels| channels as usize),
+        ..ImportOptions::default()
+    }
+}
+
+#[test]
+fn image_checkpoints_give_the_logits_of_both_sets_of_weights() {
+    for case in cases("image_") {
+        let file = case.dir.join("checkpoint-3.pth");
+        for (set, name) in [(WeightSet::Raw, "logits_raw_weights"), (WeightSet::Ema, "logits_ema_weights")] {
+            let imported = imported(&file, &image_options(&case, Some(set)));
+            compare_visual(&case, &reloaded_visual(&imported), name);
+        }
+        let by_default = imported(&file, &image_options(&case, None));
+        assert_eq!(by_default.report.weights, WeightSet::Ema);
+        assert!(by_default.report.unused.is_empty());
+    }
+}
+
+#[test]
+fn toy_state_dicts_and_modules_give_the_reference_logits() {
+    for case in cases("toy_") {
+        for file in ["state_dict.pth", "denoiser.pth", "weights.safetensors"] {
+            let imported = imported(&case.dir.join(file), &ImportOptions::default());
+            assert!(imported.report.unused.is_empty(), "{file}: {:?}", imported.report.unused);
+            compare_visual(&case, &reloaded_visual(&imported), "logits");
+        }
+    }
+}
+
+/// Import, export, import again: the same bits, under the reference's names and shapes.
+#[test]
+fn image_and_toy_exports_hold_what_was_imported() {
+    let room = tempfile::tempdir().unwrap();
+    let check = |case: &Case, file: &str, options: &ImportOptions| {
+        let path = case.dir.join(file);
+        let first = imported(&path, options);
+        let folder = room.path().join(&case.name);
+        reloaded_visual(&first).export(&folder).unwrap();
+        let again = imported(&folder, &ImportOptions::default());
+        assert!(bits(&again.values) == bits(&first.values), "{}", case.name);
+        let written = names_and_shapes(&Foreign::open(&folder).unwrap());
+        assert_eq!(written, names_and_shapes(&Foreign::open(&path).unwrap()), "{}", case.name);
+    };
+    for case in cases("image_") {
+        check(&case, "checkpoint-3.pth", &image_options(&case, None));
+    }
+    for case in cases("toy_") {
+        check(&case, "state_dict.pth", &ImportOptions::default());
+    }
+}
+
+fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    values.iter().map(|values| values.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
 fn names_and_shapes(foreign: &Foreign) -> BTreeMap<String, Vec<usize>> {
-    foreign.raw.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    foreign.raw().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
 }
 
 /// Import, export, import again: the same bits, under the reference's names and shapes.
@@ -145,17 +255,16 @@ fn exports_hold_what_was_imported_under_the_reference_names() {
                 let folder = room.path().join(name);
                 reloaded(&first).export(&folder, format).unwrap();
                 let again = imported(&folder, &ImportOptions::default());
-                let bits = |values: &[Vec<f32>]| -> Vec<Vec<u32>> {
-                    values.iter().map(|values| values.iter().map(|x| x.to_bits()).collect()).collect()
-                };
                 assert!(bits(&again.values) == bits(&first.values), "{} {name}", case.name);
-                assert_eq!(again.config.model.subtokens, first.config.model.subtokens);
-                assert_eq!(again.codes.permutation(), first.codes.permutation());
+                let ((config, codes), (expected, expected_codes)) = (text(&again), text(&first));
+                assert_eq!(config.model.subtokens, expected.model.subtokens);
+                assert_eq!(codes.permutation(), expected_codes.permutation());
             }
             let mut expected = names_and_shapes(&Foreign::open(&path).unwrap());
             if prefix == "variant_" {
                 // These fixtures hold parameters only.
-                let half = first.config.model.hidden / first.config.model.heads / 2;
+                let sizes = &text(&first).0.model;
+                let half = sizes.hidden / sizes.heads / 2;
                 expected.insert("rotary_emb.inv_freq".to_owned(), vec![half]);
             }
             let written = Foreign::open(&room.path().join("reference")).unwrap();
@@ -174,7 +283,7 @@ fn the_rotary_buffer_is_the_reference_buffer() {
         model.export(&folder, ExportFormat::Reference).unwrap();
         let written = Foreign::open(&folder).unwrap();
         let buffer = |foreign: &Foreign| -> Vec<f64> {
-            let tensor = foreign.raw.iter().find(|tensor| tensor.name == "rotary_emb.inv_freq").unwrap();
+            let tensor = foreign.raw().iter().find(|tensor| tensor.name == "rotary_emb.inv_freq").unwrap();
             foreign.read(tensor).unwrap().into_iter().map(f64::from).collect()
         };
         let found = deviation(&buffer(&written), &buffer(&original));

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use super::{Unet, select};
 use crate::Result;
 use crate::backbone::weights::Weights;
-use crate::backbone::{Denoiser, check_only_len, floats, for_each_chunk};
+use crate::backbone::{Denoiser, check_only_len, floats, for_each_chunk, loss_of_layers};
+use crate::objective::LossRows;
 
 /// Hidden states of a batch, from which logits are made.
 #[derive(Clone, Debug)]
@@ -60,6 +61,34 @@ impl Pixels {
             }
         }
         select(self.rows.clone(), rows).reshape([pixels.len(), 9 * channels])
+    }
+}
+
+impl Unet {
+    /// Σ of the rows' weighted losses, \[1\], for `rows` of the flat positions b·L + i; `None` where there are none.
+    pub fn loss(
+        &self,
+        weights: &Weights,
+        hidden: &Hidden,
+        positions: &[usize],
+        rows: &LossRows,
+    ) -> Option<Tensor<1>> {
+        let (tokens, area) = (self.config.tokens(), self.config.pixels());
+        let pixels = hidden.pixels();
+        // Where all tokens are charged, all channels need the same patches.
+        let mut gathered: Option<(Vec<usize>, Tensor<2>)> = None;
+        let channel = |row: usize| positions[row] % tokens / area;
+        loss_of_layers(self.kernels, rows, self.config.channels, channel, |channel, own| {
+            let place = |row: &usize| positions[*row] / tokens * area + positions[*row] % area;
+            let places: Vec<usize> = own.iter().map(place).collect();
+            let patches = match gathered.take() {
+                Some((known, patches)) if known == places => patches,
+                _ => pixels.patches(&places),
+            };
+            gathered = Some((places, patches.clone()));
+            let (weight, bias) = self.output_layer(weights, channel);
+            (patches, weight, bias)
+        })
     }
 }
 

@@ -1,0 +1,113 @@
+//! The model folder: `config.json` and `model.safetensors`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::{VisualConfig, VisualNetwork};
+use crate::Result;
+use crate::backbone::Denoiser;
+use crate::backbone::toy::LoadedToy;
+use crate::backbone::unet::LoadedUnet;
+use crate::backbone::weights::{Parameter, Weights, arrange};
+use crate::durable::{check_free, create_folder};
+use crate::model::{WEIGHTS_FILE, read_safetensors, resolve, write_safetensors};
+use crate::ops::Kernels;
+use crate::predictive::Predictive;
+use crate::schedule::Schedule;
+use crate::train::checkpoint;
+
+/// What a model folder is written from.
+#[derive(Clone, Copy)]
+pub struct VisualParts<'a> {
+    /// Its configuration.
+    pub config: &'a VisualConfig,
+    /// Names and shapes of the weights, in definition order.
+    pub parameters: &'a [Parameter],
+    /// The weights.
+    pub values: &'a [Vec<f32>],
+}
+
+impl VisualParts<'_> {
+    /// Writes the folder's files into `folder`, which exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] naming the file.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        write_safetensors(&folder.join(WEIGHTS_FILE), self.parameters, self.values)?;
+        self.config.write(folder)
+    }
+}
+
+/// A model of images or points in memory, ready to be evaluated.
+pub struct VisualModel {
+    /// Its configuration.
+    pub config: VisualConfig,
+    /// Sub-tokens and the carry-over constraint.
+    pub predictive: Arc<Predictive>,
+    /// The network without weights.
+    pub network: VisualNetwork,
+    /// The averaged weights, in definition order.
+    pub values: Vec<Vec<f32>>,
+}
+
+impl VisualModel {
+    /// Puts a model together.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when sizes do not go together.
+    pub fn new(config: VisualConfig, values: Vec<Vec<f32>>, device: &Device) -> Result<Self> {
+        let codes = config.codes()?;
+        let network = VisualNetwork::new(&config, &codes, Kernels::for_device(device))?;
+        let predictive = Arc::new(Predictive::new(codes, config.model.carry_over()));
+        Ok(Self { config, predictive, network, values })
+    }
+
+    /// Loads a model from a model folder, a run (its newest checkpoint) or a checkpoint.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Format`] naming the file; a checkpoint whose checksums do not match
+    /// is refused by name.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let folder = resolve(path)?;
+        checkpoint::verify_if_any(&folder)?;
+        let mut model = Self::new(VisualConfig::read(&folder)?, Vec::new(), device)?;
+        let weights = folder.join(WEIGHTS_FILE);
+        model.values = arrange(&model.network.parameters(), read_safetensors(&weights)?, &weights)?;
+        Ok(model)
+    }
+
+    /// Writes the folder's files into `folder`, which exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] naming the file.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let parameters = self.network.parameters();
+        VisualParts { config: &self.config, parameters: &parameters, values: &self.values }.save(folder)
+    }
+
+    /// Writes the model into `folder`, which must not exist yet. The weights have the reference's names.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when the folder exists, [`crate::Error::Io`] naming the file.
+    pub fn export(&self, folder: &Path) -> Result<()> {
+        check_free("--to", folder)?;
+        create_folder(folder, |folder| self.save(folder))
+    }
+
+    /// The network with its weights; `label`: the class of all that it evaluates, `None` for a network that reads no
+    /// class, or no class.
+    pub fn denoiser(&self, device: &Device, label: Option<usize>) -> Box<dyn Denoiser> {
+        let weights = Weights::new(&self.network.parameters(), &self.values, device);
+        match &self.network {
+            VisualNetwork::Unet(network) => Box::new(LoadedUnet { network: network.clone(), weights, label }),
+            VisualNetwork::Toy(network) => Box::new(LoadedToy { network: network.clone(), weights }),
+        }
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> Schedule {
+        self.config.schedule.schedule()
+    }
+}
