@@ -54,7 +54,7 @@
 //!
 //! # Not supported
 //!
-//! Training on images, checkpoints of other programs, training on GPUs at speed, several machines.
+//! Training on images, training on GPUs at speed, several machines.
 
 #![warn(missing_docs)]
 

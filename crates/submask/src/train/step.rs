@@ -204,8 +204,9 @@ impl LossFunction {
         batch: &MicroBatch,
         dropout: TrainingDropout,
     ) -> Result<Option<Tensor<1>>> {
-        let masked = Masking { predictive: &self.predictive, schedule: &self.schedule, settings: &self.settings }
-            .mask(batch)?;
+        let masked =
+            Masking { predictive: &self.predictive, schedule: &self.schedule, settings: &self.settings }
+                .mask(batch)?;
         if masked.positions.is_empty() {
             return Ok(None);
         }
