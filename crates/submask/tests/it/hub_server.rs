@@ -1,6 +1,6 @@
 //! A server on this machine that speaks the Hub's routes, for tests of downloads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,8 @@ pub struct Repository {
     pub files: BTreeMap<&'static str, Vec<u8>>,
     /// Contents with more bytes than this lie on another server, to which it redirects.
     pub redirect_above: Option<usize>,
-    /// After so many bytes of a content it closes the connection.
-    pub cut_after: Option<usize>,
-    /// How often it still does that.
-    pub cuts: usize,
+    /// After how many bytes it closes the connection: of the next content, the one after that, ….
+    pub cuts: VecDeque<usize>,
     /// Whether it sends whole contents to who asks for a range of more than one byte.
     pub ignores_ranges: bool,
 }
@@ -56,6 +54,7 @@ impl HubServer {
     }
 
     /// Changes what it has and does.
+    #[allow(dead_code, reason = "not all tests that have a server change it")]
     pub fn change(&self, change: impl FnOnce(&mut Repository)) {
         change(&mut self.repository.lock().unwrap());
     }
@@ -145,8 +144,7 @@ fn serve(
             continue;
         }
         headers.push(("Content-Range", format!("bytes {from}-{}/{}", to - 1, content.len())));
-        let cut = repository.cut_after.filter(|most| to - from > *most && repository.cuts > 0);
-        repository.cuts -= usize::from(cut.is_some());
+        let cut = if to - from > 1 { repository.cuts.pop_front() } else { None };
         answer(stream, "206 Partial Content", &headers, &content[from..to], cut)?;
         if cut.is_some() {
             return stream.shutdown(std::net::Shutdown::Both);
