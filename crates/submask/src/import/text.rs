@@ -244,7 +244,8 @@ fn digits_of_autoregressive(
     };
     let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
     if !(1..=MAX_SUBTOKENS).contains(&subtokens) {
-        return Err(crate::Error::invalid("--subtokens", subtokens, format!("1 to {MAX_SUBTOKENS}")));
+        let field = if options.subtokens.is_some() { "--subtokens" } else { "model.subtokens" };
+        return Err(crate::Error::invalid(field, subtokens, format!("1 to {MAX_SUBTOKENS}")));
     }
     let vocab_size = Sources {
         shapes: (subtokens == 1).then_some(base),

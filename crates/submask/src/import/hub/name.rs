@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
+#[cfg(feature = "hub")]
 use crate::model::WEIGHTS_FILE;
 use crate::{Error, Result};
 
@@ -54,7 +55,11 @@ impl HubName {
         let ending = Path::new(&self.path).extension().and_then(|ending| ending.to_str());
         ending.is_some_and(|ending| CHECKPOINTS.contains(&ending))
     }
+}
 
+/// What a download needs to know.
+#[cfg(feature = "hub")]
+impl HubName {
     /// Whether it names the weights of a folder, beside which a configuration may stand.
     pub(super) fn is_weights(&self) -> bool {
         Path::new(&self.path).file_name().is_some_and(|file| file == WEIGHTS_FILE)
@@ -137,6 +142,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "hub")]
     #[test]
     fn what_is_beside_a_file_or_in_a_folder() {
         let beside = |text| HubName::parse(text).unwrap().beside("config.json");
