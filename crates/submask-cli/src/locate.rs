@@ -1,11 +1,28 @@
-//! What a path given as MODEL or RUN stands for.
+//! What a path given as MODEL, RUN or FILE stands for.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use submask::import::hub::{Hub, HubEvent, HubName};
 use submask::model::CONFIG_FILE;
 use submask::train::{SETTINGS_FILE, checkpoint};
 
 use crate::failure::Failure;
+use crate::progress::Download;
+
+/// The path itself, or where the file or folder of a name on the Hub lies once it is downloaded.
+pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
+    let Some(name) = path.to_str().filter(|name| HubName::is_one(name)) else {
+        return Ok(Cow::Borrowed(path));
+    };
+    let mut download = Download::default();
+    let fetched = Hub::from_env().fetch(&HubName::parse(name)?, &mut |event| match event {
+        HubEvent::Progress { file, done, total } => download.set(file, done, total),
+        HubEvent::Cached { file, problem } => download
+            .say(&format!("the hub cannot be reached ({problem}): taking {file} as it stands in the cache")),
+    });
+    Ok(Cow::Owned(fetched?))
+}
 
 /// The model folder: the path itself, or the newest checkpoint of a run.
 pub fn model(path: &Path) -> Result<PathBuf, Failure> {

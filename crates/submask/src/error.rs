@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong with it, and what was expected.
         problem: String,
     },
+    /// A file that could not be downloaded.
+    #[error("{name}: {problem}")]
+    Download {
+        /// Its name, such as `hub://owner/repo/path`.
+        name: String,
+        /// What went wrong, and what can be done.
+        problem: String,
+    },
     /// Numbers that stopped being numbers while training.
     #[error("step {step}: the {what} is {value}, not a finite number")]
     NotFinite {

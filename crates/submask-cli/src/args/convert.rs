@@ -14,11 +14,16 @@ use submask::model::ExportFormat;
 ///
 /// What the network is, the shapes of the weights say; what they do not say stands in the checkpoint's
 /// configuration, or has to be given by a flag. `submask info FILE` shows what is known of a file.
+///
+/// A name hub://owner/repo[@revision][/path] stands for a file, folder or repository on the Hub. It is downloaded into
+/// the cache that the Hub's tools share (HF_HOME, HF_HUB_CACHE), and taken from there when the Hub cannot be reached
+/// (HF_HUB_OFFLINE=1 does not try). HF_ENDPOINT names another hub, HF_TOKEN gives access to private repositories.
+/// This needs a build with the feature `hub`.
 #[derive(Args, Debug)]
 #[command(after_help = IMPORT_EXAMPLES)]
 pub struct ImportArgs {
-    /// Checkpoint file, or folder with model.safetensors and config.json
-    #[arg(value_name = "FILE|FOLDER")]
+    /// Checkpoint file, folder with model.safetensors and config.json, or hub://owner/repo[@revision][/path]
+    #[arg(value_name = "FILE|FOLDER|HUB")]
     pub source: PathBuf,
     /// Folder for the model; it must not exist
     #[arg(long, value_name = "MODEL")]
@@ -41,6 +46,7 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   submask import prime.ckpt --to models/prime
   submask import mdlm-owt/ --to models/mdlm
+  submask import hub://kuleshov-group/mdlm-owt --to models/mdlm
   submask import encoder.pth --to models/v2 --heads 12 --seq-len 1024 --carry-over true --tokenizer gpt2";
 
 /// What the file may not say of its network.

@@ -7,14 +7,14 @@ use submask::import::{self, Foreign, ImportOptions, ImportTokenizer, Origin, Rep
 
 use crate::args::{ImportArgs, NetworkArgs};
 use crate::failure::Failure;
-use crate::output;
+use crate::{locate, output};
 
 /// Tensors that are named in the report; of more, their number is given. With `--json` all are.
 const SHOWN: usize = 8;
 
 /// Makes a model folder of a foreign checkpoint.
 pub fn run(args: &ImportArgs) -> Result<(), Failure> {
-    let foreign = Foreign::open(&args.source)?;
+    let foreign = Foreign::open(&locate::source(&args.source)?)?;
     let imported = import::import(&foreign, &options(args)?).map_err(|error| {
         let hint = format!("`submask info {}` shows what is known of the file", args.source.display());
         Failure::from(error).hint(hint)

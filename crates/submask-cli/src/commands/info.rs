@@ -19,7 +19,7 @@ use crate::{locate, output, settings};
 
 /// Describes what stands at a path.
 pub fn run(args: &InfoArgs) -> Result<(), Failure> {
-    let described = describe(&args.path)?;
+    let described = describe(&locate::source(&args.path)?)?;
     match args.json {
         true => output::write_json(&described),
         false => output::write(&output::value_table(&described)),
@@ -58,7 +58,10 @@ fn is_foreign(path: &Path) -> bool {
 }
 
 fn describe_foreign(path: &Path) -> Result<Value, Failure> {
-    let foreign = Foreign::open(path)?;
+    let foreign = match Foreign::open(path) {
+        Ok(foreign) => foreign,
+        Err(error) => return describe_permutation(path).ok_or_else(|| error.into()),
+    };
     let inspection = import::inspect(&foreign, &ImportOptions::default())?;
     let settings: serde_json::Map<String, Value> =
         inspection.settings.iter().map(|setting| (setting.key.to_owned(), json!(setting.value))).collect();
@@ -73,6 +76,12 @@ fn describe_foreign(path: &Path) -> Result<Value, Failure> {
         "settings": settings,
         "needed_flags": inspection.needed_flags,
     }))
+}
+
+/// What `submask import --permutation` takes: one tensor with the code of every token.
+fn describe_permutation(path: &Path) -> Option<Value> {
+    let codes = import::read_permutation(path).ok()?;
+    Some(json!({ "kind": "permutation of codes", "path": path.display().to_string(), "codes": codes.len() }))
 }
 
 fn describe_model(folder: &Path) -> Result<Value, Failure> {

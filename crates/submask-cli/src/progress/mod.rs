@@ -2,6 +2,7 @@
 
 mod bars;
 mod counter;
+mod download;
 mod lines;
 mod pace;
 mod waiting;
@@ -9,6 +10,7 @@ mod waiting;
 use std::io::{IsTerminal, stderr};
 
 pub use counter::Counter;
+pub use download::Download;
 pub use lines::preparing;
 pub use pace::Pace;
 use submask::train::event::Observer;

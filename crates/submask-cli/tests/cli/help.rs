@@ -216,7 +216,7 @@ fn info() {
 
     Arguments:
       <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings or
-                        foreign checkpoint
+                        foreign checkpoint, also by a name hub://owner/repo[@revision][/path]
 
     Options:
           --json  Print JSON

@@ -3,6 +3,10 @@
 mod bad_input;
 mod convert;
 mod help;
+mod hub;
+#[cfg(feature = "hub")]
+#[path = "../../../submask/tests/it/hub_server.rs"]
+mod hub_server;
 mod reproducible;
 mod rounds;
 mod settings;

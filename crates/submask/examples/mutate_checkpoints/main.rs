@@ -1,4 +1,4 @@
-//! Breaks checkpoint files in many ways and reads them: no panic, no error without the file's name, no second of
+//! Breaks checkpoint files in many ways, then reads and imports them: no panic, no error without the file's name, no second of
 //! work, no more memory than twice the file and 64 KiB.
 //!
 //! ```text
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use submask::Error;
 use submask::import::torch::{TorchFile, TorchType};
+use submask::import::{self, Foreign, ImportOptions, WeightSet};
 
 use mutate::{Original, Random};
 
@@ -40,6 +41,38 @@ const ENDLESS: Duration = Duration::from_secs(60);
 
 /// Reads a file in every way that the library has; passes each error on.
 fn try_everything(path: &Path, errors: &mut dyn FnMut(Error)) {
+    if path.extension().is_some_and(|extension| extension != mutate::SAFETENSORS) {
+        read_torch(path, errors);
+    }
+    if let Err(error) = import::read_permutation(path) {
+        errors(error);
+    }
+    match Foreign::open(path) {
+        Ok(foreign) => read_foreign(&foreign, errors),
+        Err(error) => errors(error),
+    }
+}
+
+/// Describes and imports a checkpoint, and reads every tensor of it.
+fn read_foreign(foreign: &Foreign, errors: &mut dyn FnMut(Error)) {
+    let options = ImportOptions::default();
+    if let Err(error) = import::inspect(foreign, &options) {
+        errors(error);
+    }
+    for weights in [WeightSet::Raw, WeightSet::Ema] {
+        let options = ImportOptions { weights: Some(weights), ..options.clone() };
+        if let Err(error) = import::import(foreign, &options) {
+            errors(error);
+        }
+    }
+    for tensor in foreign.raw().iter().chain(&foreign.averaged) {
+        if let Err(error) = foreign.read(tensor) {
+            errors(error);
+        }
+    }
+}
+
+fn read_torch(path: &Path, errors: &mut dyn FnMut(Error)) {
     let file = match TorchFile::open(path) {
         Ok(file) => file,
         Err(error) => return errors(error),
@@ -166,7 +199,7 @@ fn run() -> Result<bool, String> {
                     began.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
                     let original = &originals[n as usize % originals.len()];
                     let (bytes, what) = original.mutated(&mut Random::new(seed, n));
-                    let path = folder.join(format!("{thread}.ckpt"));
+                    let path = folder.join(format!("{thread}.{}", original.extension()));
                     std::fs::write(&path, &bytes).expect("the folder for temporary files is writable");
                     let outcome = Outcome::of_undisturbed(&path);
                     let wrong = outcome.wrong(bytes.len());
@@ -174,7 +207,8 @@ fn run() -> Result<bool, String> {
                     seen.add(&outcome, bytes.len());
                     if let Some(wrong) = wrong {
                         seen.wrong += 1;
-                        let kept = std::env::temp_dir().join(format!("mutated-{seed}-{n}.ckpt"));
+                        let kept = format!("mutated-{seed}-{n}.{}", original.extension());
+                        let kept = std::env::temp_dir().join(kept);
                         let _ = std::fs::copy(&path, &kept);
                         println!("WRONG: {wrong}: {what}: {}", kept.display());
                     }
@@ -189,7 +223,7 @@ fn run() -> Result<bool, String> {
                 now.saturating_sub(began.load(Ordering::Relaxed)) > ENDLESS.as_millis() as u64
             };
             if let Some(thread) = began.iter().position(endless) {
-                println!("WRONG: endless: {}", folder.path().join(format!("{thread}.ckpt")).display());
+                println!("WRONG: endless: {}", folder.path().join(format!("{thread}.*")).display());
                 std::process::exit(1);
             }
         }

@@ -26,6 +26,10 @@ const OPCODES: &[u8] =
 const END: usize = 22;
 const ENTRY: usize = 46;
 const HEADER: usize = 30;
+/// How names of safetensors files end.
+pub const SAFETENSORS: &str = "safetensors";
+/// Bytes of the length before a safetensors header.
+const LENGTH: usize = 8;
 
 /// A generator of random numbers: SplitMix64.
 pub struct Random(u64);
@@ -66,7 +70,95 @@ struct Part {
 }
 
 /// A checkpoint as it was, and where its parts stand.
-pub struct Original {
+pub enum Original {
+    /// A file of `torch.save`.
+    Torch(Archive),
+    /// A safetensors file: the length of a header, the header, the numbers.
+    Safetensors {
+        /// The file.
+        bytes: Vec<u8>,
+        /// Length of the header.
+        header: usize,
+    },
+}
+
+impl Original {
+    /// Reads a proper file.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let original = match path.extension().is_some_and(|extension| extension == SAFETENSORS) {
+            true => number(&bytes, 0, 8)
+                .filter(|header| bytes.len().checked_sub(LENGTH).is_some_and(|left| *header <= left))
+                .map(|header| Self::Safetensors { bytes, header }),
+            false => Archive::parse(bytes).map(Self::Torch),
+        };
+        original.ok_or_else(|| format!("{}: not a checkpoint that can be mutated", path.display()))
+    }
+
+    /// How names of such files end.
+    pub fn extension(&self) -> &'static str {
+        match self {
+            Self::Torch(_) => "ckpt",
+            Self::Safetensors { .. } => SAFETENSORS,
+        }
+    }
+
+    /// The checkpoint broken in one way or a few, and which.
+    pub fn mutated(&self, random: &mut Random) -> (Vec<u8>, String) {
+        match self {
+            Self::Torch(archive) => archive.mutated(random),
+            Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
+        }
+    }
+}
+
+/// A safetensors file, broken mostly in its header, whose length is then put right.
+fn safetensors(whole: &[u8], header: usize, random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    match random.below(20) {
+        0..14 => {
+            let mut text = whole[LENGTH..][..header].to_vec();
+            let mut what = Vec::new();
+            for _ in 0..1 + random.below(3) {
+                let place = random.below(text.len().max(1));
+                let number = random.below(2) == 0;
+                what.push(if number {
+                    digit(&mut text, place, random)
+                } else {
+                    mutate(&mut text, place, random)
+                });
+            }
+            let length = (text.len() as u64).to_le_bytes();
+            (
+                [&length, text.as_slice(), &whole[LENGTH + header..]].concat(),
+                format!("header, resealed: {}", what.join(", then ")),
+            )
+        }
+        14..17 => {
+            let what = mutate(&mut bytes, random.below(LENGTH), random);
+            (bytes, format!("length: {what}"))
+        }
+        _ => {
+            let place = random.below(bytes.len());
+            let what = mutate(&mut bytes, place, random);
+            (bytes, format!("anywhere: {what}"))
+        }
+    }
+}
+
+/// Puts another number in the place of the next one at or after `place`.
+fn digit(bytes: &mut Vec<u8>, place: usize, random: &mut Random) -> String {
+    let Some(start) = (place..bytes.len()).find(|at| bytes[*at].is_ascii_digit()) else {
+        return "nothing".to_owned();
+    };
+    let end = (start..bytes.len()).find(|at| !bytes[*at].is_ascii_digit()).unwrap_or(bytes.len());
+    let value = random.pick(&INTERESTING).to_string();
+    bytes.splice(start..end, value.bytes());
+    format!("the number {value} at {start}")
+}
+
+/// A file of `torch.save`, and where its parts stand.
+pub struct Archive {
     bytes: Vec<u8>,
     parts: Vec<Part>,
     pickle: usize,
@@ -77,13 +169,8 @@ fn number(bytes: &[u8], at: usize, len: usize) -> Option<usize> {
     Some(bytes.get(at..at + len)?.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
 }
 
-impl Original {
-    /// Reads a proper checkpoint without a comment at its end.
-    pub fn open(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Self::parse(bytes).ok_or_else(|| format!("{}: not a checkpoint that can be mutated", path.display()))
-    }
-
+impl Archive {
+    /// Takes a proper checkpoint without a comment at its end apart.
     fn parse(bytes: Vec<u8>) -> Option<Self> {
         let end = bytes.len().checked_sub(END)?;
         let directory = number(&bytes, end + 16, 4)?;
@@ -108,8 +195,7 @@ impl Original {
         Some(Self { bytes, parts, pickle, directory })
     }
 
-    /// The checkpoint broken in one way or a few, and which.
-    pub fn mutated(&self, random: &mut Random) -> (Vec<u8>, String) {
+    fn mutated(&self, random: &mut Random) -> (Vec<u8>, String) {
         match random.below(20) {
             0..10 => self.resealed(random),
             10..14 => {

@@ -1,5 +1,7 @@
 //! The tensors of a file as the weights of a network.
 
+use std::collections::HashSet;
+
 use super::foreign::{Foreign, ForeignTensor, Skipped, WeightSet};
 use super::report::Applied;
 use crate::backbone::weights::Parameter;
@@ -62,22 +64,22 @@ pub(super) fn assemble<'a>(
     });
     let mut skipped = foreign.skipped.clone();
     let mut unused = Vec::new();
-    for tensor in &foreign.raw {
-        let is_known = parameters.iter().any(|parameter| parameter.name == tensor.name);
+    let known: HashSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    for tensor in foreign.raw() {
         if is_buffer(&tensor.name) {
-            skipped.push(Skipped { path: tensor.path.clone(), reason: "a buffer, computed here".to_owned() });
-        } else if !is_known {
+            skipped.push(Skipped { path: tensor.path.clone(), reason: "a buffer, computed here".into() });
+        } else if !known.contains(tensor.name.as_str()) {
             unused.push((tensor.path.clone(), tensor.shape.clone()));
         }
     }
     let other = match weights {
-        WeightSet::Ema => Some(("the raw weights", foreign.raw.len())),
+        WeightSet::Ema => Some(("the raw weights", foreign.raw().len())),
         WeightSet::Raw if has_average => Some(("the averaged weights", foreign.averaged.len())),
         WeightSet::Raw => None,
     };
     skipped.extend(other.map(|(what, count)| Skipped {
         path: format!("{count} tensors"),
-        reason: format!("{what}: not the set that was asked for"),
+        reason: format!("{what}: not the set that was asked for").into(),
     }));
     Ok(Assembly { applied: applied.collect(), sources, weights, skipped, unused })
 }
@@ -88,8 +90,7 @@ fn by_name<'a>(foreign: &'a Foreign, parameters: &[Parameter]) -> Found<'a> {
     let mut problems = Vec::new();
     let mut sources = Vec::with_capacity(parameters.len());
     for parameter in parameters {
-        // A key that occurs twice holds its last value, as in Python.
-        match foreign.raw.iter().rfind(|tensor| tensor.name == parameter.name) {
+        match foreign.tensor(&parameter.name) {
             Some(tensor) if tensor.shape == parameter.shape => sources.push(tensor),
             Some(tensor) => problems.push(wrong_shape(tensor, parameter)),
             None => problems.push(format!("{} {:?} is missing", parameter.name, parameter.shape)),

@@ -1,5 +1,6 @@
 //! A foreign checkpoint, opened: which tensors it holds and what is said beside them, not yet their numbers.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
@@ -86,7 +87,7 @@ pub struct Skipped {
     /// Where it stands.
     pub path: String,
     /// Why it is not read.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// The file that the tensors are in.
@@ -106,17 +107,19 @@ pub struct Foreign {
     /// What kind of file it is.
     pub format: Format,
     /// The weights by name, in the file's order.
-    pub raw: Vec<ForeignTensor>,
+    raw: Vec<ForeignTensor>,
     /// The averaged weights in the order of the network's parameters, without names; empty where there are none.
     pub averaged: Vec<ForeignTensor>,
     /// What is said beside the weights.
     pub facts: Facts,
     /// What is not read.
     pub skipped: Vec<Skipped>,
-    pub(super) container: Container,
+    /// Places in `raw`, by name and of one name in the file's order.
+    by_name: Vec<u32>,
+    container: Container,
 }
 
-/// What a reader of one format finds in a file of `torch.save`.
+/// What a reader of one format finds in a file.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub raw: Vec<ForeignTensor>,
@@ -127,8 +130,15 @@ pub(super) struct Found {
 
 impl Found {
     /// Notes something that is not read.
-    pub fn skip(&mut self, path: impl Into<String>, reason: impl Into<String>) {
-        self.skipped.push(Skipped { path: path.into(), reason: reason.into() });
+    pub fn skip(&mut self, path: impl Into<String>, reason: &'static str) {
+        self.skipped.push(Skipped { path: path.into(), reason: Cow::Borrowed(reason) });
+    }
+}
+
+impl ForeignTensor {
+    /// Number of its elements, which its reader checked to be there.
+    pub fn elements(&self) -> usize {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 }
 
@@ -171,9 +181,15 @@ impl Foreign {
                 file.error("it holds no weights: neither a state dict nor a checkpoint of a known kind")
             );
         }
-        let Found { raw, averaged, facts, skipped } = found;
         let path = file.path().to_path_buf();
-        Ok(Self { path, format, raw, averaged, facts, skipped, container: Container::Torch(Box::new(file)) })
+        Ok(Self::new(path, format, found, Container::Torch(Box::new(file))))
+    }
+
+    pub(super) fn new(path: PathBuf, format: Format, found: Found, container: Container) -> Self {
+        let Found { raw, averaged, facts, skipped } = found;
+        let mut by_name: Vec<u32> = (0..raw.len() as u32).collect();
+        by_name.sort_unstable_by_key(|&index| (raw[index as usize].name.as_str(), index));
+        Self { path, format, raw, averaged, facts, skipped, by_name, container }
     }
 
     /// Whether it is a model folder of this program for images or points.
@@ -193,9 +209,21 @@ impl Foreign {
         }
     }
 
+    /// The weights by name, in the file's order.
+    pub fn raw(&self) -> &[ForeignTensor] {
+        &self.raw
+    }
+
+    /// The weight `name`; of two with one name the last counts, as in Python.
+    pub fn tensor(&self, name: &str) -> Option<&ForeignTensor> {
+        let end = self.by_name.partition_point(|&index| self.raw[index as usize].name.as_str() <= name);
+        let last = &self.raw[*self.by_name.get(end.checked_sub(1)?)? as usize];
+        (last.name == name).then_some(last)
+    }
+
     /// The shape of the weight `name`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.raw.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice())
+        self.tensor(name).map(|tensor| tensor.shape.as_slice())
     }
 
     /// Number of layers `prefix.0`, `prefix.1`, …: one more than the largest index, and no more than tensors.
@@ -205,6 +233,14 @@ impl Foreign {
             rest.split('.').next()?.parse::<usize>().ok()
         };
         self.raw.iter().filter_map(index).max().map_or(0, |last| last.saturating_add(1).min(self.raw.len()))
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.container {
+            Container::Torch(file) => file.len(),
+            Container::Safetensors(file) => file.len(),
+        }
     }
 
     /// An error of this file.

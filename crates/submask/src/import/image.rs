@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::foreign::{ForeignTensor, Found};
 use super::pickle::ValueRef;
 use super::torch::TorchFile;
-use super::torch_values::tensors_of;
+use super::torch_values::{check_count, tensors_of};
 use crate::Result;
 
 const RAW: &str = "model.";
@@ -20,6 +20,7 @@ pub(super) fn is_wrapper(model: ValueRef<'_>) -> bool {
 /// Weights, averaged weights and arguments.
 pub(super) fn find(file: &TorchFile) -> Result<Found> {
     let mut found = Found::default();
+    check_count(file, file.root().entries().map_or(0, Iterator::count), "the checkpoint")?;
     for (key, value) in file.root().entries().into_iter().flatten() {
         match key.as_str() {
             Some("model") => sort(file, tensors_of(file, value, "model")?, &mut found)?,

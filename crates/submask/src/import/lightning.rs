@@ -7,7 +7,7 @@
 use super::facts::Facts;
 use super::foreign::Found;
 use super::torch::TorchFile;
-use super::torch_values::{tensor_at, tensors_of};
+use super::torch_values::{check_count, tensor_at, tensors_of};
 use crate::Result;
 
 const PREFIX: &str = "backbone.";
@@ -16,6 +16,7 @@ const PREFIX: &str = "backbone.";
 pub(super) fn find(file: &TorchFile) -> Result<Found> {
     let root = file.root();
     let mut found = Found::default();
+    check_count(file, root.entries().map_or(0, Iterator::count), "the checkpoint")?;
     for (key, value) in root.entries().into_iter().flatten() {
         match key.as_str() {
             Some("state_dict") => {
@@ -31,6 +32,7 @@ pub(super) fn find(file: &TorchFile) -> Result<Found> {
             }
             Some("ema") => {
                 let shadow = value.get("shadow_params").and_then(|list| list.items());
+                check_count(file, shadow.clone().map_or(0, Iterator::count), "ema.shadow_params")?;
                 for (index, item) in shadow.into_iter().flatten().enumerate() {
                     let path = format!("ema.shadow_params.{index}");
                     found.averaged.extend(tensor_at(file, item, path, String::new())?);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::facts::Facts;
-use super::foreign::{Container, Foreign, Format, strip_common};
+use super::foreign::{Container, Foreign, Format, Found, strip_common};
 use super::safetensors::SafetensorsFile;
 use crate::model::{CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
 use crate::{Error, Result};
@@ -35,13 +35,6 @@ pub(super) fn open_file(path: &Path, format: Format) -> Result<Foreign> {
     } else {
         Facts::default()
     };
-    Ok(Foreign {
-        path: path.to_path_buf(),
-        format,
-        raw,
-        averaged: Vec::new(),
-        facts,
-        skipped: Vec::new(),
-        container: Container::Safetensors(file),
-    })
+    let found = Found { raw, facts, ..Found::default() };
+    Ok(Foreign::new(path.to_path_buf(), format, found, Container::Safetensors(file)))
 }

@@ -12,6 +12,7 @@
 //! | `encoder` | checkpoints of MDM-Prime-v2 |
 //! | `image` | checkpoints of the reference's image model |
 //! | `toy` | state dicts, and modules pickled whole |
+//! | [`hub`] | what is published on the Hub: downloads, kept in its standard cache |
 //!
 //! Such a file is hostile input. Nothing in it is called; every length is checked against the bytes that are
 //! there; memory and time are bounded by the size of the file; and what is wrong is said with the file's name.
@@ -21,6 +22,7 @@ mod decide;
 mod encoder;
 mod facts;
 mod foreign;
+pub mod hub;
 mod image;
 mod lightning;
 mod mdlm;
@@ -55,6 +57,10 @@ use decide::Decisions;
 
 /// The longest sequence that a file may ask for, in tokens.
 const MAX_SEQ_LEN: usize = 1 << 20;
+/// Tokens of GPT-2.
+const GPT2_TOKENS: usize = 50_257;
+/// Digits of all tokens together that a file of any size may ask for: twenty for each of GPT-2's tokens.
+const FEW_DIGITS: usize = 1 << 20;
 
 /// Which network the weights of a file belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -200,7 +206,7 @@ impl Imported {
 /// [`Error::Format`] when they are of none that is known.
 pub fn family(foreign: &Foreign) -> Result<Family> {
     let has = |name: &str| foreign.shape(name).is_some();
-    let begins = |prefix: &str| foreign.raw.iter().any(|tensor| tensor.name.starts_with(prefix));
+    let begins = |prefix: &str| foreign.raw().iter().any(|tensor| tensor.name.starts_with(prefix));
     if has("transformer.wte.weight") {
         return Ok(Family::Encoder);
     }
@@ -213,7 +219,7 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
     if has("token_embedding.weight") && begins("main.") {
         return Ok(Family::Toy);
     }
-    let names: Vec<&str> = foreign.raw.iter().take(4).map(|tensor| tensor.name.as_str()).collect();
+    let names: Vec<&str> = foreign.raw().iter().take(4).map(|tensor| tensor.name.as_str()).collect();
     Err(foreign.error(format!("weights of no known network, such as {}", names.join(", "))))
 }
 
@@ -224,30 +230,40 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
 pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection> {
     let network = family(foreign)?;
     let mut decisions = Decisions::default();
-    let (vocab_size, subtokens) = match network {
-        Family::Unet | Family::Toy => {
-            let config = visual_config(foreign, network, options, &mut decisions)?;
-            (config.vocab_size(), config.model.subtokens())
-        }
-        Family::Diffusion | Family::Encoder | Family::Autoregressive => {
-            let text = text::describe(foreign, network, options, &mut decisions)?;
-            (text.vocab_size, text.model.subtokens)
-        }
-    };
+    let sizes_of_tokens = vocabulary(foreign, network, options, &mut decisions);
+    let (vocab_size, subtokens) = sizes_of_tokens.map_err(|error| with_file(foreign, options, error))?;
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
-    let sizes =
-        foreign.raw.iter().filter(buffers).map(|tensor| tensor.shape.iter().product::<usize>() as u64);
+    let sizes = foreign.raw().iter().filter(buffers).map(|tensor| tensor.elements() as u64);
     let mut weights = vec![WeightSet::Raw];
     weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
     Ok(Inspection {
         format: foreign.format,
         network,
         weights,
-        parameters: sizes.sum(),
+        parameters: sizes.fold(0, u64::saturating_add),
         base: SubTokenizer::base_for(vocab_size, subtokens)?,
         settings: decisions.settings,
         needed_flags: decisions.unknown,
     })
+}
+
+/// C and ℓ, and on the way everything else that can be decided.
+fn vocabulary(
+    foreign: &Foreign,
+    network: Family,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Result<(usize, usize)> {
+    match network {
+        Family::Unet | Family::Toy => {
+            let config = visual_config(foreign, network, options, decisions)?;
+            Ok((config.vocab_size(), config.model.subtokens()))
+        }
+        Family::Diffusion | Family::Encoder | Family::Autoregressive => {
+            let text = text::describe(foreign, network, options, decisions)?;
+            Ok((text.vocab_size, text.model.subtokens))
+        }
+    }
 }
 
 /// What a model is made of besides its weights, and where that comes from.
@@ -280,6 +296,20 @@ impl Plan {
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
 /// flags that contradict the shapes, and naming the flags of what the file does not say. Never a part of a model.
 pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
+    import_as_said(foreign, options).map_err(|error| with_file(foreign, options, error))
+}
+
+/// The file's name before an error about a value that the file gave, and no flag.
+fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error {
+    match &error {
+        Error::Invalid { field, .. } if !field.starts_with("--") && options.says_nothing_of_the_network() => {
+            foreign.error(error.to_string())
+        }
+        _ => error,
+    }
+}
+
+fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
     let plan = match (foreign.format, foreign.is_visual_folder()) {
         (Format::Submask, false) => plan_of_folder(foreign, options)?,
         (Format::Submask, true) => plan_of_visual_folder(foreign, options)?,
@@ -330,6 +360,7 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     if matches!(network, Family::Unet | Family::Toy) {
         let config = visual_config(foreign, network, options, &mut decisions)?;
         all_known(foreign, &decisions)?;
+        check_digits(foreign, config.vocab_size(), config.model.subtokens())?;
         let model = ImportedModel::Visual(config);
         return Ok(Plan { model, settings: decisions.settings, tokenizer_note: None });
     }
@@ -338,6 +369,7 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
         return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
     }
+    check_digits(foreign, text.vocab_size, text.model.subtokens)?;
     let mut codes = SubTokenizer::new(text.vocab_size, text.model.subtokens)?;
     if let Some(permutation) = &options.permutation {
         codes = codes.with_permutation(permutation)?;
@@ -353,6 +385,18 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     };
     let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
     Ok(Plan { model, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
+}
+
+/// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
+fn check_digits(foreign: &Foreign, vocab_size: usize, subtokens: usize) -> Result<()> {
+    let digits = vocab_size.saturating_mul(subtokens);
+    let allowed = FEW_DIGITS.max(foreign.bytes() / size_of::<u32>());
+    if digits > allowed {
+        return Err(foreign.error(format!(
+            "{vocab_size} tokens of {subtokens} digits are too many for weights of this size"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses flags for a model folder of this program, which says everything itself. Returns the folder.
@@ -395,11 +439,10 @@ fn tokenizer(foreign: &Foreign, vocab_size: usize, options: &ImportOptions) -> R
         }
         Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), "as given".to_owned())),
         Some(ImportTokenizer::Numbers) => numbers("as asked"),
-        None => match Tokenizer::gpt2() {
-            Ok(gpt2) if vocab_size == gpt2.vocab_size() => {
-                Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too")))
-            }
-            _ => numbers("since the file names no tokenizer"),
+        // A build without GPT-2's tokens takes numbers.
+        None => match (vocab_size == GPT2_TOKENS).then(Tokenizer::gpt2).and_then(Result::ok) {
+            Some(gpt2) => Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too"))),
+            None => numbers("since the file names no tokenizer"),
         },
     }
 }

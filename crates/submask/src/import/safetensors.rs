@@ -60,6 +60,11 @@ impl SafetensorsFile {
         Ok((Self { path: path.to_path_buf(), map }, tensors))
     }
 
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// The numbers of a tensor of floats; 64-bit ones are rounded.
     ///
     /// # Errors

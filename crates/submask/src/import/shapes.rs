@@ -9,7 +9,8 @@ use crate::Result;
 /// [`crate::Error::Format`] when it is missing, or no matrix.
 pub(super) fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
     match foreign.shape(name) {
-        Some(&[rows, columns]) => Ok([rows, columns]),
+        // Of a tensor without elements the other lengths say nothing: they may be anything.
+        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
         Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a matrix"))),
         None => Err(foreign.error(format!("{name} is missing"))),
     }
@@ -21,7 +22,7 @@ pub(super) fn matrix(foreign: &Foreign, name: &str) -> Result<[usize; 2]> {
 /// [`crate::Error::Format`] when it is missing, or no vector.
 pub(super) fn length(foreign: &Foreign, name: &str) -> Result<usize> {
     match foreign.shape(name) {
-        Some(&[length]) => Ok(length),
+        Some(&[length]) if length > 0 => Ok(length),
         Some(shape) => Err(foreign.error(format!("{name} has shape {shape:?}, not that of a vector"))),
         None => Err(foreign.error(format!("{name} is missing"))),
     }

@@ -11,8 +11,10 @@ use crate::model::{
 };
 use crate::subtoken::SubTokenizer;
 
-/// Most sub-tokens a token that are tried where the shapes allow several.
+/// Most sub-tokens a token.
 const MAX_SUBTOKENS: usize = 64;
+/// Weights of a block, at least.
+const MIN_WEIGHTS_A_BLOCK: usize = 7;
 
 /// A text network and its schedule.
 #[derive(Clone, Debug)]
@@ -75,18 +77,19 @@ pub(super) fn describe(
     };
     let facts = &foreign.facts;
     let is_diffusion = family != Family::Autoregressive;
-    let embedding = match (ends.per_digit, ends.table[1] == ends.hidden) {
-        (false, _) => Embedding::Concatenated,
-        (true, true) => Embedding::PerDigitSummed,
-        (true, false) => Embedding::PerDigitConcatenated,
+    let (embedding, form) = match (ends.per_digit, ends.table[1] == ends.hidden) {
+        (false, _) => (Embedding::Concatenated, "concatenated"),
+        (true, true) => (Embedding::PerDigitSummed, "per-digit-summed"),
+        (true, false) => (Embedding::PerDigitConcatenated, "per-digit-concatenated"),
     };
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
+    let form = Sources { shapes: Some(form), ..Sources::default() };
+    decisions.decide("model.embedding", "--embedding", form, "")?;
     let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
-    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(foreign.layers(prefix)), 1)?;
+    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(layers(foreign, prefix)?), 1)?;
     let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(ends.hidden), 1)?;
-    let frequencies = foreign.shape("rotary_emb.inv_freq").and_then(|shape| shape.first().copied());
     let heads = Sources {
-        shapes: frequencies.filter(|half| *half > 0).map(|half| hidden / (2 * half)),
+        shapes: heads(foreign, hidden)?,
         flag: options.heads,
         config: facts.integer(&["model.n_heads", "n_heads", "n_head", "config.n_head"]),
         default: None,
@@ -122,6 +125,13 @@ pub(super) fn describe(
         Family::Encoder => encoder_sizes(foreign, hidden, heads, decisions)?,
         _ => (0, 0),
     };
+    let cond_dim = match family {
+        Family::Diffusion => {
+            let width = length(foreign, "sigma_map.mlp.2.bias")?;
+            decisions.decide("model.cond_dim", "--cond-dim", by_shapes(width), 1)?
+        }
+        _ => 1,
+    };
     let model = ModelSettings {
         network: match family {
             Family::Autoregressive => NetworkChoice::Autoregressive,
@@ -136,7 +146,7 @@ pub(super) fn describe(
         hidden,
         heads,
         blocks,
-        cond_dim: foreign.shape("sigma_map.mlp.2.bias").map_or(1, |shape| shape.iter().product()),
+        cond_dim,
         seq_len,
         dropout: facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0),
         embedding,
@@ -145,6 +155,31 @@ pub(super) fn describe(
         intermediate,
     };
     Ok(TextArchitecture { vocab_size, model, schedule: schedule(foreign, decisions)? })
+}
+
+/// Number of blocks, of which each has several weights.
+fn layers(foreign: &Foreign, prefix: &str) -> Result<usize> {
+    let blocks = foreign.layers(prefix);
+    let weights = foreign.raw().len();
+    if blocks.saturating_mul(MIN_WEIGHTS_A_BLOCK) > weights {
+        return Err(foreign.error(format!("{blocks} blocks {prefix}.N, but {weights} weights in all")));
+    }
+    Ok(blocks)
+}
+
+/// Heads by the number of rotation frequencies, of which there is one for two numbers of a head.
+fn heads(foreign: &Foreign, hidden: usize) -> Result<Option<usize>> {
+    if foreign.shape("rotary_emb.inv_freq").is_none() {
+        return Ok(None);
+    }
+    let frequencies = length(foreign, "rotary_emb.inv_freq")?;
+    match frequencies.checked_mul(2).filter(|width| hidden.is_multiple_of(*width)) {
+        Some(width) => Ok(Some(hidden / width)),
+        None => {
+            Err(foreign
+                .error(format!("{frequencies} rotation frequencies do not divide a width of {hidden}")))
+        }
+    }
 }
 
 /// Shapes of the first and last layer.
@@ -208,6 +243,10 @@ fn digits_of_autoregressive(
         ..Sources::default()
     };
     let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
+    if !(1..=MAX_SUBTOKENS).contains(&subtokens) {
+        let field = if options.subtokens.is_some() { "--subtokens" } else { "model.subtokens" };
+        return Err(crate::Error::invalid(field, subtokens, format!("1 to {MAX_SUBTOKENS}")));
+    }
     let vocab_size = Sources {
         shapes: (subtokens == 1).then_some(base),
         flag: options.vocab_size,
@@ -236,7 +275,9 @@ fn encoder_sizes(
     let head_width = (hidden / heads.max(1)).max(1);
     let groups = packed.saturating_sub(hidden) / 2 / head_width;
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
-    let groups = decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    if !decisions.unknown.contains(&"--heads") {
+        decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    }
     Ok((groups, decisions.decide("model.intermediate", "--intermediate", by_shapes(inner), 1)?))
 }
 

@@ -5,7 +5,7 @@
 use super::foreign::{Found, strip_common};
 use super::pickle::ValueRef;
 use super::torch::TorchFile;
-use super::torch_values::{tensor_at, tensors_of};
+use super::torch_values::{check_count, tensor_at, tensors_of};
 use crate::Result;
 
 /// How deep modules may be nested.
@@ -33,6 +33,7 @@ pub(super) fn find_in_module(file: &TorchFile) -> Result<Found> {
         for kind in ["_parameters", "_buffers"] {
             for (name, value) in named(module, kind) {
                 let name = format!("{prefix}{name}");
+                check_count(file, found.raw.len(), "the module")?;
                 found.raw.extend(tensor_at(file, value, name.clone(), name)?);
             }
         }

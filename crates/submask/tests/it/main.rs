@@ -5,6 +5,10 @@ mod encoder;
 mod fixtures;
 mod image_exact;
 mod image_sampler;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod hub_server;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;

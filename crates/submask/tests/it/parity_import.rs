@@ -235,7 +235,7 @@ fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
 }
 
 fn names_and_shapes(foreign: &Foreign) -> BTreeMap<String, Vec<usize>> {
-    foreign.raw.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    foreign.raw().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
 }
 
 /// Import, export, import again: the same bits, under the reference's names and shapes.
@@ -283,7 +283,7 @@ fn the_rotary_buffer_is_the_reference_buffer() {
         model.export(&folder, ExportFormat::Reference).unwrap();
         let written = Foreign::open(&folder).unwrap();
         let buffer = |foreign: &Foreign| -> Vec<f64> {
-            let tensor = foreign.raw.iter().find(|tensor| tensor.name == "rotary_emb.inv_freq").unwrap();
+            let tensor = foreign.raw().iter().find(|tensor| tensor.name == "rotary_emb.inv_freq").unwrap();
             foreign.read(tensor).unwrap().into_iter().map(f64::from).collect()
         };
         let found = deviation(&buffer(&written), &buffer(&original));

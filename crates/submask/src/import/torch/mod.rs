@@ -105,6 +105,12 @@ impl TorchFile {
         Ok(Self { path: path.to_path_buf(), bytes, archive, pickle, graph })
     }
 
+    /// Bytes of the file.
+    #[expect(clippy::len_without_is_empty, reason = "a checkpoint is never empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
