@@ -77,11 +77,7 @@ fn generate(args: &MetricsArgs, model: &VisualModel, device: &Device) -> Result<
 }
 
 /// The features of images given as tokens.
-fn features(
-    network: &ImageFeatures,
-    model: &VisualModel,
-    images: &HeldOut,
-) -> Result<FeatureSet, Failure> {
+fn features(network: &ImageFeatures, model: &VisualModel, images: &HeldOut) -> Result<FeatureSet, Failure> {
     let shape = model.config.image_shape().ok_or_else(|| {
         Failure::usage("a model of points draws no images: `submask eval` says how good it is")
     })?;

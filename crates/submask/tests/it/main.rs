@@ -3,12 +3,12 @@
 mod counting;
 mod encoder;
 mod fixtures;
-mod image_exact;
-mod image_sampler;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
+mod image_exact;
+mod image_sampler;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;

@@ -81,11 +81,7 @@ pub struct Wanted<'a> {
 }
 
 /// The images or points that are wanted, and what they are called.
-pub fn held_out(
-    wanted: &Wanted,
-    folder: &Path,
-    model: &VisualModel,
-) -> Result<(HeldOut, String), Failure> {
+pub fn held_out(wanted: &Wanted, folder: &Path, model: &VisualModel) -> Result<(HeldOut, String), Failure> {
     let run = locate::run_of(folder);
     let settings = run.as_deref().map(settings_of_run).transpose()?;
     let count = wanted.count;

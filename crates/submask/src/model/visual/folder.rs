@@ -101,7 +101,9 @@ impl VisualModel {
     pub fn denoiser(&self, device: &Device, label: Option<usize>) -> Box<dyn Denoiser> {
         let weights = Weights::new(&self.network.parameters(), &self.values, device);
         match &self.network {
-            VisualNetwork::Unet(network) => Box::new(LoadedUnet { network: network.clone(), weights, label }),
+            VisualNetwork::Unet(network) => {
+                Box::new(LoadedUnet { network: (**network).clone(), weights, label })
+            }
             VisualNetwork::Toy(network) => Box::new(LoadedToy { network: network.clone(), weights }),
         }
     }

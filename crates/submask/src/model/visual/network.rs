@@ -16,7 +16,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum VisualNetwork {
     /// The U-Net.
-    Unet(Unet),
+    Unet(Box<Unet>),
     /// The toy network.
     Toy(Toy),
 }
@@ -39,7 +39,7 @@ impl VisualNetwork {
     pub fn new(config: &VisualConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         match &config.model {
             VisualSettings::Unet(settings) => {
-                Ok(Self::Unet(Unet::new(config.unet(settings)?, codes, kernels)?))
+                Ok(Self::Unet(Box::new(Unet::new(config.unet(settings)?, codes, kernels)?)))
             }
             VisualSettings::Toy(settings) => {
                 if !matches!(config.subject, Subject::Point { .. }) {
