@@ -16,7 +16,7 @@ use submask::model::{Estimator, GenerateRequest, Model, Network, NetworkChoice};
 use submask::objective::Objective;
 use submask::sampler::Steps;
 use submask::train::event::Event;
-use submask::train::settings::Settings;
+use submask::train::settings::{RunSettings, Settings};
 use submask::train::{RunRequest, run};
 
 /// Held-out sequences that are evaluated, and draws of each.
@@ -130,7 +130,7 @@ fn train(name: &str, settings: &Settings, out: &Path) -> Result<f64, Box<dyn Err
         return Ok(seconds.trim().parse()?);
     }
     let request =
-        RunRequest { settings: settings.clone(), out: out.to_path_buf(), resume: false, init: None };
+        RunRequest { settings: RunSettings::Text(Box::new(settings.clone())), out: out.to_path_buf(), resume: false, init: None };
     let mut started = Instant::now();
     let mut watch = |event: &Event| match event {
         Event::Started { .. } => started = Instant::now(),

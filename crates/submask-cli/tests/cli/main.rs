@@ -7,6 +7,7 @@ mod hub;
 #[cfg(feature = "hub")]
 #[path = "../../../submask/tests/it/hub_server.rs"]
 mod hub_server;
+mod images;
 mod reproducible;
 mod rounds;
 mod settings;

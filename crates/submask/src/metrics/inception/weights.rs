@@ -21,7 +21,7 @@ const NAMED: usize = 5;
 pub(super) fn read(path: &Path) -> Result<RawWeights> {
     let file = Foreign::open(path)?;
     let needed = |name: &str| !name.starts_with("AuxLogits.") && !name.ends_with(".num_batches_tracked");
-    let tensors = file.raw.iter().filter(|tensor| needed(&tensor.name));
+    let tensors = file.raw().iter().filter(|tensor| needed(&tensor.name));
     tensors.map(|tensor| Ok((tensor.name.clone(), (tensor.shape.clone(), file.read(tensor)?)))).collect()
 }
 

@@ -1,0 +1,184 @@
+//! Images and points: train, resume, evaluate, sample, fill in, measure, and what is refused.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Room;
+use super::rounds::{json, stdout};
+
+/// Settings of a run on 8×8 emoji that takes a moment.
+const TINY: &[&str] = &[
+    "data.height=8",
+    "data.width=8",
+    "train.batch_size=2",
+    "train.log_every=1",
+    "train.validate_every=2",
+    "train.validate_sequences=2",
+    "train.validate_samples=0",
+    "train.checkpoint_every=1",
+    "train.final_sequences=3",
+    "train.final_draws=1",
+    "train.final_samples=2",
+    "sample.steps=4",
+];
+
+fn train(room: &Room, more: &[&str]) -> String {
+    room.call(&[&["train", "--preset", "emoji"], more, &["--set"], TINY].concat())
+}
+
+/// A run of two steps in `run`.
+fn trained() -> Room {
+    let room = Room::new();
+    let said = train(&room, &["--out", "run", "--steps", "2"]);
+    assert!(stdout(&said).contains("bits per dimension  (upper bound"), "{said}");
+    assert!(room.path().join("run/samples/step-2.png").is_file());
+    room
+}
+
+/// Weights and optimiser of the newest checkpoint.
+fn state(run: &Path, step: u64) -> Vec<Vec<u8>> {
+    let folder = run.join(format!("checkpoints/step-{step}"));
+    ["raw", "model", "optimizer_first", "optimizer_second"]
+        .map(|name| std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap())
+        .to_vec()
+}
+
+#[test]
+fn a_resumed_run_on_images_has_the_same_weights() {
+    let room = trained();
+    stdout(&train(&room, &["--out", "straight", "--steps", "4", "--threads", "1"]));
+    stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "4"]));
+    assert!(state(&room.path().join("run"), 4) == state(&room.path().join("straight"), 4));
+    let refused = room.call(&["train", "--out", "run", "--resume", "--steps", "5", "--set", "data.flips=false"]);
+    assert!(refused.starts_with("exit code: 2\n") && refused.contains("data = changed"), "{refused}");
+}
+
+#[test]
+fn samples_and_figures_of_images_depend_neither_on_the_batch_nor_on_the_threads() {
+    let room = trained();
+    let calls: [&[&str]; 3] = [
+        &["eval", "run", "--json"],
+        &["sample", "run", "--num", "5", "--json"],
+        &["sample", "run", "--num", "3", "--json", "--draw", "marginal", "--corrector", "4,1,0", "--warp", "1,1.5,0"],
+    ];
+    for call in calls {
+        let with = |batch, threads| room.call(&[call, &["--batch", batch, "--threads", threads]].concat());
+        let expected = with("1", "1");
+        assert!(expected.starts_with("exit code: 0\n"), "{expected}");
+        assert_eq!(with("4", "2"), expected, "{call:?}");
+    }
+}
+
+#[test]
+fn what_is_given_stays_and_what_is_white_in_the_mask_is_drawn() {
+    let room = trained();
+    let tokens = |arguments: &[&str]| -> Vec<u64> {
+        let said = json(&room.call(&[&["sample", "run", "--json"], arguments].concat()));
+        said["samples"][0].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect()
+    };
+    // A picture of 8×8 pixels, its left half dark.
+    let left = |at: usize| at % 8 < 4;
+    let picture = |name: &str, bytes: Vec<u8>| {
+        image::save_buffer(room.path().join(name), &bytes, 8, 8, image::ExtendedColorType::Rgb8).unwrap();
+    };
+    picture("given.png", (0..64).flat_map(|at| [at as u8, 2 * at as u8, 200]).collect());
+    picture("mask.png", (0..64).flat_map(|at| [if left(at) { 0 } else { 255 }; 3]).collect());
+    let original = |token: usize| [token % 64, 2 * (token % 64), 200][token / 64] as u64;
+
+    let filled = tokens(&["--given", "given.png", "--mask", "mask.png"]);
+    assert!((0..192).filter(|token| left(token % 64)).all(|token| filled[token] == original(token)));
+    assert!((0..192).any(|token| filled[token] != original(token)));
+    let coarse = tokens(&["--given", "given.png", "--keep-digits", "1", "--corrector", "6,1,0"]);
+    assert!((0..192).all(|token| coarse[token] / 16 == original(token) / 16));
+    let blue = tokens(&["--given", "given.png", "--keep-channels", "2"]);
+    assert!(blue[128..].iter().all(|token| *token == 200));
+
+    picture("small.png", vec![0; 192]);
+    let mask = image::RgbImage::new(9, 8);
+    mask.save(room.path().join("wrong.png")).unwrap();
+    let refused = room.call(&["sample", "run", "--given", "given.png", "--mask", "wrong.png"]);
+    assert!(refused.contains("--mask wrong.png: 8×9 pixels") && refused.contains("8×8"), "{refused}");
+    for (flags, message) in [
+        (&["--given", "given.png"][..], "--given keeps nothing yet"),
+        (&["--given", "given.png", "--keep-digits", "3"], "a token of this model has 2 digits"),
+        (&["--given", "given.png", "--keep-channels", "3"], "--keep-channels 3"),
+        (&["--label", "dog"], "does not read classes"),
+        (&["--preset", "cifar10"], "unknown sampler preset"),
+        (&["--prompt", "a"], "--prompt has a meaning for text only"),
+        (&["--temperature", "-1,1,0"], "temperature"),
+    ] {
+        let said = room.call(&[&["sample", "run"], flags].concat());
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn samples_are_measured_under_the_name_of_their_features() {
+    let room = trained();
+    let call = ["metrics", "run", "--num", "4", "--sequences", "8", "--save-statistics", "real.npz", "--json"];
+    let said = json(&room.call(&call));
+    assert_eq!((said["generated"].as_u64(), said["real"].as_u64()), (Some(4), Some(8)));
+    let distance = said["metrics"]["frechet_pixels"].as_f64().unwrap();
+    assert!(distance > 0.0 && said["metrics"].get("fid").is_none());
+    let again = json(&room.call(&["metrics", "run", "--num", "4", "--statistics", "real.npz", "--json"]));
+    let same = again["metrics"]["frechet_pixels"].as_f64().unwrap();
+    assert!((same / distance - 1.0).abs() < 1e-6, "{same} {distance}");
+}
+
+#[test]
+fn classes_are_learnt_and_drawn_by_name_or_number() {
+    let room = Room::new();
+    let more = ["--out", "run", "--steps", "1", "--set", "model.class_conditional=true"];
+    stdout(&train(&room, &more));
+    let sample = |label| json(&room.call(&["sample", "run", "--label", label, "--json"]))["samples"].clone();
+    assert_eq!(sample("food and drink"), sample("3"));
+    sample("mixture");
+    let said = room.call(&["sample", "run", "--label", "dogs"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("food and drink"), "{said}");
+    let figures = json(&room.call(&["eval", "run", "--sequences", "12", "--json"]));
+    assert_eq!(figures["sequences"].as_u64(), Some(12));
+}
+
+#[test]
+fn points_of_a_picture_are_learnt_and_never_below_its_entropy() {
+    let room = Room::new();
+    // Two dark cells of sixteen: the entropy is log 2.
+    let grey = |at: usize| if at == 5 || at == 10 { 0 } else { 255 };
+    let bytes: Vec<u8> = (0..16).map(grey).collect();
+    image::save_buffer(room.path().join("two.png"), &bytes, 4, 4, image::ExtendedColorType::L8).unwrap();
+    let settings = [
+        "data.cells=4",
+        "model.hidden=32",
+        "train.batch_size=64",
+        "train.warmup_steps=10",
+        "train.final_samples=100",
+    ];
+    let call = ["train", "--preset", "toy", "--image", "two.png", "--out", "run", "--steps", "300", "--set"];
+    stdout(&room.call(&[&call[..], &settings].concat()));
+    assert!(room.path().join("run/samples/step-300.png").is_file());
+    let value = |estimator| -> (f64, f64) {
+        let call = ["eval", "run", "--estimator", estimator, "--draws", "16", "--json"];
+        let figures = json(&room.call(&call))["figures"].clone();
+        let last = figures.as_array().unwrap().last().unwrap().clone();
+        (last["value"].as_f64().unwrap(), last["standard_error"].as_f64().unwrap())
+    };
+    let (bound, error) = value("nelbo-subtoken");
+    let entropy = 2f64.ln();
+    println!("bound {bound:.4} ± {error:.4}, entropy {entropy:.4} nats");
+    assert!(bound > entropy - 3.0 * error && bound < entropy + 0.1);
+    let sample = json(&room.call(&["sample", "run", "--num", "40", "--json"]));
+    let points: Vec<&Value> = sample["samples"].as_array().unwrap().iter().collect();
+    let dark = points.iter().filter(|point| point[0] == point[1] && (point[0] == 1 || point[0] == 2)).count();
+    assert!(dark >= 36, "{dark} of 40 points are dark");
+    let refused = room.call(&["train", "--preset", "toy"]);
+    assert!(refused.starts_with("exit code: 2\n") && refused.contains("--image FILE"), "{refused}");
+}
+
+#[test]
+fn published_sampler_settings_are_listed_everywhere_help_is() {
+    let listed = super::submask(&["presets"]);
+    assert!(listed.contains("cifar10-prime-l2-nfe512") && listed.contains("3.26"), "{listed}");
+    assert_eq!(super::submask(&["sample", "--help", "presets"]), listed);
+    assert_eq!(super::submask(&["help", "presets"]), listed);
+}
