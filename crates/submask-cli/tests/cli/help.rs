@@ -6,7 +6,7 @@ use super::submask;
 
 #[test]
 fn overview() {
-    assert_snapshot!(submask(&["-h"]), @r"
+    assert_snapshot!(submask(&["-h"]), @"
     exit code: 0
     ----- stdout -----
     Train, evaluate and sample discrete diffusion models with partial masking (MDM-Prime)
@@ -14,15 +14,18 @@ fn overview() {
     Usage: submask [OPTIONS] <COMMAND>
 
     Commands:
-      train   Train a model
-      eval    Measure how well a model predicts text
-      sample  Write text with a model
-      data    Prepare and describe corpora
-      import  Make a model of a checkpoint of another program
-      export  Write a model for other programs
-      info    Describe a model, a run, a token shard, a settings file or a checkpoint of another program
-      plot    Draw the training loss and the validation figures of a run as PNG and SVG
-      help    Print this message or the help of the given subcommand(s)
+      train    Train a model
+      eval     Measure how well a model predicts text, images or points
+      sample   Write text, or draw images, with a model
+      metrics  Measure images that a model generates against real ones
+      data     Prepare and describe corpora
+      import   Make a model of a checkpoint of another program
+      export   Write a model for other programs
+      info     Describe a model, a run, a token shard, a settings file or a checkpoint of another
+               program
+      plot     Draw the training loss and the validation figures of a run as PNG and SVG
+      presets  List the published sampler settings of image models, with their published FID
+      help     Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
@@ -41,7 +44,7 @@ fn overview() {
 
 #[test]
 fn train() {
-    assert_snapshot!(submask(&["train", "-h"]), @r"
+    assert_snapshot!(submask(&["train", "-h"]), @"
     exit code: 0
     ----- stdout -----
     Train a model
@@ -49,10 +52,12 @@ fn train() {
     Usage: submask train [OPTIONS]
 
     Options:
-          --preset <P>             Settings to begin with: dictionary, text8, owt-small or owt-tiny
-                                   [default: dictionary]
+          --preset <P>             Settings to begin with: dictionary, text8, owt-small and owt-tiny for
+                                   text, emoji, fashion and cifar10 for images, toy for points of the
+                                   plane [default: dictionary]
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
-          --data <PATH>...         Text, JSON lines or parquet files, and folders of them (data.paths)
+          --data <PATH>...         Text, JSON lines or parquet files, or files of images, and folders of
+                                   them (data.paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -64,7 +69,10 @@ fn train() {
                                    codes, schedule and tokenizer take the preset's place
           --subtokens <L>          ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model
                                    (model.subtokens)
-          --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal]
+          --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal,
+                                   cross-entropy]
+          --image <FILE>           Picture whose darkness is the density of the points of --preset toy
+                                   (data.image)
           --tui                    Full-screen dashboard; q or Ctrl-C stops with a checkpoint
       -h, --help                   Print help (see more with '--help')
 
@@ -74,6 +82,7 @@ fn train() {
     Examples:
       submask train
       submask train --data corpus/ --subtokens 4 --out runs/mine
+      submask train --preset emoji
       submask train --preset owt-tiny --data openwebtext/ --set train.batch_size=32 train.accumulate=16
       submask train --out runs/mine --resume
     ----- stderr -----
@@ -82,10 +91,10 @@ fn train() {
 
 #[test]
 fn eval() {
-    assert_snapshot!(submask(&["eval", "-h"]), @r"
+    assert_snapshot!(submask(&["eval", "-h"]), @"
     exit code: 0
     ----- stdout -----
-    Measure how well a model predicts text
+    Measure how well a model predicts text, images or points
 
     Usage: submask eval [OPTIONS] <MODEL>
 
@@ -93,7 +102,8 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --data <PATH>...         Text to evaluate on [default: the validation text of the model's run]
+          --data <PATH>...         Text or images to evaluate on [default: what the model's run held
+                                   out]
           --split <SPLIT>          What in a text file of --data is a document [default: as the model's
                                    run, or else file] [possible values: file, line, paragraph]
           --field <NAME>           Field of JSON lines, or column of parquet files, with the text
@@ -110,6 +120,14 @@ fn eval() {
           --json                   Print JSON
       -h, --help                   Print help (see more with '--help')
 
+    Images and points:
+          --images <SET>             What the files of --data are [default: as the model's run]
+                                     [possible values: cifar10, idx, npz, pictures]
+          --labels <FILE>            The file of labels of IDX images
+          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
+                                     model trained without, this gives a bound of its own [default: the
+                                     model's] [possible values: true, false]
+
     Global options:
           --threads <N>  Threads to compute with [default: one a core]
     ----- stderr -----
@@ -118,10 +136,10 @@ fn eval() {
 
 #[test]
 fn sample() {
-    assert_snapshot!(submask(&["sample", "-h"]), @r"
+    assert_snapshot!(submask(&["sample", "-h"]), @"
     exit code: 0
     ----- stdout -----
-    Write text with a model
+    Write text, or draw images, with a model
 
     Usage: submask sample [OPTIONS] <MODEL>
 
@@ -129,24 +147,48 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --num <N>          How many texts [default: 1]
-          --steps <T|exact>  Steps T of the time grid, or exact: no grid, sub-tokens one by one
-                             [default: the model's]
-          --unit <UNIT>      What is revealed at once [default: subtoken] [possible values: subtoken,
-                             token]
-          --prompt <TEXT>    Text with holes
-          --length <L>       Tokens of a text [default: the model's sequence length]
-          --seed <S>         Seed; text n of a seed is the same whatever --num and --batch are [default:
-                             0]
-          --temperature <τ>  Temperature τ above 0, dividing the logits [default: the model's]
-          --top-p <p>        Smallest set of most probable tokens with this mass, in (0, 1] [default:
-                             the model's]
-          --top-k <k>        Most probable tokens kept; 0 keeps all [default: the model's]
-          --batch <B>        Texts sampled together; it does not change them [default: 8]
-          --trace            Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of whose
-                             2 digits 1 is known
-          --json             Print JSON
-      -h, --help             Print help (see more with '--help')
+          --num <N>                How many texts [default: 1]
+          --steps <T|exact>        Steps T of the time grid, or exact: no grid, sub-tokens one by one
+                                   [default: the model's]
+          --unit <UNIT>            What is revealed at once [default: subtoken] [possible values:
+                                   subtoken, token]
+          --prompt <TEXT>          Text with holes
+          --length <L>             Tokens of a text [default: the model's sequence length]
+          --seed <S>               Seed; text n of a seed is the same whatever --num and --batch are
+                                   [default: 0]
+          --temperature <τ|a,n,c>  Temperature τ above 0, dividing the logits; of images also a,n,c for
+                                   τ(u) = a·uⁿ + c, u from 0 to 1 while an image resolves [default: the
+                                   model's]
+          --top-p <p>              Smallest set of most probable tokens with this mass, in (0, 1]
+                                   [default: the model's]
+          --top-k <k>              Most probable tokens kept; 0 keeps all [default: the model's]
+          --batch <B>              Texts sampled together; it does not change them [default: 8]
+          --trace                  Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of
+                                   whose 2 digits 1 is known. Of images, write a second picture, in
+                                   which half-known pixels are the mean of what is left
+          --json                   Print JSON
+      -h, --help                   Print help (see more with '--help')
+
+    Images and points:
+          --out <FILE>               Picture to write, PNG [default: samples.png]
+          --preset <P>               Published sampler settings; `submask help presets` lists them
+          --draw <DRAW>              How the digits of a token are drawn [default: the model's]
+                                     [possible values: joint, marginal]
+          --warp <a,n,c>             Time warp a,n,c: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is off
+                                     [default: the model's]
+          --corrector <k,p,_|off>    Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the
+                                     model's]
+          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded
+                                     [default: the model's] [possible values: true, false]
+          --label <CLASS|mixture>    Class, by name or number, or mixture: predictions averaged over all
+                                     classes
+          --given <FILE>             Picture of which a part is given: see --mask, --keep-digits and
+                                     --keep-channels
+          --mask <FILE>              Picture of the size of an image: what is white in it is drawn anew,
+                                     the rest of --given is kept
+          --keep-digits <N>          Of --given, keep this many digits of every token, the most
+                                     significant ones
+          --keep-channels <N,…>      Of --given, keep these channels, such as 0 or 0,2 (red and blue)
 
     Global options:
           --threads <N>  Threads to compute with [default: one a core]
@@ -155,13 +197,14 @@ fn sample() {
       submask sample runs/dictionary --num 3
       submask sample runs/dictionary --prompt 'lantern: [[12]] light.' --trace
       submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8
+      submask sample runs/emoji --num 64 --out emoji.png --trace
     ----- stderr -----
     ");
 }
 
 #[test]
 fn data() {
-    assert_snapshot!(submask(&["data", "prepare", "-h"]), @r"
+    assert_snapshot!(submask(&["data", "prepare", "-h"]), @"
     exit code: 0
     ----- stdout -----
     Tokenize a corpus once, for runs to share
@@ -169,10 +212,12 @@ fn data() {
     Usage: submask data prepare [OPTIONS] --out <FOLDER>
 
     Options:
-          --preset <P>          Settings to begin with: dictionary, text8, owt-small or owt-tiny
+          --preset <P>          Settings to begin with: dictionary, text8, owt-small and owt-tiny for
+                                text, emoji, fashion and cifar10 for images, toy for points of the plane
                                 [default: dictionary]
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
-          --data <PATH>...      Text, JSON lines or parquet files, and folders of them (data.paths)
+          --data <PATH>...      Text, JSON lines or parquet files, or files of images, and folders of
+                                them (data.paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other

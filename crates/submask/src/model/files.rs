@@ -46,10 +46,13 @@ pub fn write_safetensors(path: &Path, parameters: &[Parameter], values: &[Vec<f3
         .zip(values)
         .map(|(parameter, values)| (parameter.name.as_str(), Floats { shape: &parameter.shape, values }));
     write_atomically_with(path, |temporary| {
+        // The library makes a file that its owner alone can read: it gets the permissions of an ordinary one.
+        let ordinary = fs::File::create(temporary)?.metadata()?.permissions();
         safetensors::serialize_to_file(tensors, None, temporary).map_err(|error| match error {
             SafeTensorError::IoError(error) => error,
             error => std::io::Error::other(error),
-        })
+        })?;
+        fs::set_permissions(temporary, ordinary)
     })
 }
 

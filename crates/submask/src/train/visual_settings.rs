@@ -1,6 +1,6 @@
 //! Everything that determines a training run on images or points, as it stands in `settings.toml`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ impl ImageDataSettings {
     ///
     /// # Errors
     /// [`Error::Invalid`] for several files of `idx`, and emoji that are not square.
-    pub fn source_of(&self, paths: &[PathBuf], labels: &PathBuf) -> Result<ImageSource> {
+    pub fn source_of(&self, paths: &[PathBuf], labels: &Path) -> Result<ImageSource> {
         let paths = paths.to_vec();
         Ok(match self.set {
             ImageSetChoice::Emoji if self.height != self.width => {
@@ -126,7 +126,7 @@ impl ImageDataSettings {
             ImageSetChoice::Idx => match <[PathBuf; 1]>::try_from(paths) {
                 Ok([images]) => {
                     let has_labels = !labels.as_os_str().is_empty();
-                    ImageSource::Idx { images, labels: has_labels.then(|| labels.clone()) }
+                    ImageSource::Idx { images, labels: has_labels.then(|| labels.to_path_buf()) }
                 }
                 Err(paths) => {
                     let given = format!("{} paths", paths.len());
@@ -196,7 +196,9 @@ impl VisualRunSettings {
         self.sample.validate()?;
         match &self.data {
             VisualData::Images(data) => {
-                data.source()?;
+                if data.set == ImageSetChoice::Emoji || !data.paths.is_empty() {
+                    data.source()?;
+                }
                 if data.valid_paths.is_empty() {
                     super::settings::in_open_unit("data.valid_fraction", data.valid_fraction)?;
                 }
