@@ -129,8 +129,12 @@ fn train(name: &str, settings: &Settings, out: &Path) -> Result<f64, Box<dyn Err
     if let Ok(seconds) = std::fs::read_to_string(&clock) {
         return Ok(seconds.trim().parse()?);
     }
-    let request =
-        RunRequest { settings: RunSettings::Text(Box::new(settings.clone())), out: out.to_path_buf(), resume: false, init: None };
+    let request = RunRequest {
+        settings: RunSettings::Text(Box::new(settings.clone())),
+        out: out.to_path_buf(),
+        resume: false,
+        init: None,
+    };
     let mut started = Instant::now();
     let mut watch = |event: &Event| match event {
         Event::Started { .. } => started = Instant::now(),

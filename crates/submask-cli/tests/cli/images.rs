@@ -50,7 +50,8 @@ fn a_resumed_run_on_images_has_the_same_weights() {
     stdout(&train(&room, &["--out", "straight", "--steps", "4", "--threads", "1"]));
     stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "4"]));
     assert!(state(&room.path().join("run"), 4) == state(&room.path().join("straight"), 4));
-    let refused = room.call(&["train", "--out", "run", "--resume", "--steps", "5", "--set", "data.flips=false"]);
+    let refused =
+        room.call(&["train", "--out", "run", "--resume", "--steps", "5", "--set", "data.flips=false"]);
     assert!(refused.starts_with("exit code: 2\n") && refused.contains("data = changed"), "{refused}");
 }
 
@@ -60,7 +61,19 @@ fn samples_and_figures_of_images_depend_neither_on_the_batch_nor_on_the_threads(
     let calls: [&[&str]; 3] = [
         &["eval", "run", "--json"],
         &["sample", "run", "--num", "5", "--json"],
-        &["sample", "run", "--num", "3", "--json", "--draw", "marginal", "--corrector", "4,1,0", "--warp", "1,1.5,0"],
+        &[
+            "sample",
+            "run",
+            "--num",
+            "3",
+            "--json",
+            "--draw",
+            "marginal",
+            "--corrector",
+            "4,1,0",
+            "--warp",
+            "1,1.5,0",
+        ],
     ];
     for call in calls {
         let with = |batch, threads| room.call(&[call, &["--batch", batch, "--threads", threads]].concat());
@@ -116,7 +129,8 @@ fn what_is_given_stays_and_what_is_white_in_the_mask_is_drawn() {
 #[test]
 fn samples_are_measured_under_the_name_of_their_features() {
     let room = trained();
-    let call = ["metrics", "run", "--num", "4", "--sequences", "8", "--save-statistics", "real.npz", "--json"];
+    let call =
+        ["metrics", "run", "--num", "4", "--sequences", "8", "--save-statistics", "real.npz", "--json"];
     let said = json(&room.call(&call));
     assert_eq!((said["generated"].as_u64(), said["real"].as_u64()), (Some(4), Some(8)));
     let distance = said["metrics"]["frechet_pixels"].as_f64().unwrap();
