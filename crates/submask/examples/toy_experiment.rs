@@ -1,0 +1,133 @@
+//! The paper's toy, with its likelihood: points whose density is a picture, ℓ = 1, 2 and 3 at equal steps.
+//!
+//! ```sh
+//! cargo run --release --example toy_experiment -- FOLDER [STEPS]
+//! ```
+//!
+//! FOLDER gets the picture, a run for each ℓ, and a picture of the densities: the true one, then that of each model's
+//! samples. The table goes to standard output. What is there already is not done again.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use submask::Device;
+use submask::data::Density;
+use submask::data::image::{Grid, ImageShape};
+use submask::likelihood::{Figure, LikelihoodSettings};
+use submask::model::Estimator;
+use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
+use submask::train::settings::RunSettings;
+use submask::train::visual_settings::{VisualData, VisualRunSettings};
+use submask::train::{RunRequest, density_picture, run};
+
+type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// Rows, and columns.
+const CELLS: usize = 128;
+/// Points that a bound is the mean over, and draws a point.
+const POINTS: u64 = 20_000;
+const DRAWS: usize = 16;
+/// Points drawn from each model.
+const SAMPLES: usize = 100_000;
+
+fn main() -> Fallible {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("usage: toy_experiment FOLDER [STEPS]")?;
+    let folder = Path::new(&folder);
+    let steps: u64 = arguments.next().map_or(Ok(6000), |steps| steps.parse())?;
+    std::fs::create_dir_all(folder)?;
+
+    let image = folder.join("picture.png");
+    let shape = ImageShape { channels: 1, height: CELLS, width: CELLS };
+    let picture: Vec<u8> =
+        (0..CELLS * CELLS).map(|at| 255 - (255.0 * darkness(at / CELLS, at % CELLS)) as u8).collect();
+    if !image.exists() {
+        write_plain(&image, &picture)?;
+    }
+    let density = Density::of_picture(&image, CELLS)?;
+    println!(
+        "{CELLS}×{CELLS} cells, entropy {:.4} nats (uniform: {:.4}); {steps} steps of 1024 points.\n",
+        density.entropy(),
+        ((CELLS * CELLS) as f64).ln()
+    );
+    println!("| ℓ | sub-token NELBO, nats (upper bound) | above the entropy | joint objective, nats (no likelihood) | training, s |");
+    println!("|---|---|---|---|---|");
+    let mut densities = vec![picture];
+    for subtokens in 1..=3 {
+        let out = folder.join(format!("l{subtokens}"));
+        let seconds = train(&out, &image, subtokens, steps)?;
+        let device = Device::flex();
+        let model = VisualModel::load(&out, &device)?;
+        let held_out = HeldOut::of_density(&density, POINTS, 1);
+        let settings =
+            LikelihoodSettings { draws: DRAWS, seed: 1, batch: 512, schedule: model.schedule() };
+        let per_point = |estimator| -> Fallible<Figure> {
+            let figures = model.evaluate(&device, estimator, &held_out, None, &settings)?;
+            figures.into_iter().next_back().ok_or("no figure".into())
+        };
+        let bound = per_point(Estimator::NelboSubtoken)?;
+        let joint = per_point(Estimator::JointObjective)?;
+        // The joint objective comes per token, of which a point has two.
+        println!(
+            "| {subtokens} | {:.4} ± {:.4} | {:+.4} | {:.4} ± {:.4} | {seconds:.0} |",
+            bound.value,
+            bound.standard_error.unwrap_or(f64::NAN),
+            bound.value - density.entropy(),
+            2.0 * joint.value,
+            2.0 * joint.standard_error.unwrap_or(f64::NAN),
+        );
+        let request = VisualRequest { num: SAMPLES, batch: 4096, ..VisualRequest::new(&model) };
+        let generated = model.generate(&request, &device, &mut |_| Ok(()))?;
+        densities.push(density_picture(&generated.tokens, CELLS));
+    }
+    Grid { columns: 4, scale: 2 }.write(&folder.join("toy.png"), &densities, shape)?;
+    println!("\n{}", folder.join("toy.png").display());
+    Ok(())
+}
+
+/// Curved bands and blobs, in [0, 1].
+fn darkness(row: usize, column: usize) -> f64 {
+    let place = |index: usize| 2.0 * (index as f64 + 0.5) / CELLS as f64 - 1.0;
+    let (y, x) = (place(row), place(column));
+    let band = |distance: f64, width: f64| (-(distance / width).powi(2)).exp();
+    let blob = |cx: f64, cy: f64, width: f64| band((x - cx).hypot(y - cy), width);
+    let ring = band(x.hypot(y) - 0.75, 0.06);
+    let wave = band(y - 0.3 * (5.0 * x).sin(), 0.07) * f64::from(u8::from(x.abs() < 0.55));
+    let arc = band((x + 0.2).hypot(y + 1.2) - 0.75, 0.05);
+    let blobs = 0.8 * blob(0.75, 0.75, 0.12) + 0.6 * blob(-0.8, 0.8, 0.09) + blob(0.8, -0.8, 0.07);
+    (ring + 0.8 * wave + 0.7 * arc + blobs).min(1.0)
+}
+
+/// A picture without the border that [`Grid`] draws.
+fn write_plain(path: &Path, pixels: &[u8]) -> Fallible {
+    let side = CELLS as u32;
+    image::save_buffer(path, pixels, side, side, image::ExtendedColorType::L8)?;
+    Ok(())
+}
+
+/// Trains unless it is done; returns the seconds that it took.
+fn train(out: &Path, image: &Path, subtokens: usize, steps: u64) -> Fallible<f64> {
+    let clock = out.join("seconds.txt");
+    if let Ok(seconds) = std::fs::read_to_string(&clock) {
+        return Ok(seconds.trim().parse()?);
+    }
+    let preset = include_str!("../../submask-cli/presets/toy.toml");
+    let mut settings: VisualRunSettings = toml::from_str(preset)?;
+    if let VisualData::Density(data) = &mut settings.data {
+        data.image = image.to_path_buf();
+        data.cells = CELLS;
+    }
+    if let VisualSettings::Toy(toy) = &mut settings.model {
+        toy.subtokens = subtokens;
+    }
+    settings.train.steps = steps;
+    settings.train.final_samples = 0;
+    let settings = RunSettings::Visual(Box::new(settings));
+    let request = RunRequest { settings, out: out.to_path_buf(), resume: false, init: None };
+    let started = Instant::now();
+    run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
+    let seconds = started.elapsed().as_secs_f64();
+    std::fs::write(&clock, format!("{seconds}\n"))?;
+    Ok(seconds)
+}
