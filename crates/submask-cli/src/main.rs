@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 /// `submask help presets` and `submask … --help presets` print the list itself.
 fn asks_for_presets() -> bool {
-    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
     words.last().is_some_and(|last| last == "presets")
         && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }

@@ -40,6 +40,15 @@ pub struct EvalResult {
     pub draws: u64,
     /// Seed of the draws.
     pub seed: u64,
+    /// Steps T of the path estimator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Of images and points, whether tokens that contradict a visible digit were excluded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carry_over: Option<bool>,
+    /// Of images, whether the figures are of images given their class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditional_on_class: Option<bool>,
     /// The figures.
     pub figures: Vec<Figure>,
 }
@@ -89,6 +98,8 @@ pub struct SampleCost {
     pub positions: u64,
     /// Sub-tokens that a corrector changed.
     pub jumps: u64,
+    /// Sub-tokens that it left as they were to keep codes valid.
+    pub jumps_dropped: u64,
 }
 
 impl From<&SampleReport> for SampleCost {
@@ -101,6 +112,7 @@ impl From<&SampleReport> for SampleCost {
             sequences: report.sequences,
             positions: report.positions,
             jumps: report.jumps,
+            jumps_dropped: report.jumps_dropped,
         }
     }
 }
@@ -116,7 +128,7 @@ pub struct SampleText {
 
 /// What sampling cost.
 pub fn sampling_cost(report: &SampleReport) -> String {
-    let SampleReport { evaluations, steps_skipped, steps_total, redraws, jumps, .. } = report;
+    let SampleReport { evaluations, steps_skipped, steps_total, redraws, jumps, jumps_dropped, .. } = report;
     let mut text =
         format!("{evaluations} network evaluations, {steps_skipped} of {steps_total} steps idle and skipped");
     if *redraws > 0 {
@@ -124,6 +136,9 @@ pub fn sampling_cost(report: &SampleReport) -> String {
     }
     if *jumps > 0 {
         text += &format!(", {jumps} jumps of the corrector");
+    }
+    if *jumps_dropped > 0 {
+        text += &format!(", {jumps_dropped} jumps dropped to keep codes valid");
     }
     text
 }
@@ -232,6 +247,9 @@ mod tests {
             sequences: 9,
             draws: 1,
             seed: 0,
+            steps: None,
+            carry_over: None,
+            conditional_on_class: None,
             figures: vec![joint()],
         };
         insta::assert_snapshot!(serde_json::to_string_pretty(&result).unwrap(), @r#"

@@ -51,7 +51,9 @@ fn main() -> Fallible {
         density.entropy(),
         ((CELLS * CELLS) as f64).ln()
     );
-    println!("| ℓ | sub-token NELBO, nats (upper bound) | above the entropy | joint objective, nats (no likelihood) | training, s |");
+    println!(
+        "| ℓ | sub-token NELBO, nats (upper bound) | above the entropy | joint objective, nats (no likelihood) | training, s |"
+    );
     println!("|---|---|---|---|---|");
     let mut densities = vec![picture];
     for subtokens in 1..=3 {
@@ -60,8 +62,7 @@ fn main() -> Fallible {
         let device = Device::flex();
         let model = VisualModel::load(&out, &device)?;
         let held_out = HeldOut::of_density(&density, POINTS, 1);
-        let settings =
-            LikelihoodSettings { draws: DRAWS, seed: 1, batch: 512, schedule: model.schedule() };
+        let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: 512, schedule: model.schedule() };
         let per_point = |estimator| -> Fallible<Figure> {
             let figures = model.evaluate(&device, estimator, &held_out, None, &settings)?;
             figures.into_iter().next_back().ok_or("no figure".into())

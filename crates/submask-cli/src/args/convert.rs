@@ -1,5 +1,10 @@
 //! Arguments of `submask import` and `submask export`.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are help texts: [/path] may be left out, no link"
+)]
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

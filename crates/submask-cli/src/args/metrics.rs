@@ -68,3 +68,13 @@ pub enum PreprocessingArg {
     /// As torch-fidelity
     TorchFidelity,
 }
+
+impl PreprocessingArg {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PytorchFid => "pytorch-fid",
+            Self::TorchFidelity => "torch-fidelity",
+        }
+    }
+}

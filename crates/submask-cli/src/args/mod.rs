@@ -1,5 +1,10 @@
 //! What the user may type, and the help that explains it.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are help texts: [/path] may be left out, no link"
+)]
+
 mod convert;
 mod data;
 mod eval;

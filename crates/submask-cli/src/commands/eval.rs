@@ -51,6 +51,9 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
         sequences: blocks.len() as u64,
         draws: settings.draws as u64,
         seed: args.seed,
+        steps: estimator.steps(),
+        carry_over: None,
+        conditional_on_class: None,
         figures,
     })
 }
@@ -77,7 +80,7 @@ fn estimator(args: &EvalArgs, model: &Model) -> Result<Estimator, Failure> {
 }
 
 /// Options that mean nothing for the estimator are errors, as far as it is known before the model is read.
-fn check(args: &EvalArgs) -> Result<(), Failure> {
+pub fn check(args: &EvalArgs) -> Result<(), Failure> {
     if args.steps.is_some() && args.estimator != Some(EstimatorArg::Path) {
         return Err(Failure::usage("--steps has no meaning without --estimator path")
             .hint("--estimator path gives the bound of the sampler with T steps"));

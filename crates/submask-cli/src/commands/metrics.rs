@@ -1,6 +1,6 @@
 //! `submask metrics`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use submask::Device;
 use submask::metrics::frechet::StatisticsFile;
 use submask::metrics::image::{
@@ -8,6 +8,7 @@ use submask::metrics::image::{
 };
 use submask::metrics::inception::Preprocessing;
 use submask::model::visual::{HeldOut, VisualConfig, VisualModel, VisualRequest};
+use submask::sampler::ImageSampling;
 
 use super::visual::{Wanted, held_out};
 use crate::args::{MetricsArgs, PreprocessingArg};
@@ -22,6 +23,7 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
     }
     let device = Device::flex();
     let model = VisualModel::load(&folder, &device)?;
+    check_counts(args)?;
     let network = network(args, &device)?;
     let statistics = args.statistics.as_deref().map(StatisticsFile::read).transpose()?;
     let real = match statistics {
@@ -40,14 +42,40 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
     if let (Some(path), Some(real)) = (&args.save_statistics, &real) {
         real.statistics()?.write(path)?;
     }
-    let generated = features(&network, &model, &generate(args, &model, &device)?)?;
+    let (samples, sampling) = generate(args, &model, &device)?;
+    let generated = features(&network, &model, &samples)?;
     let reference = match (&real, &statistics) {
         (Some(real), _) => Reference::Features(real),
         (None, Some(statistics)) => Reference::Statistics(statistics),
         (None, None) => return Err(Failure::failed("there is nothing to compare with")),
     };
     let metrics = image_metrics(&generated, reference, ImageMetricOptions::default())?;
-    report(args, &metrics, generated.count(), real.map(|real| real.count()))
+    let facts = json!({
+        "model": folder.display().to_string(),
+        "generated": generated.count(),
+        "real": real.map(|real| real.count()),
+        "seed": args.seed,
+        "features": generated.space.name(),
+        "preprocessing": args.weights.is_some().then(|| args.preprocessing.name()),
+        "sampling": sampling,
+    });
+    report(args, facts, &metrics)
+}
+
+/// What is too few is said before anything is drawn.
+fn check_counts(args: &MetricsArgs) -> Result<(), Failure> {
+    let options = ImageMetricOptions::default();
+    let neighbours = options.neighbours.filter(|_| args.statistics.is_none()).map_or(2, |k| k + 1);
+    let least = if args.weights.is_some() { neighbours.max(options.splits) } else { neighbours };
+    if args.num.get() < least {
+        return Err(Failure::usage(format!("--num {} is too few: at least {least}", args.num)));
+    }
+    match args.sequences {
+        Some(count) if count.get() < neighbours as u64 => {
+            Err(Failure::usage(format!("--sequences {count} is too few: at least {neighbours}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn network(args: &MetricsArgs, device: &Device) -> Result<ImageFeatures, Failure> {
@@ -60,7 +88,11 @@ fn network(args: &MetricsArgs, device: &Device) -> Result<ImageFeatures, Failure
 }
 
 /// Samples by the model's default sampling.
-fn generate(args: &MetricsArgs, model: &VisualModel, device: &Device) -> Result<HeldOut, Failure> {
+fn generate(
+    args: &MetricsArgs,
+    model: &VisualModel,
+    device: &Device,
+) -> Result<(HeldOut, ImageSampling), Failure> {
     let mut request = VisualRequest {
         num: args.num.get(),
         seed: args.seed,
@@ -73,7 +105,7 @@ fn generate(args: &MetricsArgs, model: &VisualModel, device: &Device) -> Result<
         counter.set(progress.digits as u64, progress.digits_total as u64);
         Ok(())
     })?;
-    Ok(HeldOut { x_0: generated.tokens.concat(), labels: Vec::new() })
+    Ok((HeldOut { x_0: generated.tokens.concat(), labels: Vec::new() }, request.sampling))
 }
 
 /// The features of images given as tokens.
@@ -90,25 +122,19 @@ fn features(network: &ImageFeatures, model: &VisualModel, images: &HeldOut) -> R
     Ok(network.extract(&pixels, shape, &mut |done| counter.set(done as u64, count))?)
 }
 
-fn report(
-    args: &MetricsArgs,
-    metrics: &[NamedMetric],
-    generated: usize,
-    real: Option<usize>,
-) -> Result<(), Failure> {
+fn report(args: &MetricsArgs, mut facts: Value, metrics: &[NamedMetric]) -> Result<(), Failure> {
     if args.json {
-        let values: serde_json::Map<String, serde_json::Value> =
+        let values: serde_json::Map<String, Value> =
             metrics.iter().map(|metric| (metric.name.clone(), json!(metric.value))).collect();
-        return output::write_json(&json!({
-            "model": args.model.display().to_string(),
-            "generated": generated,
-            "real": real,
-            "seed": args.seed,
-            "metrics": values,
-        }));
+        facts["metrics"] = Value::Object(values);
+        return output::write_json(&facts);
     }
-    let real = real.map_or("statistics of real ones".to_owned(), |real| format!("{real} real ones"));
-    let mut text = format!("{generated} generated images against {real}\n");
+    let real = match &facts["real"] {
+        Value::Null => "statistics of real ones".to_owned(),
+        count => format!("{count} real ones"),
+    };
+    let features = facts["features"].as_str().unwrap_or_default();
+    let mut text = format!("{} generated images against {real}, features: {features}\n", facts["generated"]);
     for metric in metrics {
         text += &format!("{:32} {}\n", metric.name, format::number(metric.value));
     }

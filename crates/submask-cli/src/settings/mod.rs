@@ -248,7 +248,7 @@ fn check_pictures(data: &VisualData, preset: &Preset) -> Result<(), Failure> {
         }
     };
     if let Some(missing) = images.into_iter().find(|path| !path.exists()) {
-        return Err(Failure::usage(format!("data: {} does not exist", missing.display())));
+        return Err(Failure::usage(format!("[data] names {}, which does not exist", missing.display())));
     }
     if !named {
         let flag = if preset.subject == Subject::Points { "--image FILE" } else { "--data PATH" };

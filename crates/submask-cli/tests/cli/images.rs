@@ -151,7 +151,40 @@ fn classes_are_learnt_and_drawn_by_name_or_number() {
     let said = room.call(&["sample", "run", "--label", "dogs"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("food and drink"), "{said}");
     let figures = json(&room.call(&["eval", "run", "--sequences", "12", "--json"]));
-    assert_eq!(figures["sequences"].as_u64(), Some(12));
+    assert_eq!(
+        (figures["sequences"].as_u64(), figures["conditional_on_class"].as_bool()),
+        (Some(12), Some(true))
+    );
+    // Without a class: equally many of every one, so the first of ten is of class 0.
+    let all = json(&room.call(&["sample", "run", "--num", "10", "--json"]))["samples"].clone();
+    assert_eq!((all.as_array().unwrap().len(), &all[0]), (10, &sample("0")[0]));
+    // Pictures of other classes are none of the model's.
+    std::fs::create_dir_all(room.path().join("other/dogs")).unwrap();
+    image::RgbImage::new(8, 8).save(room.path().join("other/dogs/a.png")).unwrap();
+    let said = room.call(&["eval", "run", "--data", "other", "--images", "pictures"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("labels = dogs is not allowed"), "{said}");
+}
+
+#[test]
+fn what_a_set_of_images_does_not_read_is_refused() {
+    let room = Room::new();
+    room.write("photos/a.png", "");
+    for (arguments, message) in [
+        (&["--data", "photos"][..], "data.paths = photos is not allowed"),
+        (&["--set", "data.labels=photos/a.png"], "data.labels = photos/a.png"),
+        (&["--set", "data.labelled=true"], "data.labelled = true"),
+        (&["--set", "data.height=30", "data.width=30"], "data.height = 30"),
+        (&["--set", "model.head_channels=7"], "model.head_channels = 7"),
+        (&["--set", "model.dropout=1.5"], "model.dropout = 1.5"),
+        (&["--set", "model.super_tokens=true", "model.subtokens=0"], "model.subtokens = 0"),
+    ] {
+        let said = room.call(&[&["train", "--preset", "emoji", "--out", "run"], arguments].concat());
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{arguments:?}: {said}");
+        assert!(!room.path().join("run").exists());
+    }
+    let cells = ["train", "--preset", "toy", "--image", "photos/a.png", "--set", "data.cells=100000"];
+    let said = room.call(&cells);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("data.cells = 100000"), "{said}");
 }
 
 #[test]

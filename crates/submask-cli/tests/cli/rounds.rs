@@ -163,7 +163,10 @@ fn samples_fill_the_holes_of_a_prompt() {
     let result = json(&sample(&["--prompt", "sea [[3]] ship", "--num", "3", "--json"]));
     let cost = result["cost"].as_object().unwrap();
     let names: Vec<_> = cost.keys().map(String::as_str).collect();
-    assert_eq!(names, ["evaluations", "idle_steps", "jumps", "positions", "redraws", "sequences", "steps"]);
+    assert_eq!(
+        names,
+        ["evaluations", "idle_steps", "jumps", "jumps_dropped", "positions", "redraws", "sequences", "steps"]
+    );
     let count = |name: &str| cost[name].as_u64().unwrap();
     assert_eq!((count("sequences"), count("steps")), (3, 24));
     assert_eq!(count("evaluations") + count("idle_steps"), count("steps"), "idle steps cost nothing");

@@ -39,13 +39,8 @@ impl Density {
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file.
     pub fn of_picture(path: &Path, cells: usize) -> Result<Self> {
-        let planes = super::image::read_picture(path, cells, cells)?;
-        let area = cells * cells;
-        let luminance = |at: usize| {
-            let colour = |channel: usize| f64::from(planes[channel * area + at]);
-            (299.0 * colour(0) + 587.0 * colour(1) + 114.0 * colour(2)) / 1000.0
-        };
-        let weights: Vec<f64> = (0..area).map(|at| 255.0 - luminance(at)).collect();
+        let grey = super::image::read_grey(path, cells, cells)?;
+        let weights: Vec<f64> = grey.iter().map(|luminance| 255.0 - luminance).collect();
         Self::new(cells, &weights)
             .map_err(|_| Error::format(path, "the picture is white all over: no cell has a probability"))
     }

@@ -108,6 +108,31 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
+    /// Refuses what is said of another kind of network.
+    fn refuse_what_is_not_read(&self, network: Family) -> Result<()> {
+        let text = [
+            ("--heads", self.heads.is_some()),
+            ("--seq-len", self.seq_len.is_some()),
+            ("--time-conditioning", self.time_conditioning.is_some()),
+            ("--permutation", self.permutation.is_some()),
+            ("--tokenizer", self.tokenizer.is_some()),
+        ];
+        let images = [
+            ("--height", self.height.is_some()),
+            ("--width", self.width.is_some()),
+            ("--head-channels", self.head_channels.is_some()),
+        ];
+        let (flags, what) = match network {
+            Family::Unet => (text.to_vec(), "a network of images"),
+            Family::Toy => ([&text[..], &images].concat(), "a network of points"),
+            _ => (images.to_vec(), "a network of text"),
+        };
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::invalid(flag, "given", format!("nothing: the file holds {what}"))),
+            None => Ok(()),
+        }
+    }
+
     fn says_nothing_of_the_network(&self) -> bool {
         let sizes = [
             self.vocab_size,
@@ -357,6 +382,7 @@ fn all_known(foreign: &Foreign, decisions: &Decisions) -> Result<()> {
 fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let network = family(foreign)?;
     let mut decisions = Decisions::default();
+    options.refuse_what_is_not_read(network)?;
     if matches!(network, Family::Unet | Family::Toy) {
         let config = visual_config(foreign, network, options, &mut decisions)?;
         all_known(foreign, &decisions)?;

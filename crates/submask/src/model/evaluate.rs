@@ -35,6 +35,14 @@ pub enum Estimator {
 }
 
 impl Estimator {
+    /// T of the path bound.
+    pub fn steps(self) -> Option<u64> {
+        match self {
+            Self::Path { steps } => Some(steps as u64),
+            _ => None,
+        }
+    }
+
     /// Its name in figures.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,9 +14,8 @@ use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
 use crate::data::{Cursor, Density};
 use crate::likelihood::LikelihoodSettings;
 use crate::model::Estimator;
-use crate::model::visual::{HeldOut, Label, MaskedBatch, VisualModel, VisualRequest};
+use crate::model::visual::{HeldOut, MaskedBatch, VisualModel, VisualRequest};
 use crate::random::{Draws, Purpose};
-use crate::sampler::SampleReport;
 use crate::{Error, Result};
 
 /// States of one network call.
@@ -108,30 +107,6 @@ impl VisualTask {
                 Ok(HeldOut::of_density(density, count, self.settings.train.seed))
             }
         }
-    }
-
-    /// Samples of the present weights: the tokens of each, and what they cost.
-    fn samples(&self, count: usize) -> Result<(Vec<Vec<u32>>, SampleReport)> {
-        let labels: Vec<Label> = match self.model.config.classes() {
-            Some(classes) => (0..classes).map(Label::Class).collect(),
-            None => vec![Label::None],
-        };
-        let mut tokens = Vec::with_capacity(count);
-        let mut report = SampleReport::default();
-        for (n, label) in labels.iter().enumerate() {
-            // As many of every class as there is room for.
-            let num = (count + labels.len() - 1 - n) / labels.len();
-            if num == 0 {
-                continue;
-            }
-            let seed = self.settings.train.seed.wrapping_add(n as u64);
-            let request =
-                VisualRequest { num, label: *label, seed, batch: BATCH, ..VisualRequest::new(&self.model) };
-            let generated = self.model.generate(&request, &self.device, &mut |_| Ok(()))?;
-            tokens.extend(generated.tokens);
-            report = [report, generated.report].iter().sum();
-        }
-        Ok((tokens, report))
     }
 
     /// Draws samples into a picture, and returns its path.
@@ -244,9 +219,11 @@ impl Task for VisualTask {
         if samples == 0 {
             return Ok(Judgement { figures, ..Judgement::default() });
         }
-        let (tokens, report) = self.samples(samples)?;
-        let picture = self.picture(&tokens, step)?;
-        Ok(Judgement { figures, samples: vec![picture.display().to_string()], report })
+        let seed = self.settings.train.seed;
+        let request = VisualRequest { num: samples, seed, batch: BATCH, ..VisualRequest::new(&self.model) };
+        let generated = self.model.generate(&request, &self.device, &mut |_| Ok(()))?;
+        let picture = self.picture(&generated.tokens, step)?;
+        Ok(Judgement { figures, samples: vec![picture.display().to_string()], report: generated.report })
     }
 
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
@@ -254,7 +231,10 @@ impl Task for VisualTask {
         let (theirs, ours) = (&init.config, &self.model.config);
         let keys = [
             ("model.subtokens", theirs.model.subtokens() == ours.model.subtokens()),
-            ("the tokens", theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len()),
+            (
+                "data (the tokens)",
+                theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len(),
+            ),
             ("model (sizes)", init.network.parameters() == self.model.network.parameters()),
         ];
         match keys.iter().find(|(_, same)| !same) {

@@ -93,6 +93,50 @@ pub struct DensitySettings {
 }
 
 impl ImageDataSettings {
+    /// Whether `height` and `width` say how large the images are.
+    fn has_size(&self) -> bool {
+        matches!(self.set, ImageSetChoice::Emoji | ImageSetChoice::Pictures)
+    }
+
+    /// Checks everything that can be checked without the files. What a set does not read must not be given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key, the value and what is allowed.
+    fn validate(&self) -> Result<()> {
+        let is_emoji = self.set == ImageSetChoice::Emoji;
+        if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
+            let given = self.paths.first().or(self.valid_paths.first());
+            let given = given.map_or_else(String::new, |path| path.display().to_string());
+            let allowed =
+                "[]: the emoji are built in; data.set says what files are: pictures, idx, npz or cifar10";
+            return Err(Error::invalid("data.paths", given, allowed));
+        }
+        let files = [("data.labels", &self.labels), ("data.valid_labels", &self.valid_labels)];
+        let unread = files.into_iter().find(|(key, path)| {
+            let read =
+                self.set == ImageSetChoice::Idx && (*key == "data.labels" || !self.valid_paths.is_empty());
+            !path.as_os_str().is_empty() && !read
+        });
+        if let Some((key, path)) = unread {
+            return Err(Error::invalid(
+                key,
+                path.display(),
+                "\"\": it is read with images of idx files only",
+            ));
+        }
+        if self.labelled && self.set != ImageSetChoice::Pictures {
+            return Err(Error::invalid("data.labelled", true, "false: it is read by pictures only"));
+        }
+        if is_emoji || !self.paths.is_empty() {
+            self.source()?;
+            self.valid_source()?;
+        }
+        match self.valid_paths.is_empty() {
+            true => super::settings::in_open_unit("data.valid_fraction", self.valid_fraction),
+            false => Ok(()),
+        }
+    }
+
     /// Where the images come from.
     pub fn source(&self) -> Result<ImageSource> {
         self.source_of(&self.paths, &self.labels)
@@ -196,13 +240,12 @@ impl VisualRunSettings {
         self.sample.validate()?;
         match &self.data {
             VisualData::Images(data) => {
-                if data.set == ImageSetChoice::Emoji || !data.paths.is_empty() {
-                    data.source()?;
+                data.validate()?;
+                match data.has_size() {
+                    // Names of classes stand for those that are not read yet.
+                    true => self.config(None, &["0".to_owned()]).validate(),
+                    false => Ok(()),
                 }
-                if data.valid_paths.is_empty() {
-                    super::settings::in_open_unit("data.valid_fraction", data.valid_fraction)?;
-                }
-                Ok(())
             }
             VisualData::Density(data) => {
                 if data.valid_points == 0 {

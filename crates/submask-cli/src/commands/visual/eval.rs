@@ -8,6 +8,7 @@ use submask::data::image::ImageSet;
 use submask::likelihood::LikelihoodSettings;
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel};
+use submask::sampler::ImageSampling;
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::RunSettings;
 use submask::train::visual_settings::{ImageDataSettings, ImageSetChoice, VisualData, VisualRunSettings};
@@ -31,7 +32,7 @@ pub fn eval(args: &EvalArgs, folder: &Path) -> Result<(), Failure> {
         count: args.sequences.map_or(0, Into::into),
     };
     let (held_out, name) = held_out(&wanted, folder, &model)?;
-    let estimator = estimator(args, &model);
+    let estimator = estimator(args, &model)?;
     let likelihood = LikelihoodSettings {
         draws: args.draws.map_or(1, Into::into),
         seed: args.seed,
@@ -52,20 +53,42 @@ pub fn eval(args: &EvalArgs, folder: &Path) -> Result<(), Failure> {
         sequences: count as u64,
         draws: likelihood.draws as u64,
         seed: args.seed,
+        steps: estimator.steps(),
+        carry_over: Some(args.images.carry_over.unwrap_or(model.predictive.carry_over())),
+        conditional_on_class: Some(model.config.classes().is_some()),
         figures,
     })
 }
 
-fn estimator(args: &EvalArgs, model: &VisualModel) -> Estimator {
-    match args.estimator.unwrap_or(EstimatorArg::NelboSubtoken) {
+fn estimator(args: &EvalArgs, model: &VisualModel) -> Result<Estimator, Failure> {
+    crate::commands::eval::check(args)?;
+    Ok(match args.estimator.unwrap_or(EstimatorArg::NelboSubtoken) {
         EstimatorArg::NelboSubtoken => Estimator::NelboSubtoken,
         EstimatorArg::NelboToken => Estimator::NelboToken,
         EstimatorArg::Path => {
+            if let Some(what) = beyond_the_path_bound(&model.config.sample) {
+                eprintln!(
+                    "note: the bound is of joint draws on an even grid at temperature 1: the model's {what} differs"
+                );
+            }
             Estimator::Path { steps: args.steps.map_or(model.config.sample.steps, Into::into) }
         }
         EstimatorArg::Exact => Estimator::Exact,
         EstimatorArg::JointObjective => Estimator::JointObjective,
-    }
+    })
+}
+
+/// What of the model's sampling is not that of the path bound.
+fn beyond_the_path_bound(sampling: &ImageSampling) -> Option<&'static str> {
+    let plain = ImageSampling { steps: sampling.steps, ..ImageSampling::default() };
+    [
+        ("sample.draw", sampling.draw != plain.draw),
+        ("sample.temperature", sampling.temperature != plain.temperature),
+        ("sample.warp", !sampling.warp.is_off()),
+        ("sample.corrector", sampling.corrector.is_some()),
+    ]
+    .into_iter()
+    .find_map(|(key, differs)| differs.then_some(key))
 }
 
 /// Which images are wanted.
@@ -88,6 +111,9 @@ pub fn held_out(wanted: &Wanted, folder: &Path, model: &VisualModel) -> Result<(
     if !wanted.data.is_empty() {
         let source = given(wanted, model, settings.as_ref())?;
         let labels = wanted.labels.map(Path::to_path_buf).unwrap_or_default();
+        if wanted.labels.is_some() && source.set != ImageSetChoice::Idx {
+            return Err(Failure::usage("--labels is read with idx images only").hint("leave it out"));
+        }
         let set = ImageSet::load(&source.source_of(wanted.data, &labels)?)?;
         let names: Vec<String> = wanted.data.iter().map(|path| path.display().to_string()).collect();
         return Ok((HeldOut::of_images(&set, &model.config, count)?, names.join(", ")));
@@ -142,7 +168,8 @@ fn given(
                 .hint("say it by --images cifar10, idx, npz or pictures"));
         }
     };
-    let labelled = of_run.is_some_and(|images| images.labelled);
+    // A model that reads classes needs them: of pictures, their folders.
+    let labelled = set == ImageSetChoice::Pictures && model.config.classes().is_some();
     Ok(ImageDataSettings {
         set,
         paths: wanted.data.to_vec(),

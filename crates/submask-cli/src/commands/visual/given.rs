@@ -1,13 +1,13 @@
 //! The part of an image that is given: imputation.
 
-use submask::data::image::read_picture;
+use submask::data::image::{picture_size, read_grey, read_picture};
 use submask::model::visual::VisualModel;
 
 use crate::args::ImageSampleArgs;
 use crate::failure::Failure;
 
 /// A mask picture's pixel is drawn anew from this luminance on.
-const WHITE: u8 = 128;
+const WHITE: f64 = 128.0;
 
 /// The digits given, [L·ℓ]; `None` where a digit is to be drawn.
 pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<u32>>, Failure> {
@@ -23,8 +23,14 @@ pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<
             .hint("say what is kept by --mask FILE, --keep-digits N or --keep-channels N,…"));
     }
     let area = shape.height * shape.width;
-    let planes = read_picture(path, shape.height, shape.width)?;
-    let intensities = planes[..shape.channels.min(3) * area].iter().map(|byte| u32::from(*byte)).collect();
+    let intensities: Vec<u32> = match shape.channels {
+        1 => read_grey(path, shape.height, shape.width)?.iter().map(|grey| grey.round() as u32).collect(),
+        3 => read_picture(path, shape.height, shape.width)?.into_iter().map(u32::from).collect(),
+        channels => {
+            let message = format!("--given: the model's images have {channels} channels, no picture has");
+            return Err(Failure::usage(message));
+        }
+    };
     let x_0 = model.config.tokens_of(intensities)?;
     let kept_pixels = kept_pixels(args, shape.height, shape.width)?;
     if let Some(channel) = args.keep_channels.iter().find(|channel| **channel >= x_0.len() / area) {
@@ -32,7 +38,7 @@ pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<
             format!("--keep-channels {channel}: the model's images have {} channels", x_0.len() / area);
         return Err(Failure::usage(message).hint("channels are counted from 0"));
     }
-    if let Some(digits) = args.keep_digits.filter(|digits| *digits > len) {
+    if let Some(digits) = args.keep_digits.filter(|digits| !(1..=len).contains(digits)) {
         return Err(Failure::usage(format!(
             "--keep-digits {digits}: a token of this model has {len} digits"
         )));
@@ -50,11 +56,10 @@ pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<
 /// Which pixels are kept: those that are not white in the mask picture.
 fn kept_pixels(args: &ImageSampleArgs, height: usize, width: usize) -> Result<Vec<bool>, Failure> {
     let Some(path) = &args.mask else { return Ok(vec![true; height * width]) };
-    let (found_height, found_width) = submask::data::image::picture_size(path)?;
+    let (found_height, found_width) = picture_size(path)?;
     if (found_height, found_width) != (height, width) {
         let message = format!("--mask {}: {found_height}×{found_width} pixels", path.display());
         return Err(Failure::usage(message).hint(format!("the model's images have {height}×{width}")));
     }
-    let planes = read_picture(path, height, width)?;
-    Ok(planes[..height * width].iter().map(|red| *red < WHITE).collect())
+    Ok(read_grey(path, height, width)?.iter().map(|luminance| *luminance < WHITE).collect())
 }

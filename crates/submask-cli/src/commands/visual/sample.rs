@@ -26,6 +26,9 @@ pub fn sample(args: &SampleArgs, folder: &Path) -> Result<(), Failure> {
     check(args)?;
     let device = Device::flex();
     let model = VisualModel::load(folder, &device)?;
+    if args.trace && model.config.image_shape().is_none() {
+        return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));
+    }
     let request = request(args, &model)?;
     let start = Instant::now();
     let mut counter = progress::Counter::new("sub-tokens");
@@ -124,7 +127,7 @@ fn sampling(args: &SampleArgs, model: &VisualModel) -> Result<ImageSampling, Fai
 }
 
 fn label(args: &SampleArgs, model: &VisualModel) -> Result<Label, Failure> {
-    let Some(text) = args.images.label.as_deref() else { return Ok(Label::None) };
+    let Some(text) = args.images.label.as_deref() else { return Ok(Label::Every) };
     if model.config.classes().is_none() {
         return Err(Failure::usage(format!("--label {text}: the model does not read classes")));
     }
@@ -167,9 +170,7 @@ fn scale(shape: ImageShape) -> usize {
 
 /// Writes how some of the samples came about, a row each, as a picture beside `out`.
 fn trace(model: &VisualModel, generated: &VisualGenerated, out: &Path) -> Result<PathBuf, Failure> {
-    let Some(shape) = model.config.image_shape() else {
-        return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));
-    };
+    let shape = model.config.image_shape().ok_or_else(|| Failure::usage("--trace shows images only"))?;
     let stem = out.file_stem().unwrap_or_default().to_string_lossy();
     let path = out.with_file_name(format!("{stem}-trace.png"));
     let mut images = Vec::new();

@@ -77,9 +77,9 @@ impl UnetConfig {
     /// [`Error::Invalid`] naming the field, the value and what is allowed.
     pub fn validate(&self, codes: &SubTokenizer) -> Result<()> {
         let positive = [
-            ("model.channels", self.channels),
-            ("model.height", self.height),
-            ("model.width", self.width),
+            ("channels", self.channels),
+            ("data.height", self.height),
+            ("data.width", self.width),
             ("model.model_channels", self.model_channels),
             ("model.res_blocks", self.res_blocks),
             ("model.head_channels", self.head_channels),
@@ -107,7 +107,7 @@ impl UnetConfig {
             ));
         }
         let levels = self.channel_mult.len();
-        for (field, size) in [("model.height", self.height), ("model.width", self.width)] {
+        for (field, size) in [("data.height", self.height), ("data.width", self.width)] {
             if size.trailing_zeros() as usize + 1 < levels {
                 let allowed = format!("a multiple of 2^{}: it is halved between {levels} levels", levels - 1);
                 return Err(Error::invalid(field, size, allowed));

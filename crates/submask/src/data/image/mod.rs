@@ -45,7 +45,7 @@ pub mod super_tokens;
 
 pub use batcher::{ImageBatch, ImageBatcher};
 pub use grid::Grid;
-pub use pictures::{picture_size, read_picture};
+pub use pictures::{picture_size, read_grey, read_picture};
 pub use set::ImageSet;
 pub use shape::{Image, ImageShape, flip_horizontally};
 pub use source::{ImageSource, Images};

@@ -3,7 +3,7 @@
 #[cfg(feature = "pictures")]
 pub(super) use reading::open;
 #[cfg(feature = "pictures")]
-pub use reading::{picture_size, read_picture};
+pub use reading::{picture_size, read_grey, read_picture};
 
 /// What a build without pictures says.
 #[cfg(not(feature = "pictures"))]
@@ -15,6 +15,15 @@ const LACKING: &str = "this build cannot read pictures; build with the feature `
 /// Always.
 #[cfg(not(feature = "pictures"))]
 pub fn read_picture(path: &std::path::Path, _: usize, _: usize) -> crate::error::Result<Vec<u8>> {
+    Err(crate::error::Error::format(path, LACKING))
+}
+
+/// This build cannot read pictures.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "pictures"))]
+pub fn read_grey(path: &std::path::Path, _: usize, _: usize) -> crate::error::Result<Vec<f64>> {
     Err(crate::error::Error::format(path, LACKING))
 }
 
@@ -60,11 +69,7 @@ mod reading {
 
     /// The pictures of `paths`, see [`super::super::ImageSource::Pictures`].
     pub fn open(paths: &[PathBuf], shape: ImageShape, labelled: bool) -> Result<Images> {
-        for (field, size) in [("height", shape.height), ("width", shape.width)] {
-            if !(1..=MAX_SIDE).contains(&size) {
-                return Err(Error::invalid(field, size, format!("1 to {MAX_SIDE} pixels")));
-            }
-        }
+        check_size(shape.height, shape.width)?;
         let mut found = Vec::new();
         for path in paths {
             find(path, labelled, &mut found)?;
@@ -85,6 +90,15 @@ mod reading {
 
     /// Larger sides are refused.
     const MAX_SIDE: usize = 4096;
+
+    fn check_size(height: usize, width: usize) -> Result<()> {
+        for (field, size) in [("height", height), ("width", width)] {
+            if !(1..=MAX_SIDE).contains(&size) {
+                return Err(Error::invalid(field, size, format!("1 to {MAX_SIDE} pixels")));
+            }
+        }
+        Ok(())
+    }
 
     fn find(path: &Path, labelled: bool, found: &mut Vec<Found>) -> Result<()> {
         if !std::fs::metadata(path).map_err(Error::io(path))?.is_dir() {
@@ -135,11 +149,25 @@ mod reading {
         size(file).map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))
     }
 
+    /// Reads one picture as [`read_picture`] does, in grey: the luminance (299R + 587G + 114B)/1000 of every pixel,
+    /// \[`height`·`width`\].
+    ///
+    /// # Errors
+    /// As [`read_picture`].
+    pub fn read_grey(path: &Path, height: usize, width: usize) -> Result<Vec<f64>> {
+        let planes = read_picture(path, height, width)?;
+        let area = height * width;
+        let colour = |channel: usize, at: usize| f64::from(planes[channel * area + at]);
+        let luminance = |at| (299.0 * colour(0, at) + 587.0 * colour(1, at) + 114.0 * colour(2, at)) / 1000.0;
+        Ok((0..area).map(luminance).collect())
+    }
+
     /// Reads one picture as in [`super::super::ImageSource::Pictures`]: planes \[3·`height`·`width`\].
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file.
     pub fn read_picture(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
+        check_size(height, width)?;
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
         decode(file, height, width)
             .map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))

@@ -36,14 +36,16 @@ pub(super) fn fetch(hub: &Hub, name: &HubName, observer: Observer<'_>) -> Result
         return hub.need(&weights, observer);
     }
     let config = name.beside(CONFIG_FILE);
+    // Where the hub cannot be reached, a copy of the weights goes without what was not there beside them.
+    let has_weights = hub.cached(&weights).is_some();
     let config = match name.is_file() {
-        true => hub.take(&config, observer)?,
+        true => hub.take(&config, has_weights, observer)?,
         false => Some(hub.need(&config, observer)?),
     };
     let folder = config.as_deref().and_then(Path::parent);
     if folder.is_some_and(ModelConfig::is_in) {
         for file in [TOKENIZER_FILE, CODES_FILE] {
-            hub.take(&name.beside(file), observer)?;
+            hub.take(&name.beside(file), has_weights, observer)?;
         }
     }
     let weights = hub.need(&weights, observer)?;
@@ -99,10 +101,14 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// A file that need not be there; offline, one that is not in the cache counts as not there.
-    fn take(&self, file: &str, observer: Observer<'_>) -> Result<Option<PathBuf>> {
+    /// A file that need not be there. Where the hub cannot be reached, one that is not in the cache counts as not there
+    /// if `may_lack` it, or in a call that is offline.
+    fn take(&self, file: &str, may_lack: bool, observer: Observer<'_>) -> Result<Option<PathBuf>> {
         match self.find(file, observer) {
             Ok(path) => Ok(Some(path)),
+            Err(Fault::Unreachable(why)) if !may_lack && !self.hub.offline => {
+                Err(self.unreachable(file, &why))
+            }
             Err(Fault::Missing | Fault::Unreachable(_)) => Ok(None),
             Err(Fault::Failed(error)) => Err(error),
         }

@@ -155,7 +155,7 @@ impl TorchFile {
     ///
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) for integers, for altered bytes, and for a tensor whose numbers take
-    /// more memory than [a file of this size may](super::torch#limits).
+    /// more memory than [a file of this size may](crate::import::torch#limits).
     pub fn read_f32(&self, tensor: &TensorRef) -> Result<Vec<f32>> {
         match tensor.dtype {
             TorchType::F64 => self.read(tensor, |bytes| f64::from_le_bytes(bytes) as f32),
@@ -170,7 +170,7 @@ impl TorchFile {
     ///
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) for floats, for altered bytes, and for a tensor whose numbers take
-    /// more memory than [a file of this size may](super::torch#limits).
+    /// more memory than [a file of this size may](crate::import::torch#limits).
     pub fn read_i64(&self, tensor: &TensorRef) -> Result<Vec<i64>> {
         match tensor.dtype {
             TorchType::I64 => self.read(tensor, i64::from_le_bytes),

@@ -18,6 +18,10 @@ use crate::{Error, Result};
 /// Tokens of a point: its row and its column.
 pub const POINT_TOKENS: usize = 2;
 
+/// Largest height, width, and number of cells on a side.
+const MAX_SIDE: usize = 1024;
+/// Most colour channels.
+const MAX_CHANNELS: usize = 16;
 /// Super-tokens of a pixel (math.md §8).
 const SUPER_TOKENS: usize = 2;
 
@@ -187,7 +191,29 @@ impl VisualConfig {
     pub fn validate(&self) -> Result<()> {
         self.schedule.schedule().validate()?;
         self.sample.validate()?;
+        self.validate_subject()?;
+        let dropout = self.model.dropout();
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(Error::invalid("model.dropout", dropout, "a number in [0, 1)"));
+        }
         VisualNetwork::new(self, &self.codes()?, Kernels::Plain).map(|_| ())
+    }
+
+    /// Sizes that memory is taken for.
+    fn validate_subject(&self) -> Result<()> {
+        let sizes: &[(&str, usize, usize)] = match &self.subject {
+            Subject::Image { channels, height, width, levels, .. } => &[
+                ("data.height", *height, MAX_SIDE),
+                ("data.width", *width, MAX_SIDE),
+                ("channels", *channels, MAX_CHANNELS),
+                ("levels", *levels, super_tokens::VOCAB_SIZE),
+            ],
+            Subject::Point { cells } => &[("data.cells", *cells, MAX_SIDE)],
+        };
+        match sizes.iter().find(|(_, size, most)| !(1..=*most).contains(size)) {
+            Some((key, size, most)) => Err(Error::invalid(*key, size, format!("1 to {most}"))),
+            None => Ok(()),
+        }
     }
 
     /// C, token classes.

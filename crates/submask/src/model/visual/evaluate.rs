@@ -31,6 +31,7 @@ impl HeldOut {
             let allowed = config.image_shape().map_or("points".to_owned(), |shape| shape.to_string());
             return Err(Error::invalid("images", set.shape(), format!("{allowed}, as the model")));
         }
+        check_classes(set, config)?;
         let all = set.len();
         let count = if count == 0 { all } else { (count as usize).min(all) };
         let indices = (0..count).map(|i| i * all / count);
@@ -50,6 +51,21 @@ impl HeldOut {
         let x_0 = (0..count).flat_map(|n| density.draw(uniform(n))).collect();
         Self { x_0, labels: Vec::new() }
     }
+}
+
+/// A network that reads classes is told those of the images, which must be its own. Where one side has numbers for
+/// names, as IDX files and imported models do, there must be no more classes than the network knows.
+fn check_classes(set: &ImageSet, config: &VisualConfig) -> Result<()> {
+    let (Some(_), ours, theirs) = (config.classes(), config.class_names(), set.class_names()) else {
+        return Ok(());
+    };
+    let numbered = |names: &[String]| names.iter().enumerate().all(|(i, name)| *name == i.to_string());
+    let by_number = !theirs.is_empty() && theirs.len() <= ours.len() && (numbered(ours) || numbered(theirs));
+    if theirs == ours || by_number {
+        return Ok(());
+    }
+    let given = if theirs.is_empty() { "none".to_owned() } else { theirs.join(", ") };
+    Err(Error::invalid("labels", given, format!("the classes that the model reads: {}", ours.join(", "))))
 }
 
 impl VisualModel {
@@ -75,10 +91,11 @@ impl VisualModel {
         let constraint = carry_over.unwrap_or(self.predictive.carry_over());
         let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
         let name = estimator.name();
+        let weights = self.weights(device);
         let mut total: Option<Estimated> = None;
         for (label, x_0, first) in self.by_label(held_out) {
             let sequences = Sequences::new(&x_0, self.config.seq_len())?.starting_at(first);
-            let network = self.denoiser(device, label);
+            let network = self.denoiser_with(weights.clone(), label);
             let part = estimator.estimate(&*network, &predictive, &sequences, settings)?;
             total = Some(match total {
                 Some(total) => total.followed_by(part),

@@ -99,7 +99,16 @@ impl VisualModel {
     /// The network with its weights; `label`: the class of all that it evaluates, `None` for a network that reads no
     /// class, or no class.
     pub fn denoiser(&self, device: &Device, label: Option<usize>) -> Box<dyn Denoiser> {
-        let weights = Weights::new(&self.network.parameters(), &self.values, device);
+        self.denoiser_with(self.weights(device), label)
+    }
+
+    /// The weights on a device.
+    pub(super) fn weights(&self, device: &Device) -> Weights {
+        Weights::new(&self.network.parameters(), &self.values, device)
+    }
+
+    /// The network with weights that are on a device already.
+    pub(super) fn denoiser_with(&self, weights: Weights, label: Option<usize>) -> Box<dyn Denoiser> {
         match &self.network {
             VisualNetwork::Unet(network) => {
                 Box::new(LoadedUnet { network: (**network).clone(), weights, label })

@@ -14,9 +14,9 @@ use crate::{Error, Result};
 /// Of which class samples are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Label {
-    /// Of none that is said.
+    /// Equally many of every class, one class after the other; of none where the network reads no classes.
     #[default]
-    None,
+    Every,
     /// Of this one.
     Class(usize),
     /// Predictions are averaged over all classes (math.md §8).
@@ -61,7 +61,7 @@ impl VisualRequest {
         Self {
             num: 1,
             given: vec![None; model.config.seq_len() * model.config.model.subtokens()],
-            label: Label::None,
+            label: Label::Every,
             sampling: model.config.sample.clone(),
             carry_over: None,
             seed: 0,
@@ -85,10 +85,39 @@ impl VisualModel {
         if request.num == 0 || request.num > MAX_SAMPLES {
             return Err(Error::invalid("num", request.num, format!("1 to {MAX_SAMPLES} samples at once")));
         }
+        let Some(classes) = self.config.classes().filter(|_| request.label == Label::Every) else {
+            return self.generate_alike(request, 0, device, observe);
+        };
+        let mut all = VisualGenerated::default();
+        for class in 0..classes {
+            // The first classes have one more where there is no even share.
+            let num = (request.num + classes - 1 - class) / classes;
+            if num == 0 {
+                break;
+            }
+            let first = all.tokens.len() as u64;
+            let part = VisualRequest { num, label: Label::Class(class), ..request.clone() };
+            let part = self.generate_alike(&part, first, device, observe)?;
+            all.tokens.extend(part.tokens);
+            all.trajectories.extend(part.trajectories);
+            all.report = [all.report, part.report].iter().sum();
+        }
+        Ok(all)
+    }
+
+    /// Generates samples of one label, numbered from `first_sequence` on.
+    fn generate_alike(
+        &self,
+        request: &VisualRequest,
+        first_sequence: u64,
+        device: &Device,
+        observe: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<VisualGenerated> {
         let constraint = request.carry_over.unwrap_or(self.predictive.carry_over());
         let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
         let settings = SampleSettings {
             seed: request.seed,
+            first_sequence,
             batch: request.batch,
             trajectories: request.trajectories,
             ..request.sampling.settings(self.schedule())?
@@ -116,18 +145,15 @@ impl VisualModel {
 
     /// The network of a class, or one for every class that is averaged over.
     fn networks(&self, label: Label, device: &Device) -> Result<Vec<Box<dyn Denoiser>>> {
-        let classes = self.config.classes();
-        match (label, classes) {
-            (Label::None, _) => Ok(vec![self.denoiser(device, None)]),
-            (Label::Class(label), Some(classes)) if label < classes => {
-                Ok(vec![self.denoiser(device, Some(label))])
-            }
+        let weights = self.weights(device);
+        let of = |label| self.denoiser_with(weights.clone(), label);
+        match (label, self.config.classes()) {
+            (Label::Every, _) => Ok(vec![of(None)]),
+            (Label::Class(label), Some(classes)) if label < classes => Ok(vec![of(Some(label))]),
             (Label::Class(label), Some(classes)) => {
                 Err(Error::invalid("label", label, format!("0 to {}", classes - 1)))
             }
-            (Label::Mixture, Some(classes)) => {
-                Ok((0..classes).map(|label| self.denoiser(device, Some(label))).collect())
-            }
+            (Label::Mixture, Some(classes)) => Ok((0..classes).map(|label| of(Some(label))).collect()),
             (Label::Class(_) | Label::Mixture, None) => {
                 Err(Error::invalid("label", "given", "none: the model does not read classes"))
             }
