@@ -71,8 +71,9 @@ pub enum ImageSetArg {
     Cifar10,
     /// IDX files (MNIST, Fashion-MNIST)
     Idx,
-    /// ImageNet-32 or -64, .npz
-    Npz,
+    /// ImageNet-32 or -64, .npz or pickled batches
+    #[value(name = "imagenet")]
+    ImageNet,
     /// Picture files
     Pictures,
 }

@@ -122,7 +122,7 @@ fn eval() {
 
     Images and points:
           --images <SET>             What the files of --data are [default: as the model's run]
-                                     [possible values: cifar10, idx, npz, pictures]
+                                     [possible values: cifar10, idx, imagenet, pictures]
           --labels <FILE>            The file of labels of IDX images
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the

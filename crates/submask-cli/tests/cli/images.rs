@@ -165,6 +165,29 @@ fn classes_are_learnt_and_drawn_by_name_or_number() {
     assert!(said.starts_with("exit code: 2\n") && said.contains("labels = dogs is not allowed"), "{said}");
 }
 
+/// Another picture in the folder would hold out others, of which the run was trained on some.
+#[test]
+fn a_run_whose_images_were_changed_is_refused() {
+    let room = Room::new();
+    std::fs::create_dir_all(room.path().join("photos")).unwrap();
+    let picture = |name: &str, grey: u8| {
+        let path = room.path().join("photos").join(name);
+        image::RgbImage::from_pixel(8, 8, image::Rgb([grey; 3])).save(path).unwrap();
+    };
+    (0..20).for_each(|i| picture(&format!("{i:02}.png"), i));
+    let more = ["--data", "photos", "--out", "run", "--steps", "1", "--set", "data.set=pictures"];
+    stdout(&train(&room, &more));
+    stdout(&room.call(&["eval", "run"]));
+    picture("20.png", 20);
+    for call in [&["train", "--out", "run", "--resume", "--steps", "2"][..], &["eval", "run"]] {
+        let said = room.call(call);
+        assert!(said.starts_with("exit code: 1\n") && said.contains("run/images.json"), "{said}");
+        assert!(said.contains("begun on other images: 18 to train on"), "{said}");
+    }
+    std::fs::remove_file(room.path().join("photos/20.png")).unwrap();
+    stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "2"]));
+}
+
 #[test]
 fn what_a_set_of_images_does_not_read_is_refused() {
     let room = Room::new();
@@ -173,6 +196,7 @@ fn what_a_set_of_images_does_not_read_is_refused() {
         (&["--data", "photos"][..], "data.paths = photos is not allowed"),
         (&["--set", "data.labels=photos/a.png"], "data.labels = photos/a.png"),
         (&["--set", "data.labelled=true"], "data.labelled = true"),
+        (&["--set", "data.background=white"], "data.background = set"),
         (&["--set", "data.height=30", "data.width=30"], "data.height = 30"),
         (&["--set", "model.head_channels=7"], "model.head_channels = 7"),
         (&["--set", "model.dropout=1.5"], "model.dropout = 1.5"),

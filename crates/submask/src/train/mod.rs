@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod event;
+mod image_stamp;
 pub mod optimizer;
 mod run;
 pub mod settings;
@@ -12,6 +13,7 @@ mod validate;
 mod visual;
 pub mod visual_settings;
 
+pub use image_stamp::{IMAGES_FILE, ImageStamp};
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
 pub use task::Judgement;
 pub use validate::{EvaluationSize, Validator};

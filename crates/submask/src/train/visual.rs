@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+use super::image_stamp::ImageStamp;
 use super::run::RunRequest;
 use super::step::{Masking, MicroBatch, dropout_of, gradients};
 use super::task::{Judgement, Task};
@@ -56,9 +57,11 @@ impl VisualTask {
     /// # Errors
     /// Files and settings that do not go together.
     pub fn open(settings: &VisualRunSettings, request: &RunRequest, device: &Device) -> Result<Self> {
+        let mut stamp = None;
         let (data, shape, class_names) = match &settings.data {
             VisualData::Images(images) => {
                 let (train, valid) = images.load(settings.train.seed)?;
+                stamp = Some(ImageStamp::of(&train, &valid));
                 let (shape, names) = (train.shape(), train.class_names().to_vec());
                 let batcher = ImageBatcher::new(train, settings.train.seed, images.flips);
                 (Data::Images { batcher, valid }, Some(shape), names)
@@ -71,6 +74,11 @@ impl VisualTask {
         };
         let config = settings.config(shape, &class_names);
         config.validate()?;
+        match stamp {
+            Some(stamp) if request.resume => stamp.check(&request.out)?,
+            Some(stamp) => stamp.write(&request.out)?,
+            None => {}
+        }
         Ok(Self {
             settings: settings.clone(),
             data,

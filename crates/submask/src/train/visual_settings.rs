@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::TrainSettings;
-use crate::data::image::{ImageSet, ImageShape, ImageSource};
+use crate::data::image::{Background, ImageSet, ImageShape, ImageSource};
 use crate::model::visual::{Subject, VisualConfig, VisualSettings};
 use crate::model::{FORMAT_VERSION, ScheduleSettings};
 use crate::sampler::ImageSampling;
@@ -47,8 +47,9 @@ pub enum ImageSetChoice {
     Cifar10,
     /// IDX files (MNIST, Fashion-MNIST).
     Idx,
-    /// ImageNet-32 or -64, `.npz`.
-    Npz,
+    /// ImageNet-32 or -64, `.npz` or pickled batches.
+    #[serde(rename = "imagenet")]
+    ImageNet,
     /// Picture files.
     Pictures,
 }
@@ -69,6 +70,8 @@ pub struct ImageDataSettings {
     pub width: usize,
     /// Whether the folder that a picture is in is its class; `pictures` only.
     pub labelled: bool,
+    /// What transparent pixels are put on; `pictures` only.
+    pub background: Background,
     /// Whether half of the training images are mirrored left to right.
     pub flips: bool,
     /// Share of the images that is held out for validation, in (0, 1), where `valid_paths` is empty.
@@ -107,8 +110,7 @@ impl ImageDataSettings {
         if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
             let given = self.paths.first().or(self.valid_paths.first());
             let given = given.map_or_else(String::new, |path| path.display().to_string());
-            let allowed =
-                "[]: the emoji are built in; data.set says what files are: pictures, idx, npz or cifar10";
+            let allowed = "[]: the emoji are built in; data.set says what files are: pictures, idx, imagenet or cifar10";
             return Err(Error::invalid("data.paths", given, allowed));
         }
         let files = [("data.labels", &self.labels), ("data.valid_labels", &self.valid_labels)];
@@ -126,6 +128,9 @@ impl ImageDataSettings {
         }
         if self.labelled && self.set != ImageSetChoice::Pictures {
             return Err(Error::invalid("data.labelled", true, "false: it is read by pictures only"));
+        }
+        if self.background != Background::None && self.set != ImageSetChoice::Pictures {
+            return Err(Error::invalid("data.background", "set", "\"none\": it is read by pictures only"));
         }
         if is_emoji || !self.paths.is_empty() {
             self.source()?;
@@ -162,10 +167,11 @@ impl ImageDataSettings {
             }
             ImageSetChoice::Emoji => ImageSource::Emoji { size: self.height },
             ImageSetChoice::Cifar10 => ImageSource::Cifar10 { paths },
-            ImageSetChoice::Npz => ImageSource::Npz { paths },
+            ImageSetChoice::ImageNet => ImageSource::ImageNet { paths },
             ImageSetChoice::Pictures => {
-                let (height, width, labelled) = (self.height, self.width, self.labelled);
-                ImageSource::Pictures { paths, height, width, labelled }
+                let (height, width) = (self.height, self.width);
+                let (labelled, background) = (self.labelled, self.background);
+                ImageSource::Pictures { paths, height, width, labelled, background }
             }
             ImageSetChoice::Idx => match <[PathBuf; 1]>::try_from(paths) {
                 Ok([images]) => {

@@ -9,9 +9,9 @@ use submask::likelihood::LikelihoodSettings;
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel};
 use submask::sampler::ImageSampling;
-use submask::train::SETTINGS_FILE;
 use submask::train::settings::RunSettings;
 use submask::train::visual_settings::{ImageDataSettings, ImageSetChoice, VisualData, VisualRunSettings};
+use submask::train::{ImageStamp, SETTINGS_FILE};
 
 use crate::args::{EstimatorArg, EvalArgs, ImageSetArg};
 use crate::failure::Failure;
@@ -126,7 +126,8 @@ pub fn held_out(wanted: &Wanted, folder: &Path, model: &VisualModel) -> Result<(
     let seed = settings.train.seed;
     match &settings.data {
         VisualData::Images(images) => {
-            let (_, valid) = images.load(seed)?;
+            let (train, valid) = images.load(seed)?;
+            ImageStamp::of(&train, &valid).check(&run)?;
             Ok((HeldOut::of_images(&valid, &model.config, count)?, name))
         }
         VisualData::Density(points) => {
@@ -160,12 +161,12 @@ fn given(
     let set = match (wanted.set, &of_run) {
         (Some(ImageSetArg::Cifar10), _) => ImageSetChoice::Cifar10,
         (Some(ImageSetArg::Idx), _) => ImageSetChoice::Idx,
-        (Some(ImageSetArg::Npz), _) => ImageSetChoice::Npz,
+        (Some(ImageSetArg::ImageNet), _) => ImageSetChoice::ImageNet,
         (Some(ImageSetArg::Pictures), _) => ImageSetChoice::Pictures,
         (None, Some(images)) if images.set != ImageSetChoice::Emoji => images.set,
         (None, _) => {
             return Err(Failure::usage("what kind of images the files of --data are is not known")
-                .hint("say it by --images cifar10, idx, npz or pictures"));
+                .hint("say it by --images cifar10, idx, imagenet or pictures"));
         }
     };
     // A model that reads classes needs them: of pictures, their folders.
@@ -177,6 +178,7 @@ fn given(
         height: shape.height,
         width: shape.width,
         labelled,
+        background: of_run.map(|images| images.background).unwrap_or_default(),
         flips: false,
         valid_fraction: 0.0,
         valid_paths: Vec::new(),

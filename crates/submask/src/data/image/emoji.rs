@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub(super) fn open(size: usize) -> Result<Images> {
     use super::picture::decode;
     use super::shape::{Image, ImageShape};
+    use super::source::Background;
 
     if !(1..=DRAWN_SIZE).contains(&size) {
         return Err(Error::invalid(
@@ -21,7 +22,7 @@ pub(super) fn open(size: usize) -> Result<Images> {
         ));
     }
     let images = drawn().map(move |(group, png)| {
-        let pixels = decode(std::io::Cursor::new(png), size, size)
+        let pixels = decode(std::io::Cursor::new(png), size, size, Background::White)
             .map_err(|error| Error::format("emoji", format!("a built-in picture cannot be read: {error}")))?;
         Ok(Image { pixels, label: Some(group) })
     });

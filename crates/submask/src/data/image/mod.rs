@@ -4,7 +4,7 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | [`ImageSource`] | a data set: the built-in emoji, or files of CIFAR-10, IDX, npz, or folders of pictures |
+//! | [`ImageSource`] | a data set: the built-in emoji, or files of CIFAR-10, IDX, ImageNet-32, or folders of pictures |
 //! | [`Images`] | its images, streamed |
 //! | [`ImageSet`] | all of them in memory, as tokens with labels |
 //! | [`ImageBatcher`] | random batches `[B, L]` for training, flipped at random, resumable |
@@ -34,7 +34,7 @@ mod cifar;
 mod emoji;
 mod grid;
 mod idx;
-mod npz;
+mod imagenet;
 #[cfg(feature = "pictures")]
 mod picture;
 mod pictures;
@@ -48,4 +48,4 @@ pub use grid::Grid;
 pub use pictures::{picture_size, read_grey, read_picture};
 pub use set::ImageSet;
 pub use shape::{Image, ImageShape, flip_horizontally};
-pub use source::{ImageSource, Images};
+pub use source::{Background, ImageSource, Images};

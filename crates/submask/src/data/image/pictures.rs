@@ -42,6 +42,7 @@ pub(super) fn open(
     paths: &[std::path::PathBuf],
     _: super::shape::ImageShape,
     _: bool,
+    _: super::source::Background,
 ) -> crate::error::Result<super::source::Images> {
     Err(crate::error::Error::format(&paths[0], LACKING))
 }
@@ -52,9 +53,9 @@ mod reading {
     use std::io::BufReader;
     use std::path::{Path, PathBuf};
 
-    use super::super::picture::{decode, size};
+    use super::super::picture::{Unread, decode, size};
     use super::super::shape::{Image, ImageShape};
-    use super::super::source::Images;
+    use super::super::source::{Background, Images};
     use crate::data::folder;
     use crate::error::{Error, Result};
 
@@ -68,7 +69,12 @@ mod reading {
     }
 
     /// The pictures of `paths`, see [`super::super::ImageSource::Pictures`].
-    pub fn open(paths: &[PathBuf], shape: ImageShape, labelled: bool) -> Result<Images> {
+    pub fn open(
+        paths: &[PathBuf],
+        shape: ImageShape,
+        labelled: bool,
+        background: Background,
+    ) -> Result<Images> {
         check_size(shape.height, shape.width)?;
         let mut found = Vec::new();
         for path in paths {
@@ -81,7 +87,7 @@ mod reading {
         let images = found.into_iter().map(move |picture| {
             let label = picture.class.and_then(|class| names.binary_search(&class).ok());
             Ok(Image {
-                pixels: read_picture(&picture.path, shape.height, shape.width)?,
+                pixels: read(&picture.path, shape, background)?,
                 label: label.map(|label| label as u32),
             })
         });
@@ -146,7 +152,7 @@ mod reading {
     /// [`Error::Io`] and [`Error::Format`] naming the file.
     pub fn picture_size(path: &Path) -> Result<(usize, usize)> {
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-        size(file).map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))
+        size(file).map_err(|error| Error::format(path, Unread::from(error).to_string()))
     }
 
     /// Reads one picture as [`read_picture`] does, in grey: the luminance (299R + 587G + 114B)/1000 of every pixel,
@@ -162,15 +168,20 @@ mod reading {
         Ok((0..area).map(luminance).collect())
     }
 
-    /// Reads one picture as in [`super::super::ImageSource::Pictures`]: planes \[3·`height`·`width`\].
+    /// Reads one picture without transparent pixels as in [`super::super::ImageSource::Pictures`]: planes
+    /// \[3·`height`·`width`\].
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file.
     pub fn read_picture(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
         check_size(height, width)?;
+        read(path, ImageShape { channels: 3, height, width }, Background::None)
+    }
+
+    fn read(path: &Path, shape: ImageShape, background: Background) -> Result<Vec<u8>> {
         let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-        decode(file, height, width)
-            .map_err(|error| Error::format(path, format!("not a picture that can be read: {error}")))
+        decode(file, shape.height, shape.width, background)
+            .map_err(|problem| Error::format(path, problem.to_string()))
     }
 
     #[cfg(test)]
@@ -186,7 +197,7 @@ mod reading {
         }
 
         fn read_all(paths: &[PathBuf], labelled: bool) -> Result<(Vec<String>, Vec<Image>)> {
-            let images = open(paths, SHAPE, labelled)?;
+            let images = open(paths, SHAPE, labelled, Background::None)?;
             let names = images.class_names().to_vec();
             Ok((names, images.collect::<Result<_>>()?))
         }
@@ -227,7 +238,7 @@ mod reading {
             assert!(problem(&bad, true).contains("no class"));
             problem(Path::new("no/such.png"), false);
             let shape = ImageShape { height: 0, ..SHAPE };
-            let error = open(&[bad], shape, false).err().unwrap().to_string();
+            let error = open(&[bad], shape, false, Background::None).err().unwrap().to_string();
             assert!(error.contains("height = 0"), "{error}");
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::shape::ImageShape;
 use super::source::ImageSource;
+use crate::data::hash::Fingerprint;
 use crate::error::{Error, Result};
 use crate::random::{Draws, Purpose};
 
@@ -97,6 +98,12 @@ impl ImageSet {
         Ok(&self.pixels[index * self.shape.tokens()..][..self.shape.tokens()])
     }
 
+    /// A hash of all pixels and labels, in order.
+    pub fn fingerprint(&self) -> u64 {
+        let labels: Vec<u8> = self.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        Fingerprint::new().part(&self.pixels).part(&labels).value()
+    }
+
     /// The class of image `index`; `None` where there are no labels or no such image.
     pub fn label(&self, index: usize) -> Option<usize> {
         self.labels.get(index).map(|label| *label as usize)
@@ -143,6 +150,8 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..20).collect::<Vec<u8>>());
         assert_eq!(set.split(0.25, 3).unwrap().1.tokens(0).unwrap(), valid.tokens(0).unwrap());
+        assert_ne!(train.fingerprint(), valid.fingerprint());
+        assert_eq!(train.fingerprint(), set.split(0.25, 3).unwrap().0.fingerprint());
         assert!(set.split(1.0, 3).is_err() && set.part(&[20]).is_err());
     }
 }

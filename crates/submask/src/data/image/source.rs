@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::shape::{Image, ImageShape};
-use super::{cifar, emoji, idx, npz, pictures};
+use super::{cifar, emoji, idx, imagenet, pictures};
 use crate::error::{Error, Result};
 
 /// A set of images.
@@ -30,13 +30,14 @@ pub enum ImageSource {
         #[serde(default)]
         labels: Option<PathBuf>,
     },
-    /// ImageNet reduced to 32×32 or 64×64, `.npz` files with `data` and `labels` of 1 to 1000.
-    Npz {
+    /// ImageNet reduced to 32×32 or 64×64: `.npz` files or pickled batches with `data` and `labels` of 1 to 1000.
+    #[serde(rename = "imagenet")]
+    ImageNet {
         /// The files.
         paths: Vec<PathBuf>,
     },
     /// Pictures of any size in files (`.png`, `.jpg`, `.jpeg`, `.webp`, `.bmp`), in colour: the largest part in the
-    /// middle that has the wanted proportions is resized; transparent pixels are put on white.
+    /// middle that has the wanted proportions is resized. Those of more than 8 bits a channel are refused.
     Pictures {
         /// Files, and folders of which every picture is read, those in folders inside too.
         paths: Vec<PathBuf>,
@@ -47,7 +48,23 @@ pub enum ImageSource {
         /// Whether the name of the folder directly inside one of `paths` is a picture's class.
         #[serde(default)]
         labelled: bool,
+        /// What is behind transparent pixels.
+        #[serde(default)]
+        background: Background,
     },
+}
+
+/// What transparent pixels of a picture are put on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// Nothing: pictures with transparent pixels are refused.
+    #[default]
+    None,
+    /// White.
+    White,
+    /// Black.
+    Black,
 }
 
 impl ImageSource {
@@ -59,7 +76,7 @@ impl ImageSource {
     /// an error.
     pub fn open(&self) -> Result<Images> {
         let paths = match self {
-            Self::Cifar10 { paths } | Self::Npz { paths } | Self::Pictures { paths, .. } => Some(paths),
+            Self::Cifar10 { paths } | Self::ImageNet { paths } | Self::Pictures { paths, .. } => Some(paths),
             Self::Emoji { .. } | Self::Idx { .. } => None,
         };
         if paths.is_some_and(Vec::is_empty) {
@@ -69,10 +86,10 @@ impl ImageSource {
             Self::Emoji { size } => emoji::open(*size),
             Self::Cifar10 { paths } => cifar::open(paths),
             Self::Idx { images, labels } => idx::open(images, labels.as_deref()),
-            Self::Npz { paths } => npz::open(paths),
-            Self::Pictures { paths, height, width, labelled } => {
+            Self::ImageNet { paths } => imagenet::open(paths),
+            Self::Pictures { paths, height, width, labelled, background } => {
                 let shape = ImageShape { channels: 3, height: *height, width: *width };
-                pictures::open(paths, shape, *labelled)
+                pictures::open(paths, shape, *labelled, *background)
             }
         }
     }
@@ -137,7 +154,7 @@ mod tests {
 
     #[test]
     fn no_path_at_all_is_refused() {
-        let error = ImageSource::Npz { paths: vec![] }.open().err().unwrap().to_string();
+        let error = ImageSource::ImageNet { paths: vec![] }.open().err().unwrap().to_string();
         assert!(error.contains("at least one"), "{error}");
     }
 }

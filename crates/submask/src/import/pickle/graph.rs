@@ -68,7 +68,7 @@ pub(super) struct Object {
 
 /// Everything that a pickle holds. The strings stay in its bytes, which every use needs again.
 #[derive(Debug)]
-pub(in crate::import) struct Graph {
+pub(crate) struct Graph {
     pub(super) nodes: Vec<Node>,
     pub(super) objects: Vec<Object>,
     pub(super) ids: Vec<u32>,

@@ -29,12 +29,12 @@ mod opcodes;
 mod record;
 mod value;
 
-pub(super) use graph::Graph;
+pub(crate) use graph::Graph;
 pub use value::{Entries, Global, Items, Reachable, Value, ValueRef};
 
 /// What is wrong with a pickle, and where.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// Offset of the opcode at fault.
     pub at: usize,
     /// What is wrong with it.

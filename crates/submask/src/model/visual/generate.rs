@@ -11,6 +11,9 @@ use crate::sampler::{
 };
 use crate::{Error, Result};
 
+/// Samples that are under way together at least: enough that few evaluations are of a batch that is not full.
+const AT_ONCE: usize = 256;
+
 /// Of which class samples are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Label {
@@ -105,7 +108,8 @@ impl VisualModel {
         Ok(all)
     }
 
-    /// Generates samples of one label, numbered from `first_sequence` on.
+    /// Generates samples of one label, numbered from `first_sequence` on, a part after the other, so that memory is
+    /// taken for the finished ones only.
     fn generate_alike(
         &self,
         request: &VisualRequest,
@@ -115,32 +119,44 @@ impl VisualModel {
     ) -> Result<VisualGenerated> {
         let constraint = request.carry_over.unwrap_or(self.predictive.carry_over());
         let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
-        let settings = SampleSettings {
-            seed: request.seed,
-            first_sequence,
-            batch: request.batch,
-            trajectories: request.trajectories,
-            ..request.sampling.settings(self.schedule())?
-        };
-        let prompts = vec![Prompt::from_digits(&predictive, &request.given)?; request.num];
+        let prompt = Prompt::from_digits(&predictive, &request.given)?;
         let networks = self.networks(request.label, device)?;
-        let samples = match networks.as_slice() {
-            [network] => {
-                Sampler::new(&**network, &predictive, settings)?.sample_observed(&prompts, observe)?
-            }
-            several => {
-                let several: Vec<&dyn Denoiser> = several.iter().map(|network| &**network).collect();
+        let several: Vec<&dyn Denoiser> = networks.iter().map(|network| &**network).collect();
+        let mixture;
+        let mut settings = request.sampling.settings(self.schedule())?;
+        let network: &dyn Denoiser = match several.as_slice() {
+            [network] => *network,
+            _ => {
                 // As the published sampler does: the temperature of every network, then the mean.
-                let mixture = MixtureDenoiser::new(&several)?.with_temperature(request.sampling.temperature);
-                let settings = SampleSettings { temperature_schedule: None, ..settings };
-                Sampler::new(&mixture, &predictive, settings)?.sample_observed(&prompts, observe)?
+                mixture = MixtureDenoiser::new(&several)?.with_temperature(request.sampling.temperature);
+                settings.temperature_schedule = None;
+                &mixture
             }
         };
-        Ok(VisualGenerated {
-            tokens: samples.sequences().map(<[u32]>::to_vec).collect(),
-            report: samples.report(),
-            trajectories: samples.trajectories,
-        })
+        let digits_total = request.num * prompt.masked().len();
+        let mut all = VisualGenerated::default();
+        while all.tokens.len() < request.num {
+            let done = all.tokens.len();
+            let num = (request.num - done).min(request.batch.max(AT_ONCE));
+            let settings = SampleSettings {
+                seed: request.seed,
+                first_sequence: first_sequence + done as u64,
+                batch: request.batch,
+                trajectories: request.trajectories,
+                ..settings.clone()
+            };
+            let mut observe = |progress: Progress| {
+                let sequences = done + progress.sequences;
+                let digits = done * prompt.masked().len() + progress.digits;
+                observe(Progress { sequences, digits, digits_total })
+            };
+            let samples = Sampler::new(network, &predictive, settings)?
+                .sample_observed(&vec![prompt.clone(); num], &mut observe)?;
+            all.tokens.extend(samples.sequences().map(<[u32]>::to_vec));
+            all.report = [all.report, samples.report()].iter().sum();
+            all.trajectories.extend(samples.trajectories);
+        }
+        Ok(all)
     }
 
     /// The network of a class, or one for every class that is averaged over.

@@ -1,0 +1,198 @@
+//! How good a trained model of images is, and what the number of digits does.
+//!
+//! ```sh
+//! cargo run --release --example image_experiment -- judge RUN [SAMPLES] [STEPS]
+//! cargo run --release --example image_experiment -- digits FOLDER [STEPS]
+//! ```
+//!
+//! `judge` compares a finished run with two simple things, on its held-out images: its bound with the likelihood of
+//! independent pixels, and its samples with those of its untrained network (`checkpoints/step-0`, so the run has to
+//! keep it: `train.keep_checkpoints`). `digits` trains small models of the built-in emoji with ℓ = 1, 2, 4 and 8 on
+//! equal steps; FOLDER gets the runs, and what is there already is not done again. The tables go to standard output.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use submask::Device;
+use submask::data::image::ImageSet;
+use submask::likelihood::{Figure, LikelihoodSettings};
+use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
+use submask::model::Estimator;
+use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
+use submask::train::settings::RunSettings;
+use submask::train::visual_settings::{VisualData, VisualRunSettings};
+use submask::train::{RunRequest, run};
+
+type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str =
+    "usage: image_experiment judge RUN [SAMPLES] [STEPS], or image_experiment digits FOLDER [STEPS]";
+/// Of every image, for its bound.
+const DRAWS: usize = 4;
+/// States of one network call.
+const BATCH: usize = 16;
+const LEVELS: usize = 256;
+
+fn main() -> Fallible {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize, default: usize| {
+        arguments.get(index).map_or(Ok(default), |argument: &String| argument.parse())
+    };
+    match arguments.first().map(String::as_str) {
+        Some("judge") => judge(Path::new(arguments.get(1).ok_or(USAGE)?), number(2, 128)?, number(3, 32)?),
+        Some("digits") => digits(Path::new(arguments.get(1).ok_or(USAGE)?), number(2, 600)? as u64),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Prints what a finished run is worth.
+fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
+    let settings: VisualRunSettings = toml::from_str(&std::fs::read_to_string(run.join("settings.toml"))?)?;
+    let VisualData::Images(data) = &settings.data else { return Err("a run on images is needed".into()) };
+    let (train, valid) = data.load(settings.train.seed)?;
+    let device = Device::flex();
+    let trained = VisualModel::load(&checkpoint(run, settings.train.steps), &device)?;
+    let untrained = VisualModel::load(&checkpoint(run, 0), &device)?;
+
+    println!("{} training images, {} held out, {}.\n", train.len(), valid.len(), valid.shape());
+    let bound = bits_per_dimension(&trained, &valid, Estimator::NelboSubtoken)?;
+    let independent = independent_pixels(&train, &valid)?;
+    println!("| model of the held-out images | bits per dimension | what it is |");
+    println!("|---|---|---|");
+    println!(
+        "| {} steps, ℓ = {} | {} | upper bound |",
+        settings.train.steps,
+        trained.config.model.subtokens(),
+        shown(&bound)
+    );
+    println!("| independent pixels | {independent:.3} | exact |");
+    println!("| margin | {:.3} | |", independent - bound.value);
+
+    let real = pixels(&HeldOut::of_images(&valid, &trained.config, 0)?, &trained)?;
+    println!("\n| {samples} images of | Fréchet distance of pixel features to the held-out images |");
+    println!("|---|---|");
+    let distance = |images: &FeatureSet| -> Fallible<f64> {
+        let options = ImageMetricOptions { neighbours: None, ..ImageMetricOptions::default() };
+        let metrics = image_metrics(images, Reference::Features(&real), options)?;
+        Ok(metrics.first().ok_or("no metric")?.value)
+    };
+    let mut distances = Vec::new();
+    for (name, model) in [("the trained network", &trained), ("the untrained network", &untrained)] {
+        let mut request = VisualRequest { num: samples, batch: BATCH, ..VisualRequest::new(model) };
+        request.sampling.steps = steps.into();
+        let generated = model.generate(&request, &device, &mut |_| Ok(()))?;
+        let x_0 = generated.tokens.concat();
+        distances.push(distance(&pixels(&HeldOut { x_0, labels: Vec::new() }, model)?)?);
+        println!("| {name}, T = {steps} | {:.4} |", distances[distances.len() - 1]);
+    }
+    // What as many real images reach: those that it was trained on.
+    let real_others = pixels(&HeldOut::of_images(&train, &trained.config, samples as u64)?, &trained)?;
+    println!("| the training set | {:.4} |", distance(&real_others)?);
+    println!(
+        "\nThe trained network's distance is {:.3} of the untrained one's.",
+        distances[0] / distances[1]
+    );
+    Ok(())
+}
+
+fn checkpoint(run: &Path, step: u64) -> PathBuf {
+    run.join("checkpoints").join(format!("step-{step}"))
+}
+
+fn pixels(images: &HeldOut, model: &VisualModel) -> Fallible<FeatureSet> {
+    let shape = model.config.image_shape().ok_or("a model of images is needed")?;
+    let parts = images.x_0.chunks(model.config.seq_len()).map(|x_0| model.config.pixels_of(x_0));
+    let tokens = parts.collect::<Result<Vec<_>, _>>()?.concat();
+    Ok(ImageFeatures::Pixels.extract(&tokens, shape, &mut |_| ())?)
+}
+
+/// A figure of all held-out images: in bits per dimension, or, of the joint objective, nats per token.
+fn bits_per_dimension(model: &VisualModel, valid: &ImageSet, estimator: Estimator) -> Fallible<Figure> {
+    let held_out = HeldOut::of_images(valid, &model.config, 0)?;
+    let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: BATCH, schedule: model.schedule() };
+    let figures = model.evaluate(&Device::flex(), estimator, &held_out, None, &settings)?;
+    figures.into_iter().next().ok_or_else(|| "no figure".into())
+}
+
+fn shown(figure: &Figure) -> String {
+    format!("{:.3} ± {:.3}", figure.value, figure.standard_error.unwrap_or(f64::NAN))
+}
+
+/// Bits per dimension of `valid` under independent pixels: every channel of every pixel has its own distribution over
+/// the intensities, the counts in `train` plus a constant. The constant is the one that is best for `valid`.
+fn independent_pixels(train: &ImageSet, valid: &ImageSet) -> Fallible<f64> {
+    let places = train.shape().tokens();
+    let mut counts = vec![0u32; places * LEVELS];
+    for index in 0..train.len() {
+        for (place, level) in train.tokens(index)?.iter().enumerate() {
+            counts[place * LEVELS + usize::from(*level)] += 1;
+        }
+    }
+    let bits = |constant: f64| -> Fallible<f64> {
+        let total = train.len() as f64 + LEVELS as f64 * constant;
+        let mut sum = 0.0;
+        for index in 0..valid.len() {
+            for (place, level) in valid.tokens(index)?.iter().enumerate() {
+                let count = f64::from(counts[place * LEVELS + usize::from(*level)]) + constant;
+                sum -= (count / total).log2();
+            }
+        }
+        Ok(sum / (valid.len() * places) as f64)
+    };
+    let constants = (-12..=4).map(|exponent| 2.0_f64.powi(exponent));
+    constants.map(bits).try_fold(f64::INFINITY, |best, bits| Ok(best.min(bits?)))
+}
+
+/// Trains ℓ = 1, 2, 4 and 8 on equal steps, and prints their bounds.
+fn digits(folder: &Path, steps: u64) -> Fallible {
+    println!(
+        "| ℓ | bits per dimension (upper bound) | joint objective, nats per token (no likelihood) | training, s |"
+    );
+    println!("|---|---|---|---|");
+    for subtokens in [1, 2, 4, 8] {
+        let out = folder.join(format!("l{subtokens}"));
+        let settings = digits_settings(subtokens, steps)?;
+        let VisualData::Images(data) = &settings.data else { return Err("the preset is of images".into()) };
+        let (_, valid) = data.load(settings.train.seed)?;
+        let seconds = train_once(&out, settings)?;
+        let model = VisualModel::load(&checkpoint(&out, steps), &Device::flex())?;
+        let bound = bits_per_dimension(&model, &valid, Estimator::NelboSubtoken)?;
+        let joint = bits_per_dimension(&model, &valid, Estimator::JointObjective)?;
+        println!("| {subtokens} | {} | {} | {seconds:.0} |", shown(&bound), shown(&joint));
+    }
+    Ok(())
+}
+
+/// The preset at 16 × 16 pixels, so that there are enough steps in little time.
+fn digits_settings(subtokens: usize, steps: u64) -> Fallible<VisualRunSettings> {
+    let mut settings: VisualRunSettings =
+        toml::from_str(include_str!("../../submask-cli/presets/emoji.toml"))?;
+    if let VisualData::Images(data) = &mut settings.data {
+        (data.height, data.width) = (16, 16);
+    }
+    if let VisualSettings::Unet(unet) = &mut settings.model {
+        unet.subtokens = subtokens;
+    }
+    settings.train.steps = steps;
+    settings.train.batch_size = 16;
+    settings.train.validate_samples = 0;
+    settings.train.final_samples = 0;
+    settings.train.final_draws = 1;
+    Ok(settings)
+}
+
+/// Trains unless it is done; returns the seconds that it took.
+fn train_once(out: &Path, settings: VisualRunSettings) -> Fallible<f64> {
+    let clock = out.join("seconds.txt");
+    if let Ok(seconds) = std::fs::read_to_string(&clock) {
+        return Ok(seconds.trim().parse()?);
+    }
+    let settings = RunSettings::Visual(Box::new(settings));
+    let request = RunRequest { settings, out: out.to_path_buf(), resume: false, init: None };
+    let started = Instant::now();
+    run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
+    let seconds = started.elapsed().as_secs_f64();
+    std::fs::write(&clock, format!("{seconds}\n"))?;
+    Ok(seconds)
+}
