@@ -80,7 +80,7 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     let mut distances = Vec::new();
     for (name, model) in [("the trained network", &trained), ("the untrained network", &untrained)] {
         let mut request = VisualRequest { num: samples, batch: BATCH, ..VisualRequest::new(model) };
-        request.sampling.steps = steps.into();
+        request.sampling.steps = steps;
         let generated = model.generate(&request, &device, &mut |_| Ok(()))?;
         let x_0 = generated.tokens.concat();
         distances.push(distance(&pixels(&HeldOut { x_0, labels: Vec::new() }, model)?)?);
