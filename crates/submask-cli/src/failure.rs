@@ -112,7 +112,7 @@ impl Display for Failure {
 impl From<submask::Error> for Failure {
     fn from(error: submask::Error) -> Self {
         let exit = match error {
-            submask::Error::Invalid { .. } => Exit::Usage,
+            submask::Error::Invalid { .. } | submask::Error::Conflict { .. } => Exit::Usage,
             submask::Error::Interrupted => Exit::Stopped,
             _ => Exit::Failed,
         };

@@ -20,6 +20,14 @@ pub enum Error {
         /// What is allowed instead.
         allowed: String,
     },
+    /// Settings that do not go with what is there already.
+    #[error("{field} {problem}")]
+    Conflict {
+        /// Name of the setting, field or argument.
+        field: String,
+        /// What it differs from.
+        problem: String,
+    },
     /// A code that no token has, or a digit outside the base.
     #[error("{what} {given} is not a valid code: {allowed}")]
     InvalidCode {

@@ -7,7 +7,7 @@ use submask::model::visual::VisualConfig;
 use submask::model::{GenerateRequest, Generated, Model};
 use submask::sampler::{RevealUnit, Steps};
 
-use crate::args::{ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, UnitArg};
+use crate::args::{SampleArgs, StepsArg, TemperatureArg, UnitArg};
 use crate::failure::Failure;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::prompt::{self, Part};
@@ -46,12 +46,23 @@ pub fn run(args: &SampleArgs) -> Result<(), Failure> {
 
 /// Flags that have a meaning for images only.
 fn check(args: &SampleArgs) -> Result<(), Failure> {
-    if args.images == ImageSampleArgs::default()
-        && !matches!(args.temperature, Some(TemperatureArg::Schedule(_)))
-    {
-        return Ok(());
-    }
-    Err(Failure::usage("a flag was given that has a meaning for images only")
+    let images = &args.images;
+    let flags = [
+        ("--out", images.out.is_some()),
+        ("--preset", images.preset.is_some()),
+        ("--draw", images.draw.is_some()),
+        ("--warp", images.warp.is_some()),
+        ("--corrector", images.corrector.is_some()),
+        ("--carry-over", images.carry_over.is_some()),
+        ("--label", images.label.is_some()),
+        ("--given", images.given.is_some()),
+        ("--mask", images.mask.is_some()),
+        ("--keep-digits", images.keep_digits.is_some()),
+        ("--keep-channels", !images.keep_channels.is_empty()),
+        ("--temperature a,n,c", matches!(args.temperature, Some(TemperatureArg::Schedule(_)))),
+    ];
+    let Some((flag, _)) = flags.iter().find(|(_, given)| *given) else { return Ok(()) };
+    Err(Failure::usage(format!("{flag} has a meaning for images only"))
         .hint("`submask sample --help` lists these under \"Images and points\"; this is a model of text"))
 }
 
@@ -100,16 +111,23 @@ fn sequence(
             "--length {wanted} is too long: at most {longest} for this model"
         )));
     }
+    // Of long holes, what is not held here.
+    let mut taken = 0_usize;
     let mut tokens: Vec<Option<u32>> = model.tokenizer.end_of_text().map(Some).into_iter().collect();
     for part in parts {
         match part {
             Part::Text(text) => tokens.extend(model.tokenizer.encode(text)?.into_iter().map(Some)),
             // One more than fits is enough to see that it does not.
-            Part::Hole(size) => tokens.extend(vec![None; (*size).min(longest + 1)]),
+            Part::Hole(size) => {
+                let held = (*size).min(longest + 1);
+                taken = taken.saturating_add(size - held);
+                tokens.extend(vec![None; held]);
+            }
             Part::Rest => tokens.extend(vec![None; wanted.saturating_sub(tokens.len())]),
         }
     }
-    let least = format!("the prompt takes {} tokens, its beginning included", tokens.len());
+    let taken = taken.saturating_add(tokens.len());
+    let least = format!("the prompt takes {taken} tokens, its beginning included");
     if tokens.len() > wanted {
         return Err(Failure::usage(format!("{least}: at most {wanted} are allowed")));
     }

@@ -120,11 +120,18 @@ fn check_folder(request: &RunRequest) -> Result<()> {
     let saved = RunSettings::read(&path)?;
     match saved.first_difference(&request.settings) {
         Some(section) => {
-            let allowed = format!("the settings of the run, in {}", path.display());
-            Err(Error::invalid(section, "changed", allowed))
+            let problem =
+                format!("cannot be changed when a run is resumed: its settings are in {}", path.display());
+            Err(Error::Conflict { field: section.to_owned(), problem })
         }
         None => Ok(()),
     }
+}
+
+/// The setting `key` of a run whose weights start as those of another model.
+pub(super) fn unlike_the_start(key: &str) -> Error {
+    let problem = String::from("differs from that of the model whose weights are the start");
+    Error::Conflict { field: key.to_owned(), problem }
 }
 
 fn write_settings(request: &RunRequest) -> Result<()> {
@@ -163,7 +170,8 @@ impl<'a> Run<'a> {
             fresh_state(settings, &parameters, init)
         };
         task.seek(state.cursor)?;
-        let metrics = open_metrics(&request.out.join(METRICS_FILE), state.step)?;
+        let metrics =
+            open_metrics(&request.out.join(METRICS_FILE), state.step, state.step >= settings.steps)?;
         Ok(Self { request, settings, parameters, task, state, metrics })
     }
 
@@ -320,14 +328,17 @@ fn fresh_state(
     TrainState { step: 0, average: raw.clone(), raw, optimizer, cursor: Default::default() }
 }
 
-/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, and without
-/// a last line that was not written to its end.
-fn open_metrics(path: &Path, step: u64) -> Result<fs::File> {
+/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, without the
+/// validation at `step` where the run is `done`, since that comes after its checkpoint, and without a last line that was
+/// not written to its end.
+fn open_metrics(path: &Path, step: u64, done: bool) -> Result<fs::File> {
     if path.exists() {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let later =
-            |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| record.step() > step);
+        let again = |record: &Record| {
+            record.step() > step || done && record.step() == step && matches!(record, Record::Validation(_))
+        };
+        let later = |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| again(&record));
         let kept: Vec<&[u8]> =
             bytes[..whole].split_inclusive(|byte| *byte == b'\n').filter(|line| !later(line)).collect();
         write_atomically(path, &kept.concat())?;

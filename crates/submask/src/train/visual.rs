@@ -10,6 +10,7 @@ use super::step::{Masking, MicroBatch, dropout_of, gradients};
 use super::task::{Judgement, Task};
 use super::validate::EvaluationSize;
 use super::visual_settings::{VisualData, VisualRunSettings};
+use crate::Result;
 use crate::backbone::weights::{Parameter, Weights};
 use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
 use crate::data::{Cursor, Density};
@@ -17,7 +18,6 @@ use crate::likelihood::LikelihoodSettings;
 use crate::model::Estimator;
 use crate::model::visual::{HeldOut, MaskedBatch, VisualModel, VisualRequest};
 use crate::random::{Draws, Purpose};
-use crate::{Error, Result};
 
 /// States of one network call.
 const BATCH: usize = 16;
@@ -240,13 +240,13 @@ impl Task for VisualTask {
         let keys = [
             ("model.subtokens", theirs.model.subtokens() == ours.model.subtokens()),
             (
-                "data (the tokens)",
+                "data (size or number of the tokens)",
                 theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len(),
             ),
             ("model (sizes)", init.network.parameters() == self.model.network.parameters()),
         ];
         match keys.iter().find(|(_, same)| !same) {
-            Some((key, _)) => Err(Error::invalid(*key, "different", "what the model given as the start has")),
+            Some((key, _)) => Err(super::run::unlike_the_start(key)),
             None => Ok(init.values),
         }
     }

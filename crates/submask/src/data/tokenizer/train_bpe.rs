@@ -35,7 +35,7 @@ pub(super) fn train<I>(vocab_size: usize, documents: impl FnOnce() -> Result<I>)
 where
     I: IntoIterator<Item = Result<Document>>,
 {
-    let invalid = |allowed: String| Error::invalid("vocab_size", vocab_size, allowed);
+    let invalid = |allowed: String| Error::invalid("tokenizer.vocab_size", vocab_size, allowed);
     if vocab_size < 257 || vocab_size > u32::MAX as usize {
         return Err(invalid("at least 257: the 256 bytes and end of text".to_owned()));
     }
