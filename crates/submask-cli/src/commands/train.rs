@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use submask::train::event::Event;
@@ -37,7 +36,7 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
         train(&request, &mut watch, &stop.asked)
     };
     match outcome? {
-        Outcome::Finished(summary) => output::write(&report(&request.out, &summary)),
+        Outcome::Finished(summary) => output::write(&report(&request, &summary)),
         Outcome::Stopped { step, checkpoint } => {
             let steps = request.settings.train().steps;
             Err(Failure::stopped(format!("after step {step} of {steps}; saved {}", checkpoint.display()))
@@ -54,10 +53,16 @@ fn note(event: &Event, stop: &Stop, next: &mut dyn FnMut(&Event)) {
     next(event);
 }
 
-/// Where the model is, its figures, what sampling cost, and the samples.
-fn report(out: &Path, summary: &Summary) -> String {
+/// Where the model is, its figures and what they are means over, what sampling cost, and the samples.
+fn report(request: &RunRequest, summary: &Summary) -> String {
     let mut text = format!("{}\n\n", summary.checkpoint.display());
     let judgement = &summary.judgement;
+    let train = request.settings.train();
+    let sequences = match train.final_sequences {
+        0 => "all held-out sequences".to_owned(),
+        most => format!("at most {most} held-out sequences"),
+    };
+    let _ = writeln!(text, "Means over {sequences}, draws of each: {}.", train.final_draws);
     text += &output::figure_table(&judgement.figures);
     if !judgement.samples.is_empty() {
         let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&judgement.report));
@@ -65,6 +70,6 @@ fn report(out: &Path, summary: &Summary) -> String {
     for sample in &judgement.samples {
         let _ = write!(text, "\n{}\n", sample.trim_end());
     }
-    let _ = write!(text, "\nsample it: submask sample {}\n", out.display());
+    let _ = write!(text, "\nsample it: submask sample {}\n", request.out.display());
     text
 }

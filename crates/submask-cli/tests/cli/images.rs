@@ -50,6 +50,11 @@ fn a_resumed_run_on_images_has_the_same_weights() {
     stdout(&train(&room, &["--out", "straight", "--steps", "4", "--threads", "1"]));
     stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "4"]));
     assert!(state(&room.path().join("run"), 4) == state(&room.path().join("straight"), 4));
+    // A run that is done is evaluated again, and recorded once.
+    stdout(&room.call(&["train", "--out", "run", "--resume"]));
+    let metrics = std::fs::read_to_string(room.path().join("run/metrics.jsonl")).unwrap();
+    let last = metrics.lines().filter(|line| line.starts_with("{\"kind\":\"validation\",\"step\":4"));
+    assert_eq!(last.count(), 1, "{metrics}");
     let refused =
         room.call(&["train", "--out", "run", "--resume", "--steps", "5", "--set", "data.flips=false"]);
     assert!(
