@@ -10,15 +10,15 @@ and what must agree with the other side. FOLDER holds `case.safetensors` and `ca
 """
 
 import json
-import os
 import sys
-import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+
+from common import median, set_threads
 
 
 def norm(channels):
@@ -130,16 +130,6 @@ class Unet(nn.Module):
         return planes.reshape(batch, channels, self.classes, -1).transpose(2, 3).reshape(batch, tokens, self.classes)
 
 
-def median(count, call):
-    """Median time in milliseconds of `count` calls after the first."""
-    times = []
-    for _ in range(count + 1):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return sorted(times[1:])[count // 2]
-
-
 def load(folder):
     case = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "case.safetensors")
@@ -190,7 +180,7 @@ def evaluate(folder, count):
 
 
 def main():
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    set_threads()
     match sys.argv[1:]:
         case ["conv", batch, inner, outer, size, count]:
             result = convolution(int(batch), int(inner), int(outer), int(size), int(count))

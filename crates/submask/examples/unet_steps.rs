@@ -5,23 +5,23 @@
 //! `unet_steps train COUNT` and `unet_steps evaluate COUNT` print one line of JSON with the median time in
 //! milliseconds of COUNT repetitions after a first one that is not counted.
 
-use std::error::Error;
+mod peers;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use submask::backbone::Denoiser;
 use submask::backbone::unet::{LoadedUnet, Unet, UnetConfig};
-use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::backbone::weights::{Parameter, Weights};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
+
+use peers::{Outcome, descend, drawn_values, integers, median, write_case};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,8 +33,6 @@ const BATCH: usize = 16;
 
 /// One token in so many is asked for: what a sampler of 32 steps reveals in one, about.
 const ASKED: usize = 32;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn config() -> UnetConfig {
     UnetConfig {
@@ -66,12 +64,7 @@ impl Case {
         let codes = SubTokenizer::new(VOCAB_SIZE, SUBTOKENS)?;
         let network = Unet::new(config(), &codes, Kernels::Fused)?;
         let parameters = network.parameters();
-        // Layers that start at zero are drawn too, so that no gradient is zero.
-        let drawn = |parameter: &Parameter| match parameter.init {
-            Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },
-            _ => parameter.clone(),
-        };
-        let values = parameters.iter().enumerate().map(|(i, p)| drawn(p).initial(1, i)).collect();
+        let values = drawn_values(&parameters, 0.02);
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = (BATCH * config().tokens()) as u32;
         let x_0: Vec<u32> = (0..tokens).map(|i| draws.below(VOCAB_SIZE as u64, 0, i, 0) as u32).collect();
@@ -91,30 +84,16 @@ impl Case {
 
     /// Writes `case.safetensors` and `case.json`.
     fn write(&self, folder: &Path) -> Outcome<()> {
-        std::fs::create_dir_all(folder)?;
-        let floats = self.parameters.iter().zip(&self.values).map(|(parameter, values)| {
-            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-            (parameter.name.clone(), parameter.shape.clone(), Dtype::F32, bytes)
-        });
         let tokens = config().tokens();
-        let integers =
-            [("x_0", vec![BATCH, tokens], &self.x_0), ("y_t", vec![BATCH, tokens, SUBTOKENS], &self.y_t)];
-        let integers = integers.map(|(name, shape, values)| {
-            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-            (name.to_string(), shape, Dtype::I32, bytes)
-        });
-        let tensors: Vec<_> = floats.chain(integers).collect();
-        let views = tensors
-            .iter()
-            .map(|(name, shape, dtype, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
-            .collect::<Outcome<Vec<_>>>()?;
-        safetensors::serialize_to_file(views, None, &folder.join("case.safetensors"))?;
+        let others = [
+            integers("x_0", &[BATCH, tokens], &self.x_0),
+            integers("y_t", &[BATCH, tokens, SUBTOKENS], &self.y_t),
+        ];
         let settings = serde_json::json!({
             "config": config(), "vocab_size": VOCAB_SIZE, "subtokens": SUBTOKENS, "base": self.codes.base(),
             "batch": BATCH, "asked": ASKED,
         });
-        std::fs::write(folder.join("case.json"), settings.to_string())?;
-        Ok(())
+        write_case(folder, &self.parameters, &self.values, others, &settings)
     }
 
     /// Losses of COUNT + 1 training steps, and the median time of the last COUNT.
@@ -130,17 +109,7 @@ impl Case {
             let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
             let hidden = self.network.trunk(&weights, &self.y_t, None, None)?;
             let loss = self.network.loss(&weights, &hidden, &positions, &rows).ok_or("no rows")?;
-            losses.push(loss.clone().into_scalar::<f32>());
-            let mut gradients = loss.backward();
-            let gradients = weights
-                .tensors()
-                .iter()
-                .map(|tensor| {
-                    let gradient = tensor.grad_remove(&mut gradients).ok_or("a weight without gradient")?;
-                    gradient.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}").into())
-                })
-                .collect::<Outcome<Vec<_>>>()?;
-            optimizer.step(&mut self.values, &gradients, 1e-4);
+            losses.push(descend(loss, &weights, &mut self.values, &mut optimizer, 1e-4)?);
             Ok(())
         })?;
         Ok(serde_json::json!({ "ms": ms, "losses": losses }))
@@ -162,19 +131,6 @@ impl Case {
         })?;
         Ok(serde_json::json!({ "ms": ms, "squares": squares }))
     }
-}
-
-/// Median time in milliseconds of `count` calls after the first.
-fn median(count: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
-    let mut times = Vec::new();
-    for _ in 0..=count {
-        let start = Instant::now();
-        call()?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-    }
-    let mut times = times.split_off(1);
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
 }
 
 /// A 3×3 convolution, forward and backward for input, weight and bias.

@@ -1,0 +1,283 @@
+"""PyTorch's side of the comparison of text networks: the diffusion transformer of docs/networks.md, with our names of
+weights, and the objective `joint` and the sampler of docs/math.md with carry-over, in two forms.
+
+    dit.py FORM train FOLDER COUNT
+    dit.py FORM evaluate FOLDER
+    dit.py FORM sample FOLDER [EVALUATIONS]
+    dit.py FORM draw FOLDER COUNT
+
+FORM is `reference`, the published algorithms, or `best`, what a good PyTorch user would write. Each verb prints one
+line of JSON, as `dit_steps` does. FOLDER holds `case.safetensors` and `case.json`, which `dit_steps prepare` writes.
+BF16=1 in the environment runs the network in bfloat16 by autocast; else everything is fp32.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from common import median, set_threads
+
+FEATURES = 256
+
+
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16, enabled=os.environ.get("BF16") == "1")
+
+
+class Rotary(nn.Module):
+    """Rotary positions; the two halves of a head form the pairs."""
+
+    def __init__(self, length, width):
+        super().__init__()
+        angles = torch.outer(torch.arange(length), 10_000.0 ** (-torch.arange(0, width, 2) / width))
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x):
+        cos, sin = self.cos[: x.shape[-2]].to(x.dtype), self.sin[: x.shape[-2]].to(x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def modulated(norm, x, shift, scale):
+    return norm(x) * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """x + gate·attention(norm(x)), then x + gate·mlp(norm(x)), both norms modulated."""
+
+    def __init__(self, config):
+        super().__init__()
+        hidden, self.heads = config["hidden"], config["heads"]
+        self.norm1 = nn.LayerNorm(hidden, bias=False)
+        self.attn_qkv = nn.Linear(hidden, 3 * hidden, bias=False)
+        self.attn_out = nn.Linear(hidden, hidden, bias=False)
+        self.norm2 = nn.LayerNorm(hidden, bias=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden, 4 * hidden), nn.GELU(approximate="tanh"), nn.Linear(4 * hidden, hidden)
+        )
+        self.adaLN_modulation = nn.Linear(config["cond_dim"], 6 * hidden)
+
+    def forward(self, x, cond, rotary):
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(cond).chunk(6, dim=-1)
+        batch, length, hidden = x.shape
+        qkv = self.attn_qkv(modulated(self.norm1, x, shift_1, scale_1))
+        q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(rotary(q), rotary(k), v)
+        x = x + gate_1 * self.attn_out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        return x + gate_2 * self.mlp(modulated(self.norm2, x, shift_2, scale_2))
+
+
+class Dit(nn.Module):
+    """Digits [B, L, ℓ] to hidden states [B, L, d]; `output_layer.linear` makes logits [.., C] of them."""
+
+    def __init__(self, case):
+        super().__init__()
+        config = case["config"]
+        hidden, cond_dim = config["hidden"], config["cond_dim"]
+        table = torch.zeros(case["base"] + 1, hidden // case["subtokens"])
+        self.vocab_embed = nn.ParameterDict({"embedding": nn.Parameter(table)})
+        mlp = nn.Sequential(nn.Linear(FEATURES, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim))
+        self.sigma_map = nn.ModuleDict({"mlp": mlp})
+        self.rotary = Rotary(config["seq_len"], hidden // config["heads"])
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config["blocks"]))
+        self.output_layer = nn.ModuleDict(
+            {
+                "norm_final": nn.LayerNorm(hidden, bias=False),
+                "linear": nn.Linear(hidden, case["vocab_size"]),
+                "adaLN_modulation": nn.Linear(cond_dim, 2 * hidden),
+            }
+        )
+
+    def forward(self, y_t):
+        x = F.embedding(y_t, self.vocab_embed["embedding"]).flatten(2)
+        # The network does not read the time: σ = 0, whose features are cos 0 and sin 0.
+        features = torch.tensor([1.0, 0.0]).repeat_interleave(FEATURES // 2)
+        cond = F.silu(self.sigma_map["mlp"](features))
+        for block in self.blocks:
+            x = block(x, cond, self.rotary)
+        shift, scale = self.output_layer["adaLN_modulation"](cond).chunk(2, dim=-1)
+        return modulated(self.output_layer["norm_final"], x, shift, scale)
+
+    def logits(self, hidden):
+        return self.output_layer["linear"](hidden)
+
+
+class Form:
+    """What both forms know: a network and the digits of every token, [C, ℓ]."""
+
+    def __init__(self, case, network):
+        self.case, self.network, self.mask = case, network, case["base"]
+        base, subtokens = case["base"], case["subtokens"]
+        places = base ** torch.arange(subtokens - 1, -1, -1)
+        self.digits = torch.arange(case["vocab_size"])[:, None] // places % base
+
+    def start(self, count):
+        return torch.full((count, self.case["config"]["seq_len"], self.case["subtokens"]), self.mask)
+
+
+class Reference(Form):
+    """Logits, sets of tokens and draws at all positions."""
+
+    def __init__(self, case, network):
+        super().__init__(case, network)
+        # [ℓ, C, b + 1]: whether a token agrees with a digit; with the mask all agree.
+        agrees = self.digits.T[:, :, None] == torch.arange(self.mask + 1)
+        self.agrees = (agrees | (torch.arange(self.mask + 1) == self.mask)).float()
+
+    def log_probs(self, y_t):
+        with autocast():
+            logits = self.network.logits(self.network(y_t))
+        agreeing = torch.zeros(logits.shape)
+        for j, table in enumerate(self.agrees):
+            table = table.expand(*y_t.shape[:2], -1, -1)
+            index = y_t[:, :, j, None, None].expand(-1, -1, table.shape[2], 1)
+            agreeing += table.gather(3, index).squeeze(3)
+        return logits.float().masked_fill(agreeing != len(self.agrees), -torch.inf).log_softmax(2)
+
+    def loss(self, x_0, y_t, loss_weights):
+        own = self.log_probs(y_t).gather(2, x_0[:, :, None]).squeeze(2)
+        return -(own * loss_weights[:, None]).sum()
+
+    def draw(self, y_t, reveal):
+        log_probs = self.log_probs(y_t).double()
+        noise = -(-torch.rand_like(log_probs).log()).log()
+        return torch.where(reveal, self.digits[(log_probs + noise).argmax(2)], y_t)
+
+
+class Best(Form):
+    """Logits, sets of tokens and draws only where they are needed."""
+
+    def __init__(self, case, network):
+        super().__init__(case, network)
+        # [ℓ, b + 1, C]: whether a digit excludes a token; the mask excludes none.
+        values = torch.arange(self.mask + 1)[:, None]
+        self.excludes = (self.digits.T[:, None, :] != values) & (values != self.mask)
+
+    def logits(self, hidden, y):
+        """Of n tokens with digits y [n, ℓ]: [n, C]."""
+        excluded = self.excludes[0][y[:, 0]]
+        for j in range(1, len(self.excludes)):
+            excluded |= self.excludes[j][y[:, j]]
+        return self.network.logits(hidden).masked_fill_(excluded, -torch.inf)
+
+    def loss(self, x_0, y_t, loss_weights):
+        rows = (y_t == self.mask).any(2)
+        with autocast():
+            logits = self.logits(self.network(y_t)[rows], y_t[rows])
+            losses = F.cross_entropy(logits, x_0[rows], reduction="none")
+        return losses @ loss_weights[:, None].expand(x_0.shape)[rows]
+
+    def draw(self, y_t, reveal):
+        rows, active = reveal.any(2), reveal.any(2).any(1)
+        y = y_t[rows]
+        with autocast():
+            logits = self.logits(self.network(y_t[active])[rows[active]], y)
+        sums = logits.float().softmax(1).cumsum(1)
+        total = sums[:, -1:].contiguous()
+        tokens = torch.searchsorted(sums, torch.rand_like(total) * total, right=True)
+        # A rounded draw may lie at the very end: then the last token of positive probability.
+        tokens = tokens.minimum(torch.searchsorted(sums, total)).squeeze(1)
+        y_t[rows] = torch.where(reveal[rows], self.digits[tokens], y)
+        return y_t
+
+
+def generate(form, count, limit=None):
+    """Digits [count, L, ℓ] after T even steps of the linear schedule, or after `limit` evaluations. The network is
+    evaluated at the steps that reveal something."""
+    y_t, steps, evaluations = form.start(count), form.case["steps"], 0
+    for step in range(steps):
+        reveal = (y_t == form.mask) & (torch.rand(y_t.shape) < 1 / (steps - step))
+        if reveal.any():
+            y_t = form.draw(y_t, reveal)
+            evaluations += 1
+            if evaluations == limit:
+                break
+    return y_t
+
+
+def load(name, folder):
+    """The form, and the batch: x_0 [B, L], y_t [B, L, ℓ], loss weights [B]."""
+    case = json.loads((folder / "case.json").read_text())
+    tensors = load_file(folder / "case.safetensors")
+    batch = tensors.pop("x_0").long(), tensors.pop("y_t").long(), tensors.pop("loss_weights")
+    network = Dit(case)
+    network.load_state_dict(tensors, strict=True)
+    return {"reference": Reference, "best": Best}[name](case, network), batch
+
+
+def train(form, batch, count):
+    optimizer = torch.optim.AdamW(form.network.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    losses = []
+
+    def call():
+        optimizer.zero_grad()
+        loss = form.loss(*batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+
+    return {"ms": median(count, call), "losses": losses}
+
+
+def evaluate(form, batch):
+    with autocast():
+        hidden = form.network(batch[1]).flatten(0, 1)
+        asked = form.network.logits(hidden[:: form.case["asked"]])
+    return {"squares": asked.double().square().sum().item()}
+
+
+def sample(form, limit=None):
+    case = form.case
+    generate(form, case["samples"], case["warm_up"])
+    start = time.perf_counter()
+    generate(form, case["samples"], limit)
+    return {"ms": (time.perf_counter() - start) * 1e3 / (limit or case["steps"])}
+
+
+def draw(form, count):
+    vocab_size, seq_len = form.case["vocab_size"], form.case["config"]["seq_len"]
+    places = form.mask ** torch.arange(form.case["subtokens"] - 1, -1, -1)
+    order = vocab_size ** torch.arange(seq_len - 1, -1, -1)
+    counts = torch.zeros(vocab_size**seq_len, dtype=torch.long)
+    for _ in range(count // form.case["samples"]):
+        tokens = (generate(form, form.case["samples"]) * places).sum(2)
+        counts += torch.bincount((tokens * order).sum(1), minlength=len(counts))
+    return {"counts": counts.tolist()}
+
+
+def main():
+    set_threads()
+    torch.manual_seed(0)
+    match sys.argv[1:]:
+        case [("reference" | "best") as name, verb, folder, *rest] if verb in ("train", "evaluate", "sample", "draw"):
+            form, batch = load(name, Path(folder))
+        case _:
+            sys.exit(__doc__)
+    with contextlib.nullcontext() if verb == "train" else torch.inference_mode():
+        match verb, rest:
+            case "train", [count]:
+                result = train(form, batch, int(count))
+            case "evaluate", []:
+                result = evaluate(form, batch)
+            case "sample", []:
+                result = sample(form)
+            case "sample", [evaluations]:
+                result = sample(form, int(evaluations))
+            case "draw", [count]:
+                result = draw(form, int(count))
+            case _:
+                sys.exit(__doc__)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

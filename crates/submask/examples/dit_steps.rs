@@ -1,0 +1,296 @@
+//! Our side of the comparison of text networks in `bench/peers/`: training steps, sampling, and the distribution of
+//! the samples of a small network.
+//!
+//! `dit_steps prepare CASE FOLDER` writes weights and a masked batch that both sides use. The other verbs print one
+//! line of JSON: `train CASE COUNT` the losses of COUNT + 1 steps and the median time of the last COUNT;
+//! `evaluate CASE` the sum of the squares of some logits; `sample CASE` the time of a step when the whole grid is gone
+//! through; `sample CASE EVALUATIONS` the time of an evaluation when only so many are made; `draw CASE COUNT` how often
+//! every sequence was drawn. Times are in milliseconds.
+
+mod peers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::weights::{Parameter, Weights};
+use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::forward::{draw_mask, stratified_times};
+use submask::objective::{LossRows, Objective};
+use submask::ops::Kernels;
+use submask::predictive::Predictive;
+use submask::random::{Draws, Purpose};
+use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
+use submask::schedule::Schedule;
+use submask::subtoken::SubTokenizer;
+use submask::train::optimizer::{AdamW, AdamWConfig};
+
+use peers::{Outcome, descend, drawn_values, floats, integers, median, write_case};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `evaluate` asks for one position in so many.
+const ASKED: usize = 32;
+
+/// Evaluations before the ones that are timed.
+const WARM_UP: usize = 2;
+
+/// A network, a vocabulary, a batch and a grid.
+struct Size {
+    name: &'static str,
+    vocab_size: usize,
+    subtokens: usize,
+    hidden: usize,
+    heads: usize,
+    blocks: usize,
+    seq_len: usize,
+    /// Sequences of a training step.
+    batch: usize,
+    /// Sequences that are sampled together.
+    samples: usize,
+    /// T.
+    steps: usize,
+    /// Radius of the weights that would start at zero.
+    radius: f64,
+}
+
+static SIZES: [Size; 4] = [
+    Size {
+        name: "bytes",
+        vocab_size: 256,
+        subtokens: 2,
+        hidden: 256,
+        heads: 4,
+        blocks: 6,
+        seq_len: 256,
+        batch: 16,
+        samples: 4,
+        steps: 256,
+        radius: 0.05,
+    },
+    Size {
+        name: "gpt2-vocabulary",
+        vocab_size: 50_257,
+        subtokens: 4,
+        hidden: 384,
+        heads: 6,
+        blocks: 6,
+        seq_len: 128,
+        batch: 8,
+        samples: 1,
+        steps: 256,
+        radius: 0.05,
+    },
+    Size {
+        name: "gpt2-small",
+        vocab_size: 50_257,
+        subtokens: 4,
+        hidden: 768,
+        heads: 12,
+        blocks: 12,
+        seq_len: 256,
+        batch: 1,
+        samples: 1,
+        steps: 256,
+        radius: 0.05,
+    },
+    // 25 sequences of very unequal probability, and codes that no token has.
+    Size {
+        name: "tiny",
+        vocab_size: 5,
+        subtokens: 2,
+        hidden: 32,
+        heads: 2,
+        blocks: 2,
+        seq_len: 2,
+        batch: 4,
+        samples: 10_000,
+        steps: 4,
+        radius: 0.5,
+    },
+];
+
+/// The network, its weights and a masked batch; everything is drawn, and drawn the same way every time.
+struct Case {
+    size: &'static Size,
+    network: Arc<Dit>,
+    predictive: Arc<Predictive>,
+    parameters: Vec<Parameter>,
+    values: Vec<Vec<f32>>,
+    x_0: Vec<u32>,
+    y_t: Vec<u32>,
+    times: Vec<f64>,
+}
+
+impl Case {
+    fn new(name: &str) -> Outcome<Self> {
+        let size = SIZES.iter().find(|size| size.name == name).ok_or("no such case")?;
+        let codes = SubTokenizer::new(size.vocab_size, size.subtokens)?;
+        let config = DitConfig {
+            hidden: size.hidden,
+            heads: size.heads,
+            blocks: size.blocks,
+            cond_dim: 128,
+            seq_len: size.seq_len,
+            dropout: 0.0,
+            embedding: Embedding::Concatenated,
+            time_conditioning: false,
+        };
+        let network = Dit::new(config, &codes, Kernels::Fused)?;
+        let parameters = network.parameters();
+        let values = drawn_values(&parameters, size.radius);
+        let draws = Draws::new(2, Purpose::Mask);
+        let tokens = 0..(size.batch * size.seq_len) as u32;
+        let x_0: Vec<u32> = tokens.map(|i| draws.below(size.vocab_size as u64, 0, i, 0) as u32).collect();
+        let times =
+            stratified_times(size.batch, 1e-3, (0..).map(|b| draws.uniform(1 + size.batch as u64, b, 0)));
+        let mut y_t = Vec::new();
+        for (b, x_0) in x_0.chunks_exact(size.seq_len).enumerate() {
+            let alpha = Schedule::Linear.alpha(times[b]);
+            y_t.extend(draw_mask(&codes.encode(x_0)?, alpha, codes.mask_id(), &draws, 1 + b as u64));
+        }
+        let predictive = Arc::new(Predictive::new(codes, true));
+        Ok(Self { size, network: Arc::new(network), predictive, parameters, values, x_0, y_t, times })
+    }
+
+    /// w(t) of every sequence over the number of tokens, which the loss is a mean over.
+    fn loss_weights(&self) -> Vec<f32> {
+        let tokens = self.x_0.len() as f64;
+        self.times.iter().map(|t| (Schedule::Linear.weight(*t) / tokens) as f32).collect()
+    }
+
+    /// Writes `case.safetensors` and `case.json`.
+    fn write(&self, folder: &Path) -> Outcome<()> {
+        let Size { vocab_size, subtokens, seq_len, batch, samples, steps, .. } = *self.size;
+        let others = [
+            integers("x_0", &[batch, seq_len], &self.x_0),
+            integers("y_t", &[batch, seq_len, subtokens], &self.y_t),
+            floats("loss_weights", &[batch], &self.loss_weights()),
+        ];
+        let settings = serde_json::json!({
+            "config": self.network.config(), "vocab_size": vocab_size, "subtokens": subtokens,
+            "base": self.predictive.codes().base(), "asked": ASKED, "samples": samples, "steps": steps,
+            "warm_up": WARM_UP,
+        });
+        write_case(folder, &self.parameters, &self.values, others, &settings)
+    }
+
+    /// The network with its weights, ready to be evaluated.
+    fn loaded(&self) -> LoadedBackbone {
+        let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
+        LoadedBackbone { network: self.network.clone(), weights }
+    }
+
+    /// Losses of COUNT + 1 training steps, and the median time of the last COUNT.
+    fn train(mut self, count: usize) -> Outcome<serde_json::Value> {
+        let Size { seq_len, subtokens, .. } = *self.size;
+        let loss_weights = self.loss_weights();
+        let mask_id = self.predictive.codes().mask_id();
+        let digits = |position: usize| &self.y_t[position * subtokens..(position + 1) * subtokens];
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &self.parameters);
+        let mut losses = Vec::new();
+        let ms = median(count, || {
+            // A fully visible token costs nothing and needs no logits.
+            let positions: Vec<usize> =
+                (0..self.x_0.len()).filter(|&position| digits(position).contains(&mask_id)).collect();
+            let rows = LossRows::new(
+                self.predictive.clone(),
+                Objective::Joint,
+                positions.iter().map(|&position| self.x_0[position]).collect(),
+                positions.iter().flat_map(|&position| digits(position).iter().copied()).collect(),
+                positions.iter().map(|position| loss_weights[position / seq_len]).collect(),
+            );
+            let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
+            let hidden = self.network.trunk(&weights, &self.y_t, &self.times, None);
+            let loss = self.network.loss(&weights, &hidden, &positions, Arc::new(rows));
+            losses.push(descend(loss, &weights, &mut self.values, &mut optimizer, 3e-4)?);
+            Ok(())
+        })?;
+        Ok(serde_json::json!({ "ms": ms, "losses": losses }))
+    }
+
+    /// The sum of the squares of the logits at every 32nd position.
+    fn evaluate(&self) -> Outcome<serde_json::Value> {
+        let positions: Vec<usize> = (0..self.x_0.len()).step_by(ASKED).collect();
+        let mut squares = 0.0;
+        self.loaded().evaluate(&self.y_t, &self.times, &positions, &mut |_, logits| {
+            squares += logits.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+            Ok(())
+        })?;
+        Ok(serde_json::json!({ "squares": squares }))
+    }
+
+    /// Samples `count` sequences, or stops after `limit` evaluations; gives the tokens, if it was not stopped.
+    fn generate(
+        &self,
+        network: &LoadedBackbone,
+        count: usize,
+        seed: u64,
+        limit: Option<usize>,
+    ) -> Outcome<Option<Vec<u32>>> {
+        let settings = SampleSettings {
+            steps: Steps::Grid(self.size.steps),
+            seed,
+            batch: self.size.samples,
+            ..SampleSettings::default()
+        };
+        let prompts = vec![Prompt::empty(&self.predictive, self.size.seq_len)?; count];
+        let mut evaluations = 0;
+        let samples =
+            Sampler::new(network, &self.predictive, settings)?.sample_observed(&prompts, &mut |_| {
+                evaluations += 1;
+                if Some(evaluations) == limit { Err(submask::Error::Interrupted) } else { Ok(()) }
+            });
+        match samples {
+            Ok(samples) => Ok(Some(samples.tokens)),
+            Err(submask::Error::Interrupted) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Time of a step of the whole grid, or of one of the first `limit` evaluations.
+    fn sample(mut self, limit: Option<usize>) -> Outcome<serde_json::Value> {
+        let network = self.loaded();
+        self.values.clear();
+        self.generate(&network, self.size.samples, 0, Some(WARM_UP))?;
+        let start = Instant::now();
+        self.generate(&network, self.size.samples, 1, limit)?;
+        let ms = start.elapsed().as_secs_f64() * 1e3 / limit.unwrap_or(self.size.steps) as f64;
+        Ok(serde_json::json!({ "ms": ms }))
+    }
+
+    /// How often every one of the C^L sequences is drawn.
+    fn draw(&self, count: usize) -> Outcome<serde_json::Value> {
+        let Size { vocab_size, seq_len, .. } = *self.size;
+        let outcomes = vocab_size.checked_pow(seq_len as u32).filter(|&outcomes| outcomes < 1 << 20);
+        let mut counts = vec![0; outcomes.ok_or("too many sequences to count")?];
+        let tokens = self.generate(&self.loaded(), count, 1, None)?.unwrap_or_default();
+        for x_0 in tokens.chunks_exact(seq_len) {
+            counts[x_0.iter().fold(0, |index, &token| index * vocab_size + token as usize)] += 1;
+        }
+        Ok(serde_json::json!({ "counts": counts }))
+    }
+}
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = match arguments[..] {
+        ["prepare", case, folder] => return Case::new(case)?.write(Path::new(folder)),
+        ["train", case, count] => Case::new(case)?.train(count.parse()?)?,
+        ["evaluate", case] => Case::new(case)?.evaluate()?,
+        ["sample", case] => Case::new(case)?.sample(None)?,
+        ["sample", case, evaluations] => Case::new(case)?.sample(Some(evaluations.parse()?))?,
+        ["draw", case, count] => Case::new(case)?.draw(count.parse()?)?,
+        _ => {
+            return Err("dit_steps prepare CASE FOLDER | train CASE COUNT | evaluate CASE | \
+                        sample CASE [EVALUATIONS] | draw CASE COUNT"
+                .into());
+        }
+    };
+    println!("{line}");
+    Ok(())
+}
