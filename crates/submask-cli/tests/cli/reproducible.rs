@@ -26,13 +26,14 @@ fn train(room: &Room, out: &str, more: &[&str]) -> Child {
         .current_dir(room.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-fn finishes(mut child: Child) {
-    assert!(child.wait().unwrap().success());
+fn finishes(child: Child) {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
 /// Weights, average and moments after 60 steps.

@@ -78,7 +78,7 @@ fn check_figures(result: &Value) {
 #[test]
 fn a_run_from_start_to_sample() {
     let (room, said) = trained(&[]);
-    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nnelbo_subtoken "), "{said}");
+    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nMeans over "), "{said}");
     for line in ["\nstart  ", "\nstep  4/4  loss ", "\nvalid  4/4  nelbo_subtoken ", "\nsample  4/4  "] {
         assert!(said.contains(line), "{line} in {said}");
     }
@@ -200,7 +200,7 @@ fn samples_fill_the_holes_of_a_prompt() {
 #[test]
 fn the_encoder_is_evaluated_and_sampled_as_every_diffusion_model() {
     let (room, said) = trained(ENCODER);
-    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nnelbo_subtoken "), "{said}");
+    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n\nMeans over "), "{said}");
     let info = json(&room.call(&["info", "run/checkpoints/step-4", "--json"]));
     assert_eq!(info["config"]["model"]["query_groups"], 1);
     // lm_head, wte and ln_f; in the block two norms, two queries, key and value of width 8, proj, and SwiGLU.
