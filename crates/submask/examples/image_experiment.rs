@@ -10,9 +10,9 @@
 //! keep it: `train.keep_checkpoints`). `digits` trains small models of the built-in emoji with ℓ = 1, 2, 4 and 8 on
 //! equal steps; FOLDER gets the runs, and what is there already is not done again. The tables go to standard output.
 
+mod experiment;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use submask::Device;
 use submask::data::image::ImageSet;
@@ -20,11 +20,9 @@ use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
-use submask::train::settings::RunSettings;
 use submask::train::visual_settings::{VisualData, VisualRunSettings};
-use submask::train::{RunRequest, run};
 
-type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use experiment::{Fallible, train_once};
 
 const USAGE: &str =
     "usage: image_experiment judge RUN [SAMPLES] [STEPS], or image_experiment digits FOLDER [STEPS]";
@@ -56,7 +54,7 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     let untrained = VisualModel::load(&checkpoint(run, 0), &device)?;
 
     println!("{} training images, {} held out, {}.\n", train.len(), valid.len(), valid.shape());
-    let bound = bits_per_dimension(&trained, &valid, Estimator::NelboSubtoken)?;
+    let bound = figure_of(&trained, &valid, Estimator::NelboSubtoken)?;
     let independent = independent_pixels(&train, &valid)?;
     println!("| model of the held-out images | bits per dimension | what it is |");
     println!("|---|---|---|");
@@ -108,7 +106,7 @@ fn pixels(images: &HeldOut, model: &VisualModel) -> Fallible<FeatureSet> {
 }
 
 /// A figure of all held-out images: in bits per dimension, or, of the joint objective, nats per token.
-fn bits_per_dimension(model: &VisualModel, valid: &ImageSet, estimator: Estimator) -> Fallible<Figure> {
+fn figure_of(model: &VisualModel, valid: &ImageSet, estimator: Estimator) -> Fallible<Figure> {
     let held_out = HeldOut::of_images(valid, &model.config, 0)?;
     let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: BATCH, schedule: model.schedule() };
     let figures = model.evaluate(&Device::flex(), estimator, &held_out, None, &settings)?;
@@ -157,8 +155,8 @@ fn digits(folder: &Path, steps: u64) -> Fallible {
         let (_, valid) = data.load(settings.train.seed)?;
         let seconds = train_once(&out, settings)?;
         let model = VisualModel::load(&checkpoint(&out, steps), &Device::flex())?;
-        let bound = bits_per_dimension(&model, &valid, Estimator::NelboSubtoken)?;
-        let joint = bits_per_dimension(&model, &valid, Estimator::JointObjective)?;
+        let bound = figure_of(&model, &valid, Estimator::NelboSubtoken)?;
+        let joint = figure_of(&model, &valid, Estimator::JointObjective)?;
         println!("| {subtokens} | {} | {} | {seconds:.0} |", shown(&bound), shown(&joint));
     }
     Ok(())
@@ -180,19 +178,4 @@ fn digits_settings(subtokens: usize, steps: u64) -> Fallible<VisualRunSettings> 
     settings.train.final_samples = 0;
     settings.train.final_draws = 1;
     Ok(settings)
-}
-
-/// Trains unless it is done; returns the seconds that it took.
-fn train_once(out: &Path, settings: VisualRunSettings) -> Fallible<f64> {
-    let clock = out.join("seconds.txt");
-    if let Ok(seconds) = std::fs::read_to_string(&clock) {
-        return Ok(seconds.trim().parse()?);
-    }
-    let settings = RunSettings::Visual(Box::new(settings));
-    let request = RunRequest { settings, out: out.to_path_buf(), resume: false, init: None };
-    let started = Instant::now();
-    run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
-    let seconds = started.elapsed().as_secs_f64();
-    std::fs::write(&clock, format!("{seconds}\n"))?;
-    Ok(seconds)
 }

@@ -7,9 +7,9 @@
 //! FOLDER gets the picture, a run for each ℓ, and a picture of the densities: the true one, then that of each model's
 //! samples. The table goes to standard output. What is there already is not done again.
 
+mod experiment;
+
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use submask::Device;
 use submask::data::Density;
@@ -17,11 +17,10 @@ use submask::data::image::{Grid, ImageShape};
 use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
-use submask::train::settings::RunSettings;
+use submask::train::density_picture;
 use submask::train::visual_settings::{VisualData, VisualRunSettings};
-use submask::train::{RunRequest, density_picture, run};
 
-type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use experiment::{Fallible, train_once};
 
 /// Rows, and columns.
 const CELLS: usize = 128;
@@ -58,7 +57,7 @@ fn main() -> Fallible {
     let mut densities = vec![picture];
     for subtokens in 1..=3 {
         let out = folder.join(format!("l{subtokens}"));
-        let seconds = train(&out, &image, subtokens, steps)?;
+        let seconds = train_once(&out, settings(&image, subtokens, steps)?)?;
         let device = Device::flex();
         let model = VisualModel::load(&out, &device)?;
         let held_out = HeldOut::of_density(&density, POINTS, 1);
@@ -107,12 +106,8 @@ fn write_plain(path: &Path, pixels: &[u8]) -> Fallible {
     Ok(())
 }
 
-/// Trains unless it is done; returns the seconds that it took.
-fn train(out: &Path, image: &Path, subtokens: usize, steps: u64) -> Fallible<f64> {
-    let clock = out.join("seconds.txt");
-    if let Ok(seconds) = std::fs::read_to_string(&clock) {
-        return Ok(seconds.trim().parse()?);
-    }
+/// The preset on the picture.
+fn settings(image: &Path, subtokens: usize, steps: u64) -> Fallible<VisualRunSettings> {
     let preset = include_str!("../../submask-cli/presets/toy.toml");
     let mut settings: VisualRunSettings = toml::from_str(preset)?;
     if let VisualData::Density(data) = &mut settings.data {
@@ -124,11 +119,5 @@ fn train(out: &Path, image: &Path, subtokens: usize, steps: u64) -> Fallible<f64
     }
     settings.train.steps = steps;
     settings.train.final_samples = 0;
-    let settings = RunSettings::Visual(Box::new(settings));
-    let request = RunRequest { settings, out: out.to_path_buf(), resume: false, init: None };
-    let started = Instant::now();
-    run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
-    let seconds = started.elapsed().as_secs_f64();
-    std::fs::write(&clock, format!("{seconds}\n"))?;
-    Ok(seconds)
+    Ok(settings)
 }

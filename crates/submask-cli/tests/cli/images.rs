@@ -206,7 +206,7 @@ fn what_a_set_of_images_does_not_read_is_refused() {
         (&["--data", "photos"][..], "data.paths = photos is not allowed"),
         (&["--set", "data.labels=photos/a.png"], "data.labels = photos/a.png"),
         (&["--set", "data.labelled=true"], "data.labelled = true"),
-        (&["--set", "data.background=white"], "data.background = set"),
+        (&["--set", "data.background=white"], "data.background = white is not allowed: none"),
         (&["--set", "data.height=30", "data.width=30"], "data.height = 30"),
         (&["--set", "model.head_channels=7"], "model.head_channels = 7"),
         (&["--set", "model.dropout=1.5"], "model.dropout = 1.5"),

@@ -128,12 +128,6 @@ fn check_folder(request: &RunRequest) -> Result<()> {
     }
 }
 
-/// The setting `key` of a run whose weights start as those of another model.
-pub(super) fn unlike_the_start(key: &str) -> Error {
-    let problem = String::from("differs from that of the model whose weights are the start");
-    Error::Conflict { field: key.to_owned(), problem }
-}
-
 fn write_settings(request: &RunRequest) -> Result<()> {
     let path = request.out.join(SETTINGS_FILE);
     let text = request.settings.to_toml().map_err(|error| Error::format(&path, error))?;

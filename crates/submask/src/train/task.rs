@@ -10,11 +10,11 @@ use super::settings::RunSettings;
 use super::text::TextTask;
 use super::validate::EvaluationSize;
 use super::visual::VisualTask;
-use crate::Result;
 use crate::backbone::weights::Parameter;
 use crate::data::Cursor;
 use crate::likelihood::Figure;
 use crate::sampler::SampleReport;
+use crate::{Error, Result};
 
 /// Figures and samples of a model.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +79,12 @@ pub(super) trait Task {
     /// # Errors
     /// [`crate::Error::Invalid`] naming what differs.
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>>;
+}
+
+/// The error of [`Task::weights_of`] for the setting `key` of a run whose weights start as those of another model.
+pub(super) fn unlike_the_start(key: &str) -> Error {
+    let problem = String::from("differs from that of the model whose weights are the start");
+    Error::Conflict { field: key.to_owned(), problem }
 }
 
 /// Opens the data of a run and puts its network together.

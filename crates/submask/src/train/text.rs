@@ -167,7 +167,7 @@ fn check_same_network(init: &Model, model: &Model) -> Result<()> {
         ("model (sizes)", init.network.parameters() == model.network.parameters()),
     ];
     match keys.iter().find(|(_, same)| !same) {
-        Some((key, _)) => Err(super::run::unlike_the_start(key)),
+        Some((key, _)) => Err(super::task::unlike_the_start(key)),
         None => Ok(()),
     }
 }

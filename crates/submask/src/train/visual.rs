@@ -246,7 +246,7 @@ impl Task for VisualTask {
             ("model (sizes)", init.network.parameters() == self.model.network.parameters()),
         ];
         match keys.iter().find(|(_, same)| !same) {
-            Some((key, _)) => Err(super::run::unlike_the_start(key)),
+            Some((key, _)) => Err(super::task::unlike_the_start(key)),
             None => Ok(init.values),
         }
     }

@@ -110,7 +110,8 @@ impl ImageDataSettings {
         if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
             let given = self.paths.first().or(self.valid_paths.first());
             let given = given.map_or_else(String::new, |path| path.display().to_string());
-            let allowed = "[]: the emoji are built in; data.set says what files are: pictures, idx, imagenet or cifar10";
+            let allowed = "[]: the emoji are built in; data.set says what files are: pictures, idx, imagenet or \
+                           cifar10";
             return Err(Error::invalid("data.paths", given, allowed));
         }
         let files = [("data.labels", &self.labels), ("data.valid_labels", &self.valid_labels)];
@@ -130,7 +131,11 @@ impl ImageDataSettings {
             return Err(Error::invalid("data.labelled", true, "false: it is read by pictures only"));
         }
         if self.background != Background::None && self.set != ImageSetChoice::Pictures {
-            return Err(Error::invalid("data.background", "set", "\"none\": it is read by pictures only"));
+            return Err(Error::invalid(
+                "data.background",
+                self.background.name(),
+                "none: it is read by pictures only",
+            ));
         }
         if is_emoji || !self.paths.is_empty() {
             self.source()?;

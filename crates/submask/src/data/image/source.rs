@@ -67,6 +67,17 @@ pub enum Background {
     Black,
 }
 
+impl Background {
+    /// As it stands in a settings file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::White => "white",
+            Self::Black => "black",
+        }
+    }
+}
+
 impl ImageSource {
     /// The images, in the order of the paths.
     ///
