@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -54,6 +55,17 @@ def check_losses(ours, theirs, first, later):
     """The first step's loss is the same arithmetic; later ones follow from gradients and the optimiser."""
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         close(a, b, first if step == 0 else later, f"loss of step {step}")
+
+
+def distance(a, b):
+    """Total variation between two sets of n samples, given by how often each outcome came, in units of what chance
+    allows: its expected value if both have the same distribution, plus 2.5/√n, all times √2 since both are random."""
+    n = sum(a)
+    assert sum(b) == n
+    variation = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / (2 * n)
+    shares = [(x + y) / (2 * n) for x, y in zip(a, b, strict=True)]
+    expected = sum(math.sqrt(2 * p * (1 - p) / (math.pi * n)) / 2 for p in shares)
+    return variation / (math.sqrt(2) * (expected + 2.5 / math.sqrt(n)))
 
 
 def spread(values, digits):

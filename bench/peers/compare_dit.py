@@ -8,14 +8,13 @@ and safetensors, and cargo. See README.md.
 """
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 
-from common import CORES, HERE, build, check_losses, close, figures, require_torch, row, run, spread
+from common import CORES, HERE, build, check_losses, close, distance, figures, require_torch, row, run, spread
 
 FORMS = ["reference", "best"]
 COUNTED = 100_000
@@ -70,17 +69,6 @@ class Sides:
 def check_logits(sides, tolerances):
     squares = {side: run(sides.command(side, "evaluate"))["squares"] for side in ("ours", "best")}
     close(squares["ours"], squares["best"], tolerances.squares, "sum of the squares of the logits")
-
-
-def distance(a, b):
-    """Total variation between two sets of n samples, given by how often each outcome came, in units of what chance
-    allows: its expected value if both have the same distribution, plus 2.5/√n, all times √2 since both are random."""
-    n = sum(a)
-    assert sum(b) == n
-    variation = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / (2 * n)
-    shares = [(x + y) / (2 * n) for x, y in zip(a, b, strict=True)]
-    expected = sum(math.sqrt(2 * p * (1 - p) / (math.pi * n)) / 2 for p in shares)
-    return variation / (math.sqrt(2) * (expected + 2.5 / math.sqrt(n)))
 
 
 def check_samples(ours):

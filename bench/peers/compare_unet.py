@@ -3,14 +3,14 @@
     compare_unet.py [ROUNDS]
 
 Both run on the cores CORES (default 0,1) with as many threads, on the same weights and the same batch; the losses and
-the logits must agree. Needs a Python with torch and safetensors, and cargo. See README.md.
+the logits must agree, and the colours of the samples as far as chance allows. Needs a Python with torch and safetensors, and cargo. See README.md.
 """
 
 import subprocess
 import sys
 import tempfile
 
-from common import CORES, HERE, build, check_losses, close, figures, require_torch, row, run
+from common import CORES, HERE, build, check_losses, close, distance, figures, require_torch, row, run
 
 CONVOLUTIONS = [
     (16, 32, 32, 32),
@@ -27,6 +27,8 @@ def check(name, ours, theirs):
         check_losses(ours["losses"], theirs["losses"], 1e-5, 1e-3)
     if name == "evaluate":
         close(ours["squares"], theirs["squares"], 1e-4, "sum of the squares of the logits")
+    if name == "sample" and distance(ours["counts"], theirs["counts"]) > 1:
+        sys.exit(f"the colours of the samples differ: ours {ours['counts']}, PyTorch's {theirs['counts']}")
 
 
 def compare(title, ours, theirs, rounds):
@@ -49,6 +51,7 @@ def main():
         subprocess.run([ours, "prepare", folder], check=True)
         compare("train step", [ours, "train", 3], [*theirs, "train", folder, 3], rounds)
         compare("evaluate", [ours, "evaluate", 5], [*theirs, "evaluate", folder, 5], rounds)
+        compare("sample", [ours, "sample"], [*theirs, "sample", folder], rounds)
     for sizes in CONVOLUTIONS:
         batch, inner, outer, size = sizes
         title = f"conv B {batch}, {inner} to {outer} channels, {size}×{size}"

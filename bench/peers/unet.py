@@ -3,14 +3,17 @@
     unet.py conv B IN OUT SIZE COUNT
     unet.py train FOLDER COUNT
     unet.py evaluate FOLDER COUNT
+    unet.py sample FOLDER
 
 prints one line of JSON: the median time in milliseconds of COUNT repetitions after a first one that is not counted,
-and what must agree with the other side. FOLDER holds `case.safetensors` and `case.json`, which
+and what must agree with the other side; `sample` the time of a step of the grid, and how often every colour was drawn.
+FOLDER holds `case.safetensors` and `case.json`, which
 `unet_steps prepare FOLDER` writes.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -179,8 +182,38 @@ def evaluate(folder, count):
     return {"ms": median(count, call), "squares": squares}
 
 
+@torch.inference_mode()
+def generate(case, network, steps):
+    """Tokens [samples, k·H·W] after an even grid in the image time u, with α = u³; draws only where digits appear."""
+    mask, subtokens = case["base"], case["subtokens"]
+    places = mask ** torch.arange(subtokens - 1, -1, -1)
+    digits = torch.arange(case["vocab_size"])[:, None] // places % mask
+    tokens = case["config"]["channels"] * case["config"]["height"] * case["config"]["width"]
+    y_t = torch.full((case["samples"], tokens, subtokens), mask)
+    for step in range(steps):
+        before, after = (step / steps) ** 3, ((step + 1) / steps) ** 3
+        reveal = (y_t == mask) & (torch.rand(y_t.shape) < (after - before) / (1 - before))
+        rows = reveal.any(2)
+        if rows.any():
+            sums = network(y_t)[rows].softmax(1).cumsum(1)
+            draws = torch.rand(len(sums), 1) * sums[:, -1:]
+            drawn = torch.searchsorted(sums, draws).squeeze(1).clamp_(max=case["vocab_size"] - 1)
+            y_t[rows] = torch.where(reveal[rows], digits[drawn], y_t[rows])
+    return (y_t * places).sum(2)
+
+
+def sample(folder):
+    case, network, _, _ = load(folder)
+    generate(case, network, 2)
+    start = time.perf_counter()
+    tokens = generate(case, network, case["steps"])
+    ms = (time.perf_counter() - start) * 1e3 / case["steps"]
+    return {"ms": ms, "counts": torch.bincount(tokens.flatten(), minlength=case["vocab_size"]).tolist()}
+
+
 def main():
     set_threads()
+    torch.manual_seed(0)
     match sys.argv[1:]:
         case ["conv", batch, inner, outer, size, count]:
             result = convolution(int(batch), int(inner), int(outer), int(size), int(count))
@@ -188,6 +221,8 @@ def main():
             result = train(Path(folder), int(count))
         case ["evaluate", folder, count]:
             result = evaluate(Path(folder), int(count))
+        case ["sample", folder]:
+            result = sample(Path(folder))
         case _:
             sys.exit(__doc__)
     print(json.dumps(result))

@@ -4,6 +4,7 @@
 //! [`commands`] does each verb with the library. Results go to standard output, everything else to
 //! standard error.
 
+mod allocator;
 mod args;
 mod commands;
 mod dashboard;
@@ -27,10 +28,8 @@ use clap::Parser;
 use args::{Cli, Command};
 use failure::Failure;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_memory();
     let done = match asks_for_presets() {
         true => commands::presets::run(),
         false => run(Cli::parse()),
@@ -55,15 +54,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
             .map_err(|error| Failure::failed(format!("cannot start {threads} threads: {error}")))?;
     }
     match cli.command {
-        Command::Train(args) => commands::train::run(&args),
-        Command::Eval(args) => commands::eval::run(&args),
-        Command::Sample(args) => commands::sample::run(&args),
-        Command::Metrics(args) => commands::metrics::run(&args),
+        Command::Train(args) => commands::train::run(&args, cli.device),
+        Command::Eval(args) => commands::eval::run(&args, cli.device),
+        Command::Sample(args) => commands::sample::run(&args, cli.device),
+        Command::Metrics(args) => commands::metrics::run(&args, cli.device),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Plot(args) => commands::plot::run(&args),
+        Command::Bench(args) => commands::bench::run(&args, cli.device),
         Command::Presets => commands::presets::run(),
     }
 }

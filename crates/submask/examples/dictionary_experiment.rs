@@ -134,6 +134,7 @@ fn train(name: &str, settings: &Settings, out: &Path) -> Result<f64, Box<dyn Err
         out: out.to_path_buf(),
         resume: false,
         init: None,
+        device: Device::flex(),
     };
     let mut started = Instant::now();
     let mut watch = |event: &Event| match event {

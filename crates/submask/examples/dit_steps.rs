@@ -29,9 +29,6 @@ use submask::train::optimizer::{AdamW, AdamWConfig};
 
 use peers::{Outcome, descend, drawn_values, floats, integers, median, write_case};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// `evaluate` asks for one position in so many.
 const ASKED: usize = 32;
 
@@ -276,6 +273,7 @@ impl Case {
 }
 
 fn main() -> Outcome<()> {
+    peers::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = match arguments[..] {

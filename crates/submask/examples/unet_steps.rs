@@ -1,14 +1,16 @@
-//! Our side of the comparison of U-Nets in `bench/peers/`: single convolutions, a training step, and an evaluation at
-//! the positions that a step of the sampler asks for.
+//! Our side of the comparison of U-Nets in `bench/peers/`: single convolutions, a training step, an evaluation at the
+//! positions that a step of the sampler asks for, and sampling.
 //!
 //! `unet_steps prepare FOLDER` writes weights and a batch that both sides use; `unet_steps conv B IN OUT SIZE COUNT`,
 //! `unet_steps train COUNT` and `unet_steps evaluate COUNT` print one line of JSON with the median time in
-//! milliseconds of COUNT repetitions after a first one that is not counted.
+//! milliseconds of COUNT repetitions after a first one that is not counted; `unet_steps sample` the time of a step, and
+//! how often every colour was drawn.
 
 mod peers;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use submask::backbone::Denoiser;
@@ -18,13 +20,12 @@ use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
+use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
+use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
 
 use peers::{Outcome, descend, drawn_values, integers, median, write_case};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Colours of a channel, digits of a colour, images of a batch.
 const VOCAB_SIZE: usize = 256;
@@ -33,6 +34,10 @@ const BATCH: usize = 16;
 
 /// One token in so many is asked for: what a sampler of 32 steps reveals in one, about.
 const ASKED: usize = 32;
+
+/// Images that are sampled together, and T.
+const SAMPLES: usize = 4;
+const STEPS: usize = 32;
 
 fn config() -> UnetConfig {
     UnetConfig {
@@ -91,7 +96,7 @@ impl Case {
         ];
         let settings = serde_json::json!({
             "config": config(), "vocab_size": VOCAB_SIZE, "subtokens": SUBTOKENS, "base": self.codes.base(),
-            "batch": BATCH, "asked": ASKED,
+            "batch": BATCH, "asked": ASKED, "samples": SAMPLES, "steps": STEPS,
         });
         write_case(folder, &self.parameters, &self.values, others, &settings)
     }
@@ -115,11 +120,15 @@ impl Case {
         Ok(serde_json::json!({ "ms": ms, "losses": losses }))
     }
 
+    fn loaded(&self) -> LoadedUnet {
+        let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
+        LoadedUnet { network: self.network.clone(), weights, label: None }
+    }
+
     /// Median time of an evaluation, and the sum of the logits' squares.
     fn evaluate(self, count: usize) -> Outcome<serde_json::Value> {
         let positions = self.positions();
-        let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
-        let loaded = LoadedUnet { network: self.network, weights, label: None };
+        let loaded = self.loaded();
         let mut squares = 0.0;
         let ms = median(count, || {
             squares = 0.0;
@@ -131,6 +140,31 @@ impl Case {
         })?;
         Ok(serde_json::json!({ "ms": ms, "squares": squares }))
     }
+}
+
+/// Time of a step of the whole grid, and how often every colour is drawn. The schedule is that of image models.
+fn sample(case: Case) -> Outcome<serde_json::Value> {
+    let network = case.loaded();
+    let predictive = Predictive::new(case.codes, false);
+    let prompts = vec![Prompt::empty(&predictive, config().tokens())?; SAMPLES];
+    let generate = |steps| {
+        let settings = SampleSettings {
+            steps: Steps::Grid(steps),
+            schedule: Schedule::Polynomial { exponent: 3.0 },
+            batch: SAMPLES,
+            ..SampleSettings::default()
+        };
+        Sampler::new(&network, &predictive, settings)?.sample(&prompts)
+    };
+    generate(2)?;
+    let start = Instant::now();
+    let samples = generate(STEPS)?;
+    let ms = start.elapsed().as_secs_f64() * 1e3 / STEPS as f64;
+    let mut counts = vec![0; VOCAB_SIZE];
+    for &token in &samples.tokens {
+        counts[token as usize] += 1;
+    }
+    Ok(serde_json::json!({ "ms": ms, "counts": counts }))
 }
 
 /// A 3×3 convolution, forward and backward for input, weight and bias.
@@ -152,6 +186,7 @@ fn convolution([batch, inner, outer, size]: [usize; 4], count: usize) -> Outcome
 }
 
 fn main() -> Outcome<()> {
+    peers::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = match arguments[..] {
@@ -162,10 +197,11 @@ fn main() -> Outcome<()> {
         }
         ["train", count] => Case::new()?.train(count.parse()?)?,
         ["evaluate", count] => Case::new()?.evaluate(count.parse()?)?,
+        ["sample"] => sample(Case::new()?)?,
         _ => {
-            return Err(
-                "unet_steps prepare FOLDER | conv B IN OUT SIZE COUNT | train COUNT | evaluate COUNT".into(),
-            );
+            return Err("unet_steps prepare FOLDER | conv B IN OUT SIZE COUNT | train COUNT | \
+                        evaluate COUNT | sample"
+                .into());
         }
     };
     println!("{line}");

@@ -44,6 +44,7 @@
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`import`] | checkpoints of other programs, read and never executed |
 //! | [`metrics`] | generated text against its corpus, generated images against real ones |
+//! | [`device`] | CPU or GPU |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
 //!
 //! # Notation
@@ -60,6 +61,7 @@
 
 pub mod backbone;
 pub mod data;
+pub mod device;
 mod durable;
 pub mod error;
 pub mod forward;
@@ -78,6 +80,7 @@ pub mod subtoken;
 pub mod train;
 
 pub use burn::tensor::Device;
+pub use device::DeviceChoice;
 pub use error::{Error, Result};
 
 /// The README's examples, compiled and run as tests.

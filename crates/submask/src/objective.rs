@@ -4,6 +4,7 @@
 //! Σ over masked j of −log p_θ(y_0^{ij} | y_t); `cross-entropy` is `joint` without the weight. With carry-over a fully visible token costs nothing, so
 //! it needs no logits. The joint objective is no bound of a likelihood (math.md §5).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
@@ -112,23 +113,65 @@ impl LossRows {
             .map(|(j, (_, v))| (j, *v))
     }
 
+    /// The tokens that get probability in a row.
+    pub(crate) fn support(&self, row: usize) -> TokenSet {
+        self.predictive.support(self.digits(row))
+    }
+
+    /// Rows that saw the same digits, in increasing order, hence with the same support.
+    pub(crate) fn alike(&self) -> Vec<Vec<usize>> {
+        let mut groups = BTreeMap::<&[u32], Vec<usize>>::new();
+        for row in 0..self.len() {
+            groups.entry(self.digits(row)).or_default().push(row);
+        }
+        groups.into_values().collect()
+    }
+
     /// weight·loss of a row in nats; `logits` \[C\] become weight·∂loss/∂logits.
     pub fn loss_and_gradient(&self, row: usize, logits: &mut [f32]) -> f64 {
-        let (weight, target) = (self.weights[row], self.x_0[row] as usize);
-        let support = self.predictive.support(self.digits(row));
+        let support = self.support(row);
+        let having = |j, digit| {
+            let mut tokens = Vec::new();
+            self.predictive.for_each_with(&support, j, digit, |x| tokens.push(x));
+            tokens
+        };
+        let softmax = |logits: &mut [f32], factor| softmax_over(&support, logits, factor);
+        self.charge(row, self.x_0[row] as usize, logits, softmax, having)
+    }
+
+    /// The same with the logits of the row's support alone, `tokens` in increasing order.
+    pub(crate) fn loss_and_gradient_within(&self, row: usize, tokens: &[u32], logits: &mut [f32]) -> f64 {
+        let target = tokens.partition_point(|&x| x < self.x_0[row]);
+        let codes = self.predictive.codes();
+        let having = |j: usize, digit| {
+            let indices = tokens.iter().enumerate();
+            indices.filter_map(|(i, &x)| (codes.digits(x)[j] == digit).then_some(i)).collect()
+        };
+        self.charge(row, target, logits, softmax_of_all, having)
+    }
+
+    /// weight·loss of a row whose target is at `target` of the logits: `softmax` turns them into factor·softmax and
+    /// returns log Σ exp(logit), `having` gives the places of the tokens with a digit at j.
+    fn charge(
+        &self,
+        row: usize,
+        target: usize,
+        logits: &mut [f32],
+        softmax: impl FnOnce(&mut [f32], f32) -> f64,
+        having: impl Fn(usize, u32) -> Vec<usize>,
+    ) -> f64 {
+        let weight = self.weights[row];
         match self.objective {
             Objective::Joint | Objective::CrossEntropy => {
                 let own = logits[target];
-                let log_total = softmax_over(&support, logits, weight);
+                let log_total = softmax(logits, weight);
                 logits[target] -= weight;
                 f64::from(weight) * (log_total - f64::from(own))
             }
             Objective::Marginal => {
-                let terms: Vec<MarginalTerm> = self
-                    .masked(row)
-                    .map(|(j, v)| MarginalTerm::new(&self.predictive, &support, logits, j, v))
-                    .collect();
-                let log_total = softmax_over(&support, logits, weight * terms.len() as f32);
+                let terms: Vec<MarginalTerm> =
+                    self.masked(row).map(|(j, v)| MarginalTerm::new(having(j, v), logits)).collect();
+                let log_total = softmax(logits, weight * terms.len() as f32);
                 let mut loss = 0.0;
                 for term in &terms {
                     loss += log_total - term.log_mass;
@@ -192,9 +235,9 @@ struct MarginalTerm {
 }
 
 impl MarginalTerm {
-    fn new(predictive: &Predictive, support: &TokenSet, logits: &[f32], j: usize, digit: u32) -> Self {
-        let mut shares = Vec::new();
-        predictive.for_each_with(support, j, digit, |x| shares.push((x, logits[x])));
+    /// Of the tokens whose logits stand at `places`.
+    fn new(places: Vec<usize>, logits: &[f32]) -> Self {
+        let mut shares: Vec<(usize, f32)> = places.into_iter().map(|x| (x, logits[x])).collect();
         let largest = shares.iter().fold(f32::MIN, |a, (_, logit)| a.max(*logit));
         let mut mass = 0.0;
         for (_, share) in &mut shares {
@@ -209,8 +252,16 @@ impl MarginalTerm {
 
 /// Turns logits into factor·softmax over `support` (zero outside) and returns log Σ exp(logit) over it.
 fn softmax_over(support: &TokenSet, logits: &mut [f32], factor: f32) -> f64 {
+    lanes::vectorized(
+        #[inline(always)]
+        || softmax_over_words(support.words(), logits, factor),
+    )
+}
+
+#[inline(always)]
+fn softmax_over_words(words: &[u64], logits: &mut [f32], factor: f32) -> f64 {
     let mut largest = f32::MIN;
-    for (word, chunk) in support.words().iter().zip(logits.chunks_mut(64)) {
+    for (word, chunk) in words.iter().zip(logits.chunks_mut(64)) {
         match *word {
             0 => {}
             u64::MAX => largest = largest.max(lanes::max(chunk)),
@@ -221,7 +272,7 @@ fn softmax_over(support: &TokenSet, logits: &mut [f32], factor: f32) -> f64 {
             }
         }
     }
-    for (word, chunk) in support.words().iter().zip(logits.chunks_mut(64)) {
+    for (word, chunk) in words.iter().zip(logits.chunks_mut(64)) {
         if *word == 0 {
             chunk.fill(0.0);
             continue;
@@ -231,8 +282,28 @@ fn softmax_over(support: &TokenSet, logits: &mut [f32], factor: f32) -> f64 {
             *logit = lanes::exp(*logit - largest) * inside;
         }
     }
-    let total = lanes::sum(logits, |x| x);
+    scale_to(logits, factor, largest)
+}
+
+/// Turns logits into factor·softmax and returns log Σ exp(logit).
+fn softmax_of_all(logits: &mut [f32], factor: f32) -> f64 {
+    lanes::vectorized(
+        #[inline(always)]
+        || {
+            let largest = lanes::max(logits);
+            for x in logits.iter_mut() {
+                *x = lanes::exp(*x - largest);
+            }
+            scale_to(logits, factor, largest)
+        },
+    )
+}
+
+/// Scales exp(logit − largest) to the sum `factor` and returns log Σ exp(logit).
+#[inline(always)]
+fn scale_to(exponentials: &mut [f32], factor: f32, largest: f32) -> f64 {
+    let total = lanes::sum(exponentials, |x| x);
     let scale = factor / total;
-    logits.iter_mut().for_each(|x| *x *= scale);
+    exponentials.iter_mut().for_each(|x| *x *= scale);
     f64::from(total).ln() + f64::from(largest)
 }

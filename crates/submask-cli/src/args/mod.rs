@@ -5,6 +5,7 @@
     reason = "these comments are help texts: [/path] may be left out, no link"
 )]
 
+mod bench;
 mod convert;
 mod data;
 mod eval;
@@ -16,7 +17,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use submask::DeviceChoice;
 
+pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
@@ -41,6 +44,10 @@ pub struct Cli {
     /// Threads to compute with [default: one a core]
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<NonZeroUsize>,
+    /// Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or gpu:N; GPUs need a build with the cargo
+    /// feature vulkan
+    #[arg(long, global = true, value_name = "DEVICE", default_value_t, help_heading = "Global options")]
+    pub device: DeviceChoice,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -62,6 +69,7 @@ pub enum Command {
     Export(ExportArgs),
     Info(InfoArgs),
     Plot(PlotArgs),
+    Bench(BenchArgs),
     /// List the published sampler settings of image models, with their published FID
     Presets,
 }

@@ -1,6 +1,6 @@
 //! `submask eval`.
 
-use submask::Device;
+use submask::DeviceChoice;
 use submask::likelihood::LikelihoodSettings;
 use submask::model::visual::VisualConfig;
 use submask::model::{Estimator, Model, NetworkChoice};
@@ -12,11 +12,11 @@ use crate::output::{self, EvalResult};
 use crate::{locate, progress};
 
 /// Measures a model on held-out text.
-pub fn run(args: &EvalArgs) -> Result<(), Failure> {
+pub fn run(args: &EvalArgs, device: DeviceChoice) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
     if VisualConfig::is_in(&folder) {
-        return super::visual::eval(args, &folder);
+        return super::visual::eval(args, &folder, device);
     }
     let images = &args.images;
     if images.images.is_some() || images.labels.is_some() || images.carry_over.is_some() {
@@ -24,7 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("this is a model of text"));
     }
     let text = HeldOut::choose(args, &folder)?;
-    let device = Device::flex();
+    let device = device.open()?;
     let model = Model::load(&folder, &device)?;
     let estimator = estimator(args, &model)?;
     for note in text.notes(&model.tokenizer) {

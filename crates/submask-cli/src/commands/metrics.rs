@@ -1,7 +1,6 @@
 //! `submask metrics`.
 
 use serde_json::{Value, json};
-use submask::Device;
 use submask::metrics::frechet::StatisticsFile;
 use submask::metrics::image::{
     FeatureSet, ImageFeatures, ImageMetricOptions, NamedMetric, Reference, image_metrics,
@@ -9,6 +8,7 @@ use submask::metrics::image::{
 use submask::metrics::inception::Preprocessing;
 use submask::model::visual::{HeldOut, VisualConfig, VisualModel, VisualRequest};
 use submask::sampler::ImageSampling;
+use submask::{Device, DeviceChoice};
 
 use super::visual::{Wanted, held_out};
 use crate::args::{MetricsArgs, PreprocessingArg};
@@ -16,12 +16,12 @@ use crate::failure::Failure;
 use crate::{format, locate, output, progress};
 
 /// Measures samples of a model against real images.
-pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
+pub fn run(args: &MetricsArgs, device: DeviceChoice) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
     if !VisualConfig::is_in(&folder) {
         return Err(Failure::usage(format!("{} is no model of images", folder.display())));
     }
-    let device = Device::flex();
+    let device = device.open()?;
     let model = VisualModel::load(&folder, &device)?;
     check_counts(args)?;
     let network = network(args, &device)?;

@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+pub mod bench;
 pub mod data;
 pub mod eval;
 pub mod export;

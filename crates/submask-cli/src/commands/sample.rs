@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use submask::Device;
+use submask::DeviceChoice;
 use submask::model::visual::VisualConfig;
 use submask::model::{GenerateRequest, Generated, Model};
 use submask::sampler::{RevealUnit, Steps};
@@ -15,14 +15,14 @@ use crate::trace::{Painter, Style, frames};
 use crate::{format, locate, progress};
 
 /// Writes texts.
-pub fn run(args: &SampleArgs) -> Result<(), Failure> {
+pub fn run(args: &SampleArgs, device: DeviceChoice) -> Result<(), Failure> {
     let parts = prompt::parse(args.prompt.as_deref().unwrap_or_default())?;
     let folder = locate::model(&args.model)?;
     if VisualConfig::is_in(&folder) {
-        return super::visual::sample(args, &folder);
+        return super::visual::sample(args, &folder, device);
     }
     check(args)?;
-    let device = Device::flex();
+    let device = device.open()?;
     let model = Model::load(&folder, &device)?;
     let request = request(args, &model, &parts)?;
     let start = Instant::now();

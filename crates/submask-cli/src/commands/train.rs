@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::sync::atomic::Ordering;
 
+use submask::DeviceChoice;
 use submask::train::event::Event;
 use submask::train::{Outcome, RunRequest, Summary, run as train};
 
@@ -14,14 +15,20 @@ use crate::stop::Stop;
 use crate::{output, progress, settings};
 
 /// Trains a model.
-pub fn run(args: &TrainArgs) -> Result<(), Failure> {
+pub fn run(args: &TrainArgs, device: DeviceChoice) -> Result<(), Failure> {
     if args.tui && !stdout().is_terminal() {
         return Err(
             Failure::usage("--tui needs a terminal").hint("leave it out: plain lines are written instead")
         );
     }
     let plan = settings::for_training(args)?;
-    let request = RunRequest { settings: plan.settings, out: plan.out, resume: plan.resume, init: plan.init };
+    let request = RunRequest {
+        settings: plan.settings,
+        out: plan.out,
+        resume: plan.resume,
+        init: plan.init,
+        device: device.open()?,
+    };
     let title = request.out.display().to_string();
     let stop = Stop::on_signal()?;
     let outcome = if args.tui {

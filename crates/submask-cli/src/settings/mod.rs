@@ -141,6 +141,17 @@ pub fn for_data(args: &SettingsArgs) -> Result<Settings, Failure> {
     }
 }
 
+/// Settings of `submask bench`, which reads no corpus.
+pub fn for_bench(args: &SettingsArgs) -> Result<Settings, Failure> {
+    let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
+    let config = args.config.as_deref().map(Layer::read).transpose()?;
+    let layers = config.into_iter().chain(data_flag(args)?).collect();
+    match merged(preset, layers, args)?.1 {
+        RunSettings::Text(settings) => Ok(*settings),
+        RunSettings::Visual(_) => Err(Failure::usage("bench measures text networks, not these")),
+    }
+}
+
 /// What stands between the preset and what the user asked for.
 enum Begin {
     /// Nothing.
@@ -167,14 +178,11 @@ fn resolve(
     args: &SettingsArgs,
     flags: Vec<Layer>,
 ) -> Result<RunSettings, Failure> {
-    let base = preset.table()?;
     let has_tokens = matches!(begin, Begin::Run(_));
     let mut layers = begin.layers();
     layers.extend(config);
     layers.extend(flags);
-    let sets = args.set.iter().map(|text| assignment::parse(text, &base)).collect::<Result<Vec<_>, _>>()?;
-    layers.extend(sets);
-    let settings = merge(&base, &layers)?;
+    let (layers, settings) = merged(preset, layers, args)?;
     match &settings {
         // A run on text that goes on has its tokens already.
         RunSettings::Text(_) if has_tokens => {}
@@ -186,6 +194,20 @@ fn resolve(
         RunSettings::Visual(settings) => check_pictures(&settings.data, preset)?,
     }
     Ok(settings)
+}
+
+/// Layers with those of `--set` behind them, and what they make of the preset.
+fn merged(
+    preset: &Preset,
+    mut layers: Vec<Layer>,
+    args: &SettingsArgs,
+) -> Result<(Vec<Layer>, RunSettings), Failure> {
+    let base = preset.table()?;
+    for text in &args.set {
+        layers.push(assignment::parse(text, &base)?);
+    }
+    let settings = merge(&base, &layers)?;
+    Ok((layers, settings))
 }
 
 fn named_flags(args: &TrainArgs, subject: Subject) -> Result<Vec<Layer>, Failure> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use submask::Device;
 use submask::train::settings::RunSettings;
 use submask::train::visual_settings::VisualRunSettings;
 use submask::train::{RunRequest, run};
@@ -17,7 +18,8 @@ pub fn train_once(out: &Path, settings: VisualRunSettings) -> Fallible<f64> {
         return Ok(seconds.trim().parse()?);
     }
     let settings = RunSettings::Visual(Box::new(settings));
-    let request = RunRequest { settings, out: out.to_path_buf(), resume: false, init: None };
+    let request =
+        RunRequest { settings, out: out.to_path_buf(), resume: false, init: None, device: Device::flex() };
     let started = Instant::now();
     run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
     let seconds = started.elapsed().as_secs_f64();

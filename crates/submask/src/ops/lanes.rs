@@ -1,7 +1,15 @@
 //! Scalar building blocks of the CPU kernels, written so that the compiler vectorises them: sums run in
 //! sixteen fixed lanes, so they do not depend on the instruction set.
 
+use pulp::Arch;
+
 const LANES: usize = 16;
+
+/// Calls `work`, compiled for the widest vectors that the processor has. A closure must be `#[inline(always)]`, and
+/// so must what it calls; the results are the same bits on every processor, since nothing is contracted.
+pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(work)
+}
 
 /// e^x by Cody-Waite reduction and a degree-6 polynomial (the coefficients of Cephes' `expf`); relative
 /// error below 2·10⁻⁷, arguments clamped to ±87.
@@ -23,6 +31,12 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// 1/(1 + e^(−x)).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
 }
 
 /// The largest element; `f32::MIN` for none.

@@ -219,7 +219,7 @@ fn gated_residual_equals_its_composition() {
 
 #[test]
 fn head_loss_equals_its_composition() {
-    for (vocab_size, subtoken_len) in [(37, 1), (37, 2), (200, 3), (256, 8)] {
+    for (vocab_size, subtoken_len) in [(37, 1), (37, 2), (200, 3), (256, 8), (1300, 2)] {
         for carry_over in [true, false] {
             for objective in [Objective::Joint, Objective::Marginal] {
                 let codes = SubTokenizer::new(vocab_size, subtoken_len).unwrap();

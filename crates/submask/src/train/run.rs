@@ -35,6 +35,8 @@ pub struct RunRequest {
     pub resume: bool,
     /// Model whose weights are the start.
     pub init: Option<PathBuf>,
+    /// Where to compute; a run goes on bit for bit on the same device only.
+    pub device: Device,
 }
 
 /// How a run ended.
@@ -86,7 +88,7 @@ pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool)
 /// Everything up to the first step.
 fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Result<(Run<'a>, Event)> {
     fs::create_dir_all(&request.out).map_err(Error::io(&request.out))?;
-    let task = task::open(request, &Device::flex(), observer)?;
+    let task = task::open(request, &request.device, observer)?;
     let (train_tokens, valid_tokens) = task.tokens();
     let mut run = Run::new(request, task)?;
     if !request.resume {

@@ -293,7 +293,7 @@ impl TokenizerSettings {
     }
 
     /// C, where it is known before the corpus, or the file, is read.
-    fn vocab_size(&self) -> Option<usize> {
+    pub fn vocab_size(&self) -> Option<usize> {
         match self.kind {
             TokenizerChoice::Bytes => Some(257),
             TokenizerChoice::Text8 => Some(27),

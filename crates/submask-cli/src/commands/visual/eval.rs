@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::Device;
+use submask::DeviceChoice;
 use submask::data::Density;
 use submask::data::image::ImageSet;
 use submask::likelihood::LikelihoodSettings;
@@ -19,11 +19,11 @@ use crate::output::{self, EvalResult};
 use crate::{locate, progress, settings};
 
 /// Measures a model on held-out images or points.
-pub fn eval(args: &EvalArgs, folder: &Path) -> Result<(), Failure> {
+pub fn eval(args: &EvalArgs, folder: &Path, device: DeviceChoice) -> Result<(), Failure> {
     if args.split.is_some() || args.field.is_some() {
         return Err(Failure::usage("--split and --field have a meaning for text only"));
     }
-    let device = Device::flex();
+    let device = device.open()?;
     let model = VisualModel::load(folder, &device)?;
     let wanted = Wanted {
         data: &args.data,

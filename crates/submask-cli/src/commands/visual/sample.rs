@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use submask::Device;
+use submask::DeviceChoice;
 use submask::data::image::{Grid, ImageShape};
 use submask::model::visual::{Label, VisualGenerated, VisualModel, VisualRequest, mean_pixels};
 use submask::sampler::{self, Draw, ImageSampling};
@@ -22,9 +22,9 @@ const MOMENTS: usize = 12;
 const VISIBLE: usize = 64;
 
 /// Draws images or points.
-pub fn sample(args: &SampleArgs, folder: &Path) -> Result<(), Failure> {
+pub fn sample(args: &SampleArgs, folder: &Path, device: DeviceChoice) -> Result<(), Failure> {
     check(args)?;
-    let device = Device::flex();
+    let device = device.open()?;
     let model = VisualModel::load(folder, &device)?;
     if args.trace && model.config.image_shape().is_none() {
         return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));

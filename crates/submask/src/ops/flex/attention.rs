@@ -92,12 +92,17 @@ impl Head<'_> {
         scratch.probabilities.resize(length * length, 0.0);
         let (q, k) = (Matrix::new(&scratch.q, length, width), Matrix::new(&scratch.k, length, width));
         multiply(&mut scratch.probabilities, length, q, k.t(), self.scale(), false, Threads::One);
-        for (position, row) in scratch.probabilities.chunks_exact_mut(length).enumerate() {
-            let seen = if self.causal { position + 1 } else { length };
-            let (row, future) = row.split_at_mut(seen);
-            future.fill(0.0);
-            softmax(row);
-        }
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (position, row) in scratch.probabilities.chunks_exact_mut(length).enumerate() {
+                    let seen = if self.causal { position + 1 } else { length };
+                    let (row, future) = row.split_at_mut(seen);
+                    future.fill(0.0);
+                    softmax(row);
+                }
+            },
+        );
     }
 
     /// out [L, w] of this head.
@@ -122,12 +127,18 @@ impl Head<'_> {
         let dv = product(p.t(), g, 1.0);
         d_scores.resize(length * length, 0.0);
         multiply(d_scores, length, g, Matrix::new(&scratch.v, length, width).t(), 1.0, false, Threads::One);
-        for (ds, p) in d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length)) {
-            let mean = lanes::dot(ds, p);
-            for (ds, &p) in ds.iter_mut().zip(p) {
-                *ds = p * (*ds - mean);
-            }
-        }
+        let rows = d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length));
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (ds, p) in rows {
+                    let mean = lanes::dot(ds, p);
+                    for (ds, &p) in ds.iter_mut().zip(p) {
+                        *ds = p * (*ds - mean);
+                    }
+                }
+            },
+        );
         let ds = Matrix::new(d_scores, length, length);
         let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale());
         let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale());
@@ -137,6 +148,7 @@ impl Head<'_> {
     }
 }
 
+#[inline(always)]
 fn softmax(row: &mut [f32]) {
     let max = lanes::max(row);
     for x in row.iter_mut() {

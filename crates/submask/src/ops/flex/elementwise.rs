@@ -39,6 +39,7 @@ pub fn gated_residual(x: Tensor<3>, h: Tensor<3>, gate: Tensor<2>, dropout: Opti
     Tensor::from_dispatch(Dispatch::submask_gated_residual(x, h, gate, dropout))
 }
 
+#[inline(always)]
 fn gelu_inner(x: f32) -> f32 {
     lanes::tanh(GELU[0] * (x + GELU[1] * x * x * x))
 }
@@ -48,9 +49,14 @@ impl ElementwiseOp for Flex {
         let x = contiguous(x);
         let mut out = buffer(values(&x).len());
         out.par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK)).for_each(|(out, x)| {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = 0.5 * x * (1.0 + gelu_inner(x));
-            }
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for (out, &x) in out.iter_mut().zip(x) {
+                        *out = 0.5 * x * (1.0 + gelu_inner(x));
+                    }
+                },
+            );
         });
         tensor(out, x.shape())
     }
@@ -166,11 +172,16 @@ impl Backward<Flex, 1> for GeluBackward {
             let mut out = buffer(values(&g).len());
             let inputs = values(&ops.state).par_chunks(CHUNK).zip(values(&g).par_chunks(CHUNK));
             out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| {
-                for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
-                    let t = gelu_inner(x);
-                    let slope = GELU[0] * (1.0 + 3.0 * GELU[1] * x * x);
-                    *out = g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope);
-                }
+                lanes::vectorized(
+                    #[inline(always)]
+                    || {
+                        for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
+                            let t = gelu_inner(x);
+                            let slope = GELU[0] * (1.0 + 3.0 * GELU[1] * x * x);
+                            *out = g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope);
+                        }
+                    },
+                );
             });
             tensor(out, g.shape())
         });

@@ -8,7 +8,6 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{buffer, contiguous, dims, register, tensor, values};
@@ -75,11 +74,6 @@ impl Sizes {
     }
 }
 
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + lanes::exp(-x))
-}
-
 /// Mean and reciprocal standard deviation of a group.
 #[inline(always)]
 fn statistics(x: &[f32]) -> (f32, f32) {
@@ -101,7 +95,7 @@ fn group_forward(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], silu:
         }
         if silu {
             for out in out.iter_mut() {
-                *out *= sigmoid(*out);
+                *out *= lanes::sigmoid(*out);
             }
         }
     }
@@ -121,7 +115,7 @@ impl GroupNormOp for Flex {
         groups.enumerate().for_each(|(index, (out, x))| {
             let (scale, shift) =
                 (sizes.of_group(values(&scale), index), sizes.of_group(values(&shift), index));
-            Arch::new().dispatch(
+            lanes::vectorized(
                 #[inline(always)]
                 || group_forward(out, x, scale, shift, norm.silu),
             );
@@ -179,7 +173,7 @@ impl Backward<Flex, 3> for GroupNormBackward {
                     silu: norm.silu,
                 };
                 normed.resize(group, 0.0);
-                Arch::new().dispatch(
+                lanes::vectorized(
                     #[inline(always)]
                     || task.run(dx, normed, d_scale, d_shift),
                 );
@@ -238,7 +232,7 @@ impl GroupBackward<'_> {
         let (scale, shift) = (self.scale[channel], self.shift[channel]);
         for ((out, &normed), &g) in out.iter_mut().zip(normed).zip(g) {
             let n = normed * scale + shift;
-            let s = sigmoid(n);
+            let s = lanes::sigmoid(n);
             *out = g * s * (1.0 + n * (1.0 - s));
         }
     }

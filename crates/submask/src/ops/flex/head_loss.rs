@@ -1,4 +1,5 @@
-//! The output layer and the training loss in one operation, a chunk of rows at a time.
+//! The output layer and the training loss in one operation. Logits exist for a chunk of rows at a time, and where
+//! visible digits leave few tokens possible, of those tokens only.
 
 use std::sync::Arc;
 
@@ -20,6 +21,13 @@ use crate::ops::lanes;
 
 /// Logits that exist at once.
 const CHUNK_LOGITS: usize = 1 << 22;
+
+/// A support is small if it has at most one token in so many: then fewer products outweigh that they are not made in
+/// blocks.
+const NARROW: usize = 12;
+
+/// Tokens whose gradients one task adds up.
+const TOKENS: usize = 512;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait HeadLossOp: burn::backend::Backend {
@@ -50,26 +58,8 @@ impl HeadLossOp for Flex {
         rows: Arc<LossRows>,
     ) -> FlexTensor {
         let [hidden, weight, bias] = [hidden, weight, bias].map(contiguous);
-        let ([count, width], classes) = (dims(&hidden), values(&bias).len());
-        let mut loss = 0.0;
-        for start in (0..count).step_by(chunk_rows(classes)) {
-            let end = (start + chunk_rows(classes)).min(count);
-            let part = &values(&hidden)[start * width..end * width];
-            let mut logits = affine(part, values(&weight), values(&bias), end - start);
-            loss += row_losses(&rows, start, &mut logits, classes);
-        }
-        tensor(vec![loss as f32], [1])
+        tensor(vec![loss_with_gradients(&hidden, &weight, &bias, &rows).0 as f32], [1])
     }
-}
-
-/// Σ weight·loss of a chunk; its logits become the gradients.
-fn row_losses(rows: &LossRows, start: usize, logits: &mut [f32], classes: usize) -> f64 {
-    let losses: Vec<f64> = logits
-        .par_chunks_mut(classes)
-        .enumerate()
-        .map(|(row, logits)| rows.loss_and_gradient(start + row, logits))
-        .collect();
-    losses.iter().sum()
 }
 
 /// Gradients of the loss by hidden states, weight and bias: known when the loss is, since the loss is one
@@ -88,28 +78,185 @@ fn loss_with_gradients(
     rows: &LossRows,
 ) -> (f64, HeadGradients) {
     let ([count, width], classes) = (dims(hidden), values(bias).len());
-    let mut d_hidden = buffer(count * width);
-    let mut d_weight = buffer(classes * width);
-    let mut d_bias = vec![0.0; classes];
-    let mut loss = 0.0;
-    for start in (0..count).step_by(chunk_rows(classes)) {
-        let size = chunk_rows(classes).min(count - start);
-        let part = &values(hidden)[start * width..][..size * width];
-        let mut logits = affine(part, values(weight), values(bias), size);
-        loss += row_losses(rows, start, &mut logits, classes);
-        let gradient = Matrix::new(&logits, size, classes);
-        let out = &mut d_hidden[start * width..][..size * width];
-        multiply(out, width, gradient, Matrix::new(values(weight), classes, width), 1.0, false, Threads::All);
-        let part = Matrix::new(part, size, width);
-        multiply(&mut d_weight, width, gradient.t(), part, 1.0, start > 0, Threads::All);
-        lanes::add_scaled(&mut d_bias, &column_sums(&logits, classes), 1.0);
-    }
+    let head = Head { width, hidden: values(hidden), weight: values(weight), bias: values(bias), rows };
+    let mut gradients =
+        Gradient { hidden: buffer(count * width), weight: buffer(classes * width), bias: vec![0.0; classes] };
+    let (wide, narrow) = head.split();
+    let loss = head.add_wide(&wide, &mut gradients) + head.add_narrow(&narrow, &mut gradients);
     let gradients = HeadGradients {
-        hidden: tensor(d_hidden, [count, width]),
-        weight: tensor(d_weight, [classes, width]),
-        bias: tensor(d_bias, [classes]),
+        hidden: tensor(gradients.hidden, [count, width]),
+        weight: tensor(gradients.weight, [classes, width]),
+        bias: tensor(gradients.bias, [classes]),
     };
     (loss, gradients)
+}
+
+/// The output layer, the hidden states of the rows, and the rows.
+struct Head<'a> {
+    width: usize,
+    /// [n, d].
+    hidden: &'a [f32],
+    /// [C, d].
+    weight: &'a [f32],
+    /// \[C\].
+    bias: &'a [f32],
+    rows: &'a LossRows,
+}
+
+/// Gradients by hidden states, weight and bias, of the shapes of these.
+struct Gradient {
+    hidden: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Rows of one small support, and what becomes of them.
+struct Narrow {
+    rows: Vec<usize>,
+    /// The support, in increasing order.
+    tokens: Vec<u32>,
+}
+
+/// The loss of the rows of a [`Narrow`], and its gradients by their logits [n, tokens] and hidden states [n, d].
+struct NarrowLoss {
+    loss: f64,
+    logits: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
+impl Head<'_> {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.hidden[row * self.width..][..self.width]
+    }
+
+    fn token(&self, token: u32) -> &[f32] {
+        &self.weight[token as usize * self.width..][..self.width]
+    }
+
+    /// Rows that may be any token or one of many, which matrix products suit, and rows of supports that are small
+    /// enough to be gone through one by one.
+    fn split(&self) -> (Vec<usize>, Vec<Narrow>) {
+        let (mut wide, mut narrow) = (Vec::new(), Vec::new());
+        for rows in self.rows.alike() {
+            let support = self.rows.support(rows[0]);
+            if support.len() * NARROW > self.bias.len() {
+                wide.extend(rows);
+                continue;
+            }
+            let mut tokens = Vec::with_capacity(support.len());
+            support.for_each(|x| tokens.push(x as u32));
+            narrow.push(Narrow { rows, tokens });
+        }
+        wide.sort_unstable();
+        (wide, narrow)
+    }
+
+    /// Adds the loss of wide rows, a chunk of them at a time.
+    fn add_wide(&self, wide: &[usize], gradient: &mut Gradient) -> f64 {
+        let (width, classes) = (self.width, self.bias.len());
+        let mut loss = 0.0;
+        for (index, rows) in wide.chunks(chunk_rows(classes)).enumerate() {
+            let hidden: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+            let mut logits = affine(&hidden, self.weight, self.bias, rows.len());
+            let losses: Vec<f64> = logits
+                .par_chunks_mut(classes)
+                .zip(rows)
+                .map(|(logits, &row)| self.rows.loss_and_gradient(row, logits))
+                .collect();
+            loss += losses.iter().sum::<f64>();
+            let by_logits = Matrix::new(&logits, rows.len(), classes);
+            let mut by_hidden = buffer(hidden.len());
+            let weight = Matrix::new(self.weight, classes, width);
+            multiply(&mut by_hidden, width, by_logits, weight, 1.0, false, Threads::All);
+            for (&row, values) in rows.iter().zip(by_hidden.chunks_exact(width)) {
+                gradient.hidden[row * width..][..width].copy_from_slice(values);
+            }
+            let hidden = Matrix::new(&hidden, rows.len(), width);
+            multiply(&mut gradient.weight, width, by_logits.t(), hidden, 1.0, index > 0, Threads::All);
+            lanes::add_scaled(&mut gradient.bias, &column_sums(&logits, classes), 1.0);
+        }
+        loss
+    }
+
+    /// Adds the loss of narrow rows: products of single rows of hidden states and weights.
+    fn add_narrow(&self, narrow: &[Narrow], gradient: &mut Gradient) -> f64 {
+        let width = self.width;
+        let found: Vec<NarrowLoss> = narrow.par_iter().map(|narrow| self.narrow_loss(narrow)).collect();
+        for (narrow, found) in narrow.iter().zip(&found) {
+            for (&row, values) in narrow.rows.iter().zip(found.hidden.chunks_exact(width)) {
+                gradient.hidden[row * width..][..width].copy_from_slice(values);
+            }
+        }
+        let by_token = gradient.weight.par_chunks_mut(TOKENS * width);
+        by_token.zip(gradient.bias.par_chunks_mut(TOKENS)).enumerate().for_each(|(chunk, (weight, bias))| {
+            let start = (chunk * TOKENS) as u32;
+            for (narrow, found) in narrow.iter().zip(&found) {
+                lanes::vectorized(
+                    #[inline(always)]
+                    || self.add_tokens(narrow, found, start, weight, bias),
+                );
+            }
+        });
+        found.iter().map(|found| found.loss).sum()
+    }
+
+    fn narrow_loss(&self, narrow: &Narrow) -> NarrowLoss {
+        let (count, width) = (narrow.tokens.len(), self.width);
+        let mut logits = vec![0.0; narrow.rows.len() * count];
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (i, &token) in narrow.tokens.iter().enumerate() {
+                    let (weight, bias) = (self.token(token), self.bias[token as usize]);
+                    for (&row, logits) in narrow.rows.iter().zip(logits.chunks_exact_mut(count)) {
+                        logits[i] = lanes::dot(self.row(row), weight) + bias;
+                    }
+                }
+            },
+        );
+        let losses = narrow.rows.iter().zip(logits.chunks_exact_mut(count));
+        let losses =
+            losses.map(|(&row, logits)| self.rows.loss_and_gradient_within(row, &narrow.tokens, logits));
+        let loss = losses.sum();
+        let mut hidden = vec![0.0; narrow.rows.len() * width];
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (i, &token) in narrow.tokens.iter().enumerate() {
+                    let rows = hidden.chunks_exact_mut(width).zip(logits.chunks_exact(count));
+                    for (hidden, logits) in rows {
+                        lanes::add_scaled(hidden, self.token(token), logits[i]);
+                    }
+                }
+            },
+        );
+        NarrowLoss { loss, logits, hidden }
+    }
+
+    /// Adds the gradients by the rows of the weight and the elements of the bias from token `start` on.
+    #[inline(always)]
+    fn add_tokens(
+        &self,
+        narrow: &Narrow,
+        found: &NarrowLoss,
+        start: u32,
+        weight: &mut [f32],
+        bias: &mut [f32],
+    ) {
+        let count = narrow.tokens.len();
+        let first = narrow.tokens.partition_point(|&token| token < start);
+        for (i, &token) in narrow.tokens.iter().enumerate().skip(first) {
+            let place = (token - start) as usize;
+            if place >= bias.len() {
+                break;
+            }
+            let weight = &mut weight[place * self.width..][..self.width];
+            for (&row, logits) in narrow.rows.iter().zip(found.logits.chunks_exact(count)) {
+                lanes::add_scaled(weight, self.row(row), logits[i]);
+                bias[place] += logits[i];
+            }
+        }
+    }
 }
 
 impl<C: CheckpointStrategy> HeadLossOp for Autodiff<Flex, C> {

@@ -36,11 +36,21 @@ pub fn modulated_norm(x: Tensor<3>, weight: Tensor<1>, shift: Tensor<2>, scale: 
 }
 
 /// Mean and reciprocal standard deviation of a row.
+#[inline(always)]
 fn statistics(row: &[f32]) -> (f32, f32) {
     let width = row.len() as f32;
     let mean = lanes::sum(row, |x| x) / width;
     let variance = lanes::sum(row, |x| (x - mean) * (x - mean)) / width;
     (mean, 1.0 / (variance + NORM_EPSILON).sqrt())
+}
+
+#[inline(always)]
+fn row_forward(out: &mut [f32], x: &[f32], weight: &[f32], shift: &[f32], scale: &[f32]) {
+    let (mean, inverse) = statistics(x);
+    let modulation = weight.iter().zip(shift.iter().zip(scale));
+    for ((out, &x), (&weight, (&shift, &scale))) in out.iter_mut().zip(x).zip(modulation) {
+        *out = (x - mean) * inverse * weight * (1.0 + scale) + shift;
+    }
 }
 
 impl NormOp for Flex {
@@ -56,12 +66,12 @@ impl NormOp for Flex {
         let mut out = buffer(values(&x).len());
         out.par_chunks_mut(width).zip(values(&x).par_chunks(width)).enumerate().for_each(
             |(row, (out, x))| {
-                let (mean, inverse) = statistics(x);
                 let (shift, scale) = (shape.gate(values(&shift), row), shape.gate(values(&scale), row));
                 let weight = values(&weight);
-                for i in 0..width {
-                    out[i] = (x[i] - mean) * inverse * weight[i] * (1.0 + scale[i]) + shift[i];
-                }
+                lanes::vectorized(
+                    #[inline(always)]
+                    || row_forward(out, x, weight, shift, scale),
+                );
             },
         );
         tensor(out, x.shape())
@@ -117,7 +127,10 @@ impl Backward<Flex, 4> for NormBackward {
             .enumerate()
             .map(|(sequence, (dx, (x, g)))| {
                 let scale = shape.gate(values(&scale), sequence * shape.length);
-                sequence_backward(dx, x, g, values(&weight), scale)
+                lanes::vectorized(
+                    #[inline(always)]
+                    || sequence_backward(dx, x, g, values(&weight), scale),
+                )
             })
             .collect();
         let [for_x, for_weight, for_shift, for_scale] = ops.parents;
@@ -135,6 +148,7 @@ impl Backward<Flex, 4> for NormBackward {
     }
 }
 
+#[inline(always)]
 fn sequence_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32], scale: &[f32]) -> SequenceSums {
     let width = weight.len();
     let zeros = || vec![0.0; width];

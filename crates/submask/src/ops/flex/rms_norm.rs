@@ -28,6 +28,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
 }
 
 /// 1/√(mean(x²) + ε) of a row.
+#[inline(always)]
 fn inverse(row: &[f32]) -> f32 {
     1.0 / (lanes::dot(row, row) / row.len() as f32 + NORM_EPSILON).sqrt()
 }
@@ -38,10 +39,16 @@ impl RmsNormOp for Flex {
         let width = values(&weight).len();
         let mut out = buffer(values(&x).len());
         out.par_chunks_mut(width).zip(values(&x).par_chunks(width)).for_each(|(out, x)| {
-            let inverse = inverse(x);
-            for ((out, &x), &weight) in out.iter_mut().zip(x).zip(values(&weight)) {
-                *out = x * inverse * weight;
-            }
+            let weight = values(&weight);
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    let inverse = inverse(x);
+                    for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * inverse * weight;
+                    }
+                },
+            );
         });
         tensor(out, x.shape())
     }
@@ -77,7 +84,12 @@ impl Backward<Flex, 2> for RmsNormBackward {
         let sums: Vec<Vec<f32>> = dx
             .par_chunks_mut(block)
             .zip(values(&x).par_chunks(block).zip(values(&g).par_chunks(block)))
-            .map(|(dx, (x, g))| block_backward(dx, x, g, values(&weight)))
+            .map(|(dx, (x, g))| {
+                lanes::vectorized(
+                    #[inline(always)]
+                    || block_backward(dx, x, g, values(&weight)),
+                )
+            })
             .collect();
         let [for_x, for_weight] = ops.parents;
         register!(grads, for_x, tensor(dx, [rows, width]));
@@ -92,6 +104,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
 }
 
 /// Fills dx of some rows and returns their part of dweight.
+#[inline(always)]
 fn block_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32]) -> Vec<f32> {
     let width = weight.len();
     let mut d_weight = vec![0.0; width];

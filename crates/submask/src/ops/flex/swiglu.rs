@@ -26,18 +26,19 @@ pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::submask_swiglu(gate.into_dispatch(), x.into_dispatch()))
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + lanes::exp(-x))
-}
-
 /// f(a_i, b_i) of two contiguous tensors of one shape.
 fn zip_map(a: &FlexTensor, b: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = buffer(values(a).len());
     let inputs = values(a).par_chunks(CHUNK).zip(values(b).par_chunks(CHUNK));
     out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (a, b))| {
-        for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            *out = f(a, b);
-        }
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                    *out = f(a, b);
+                }
+            },
+        );
     });
     out
 }
@@ -45,7 +46,7 @@ fn zip_map(a: &FlexTensor, b: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -
 impl SwigluOp for Flex {
     fn submask_swiglu(gate: FlexTensor, x: FlexTensor) -> FlexTensor {
         let (gate, x) = (contiguous(gate), contiguous(x));
-        tensor(zip_map(&gate, &x, |a, x| a * sigmoid(a) * x), x.shape())
+        tensor(zip_map(&gate, &x, silu_times), x.shape())
     }
 }
 
@@ -63,6 +64,19 @@ impl<C: CheckpointStrategy> SwigluOp for Autodiff<Flex, C> {
     }
 }
 
+/// SiLU(a)·x.
+#[inline(always)]
+fn silu_times(a: f32, x: f32) -> f32 {
+    a * lanes::sigmoid(a) * x
+}
+
+/// upstream·∂SiLU(a)/∂a.
+#[inline(always)]
+fn through_silu(a: f32, upstream: f32) -> f32 {
+    let s = lanes::sigmoid(a);
+    upstream * s * (1.0 + a * (1.0 - s))
+}
+
 /// With s = sigmoid(a): dx = g·a·s, da = g·x·s·(1 + a·(1 − s)).
 #[derive(Debug)]
 struct SwigluBackward;
@@ -76,12 +90,8 @@ impl Backward<Flex, 2> for SwigluBackward {
         let [for_gate, for_x] = ops.parents;
         register!(grads, for_gate, {
             let upstream = tensor(zip_map(&g, &x, |g, x| g * x), x.shape());
-            let gradient = |a: f32, upstream: f32| {
-                let s = sigmoid(a);
-                upstream * s * (1.0 + a * (1.0 - s))
-            };
-            tensor(zip_map(&gate, &upstream, gradient), x.shape())
+            tensor(zip_map(&gate, &upstream, through_silu), x.shape())
         });
-        register!(grads, for_x, tensor(zip_map(&gate, &g, |a, g| g * a * sigmoid(a)), x.shape()));
+        register!(grads, for_x, tensor(zip_map(&gate, &g, silu_times), x.shape()));
     }
 }

@@ -1,0 +1,177 @@
+//! Which device computes: the CPU, or a GPU that is compiled in and answers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::{Error, Result};
+
+/// A device as a user names it: `auto`, `cpu` or `gpu:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU that is no software device and answers, otherwise the CPU.
+    #[default]
+    Auto,
+    /// The CPU, in pure Rust.
+    Cpu,
+    /// The N-th GPU, counted from 0: hardware first, then software devices such as Mesa's lavapipe.
+    Gpu(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let index = || name.strip_prefix("gpu:")?.parse().ok();
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            _ => index()
+                .map(Self::Gpu)
+                .ok_or_else(|| Error::invalid("device", name, "auto, cpu, or gpu:N with N = 0, 1, …")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(index) => write!(f, "gpu:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a GPU that this program was not built for, that is not there, or that does not compute;
+    /// it says which there are.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            Self::Auto => {
+                let hardware = gpus().into_iter().find(|gpu| !gpu.software && gpu.answers());
+                Ok(hardware.map_or_else(Device::flex, |gpu| gpu.device))
+            }
+            Self::Gpu(index) => {
+                let gpus = gpus();
+                let gpu = gpus.get(index).ok_or_else(|| Error::invalid("device", self, allowed(&gpus)))?;
+                match gpu.answers() {
+                    true => Ok(gpu.device.clone()),
+                    false => {
+                        let what = format!("{self} ({})", gpu.name);
+                        Err(Error::invalid(
+                            "device",
+                            what,
+                            "a device that computes: this one does not answer",
+                        ))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A GPU, or a program that behaves like one.
+pub struct Gpu {
+    /// The device.
+    pub device: Device,
+    /// As its driver calls it.
+    pub name: String,
+    /// Whether it is a program on the CPU.
+    pub software: bool,
+}
+
+impl Gpu {
+    /// Whether it adds correctly. A driver that fails does so by a panic, which is its answer here.
+    #[cfg(feature = "vulkan")]
+    fn answers(&self) -> bool {
+        quietly(|| burn::tensor::Tensor::<1>::ones([4], &self.device).sum().into_scalar::<f32>() == 4.0)
+            .unwrap_or(false)
+    }
+
+    #[cfg(not(feature = "vulkan"))]
+    fn answers(&self) -> bool {
+        false
+    }
+}
+
+/// The result of `work`; `None` if it panics, without a message.
+#[cfg(feature = "vulkan")]
+fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+    std::panic::set_hook(hook);
+    result
+}
+
+/// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
+#[cfg(feature = "vulkan")]
+pub fn gpus() -> Vec<Gpu> {
+    use burn::tensor::{DeviceKind, DeviceType};
+
+    let software = Device::vulkan(DeviceKind::Cpu);
+    let devices = quietly(|| Device::enumerate(DeviceType::Vulkan).into_vec()).unwrap_or_default();
+    let gpu = |device: Device| {
+        let name = quietly(|| device.identity()).flatten().map_or_else(String::new, |identity| identity.name);
+        Gpu { software: device == software, name, device }
+    };
+    let mut gpus: Vec<Gpu> = devices.into_iter().map(gpu).collect();
+    gpus.sort_by_key(|gpu| gpu.software);
+    gpus
+}
+
+/// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
+#[cfg(not(feature = "vulkan"))]
+pub fn gpus() -> Vec<Gpu> {
+    Vec::new()
+}
+
+/// What may be asked for.
+fn allowed(gpus: &[Gpu]) -> String {
+    if cfg!(not(feature = "vulkan")) {
+        return "auto or cpu: this program was built without GPUs (cargo feature `vulkan`)".to_owned();
+    }
+    if gpus.is_empty() {
+        return "auto or cpu: no Vulkan device was found".to_owned();
+    }
+    let names: Vec<String> =
+        gpus.iter().enumerate().map(|(i, gpu)| format!("gpu:{i} ({})", gpu.name)).collect();
+    format!("auto, cpu, {}", names.join(", "))
+}
+
+/// The name of a device for people: `CPU`, or as its driver calls it.
+pub fn name(device: &Device) -> String {
+    if *device == Device::flex() {
+        return "CPU".to_owned();
+    }
+    gpus().into_iter().find(|gpu| gpu.device == *device).map_or_else(|| "GPU".to_owned(), |gpu| gpu.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for name in ["auto", "cpu", "gpu:0", "gpu:17"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        for name in ["", "gpu", "gpu:", "gpu:-1", "cuda", "CPU"] {
+            let error = name.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.contains("auto, cpu, or gpu:N"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_refused_with_what_there_is() {
+        assert_eq!(DeviceChoice::Cpu.open().unwrap(), Device::flex());
+        let error = DeviceChoice::Gpu(99).open().unwrap_err().to_string();
+        assert!(error.contains("gpu:99") && error.contains("cpu"), "{error}");
+    }
+}
