@@ -88,20 +88,20 @@ pub struct Gpu {
 
 impl Gpu {
     /// Whether it adds correctly. A driver that fails does so by a panic, which is its answer here.
-    #[cfg(feature = "vulkan")]
+    #[cfg(feature = "wgpu")]
     fn answers(&self) -> bool {
         quietly(|| burn::tensor::Tensor::<1>::ones([4], &self.device).sum().into_scalar::<f32>() == 4.0)
             .unwrap_or(false)
     }
 
-    #[cfg(not(feature = "vulkan"))]
+    #[cfg(not(feature = "wgpu"))]
     fn answers(&self) -> bool {
         false
     }
 }
 
 /// The result of `work`; `None` if it panics, without a message.
-#[cfg(feature = "vulkan")]
+#[cfg(feature = "wgpu")]
 fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
@@ -111,12 +111,12 @@ fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
-#[cfg(feature = "vulkan")]
+#[cfg(feature = "wgpu")]
 pub fn gpus() -> Vec<Gpu> {
     use burn::tensor::{DeviceKind, DeviceType};
 
-    let software = Device::vulkan(DeviceKind::Cpu);
-    let devices = quietly(|| Device::enumerate(DeviceType::Vulkan).into_vec()).unwrap_or_default();
+    let software = Device::wgpu(DeviceKind::Cpu);
+    let devices = quietly(|| Device::enumerate(DeviceType::Wgpu).into_vec()).unwrap_or_default();
     let gpu = |device: Device| {
         let name = quietly(|| device.identity()).flatten().map_or_else(String::new, |identity| identity.name);
         Gpu { software: device == software, name, device }
@@ -127,18 +127,19 @@ pub fn gpus() -> Vec<Gpu> {
 }
 
 /// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
-#[cfg(not(feature = "vulkan"))]
+#[cfg(not(feature = "wgpu"))]
 pub fn gpus() -> Vec<Gpu> {
     Vec::new()
 }
 
 /// What may be asked for.
 fn allowed(gpus: &[Gpu]) -> String {
-    if cfg!(not(feature = "vulkan")) {
-        return "auto or cpu: this program was built without GPUs (cargo feature `vulkan`)".to_owned();
+    if cfg!(not(feature = "wgpu")) {
+        return "auto or cpu: this program was built without GPUs (cargo feature `vulkan` or `wgpu`)"
+            .to_owned();
     }
     if gpus.is_empty() {
-        return "auto or cpu: no Vulkan device was found".to_owned();
+        return "auto or cpu: no GPU was found".to_owned();
     }
     let names: Vec<String> =
         gpus.iter().enumerate().map(|(i, gpu)| format!("gpu:{i} ({})", gpu.name)).collect();

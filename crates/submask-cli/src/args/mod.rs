@@ -45,7 +45,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<NonZeroUsize>,
     /// Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or gpu:N; GPUs need a build with the cargo
-    /// feature vulkan
+    /// feature vulkan or wgpu
     #[arg(long, global = true, value_name = "DEVICE", default_value_t, help_heading = "Global options")]
     pub device: DeviceChoice,
     #[command(subcommand)]

@@ -239,6 +239,7 @@ fn features() -> Vec<&'static str> {
         ("cuda", cfg!(feature = "cuda")),
         ("hub", cfg!(feature = "hub")),
         ("vulkan", cfg!(feature = "vulkan")),
+        ("wgpu", cfg!(feature = "wgpu")),
     ];
     known.into_iter().filter_map(|(name, enabled)| enabled.then_some(name)).collect()
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::weights::Parameter;
+use crate::ops::lanes;
 
 /// Settings of AdamW (Loshchilov and Hutter, arXiv 1711.05101).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,13 +69,18 @@ impl AdamW {
                 .zip(gradients.par_chunks(CHUNK))
                 .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
                 .for_each(|((weights, gradients), (first, second))| {
-                    for i in 0..weights.len() {
-                        let g = gradients[i];
-                        first[i] = b1 * first[i] + (1.0 - b1) * g;
-                        second[i] = b2 * second[i] + (1.0 - b2) * g * g;
-                        let root = second[i].sqrt() / correction_2 + epsilon;
-                        weights[i] = keep * weights[i] - rate * first[i] / root;
-                    }
+                    let elements = weights.iter_mut().zip(gradients).zip(first.iter_mut().zip(second));
+                    lanes::vectorized(
+                        #[inline(always)]
+                        || {
+                            for ((weight, &g), (first, second)) in elements {
+                                *first = b1 * *first + (1.0 - b1) * g;
+                                *second = b2 * *second + (1.0 - b2) * g * g;
+                                let root = second.sqrt() / correction_2 + epsilon;
+                                *weight = keep * *weight - rate * *first / root;
+                            }
+                        },
+                    );
                 });
         }
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use submask::ops::Kernels;
+use submask::{Device, DeviceChoice};
 
 /// Names another folder of fixtures.
 const VARIABLE: &str = "SUBMASK_FIXTURES";
@@ -151,6 +153,19 @@ impl Case {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         read(SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
+}
+
+/// Where networks are evaluated, and by which operations: on the CPU by both kinds, and where this was built with GPUs, on
+/// the first of them.
+pub fn places() -> Vec<(Device, Kernels)> {
+    let mut places = vec![(Device::flex(), Kernels::Fused), (Device::flex(), Kernels::Plain)];
+    if cfg!(feature = "wgpu") {
+        match DeviceChoice::Gpu(0).open() {
+            Ok(gpu) => places.push((gpu, Kernels::Plain)),
+            Err(error) => println!("skipped on GPUs: {error}"),
+        }
+    }
+    places
 }
 
 /// The largest |ours − theirs|, relative to the largest magnitude of theirs; all are finite.

@@ -2,15 +2,11 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use submask::backbone::toy::{Toy, ToyConfig};
 use submask::backbone::weights::{RawWeights, Weights, arrange};
-use submask::ops::Kernels;
 use submask::subtoken::SubTokenizer;
 
-use crate::fixtures::{Case, assert_close, cases};
-
-const BOTH: [Kernels; 2] = [Kernels::Fused, Kernels::Plain];
+use crate::fixtures::{Case, assert_close, cases, places};
 
 fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
@@ -27,11 +23,11 @@ fn the_toy_network_agrees() {
             .into_iter()
             .map(|name| (name.clone(), case.tensor_f32("weights", &name)))
             .collect();
-        for kernels in BOTH {
+        for (device, kernels) in places() {
             let network = Toy::new(config.clone(), &codes(&case), kernels).unwrap();
             let parameters = network.parameters();
             let values = arrange(&parameters, raw.clone(), Path::new("weights")).unwrap();
-            let weights = Weights::new(&parameters, &values, &Device::flex());
+            let weights = Weights::new(&parameters, &values, &device);
             let (y_t, t) = (case.ids("vectors", "y_t"), case.tensor("vectors", "t").unwrap().1);
             let logits = network.all_logits(&weights, &y_t, &t).unwrap().into_data();
             let logits: Vec<f64> = logits.iter::<f32>().map(f64::from).collect();

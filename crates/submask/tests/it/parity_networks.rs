@@ -15,9 +15,7 @@ use submask::predictive::Predictive;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig, clip_global_norm};
 
-use crate::fixtures::{Case, assert_close, cases, deviation};
-
-const BOTH: [Kernels; 2] = [Kernels::Fused, Kernels::Plain];
+use crate::fixtures::{Case, assert_close, cases, deviation, places};
 
 fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
@@ -124,10 +122,10 @@ fn step_batch(case: &Case, step: usize) -> Batch {
 #[test]
 fn logits_agree() {
     for case in cases("text_").into_iter().chain(cases("variant_")) {
-        for kernels in BOTH {
+        for (device, kernels) in places() {
             let network = network(&case, kernels);
             let parameters = network.parameters();
-            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &Device::flex());
+            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
             let logits = floats(network.all_logits(&weights, &y_t, &t).into_data());
@@ -141,10 +139,10 @@ fn logits_agree() {
 fn the_encoders_logits_agree() {
     for case in cases("encoder_") {
         assert_eq!(case.number("norm_eps"), 1e-5, "{}", case.name);
-        for kernels in BOTH {
+        for (device, kernels) in places() {
             let network = encoder(&case, kernels);
             let parameters = network.parameters();
-            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &Device::flex());
+            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let rows = y_t.len() / case.integer("subtoken_len");
             let hidden = network.trunk(&weights, &y_t, &vec![0.0; rows / case.integer("length")], None);
@@ -210,11 +208,11 @@ fn losses_and_every_gradient_agree() {
                 println!("{}: no {file}, skipped", case.name);
                 continue;
             }
-            for kernels in BOTH {
+            for (device, kernels) in places() {
                 let network = network(&case, kernels);
                 let parameters = network.parameters();
                 let start = values(&case, "weights", &parameters);
-                let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+                let weights = Weights::new(&parameters, &start, &device.autodiff());
                 let predictive = Arc::new(Predictive::new(codes(&case), carry_over));
                 let t = case.tensor("vectors", "t").unwrap().1;
                 let batch = Batch { x_0: case.ids("vectors", "x_0"), y_t: case.ids("vectors", "y_t"), t };
@@ -306,11 +304,11 @@ fn the_autoregressive_network_agrees() {
             dropout: 0.0,
         };
         let length = case.integer("length");
-        for kernels in BOTH {
+        for (device, kernels) in places() {
             let network = Autoregressive::new(config.clone(), &codes, kernels).unwrap();
             let parameters = network.parameters();
             let start = values(&case, "weights", &parameters);
-            let weights = Weights::new(&parameters, &start, &Device::flex());
+            let weights = Weights::new(&parameters, &start, &device);
             let x = case.ids("vectors", "x");
             let batch = x.len() / length;
             let logits: Vec<f32> = network.logits(&weights, &x, batch).into_data().try_into_vec().unwrap();

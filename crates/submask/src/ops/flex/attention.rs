@@ -13,8 +13,8 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply};
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::gemm::{Matrix, Threads, multiply, product};
+use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::{Rotary, lanes};
 
 #[backend_extension(Flex, Autodiff)]
@@ -105,12 +105,11 @@ impl Head<'_> {
         );
     }
 
-    /// out [L, w] of this head.
-    fn forward(&self, scratch: &mut Scratch, out: &mut [f32]) {
+    /// The result [L, w] of this head.
+    fn forward(&self, scratch: &mut Scratch) -> Vec<f32> {
         self.probabilities(scratch);
-        let (length, width) = (self.length, self.head_width);
-        let p = Matrix::new(&scratch.probabilities, length, length);
-        multiply(out, width, p, Matrix::new(&scratch.v, length, width), 1.0, false, Threads::One);
+        let p = Matrix::new(&scratch.probabilities, self.length, self.length);
+        product(p, Matrix::new(&scratch.v, self.length, self.head_width), 1.0, Threads::One)
     }
 
     /// Gradients of q, k and v, [3][L, w], from that of the output, [L, w].
@@ -119,12 +118,7 @@ impl Head<'_> {
         let (length, width) = (self.length, self.head_width);
         let g = Matrix::new(g, length, width);
         let p = Matrix::new(&scratch.probabilities, length, length);
-        let product = |a: Matrix, b: Matrix, factor: f32| {
-            let mut out = vec![0.0; length * width];
-            multiply(&mut out, width, a, b, factor, false, Threads::One);
-            out
-        };
-        let dv = product(p.t(), g, 1.0);
+        let dv = product(p.t(), g, 1.0, Threads::One);
         d_scores.resize(length * length, 0.0);
         multiply(d_scores, length, g, Matrix::new(&scratch.v, length, width).t(), 1.0, false, Threads::One);
         let rows = d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length));
@@ -140,8 +134,8 @@ impl Head<'_> {
             },
         );
         let ds = Matrix::new(d_scores, length, length);
-        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale());
-        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale());
+        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale(), Threads::One);
+        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale(), Threads::One);
         self.rotate(&mut dq, true);
         self.rotate(&mut dk, true);
         [dq, dk, dv]
@@ -172,7 +166,7 @@ fn for_each_head(
     let [batch, length, triple] = dims(qkv);
     let width = triple / 3;
     let head_width = width / heads;
-    let mut out = buffer(batch * length * parts * width);
+    let mut out = room(batch * length * parts * width);
     let results: Vec<Vec<Vec<f32>>> = (0..batch * heads)
         .into_par_iter()
         .map_init(Scratch::default, |scratch, index| {
@@ -194,23 +188,21 @@ fn for_each_head(
             for (part, result) in result.iter().enumerate() {
                 for (row, values) in out.chunks_exact_mut(parts * width).zip(result.chunks_exact(head_width))
                 {
-                    row[part * width + head * head_width..][..head_width].copy_from_slice(values);
+                    row[part * width + head * head_width..][..head_width].write_copy_of_slice(values);
                 }
             }
         }
     });
-    out
+    // SAFETY: the heads of a row stand beside each other in every part and fill it.
+    unsafe { filled(out) }
 }
 
 impl AttentionOp for Flex {
     fn submask_attention(qkv: FlexTensor, heads: usize, rotary: Arc<Rotary>, causal: bool) -> FlexTensor {
         let qkv = contiguous(qkv);
         let [batch, length, triple] = dims(&qkv);
-        let out = for_each_head(&qkv, heads, &rotary, causal, 1, |head, _, scratch| {
-            let mut out = vec![0.0; length * head.head_width];
-            head.forward(scratch, &mut out);
-            vec![out]
-        });
+        let out =
+            for_each_head(&qkv, heads, &rotary, causal, 1, |head, _, scratch| vec![head.forward(scratch)]);
         tensor(out, [batch, length, triple / 3])
     }
 }

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::plain::GELU;
 use crate::ops::{Dropout, lanes};
 
@@ -47,18 +47,19 @@ fn gelu_inner(x: f32) -> f32 {
 impl ElementwiseOp for Flex {
     fn submask_gelu(x: FlexTensor) -> FlexTensor {
         let x = contiguous(x);
-        let mut out = buffer(values(&x).len());
+        let mut out = room(values(&x).len());
         out.par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK)).for_each(|(out, x)| {
             lanes::vectorized(
                 #[inline(always)]
                 || {
                     for (out, &x) in out.iter_mut().zip(x) {
-                        *out = 0.5 * x * (1.0 + gelu_inner(x));
+                        out.write(0.5 * x * (1.0 + gelu_inner(x)));
                     }
                 },
             );
         });
-        tensor(out, x.shape())
+        // SAFETY: the chunks of both are as long as each other, and written whole.
+        tensor(unsafe { filled(out) }, x.shape())
     }
 
     fn submask_gated_residual(
@@ -70,25 +71,27 @@ impl ElementwiseOp for Flex {
         let (x, h, gate) = (contiguous(x), contiguous(h), contiguous(gate));
         let shape = Shape3::of(&x, &gate);
         let factors = dropout.map(|dropout| dropout.factors(values(&h).len()));
-        let mut out = values(&x).to_vec();
+        let mut out = room(values(&x).len());
         out.par_chunks_mut(shape.width).enumerate().for_each(|(row, out)| {
             let gate = shape.gate(values(&gate), row);
-            let h = &values(&h)[row * shape.width..][..shape.width];
+            let at = row * shape.width..(row + 1) * shape.width;
+            let (x, h) = (&values(&x)[at.clone()], &values(&h)[at.clone()]);
+            let inputs = x.iter().zip(h.iter().zip(gate));
             match &factors {
                 Some(factors) => {
-                    let factors = &factors[row * shape.width..][..shape.width];
-                    for i in 0..shape.width {
-                        out[i] += h[i] * factors[i] * gate[i];
+                    for ((out, (x, (h, gate))), factor) in out.iter_mut().zip(inputs).zip(&factors[at]) {
+                        out.write(x + h * factor * gate);
                     }
                 }
                 None => {
-                    for i in 0..shape.width {
-                        out[i] += h[i] * gate[i];
+                    for (out, (x, (h, gate))) in out.iter_mut().zip(inputs) {
+                        out.write(x + h * gate);
                     }
                 }
             }
         });
-        tensor(out, x.shape())
+        // SAFETY: every row is as wide as the gate, and written whole.
+        tensor(unsafe { filled(out) }, x.shape())
     }
 }
 
@@ -169,7 +172,7 @@ impl Backward<Flex, 1> for GeluBackward {
         let g = contiguous(grads.consume::<Flex>(&ops.node));
         let [parent] = ops.parents;
         register!(grads, parent, {
-            let mut out = buffer(values(&g).len());
+            let mut out = room(values(&g).len());
             let inputs = values(&ops.state).par_chunks(CHUNK).zip(values(&g).par_chunks(CHUNK));
             out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| {
                 lanes::vectorized(
@@ -178,12 +181,13 @@ impl Backward<Flex, 1> for GeluBackward {
                         for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
                             let t = gelu_inner(x);
                             let slope = GELU[0] * (1.0 + 3.0 * GELU[1] * x * x);
-                            *out = g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope);
+                            out.write(g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope));
                         }
                     },
                 );
             });
-            tensor(out, g.shape())
+            // SAFETY: as in the forward pass.
+            tensor(unsafe { filled(out) }, g.shape())
         });
     }
 }
@@ -204,15 +208,16 @@ impl Backward<Flex, 3> for GateBackward {
         let factor = |index: usize| factors.as_ref().map_or(1.0, |factors| factors[index]);
         let width = shape.width;
         register!(grads, for_h, {
-            let mut out = buffer(values(&g).len());
+            let mut out = room(values(&g).len());
             out.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
                 let gate = shape.gate(values(&gate), row);
                 let g = &values(&g)[row * width..][..width];
                 for i in 0..width {
-                    out[i] = g[i] * gate[i] * factor(row * width + i);
+                    out[i].write(g[i] * gate[i] * factor(row * width + i));
                 }
             });
-            tensor(out, g.shape())
+            // SAFETY: every row is written whole.
+            tensor(unsafe { filled(out) }, g.shape())
         });
         register!(grads, for_gate, {
             let per_sequence: Vec<Vec<f32>> = (0..shape.batch)

@@ -2,6 +2,8 @@
 
 use gemm::Parallelism;
 
+use super::{filled, room};
+
 /// A matrix view: row-major elements, or their transpose.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -22,6 +24,11 @@ impl<'a> Matrix<'a> {
     /// A contiguous matrix.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(values, rows, columns, columns)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The transpose.
@@ -50,8 +57,35 @@ pub fn multiply(
     accumulate: bool,
     threads: Threads,
 ) {
-    assert_eq!(a.columns, b.rows);
     assert!(a.rows == 0 || (a.rows - 1) * stride + b.columns <= out.len());
+    // SAFETY: the assertion keeps every access to `out` inside it; its elements may be read since they are there.
+    unsafe { multiply_into(out.as_mut_ptr(), stride, a, b, factor, accumulate, threads) }
+}
+
+/// factor·a·b, row after row.
+pub fn product(a: Matrix, b: Matrix, factor: f32, threads: Threads) -> Vec<f32> {
+    let mut out = room(a.rows * b.columns);
+    // SAFETY: there is room for all rows, and every element of the product is written, none read before.
+    unsafe {
+        multiply_into(out.as_mut_ptr().cast(), b.columns, a, b, factor, false, threads);
+        filled(out)
+    }
+}
+
+/// [`multiply`] to a place that need not be initialised unless `accumulate`.
+///
+/// # Safety
+/// `out` is valid for rows of `b.columns` elements that start `stride` elements apart.
+unsafe fn multiply_into(
+    out: *mut f32,
+    stride: usize,
+    a: Matrix,
+    b: Matrix,
+    factor: f32,
+    accumulate: bool,
+    threads: Threads,
+) {
+    assert_eq!(a.columns, b.rows);
     if a.rows == 0 || b.columns == 0 {
         return;
     }
@@ -59,14 +93,14 @@ pub fn multiply(
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
-    // SAFETY: the assertions here and in `Matrix::strided` keep every access inside its slice, and the
-    // mutable slice cannot alias the others.
+    // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
+    // cannot alias what is borrowed.
     unsafe {
         gemm::gemm(
             a.rows,
             b.columns,
             a.columns,
-            out.as_mut_ptr(),
+            out,
             1,
             stride as isize,
             accumulate,

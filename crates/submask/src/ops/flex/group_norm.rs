@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::{contiguous, dims, register, tensor, values};
 use crate::ops::plain::NORM_EPSILON;
 use crate::ops::{GroupNorm, lanes};
 
@@ -110,7 +110,7 @@ impl GroupNormOp for Flex {
     ) -> FlexTensor {
         let [x, scale, shift] = [x, scale, shift].map(contiguous);
         let sizes = Sizes::of(&x, &scale, norm);
-        let mut out = buffer(values(&x).len());
+        let mut out = vec![0.0; values(&x).len()];
         let groups = out.par_chunks_mut(sizes.group()).zip(values(&x).par_chunks(sizes.group()));
         groups.enumerate().for_each(|(index, (out, x))| {
             let (scale, shift) =
@@ -156,7 +156,7 @@ impl Backward<Flex, 3> for GroupNormBackward {
         let ([x, scale, shift], norm) = ops.state;
         let sizes = Sizes::of(&x, &scale, norm);
         let (group, share) = (sizes.group(), sizes.share());
-        let mut dx = buffer(values(&x).len());
+        let mut dx = vec![0.0; values(&x).len()];
         let mut d_scale = vec![0.0; sizes.batch * sizes.channels];
         let mut d_shift = d_scale.clone();
         let sums = d_scale.par_chunks_mut(share).zip(d_shift.par_chunks_mut(share));

@@ -13,9 +13,9 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply};
+use super::gemm::{Matrix, Threads, multiply, product};
 use super::linear::{affine, column_sums};
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::{contiguous, dims, register, tensor, values};
 use crate::objective::LossRows;
 use crate::ops::lanes;
 
@@ -80,7 +80,7 @@ fn loss_with_gradients(
     let ([count, width], classes) = (dims(hidden), values(bias).len());
     let head = Head { width, hidden: values(hidden), weight: values(weight), bias: values(bias), rows };
     let mut gradients =
-        Gradient { hidden: buffer(count * width), weight: buffer(classes * width), bias: vec![0.0; classes] };
+        Gradient { hidden: vec![0.0; count * width], weight: Vec::new(), bias: vec![0.0; classes] };
     let (wide, narrow) = head.split();
     let loss = head.add_wide(&wide, &mut gradients) + head.add_narrow(&narrow, &mut gradients);
     let gradients = HeadGradients {
@@ -165,14 +165,16 @@ impl Head<'_> {
                 .collect();
             loss += losses.iter().sum::<f64>();
             let by_logits = Matrix::new(&logits, rows.len(), classes);
-            let mut by_hidden = buffer(hidden.len());
             let weight = Matrix::new(self.weight, classes, width);
-            multiply(&mut by_hidden, width, by_logits, weight, 1.0, false, Threads::All);
+            let by_hidden = product(by_logits, weight, 1.0, Threads::All);
             for (&row, values) in rows.iter().zip(by_hidden.chunks_exact(width)) {
                 gradient.hidden[row * width..][..width].copy_from_slice(values);
             }
             let hidden = Matrix::new(&hidden, rows.len(), width);
-            multiply(&mut gradient.weight, width, by_logits.t(), hidden, 1.0, index > 0, Threads::All);
+            match index {
+                0 => gradient.weight = product(by_logits.t(), hidden, 1.0, Threads::All),
+                _ => multiply(&mut gradient.weight, width, by_logits.t(), hidden, 1.0, true, Threads::All),
+            }
             lanes::add_scaled(&mut gradient.bias, &column_sums(&logits, classes), 1.0);
         }
         loss
@@ -181,6 +183,8 @@ impl Head<'_> {
     /// Adds the loss of narrow rows: products of single rows of hidden states and weights.
     fn add_narrow(&self, narrow: &[Narrow], gradient: &mut Gradient) -> f64 {
         let width = self.width;
+        // Zeros where there is no wide row.
+        gradient.weight.resize(self.weight.len(), 0.0);
         let found: Vec<NarrowLoss> = narrow.par_iter().map(|narrow| self.narrow_loss(narrow)).collect();
         for (narrow, found) in narrow.iter().zip(&found) {
             for (&row, values) in narrow.rows.iter().zip(found.hidden.chunks_exact(width)) {

@@ -8,9 +8,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply};
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::gemm::{Matrix, Threads, multiply, product};
+use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::lanes;
 
 #[backend_extension(Flex, Autodiff)]
@@ -45,33 +46,55 @@ impl LinearOp for Flex {
 fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-    let out = match bias.map(contiguous) {
-        Some(bias) => affine(values(&x), values(&weight), values(&bias), rows),
-        None => {
-            let mut out = product_buffer(rows, inner, outer);
-            multiply_rows(&mut out, values(&x), values(&weight), rows, inner, outer, false);
-            out.truncate(rows * outer);
-            out
-        }
-    };
+    let bias = bias.map(contiguous);
+    let out = product_rows(values(&x), values(&weight), bias.as_ref().map(values), [rows, inner, outer]);
     tensor(out, [rows, outer])
 }
 
 /// Rows of x·Wᵀ + bias, [rows, out]; also the head of [`super::head_loss`].
 pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
-    let (outer, inner) = (bias.len(), weight.len() / bias.len());
-    let mut out = product_buffer(rows, inner, outer);
-    for row in out.chunks_mut(outer) {
-        row.copy_from_slice(bias);
-    }
-    multiply_rows(&mut out, x, weight, rows, inner, outer, true);
+    product_rows(x, weight, Some(bias), [rows, weight.len() / bias.len(), bias.len()])
+}
+
+/// Rows of x·Wᵀ + bias for sizes [rows, in, out].
+fn product_rows(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    [rows, inner, outer]: [usize; 3],
+) -> Vec<f32> {
+    let weight = Matrix::new(weight, outer, inner).t();
+    let least = min_rows(inner, outer);
+    let padded;
+    let x = match (1..least).contains(&rows) {
+        true => {
+            padded = [&x[..rows * inner], &vec![0.0; (least - rows) * inner]].concat();
+            Matrix::new(&padded, least, inner)
+        }
+        false => Matrix::new(x, rows, inner),
+    };
+    let mut out = match bias {
+        Some(bias) => {
+            let mut out = repeated(bias, x.rows());
+            multiply(&mut out, outer, x, weight, 1.0, true, Threads::All);
+            out
+        }
+        None => product(x, weight, 1.0, Threads::All),
+    };
     out.truncate(rows * outer);
     out
 }
 
-/// Room for at least [`min_rows`] rows.
-fn product_buffer(rows: usize, inner: usize, outer: usize) -> Vec<f32> {
-    buffer(rows.max(min_rows(inner, outer)) * outer)
+/// So many copies of a row.
+fn repeated(row: &[f32], count: usize) -> Vec<f32> {
+    let mut out = room(count * row.len());
+    out.par_chunks_mut(row.len()).for_each(|out| {
+        for (out, &x) in out.iter_mut().zip(row) {
+            out.write(x);
+        }
+    });
+    // SAFETY: all chunks are as long as the row, and written whole.
+    unsafe { filled(out) }
 }
 
 /// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
@@ -81,27 +104,6 @@ fn min_rows(inner: usize, outer: usize) -> usize {
     let beyond_tiny = 256 / outer + 1;
     let beyond_small = if outer <= 64 && inner > 512 { 65 } else { 8 };
     beyond_tiny.max(beyond_small)
-}
-
-/// out (+)= x·Wᵀ, rows beyond those of `x` being padding.
-fn multiply_rows(
-    out: &mut [f32],
-    x: &[f32],
-    weight: &[f32],
-    rows: usize,
-    inner: usize,
-    outer: usize,
-    add: bool,
-) {
-    let weight = Matrix::new(weight, outer, inner).t();
-    let least = min_rows(inner, outer);
-    if (1..least).contains(&rows) {
-        let mut padded = vec![0.0; least * inner];
-        padded[..rows * inner].copy_from_slice(&x[..rows * inner]);
-        multiply(out, outer, Matrix::new(&padded, least, inner), weight, 1.0, add, Threads::All);
-    } else {
-        multiply(out, outer, Matrix::new(x, rows, inner), weight, 1.0, add, Threads::All);
-    }
 }
 
 impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
@@ -150,16 +152,12 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
         let mut parents = ops.parents.into_iter();
         let g_matrix = Matrix::new(values(&g), rows, outer);
         register!(grads, parents.next().flatten(), {
-            let mut dx = buffer(rows * inner);
             let weight = Matrix::new(values(&weight), outer, inner);
-            multiply(&mut dx, inner, g_matrix, weight, 1.0, false, Threads::All);
-            tensor(dx, [rows, inner])
+            tensor(product(g_matrix, weight, 1.0, Threads::All), [rows, inner])
         });
         register!(grads, parents.next().flatten(), {
-            let mut dw = buffer(outer * inner);
             let x = Matrix::new(values(&x), rows, inner);
-            multiply(&mut dw, inner, g_matrix.t(), x, 1.0, false, Threads::All);
-            tensor(dw, [outer, inner])
+            tensor(product(g_matrix.t(), x, 1.0, Threads::All), [outer, inner])
         });
         register!(grads, parents.next().flatten(), tensor(column_sums(values(&g), outer), [outer]));
     }

@@ -11,6 +11,8 @@ mod norm;
 mod rms_norm;
 mod swiglu;
 
+use std::mem::{ManuallyDrop, MaybeUninit};
+
 use burn::backend::TensorMetadata;
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
@@ -44,10 +46,22 @@ fn dims<const D: usize>(x: &FlexTensor) -> [usize; D] {
     x.shape().dims()
 }
 
-/// A buffer whose every element the caller writes before anything reads it.
-fn buffer(len: usize) -> Vec<f32> {
-    // Zeroed pages come from the operating system; a fresh allocation costs no pass over memory.
-    vec![0.0; len]
+/// Room for a result. Zeros in it would cost a pass over memory by one thread.
+fn room(len: usize) -> Vec<MaybeUninit<f32>> {
+    let mut room = Vec::with_capacity(len);
+    // SAFETY: the capacity is at least `len`, and these elements need not be initialised.
+    unsafe { room.set_len(len) }
+    room
+}
+
+/// The elements of a room that is filled.
+///
+/// # Safety
+/// Every element has been written.
+unsafe fn filled(room: Vec<MaybeUninit<f32>>) -> Vec<f32> {
+    let mut room = ManuallyDrop::new(room);
+    // SAFETY: the parts are those of a vector whose elements have the same layout and, says the caller, are written.
+    unsafe { Vec::from_raw_parts(room.as_mut_ptr().cast(), room.len(), room.capacity()) }
 }
 
 /// Hands a gradient to a parent that wants one; nothing is computed for one that does not.

@@ -1,5 +1,7 @@
 //! LayerNorm with modulation.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -11,7 +13,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::elementwise::Shape3;
-use super::{buffer, contiguous, register, tensor, values};
+use super::{contiguous, filled, register, room, tensor, values};
 use crate::ops::lanes;
 use crate::ops::plain::NORM_EPSILON;
 
@@ -45,11 +47,11 @@ fn statistics(row: &[f32]) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn row_forward(out: &mut [f32], x: &[f32], weight: &[f32], shift: &[f32], scale: &[f32]) {
+fn row_forward(out: &mut [MaybeUninit<f32>], x: &[f32], weight: &[f32], shift: &[f32], scale: &[f32]) {
     let (mean, inverse) = statistics(x);
     let modulation = weight.iter().zip(shift.iter().zip(scale));
     for ((out, &x), (&weight, (&shift, &scale))) in out.iter_mut().zip(x).zip(modulation) {
-        *out = (x - mean) * inverse * weight * (1.0 + scale) + shift;
+        out.write((x - mean) * inverse * weight * (1.0 + scale) + shift);
     }
 }
 
@@ -63,7 +65,7 @@ impl NormOp for Flex {
         let [x, weight, shift, scale] = [x, weight, shift, scale].map(contiguous);
         let shape = Shape3::of(&x, &shift);
         let width = shape.width;
-        let mut out = buffer(values(&x).len());
+        let mut out = room(values(&x).len());
         out.par_chunks_mut(width).zip(values(&x).par_chunks(width)).enumerate().for_each(
             |(row, (out, x))| {
                 let (shift, scale) = (shape.gate(values(&shift), row), shape.gate(values(&scale), row));
@@ -74,7 +76,8 @@ impl NormOp for Flex {
                 );
             },
         );
-        tensor(out, x.shape())
+        // SAFETY: every row is as wide as the modulation, and written whole.
+        tensor(unsafe { filled(out) }, x.shape())
     }
 }
 
@@ -120,7 +123,7 @@ impl Backward<Flex, 4> for NormBackward {
         let [x, weight, scale] = ops.state;
         let shape = Shape3::of(&x, &scale);
         let (width, block) = (shape.width, shape.length * shape.width);
-        let mut dx = buffer(values(&x).len());
+        let mut dx = room(values(&x).len());
         let sums: Vec<SequenceSums> = dx
             .par_chunks_mut(block)
             .zip(values(&x).par_chunks(block).zip(values(&g).par_chunks(block)))
@@ -136,7 +139,8 @@ impl Backward<Flex, 4> for NormBackward {
         let [for_x, for_weight, for_shift, for_scale] = ops.parents;
         let gather =
             |pick: fn(&SequenceSums) -> &Vec<f32>| sums.iter().map(|s| pick(s).clone()).collect::<Vec<_>>();
-        register!(grads, for_x, tensor(dx, x.shape()));
+        // SAFETY: every row of every sequence is written whole.
+        register!(grads, for_x, tensor(unsafe { filled(dx) }, x.shape()));
         register!(grads, for_weight, {
             let all = Shape3 { modulations: 1, ..shape };
             let all =
@@ -149,7 +153,13 @@ impl Backward<Flex, 4> for NormBackward {
 }
 
 #[inline(always)]
-fn sequence_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32], scale: &[f32]) -> SequenceSums {
+fn sequence_backward(
+    dx: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    g: &[f32],
+    weight: &[f32],
+    scale: &[f32],
+) -> SequenceSums {
     let width = weight.len();
     let zeros = || vec![0.0; width];
     let (mut normed, mut upstream) = (zeros(), zeros());
@@ -167,7 +177,7 @@ fn sequence_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32], scale
         let mean_upstream = lanes::sum(&upstream, |u| u) / width as f32;
         let mean_product = lanes::dot(&upstream, &normed) / width as f32;
         for i in 0..width {
-            dx[i] = inverse * (upstream[i] - mean_upstream - normed[i] * mean_product);
+            dx[i].write(inverse * (upstream[i] - mean_upstream - normed[i] * mean_product));
         }
     }
     sums

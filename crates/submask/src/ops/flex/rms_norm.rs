@@ -1,5 +1,7 @@
 //! RMSNorm.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -10,7 +12,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{buffer, contiguous, dims, register, tensor, values};
+use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::lanes;
 use crate::ops::plain::NORM_EPSILON;
 
@@ -37,7 +39,7 @@ impl RmsNormOp for Flex {
     fn submask_rms_norm(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let width = values(&weight).len();
-        let mut out = buffer(values(&x).len());
+        let mut out = room(values(&x).len());
         out.par_chunks_mut(width).zip(values(&x).par_chunks(width)).for_each(|(out, x)| {
             let weight = values(&weight);
             lanes::vectorized(
@@ -45,12 +47,13 @@ impl RmsNormOp for Flex {
                 || {
                     let inverse = inverse(x);
                     for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * inverse * weight;
+                        out.write(x * inverse * weight);
                     }
                 },
             );
         });
-        tensor(out, x.shape())
+        // SAFETY: every row is as wide as the weight, and written whole.
+        tensor(unsafe { filled(out) }, x.shape())
     }
 }
 
@@ -79,7 +82,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
         let g = contiguous(grads.consume::<Flex>(&ops.node));
         let (x, weight) = ops.state;
         let [rows, width] = dims(&x);
-        let mut dx = buffer(rows * width);
+        let mut dx = room(rows * width);
         let block = ROWS * width;
         let sums: Vec<Vec<f32>> = dx
             .par_chunks_mut(block)
@@ -92,7 +95,8 @@ impl Backward<Flex, 2> for RmsNormBackward {
             })
             .collect();
         let [for_x, for_weight] = ops.parents;
-        register!(grads, for_x, tensor(dx, [rows, width]));
+        // SAFETY: every row of every block is written whole.
+        register!(grads, for_x, tensor(unsafe { filled(dx) }, [rows, width]));
         register!(grads, for_weight, {
             let mut sum = vec![0.0; width];
             for part in &sums {
@@ -105,7 +109,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
 
 /// Fills dx of some rows and returns their part of dweight.
 #[inline(always)]
-fn block_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32]) -> Vec<f32> {
+fn block_backward(dx: &mut [MaybeUninit<f32>], x: &[f32], g: &[f32], weight: &[f32]) -> Vec<f32> {
     let width = weight.len();
     let mut d_weight = vec![0.0; width];
     let (mut normed, mut upstream) = (vec![0.0; width], vec![0.0; width]);
@@ -118,7 +122,7 @@ fn block_backward(dx: &mut [f32], x: &[f32], g: &[f32], weight: &[f32]) -> Vec<f
         }
         let mean_product = lanes::dot(&upstream, &normed) / width as f32;
         for i in 0..width {
-            dx[i] = inverse * (upstream[i] - normed[i] * mean_product);
+            dx[i].write(inverse * (upstream[i] - normed[i] * mean_product));
         }
     }
     d_weight

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{buffer, contiguous, register, tensor, values};
+use super::{contiguous, filled, register, room, tensor, values};
 use crate::ops::lanes;
 
 /// Elements that one task handles.
@@ -28,19 +28,20 @@ pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
 
 /// f(a_i, b_i) of two contiguous tensors of one shape.
 fn zip_map(a: &FlexTensor, b: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let mut out = buffer(values(a).len());
+    let mut out = room(values(a).len());
     let inputs = values(a).par_chunks(CHUNK).zip(values(b).par_chunks(CHUNK));
     out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (a, b))| {
         lanes::vectorized(
             #[inline(always)]
             || {
                 for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                    *out = f(a, b);
+                    out.write(f(a, b));
                 }
             },
         );
     });
-    out
+    // SAFETY: the three tensors have one shape, so that every chunk is written whole.
+    unsafe { filled(out) }
 }
 
 impl SwigluOp for Flex {

@@ -7,7 +7,6 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use super::slab::Slab;
-use crate::ops::flex::buffer;
 use crate::ops::lanes;
 
 /// Pixels that one task of the product with the kernel handles, about.
@@ -36,7 +35,7 @@ pub fn convolve(
     weight: impl Fn(usize, usize) -> f32,
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
-    let mut out = buffer(sizes.batch * sizes.outer * sizes.pixels());
+    let mut out = vec![0.0; sizes.batch * sizes.outer * sizes.pixels()];
     if out.is_empty() {
         return out;
     }
@@ -229,7 +228,7 @@ pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
             sums
         })
         .collect();
-    let mut out = buffer(sizes.outer * sizes.inner * taps);
+    let mut out = vec![0.0; sizes.outer * sizes.inner * taps];
     out.par_chunks_mut(sizes.inner * taps).enumerate().for_each(|(channel, out)| {
         for (part, out) in parts.iter().zip(out.chunks_mut(channels * taps)) {
             let padded = part.len() / (panels * panel);
@@ -246,7 +245,7 @@ pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
 fn pack_gradients(sizes: Sizes, g: &[f32], panel: usize) -> Vec<f32> {
     let pixels = sizes.pixels();
     let panels = sizes.outer.div_ceil(panel);
-    let mut packed = buffer(sizes.batch * panels * pixels * panel);
+    let mut packed = vec![0.0; sizes.batch * panels * pixels * panel];
     packed.par_chunks_mut(pixels * panel).enumerate().for_each(|(index, packed)| {
         let (image, first) = (index / panels, index % panels * panel);
         let count = panel.min(sizes.outer - first);
