@@ -148,7 +148,10 @@ pub fn for_bench(args: &SettingsArgs) -> Result<Settings, Failure> {
     let layers = config.into_iter().chain(data_flag(args)?).collect();
     match merged(preset, layers, args)?.1 {
         RunSettings::Text(settings) => Ok(*settings),
-        RunSettings::Visual(_) => Err(Failure::usage("bench measures text networks, not these")),
+        RunSettings::Visual(_) => Err(Failure::usage(format!(
+            "--preset {} is not of text, and bench measures text networks",
+            preset.name
+        ))),
     }
 }
 

@@ -24,6 +24,7 @@ fn overview() {
       info     Describe a model, a run, a token shard, a settings file or a checkpoint of another
                program
       plot     Draw the training loss and the validation figures of a run as PNG and SVG
+      bench    Measure training, evaluation and sampling of a text network on this machine
       presets  List the published sampler settings of image models, with their published FID
       help     Print this message or the help of the given subcommand(s)
 
@@ -32,7 +33,10 @@ fn overview() {
       -V, --version  Print version
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
 
     Results are written to standard output; progress, messages and errors to standard error.
 
@@ -77,7 +81,10 @@ fn train() {
       -h, --help                   Print help (see more with '--help')
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
 
     Examples:
       submask train
@@ -129,7 +136,10 @@ fn eval() {
                                      model's] [possible values: true, false]
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
     ----- stderr -----
     ");
 }
@@ -191,7 +201,10 @@ fn sample() {
           --keep-channels <N,…>      Of --given, keep these channels, such as 0 or 0,2 (red and blue)
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
 
     Examples:
       submask sample runs/dictionary --num 3
@@ -225,10 +238,13 @@ fn data() {
       -h, --help                Print help (see more with '--help')
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
     ----- stderr -----
     ");
-    assert_snapshot!(submask(&["data", "info", "-h"]), @r"
+    assert_snapshot!(submask(&["data", "info", "-h"]), @"
     exit code: 0
     ----- stdout -----
     Describe a prepared folder, or count the documents of a corpus
@@ -245,14 +261,17 @@ fn data() {
       -h, --help    Print help
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
     ----- stderr -----
     ");
 }
 
 #[test]
 fn info() {
-    assert_snapshot!(submask(&["info", "-h"]), @r"
+    assert_snapshot!(submask(&["info", "-h"]), @"
     exit code: 0
     ----- stdout -----
     Describe a model, a run, a token shard, a settings file or a checkpoint of another program
@@ -268,14 +287,17 @@ fn info() {
       -h, --help  Print help
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
     ----- stderr -----
     ");
 }
 
 #[test]
 fn plot() {
-    assert_snapshot!(submask(&["plot", "-h"]), @r"
+    assert_snapshot!(submask(&["plot", "-h"]), @"
     exit code: 0
     ----- stdout -----
     Draw the training loss and the validation figures of a run as PNG and SVG
@@ -290,7 +312,10 @@ fn plot() {
       -h, --help       Print help (see more with '--help')
 
     Global options:
-          --threads <N>  Threads to compute with [default: one a core]
+          --threads <N>      Threads to compute with [default: one a core]
+          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
+                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
+                             auto]
     ----- stderr -----
     ");
 }

@@ -233,3 +233,49 @@ fn settings_are_described() {
     let steps = said.lines().find(|line| line.starts_with("settings.train.steps "));
     assert!(steps.is_some_and(|line| line.ends_with(" 5")), "{said}");
 }
+
+const SMALL: [&str; 9] = [
+    "--set",
+    "model.hidden=16",
+    "model.heads=2",
+    "model.blocks=1",
+    "model.seq_len=8",
+    "tokenizer.vocab_size=300",
+    "model.cond_dim=8",
+    "train.batch_size=2",
+    "sample.steps=4",
+];
+
+#[test]
+fn bench_measures_three_things() {
+    let said = submask(&[&["bench", "--device", "cpu", "--json"][..], &SMALL].concat());
+    let json = said.split_once("----- stdout -----\n").unwrap().1.split_once("----- stderr").unwrap().0;
+    let result: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(result["device"], "CPU");
+    assert_eq!(result["vocab_size"], 300);
+    let lines = result["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 3);
+    for line in lines {
+        let [milliseconds, rate] =
+            ["milliseconds", "tokens_per_second"].map(|key| line[key].as_f64().unwrap());
+        let tokens = milliseconds * 1e-3 * rate;
+        assert!(milliseconds > 0.0 && (tokens - tokens.round()).abs() < 1e-6, "{line}");
+    }
+    // A step of the grid either reveals something, which takes an evaluation, or is idle.
+    let steps = ["evaluations", "idle_steps"].map(|key| lines[2][key].as_u64().unwrap());
+    assert_eq!(steps.iter().sum::<u64>(), 4, "{}", lines[2]);
+    assert!(submask(&[&["bench"][..], &SMALL].concat()).contains("300, ℓ 2: "));
+}
+
+#[test]
+fn devices_that_are_not_there_are_refused() {
+    let said = submask(&["bench", "--device", "gpu:99"]);
+    assert!(
+        said.starts_with("exit code: 2\n") && said.contains("device = gpu:99 is not allowed: auto"),
+        "{said}"
+    );
+    let said = submask(&["bench", "--device", "tpu"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("auto, cpu, or gpu:N"), "{said}");
+    let said = submask(&["bench", "--preset", "emoji"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("--preset emoji"), "{said}");
+}
