@@ -8,6 +8,7 @@ and safetensors, and cargo. See README.md.
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class Workload:
     title: str
     case: str
     verb: str
-    # Repetitions of a training step; evaluations of a sampler that does not go through its whole grid.
+    # Repetitions of a training step; estimates of a bound; evaluations of a sampler that does not go through its whole grid.
     count: int | None
 
 
@@ -37,6 +38,7 @@ WORKLOADS = [
     Workload("train-gpt2", "training step, C 50257", "gpt2-vocabulary", "train", 3),
     Workload("sample-bytes", "sampling step, C 256", "bytes", "sample", None),
     Workload("sample-gpt2", "sampling, C 50257, an evaluation", "gpt2-small", "sample", 20),
+    Workload("bound-gpt2", "bound of 32 sequences to 1 %, C 50257", "gpt2-vocabulary", "bound", 8),
 ]
 
 
@@ -86,7 +88,7 @@ def compare(workload, ours, rounds, tolerances):
     results = {side: [] for side in ["ours", *FORMS]}
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(ours, workload.case, folder)
-        if workload.verb == "sample":
+        if workload.verb in ("sample", "bound"):
             check_logits(sides, tolerances)
         rest = [] if workload.count is None else [workload.count]
         for index in range(rounds):
@@ -97,11 +99,28 @@ def compare(workload, ours, rounds, tolerances):
                 for form in FORMS:
                     losses = results["ours"][-1]["losses"], results[form][-1]["losses"]
                     check_losses(*losses, tolerances.first, tolerances.later)
+    if workload.verb == "bound":
+        to_one_percent(results, workload.count + 1)
     column = {side: [result["ms"] for result in runs] for side, runs in results.items()}
     memory = {side: spread([result["memory"] for result in runs], 0) for side, runs in results.items()}
     for form in FORMS:
         times = figures(column["ours"], column[form])
         row([workload.title, form, *times, memory["ours"], memory[form]])
+
+
+def to_one_percent(results, count):
+    """Checks that the sides estimate the same, and turns the times of an estimate into those of as many independent ones
+    as have a standard error of 1 % together."""
+    figures = {side: (runs[0]["mean"], max(run["deviation"] for run in runs)) for side, runs in results.items()}
+    for form in FORMS:
+        (ours, our_deviation), (theirs, deviation) = figures["ours"], figures[form]
+        if abs(ours - theirs) > 4 * math.hypot(our_deviation, deviation) / math.sqrt(count):
+            sys.exit(f"the bounds differ: ours {figures['ours']}, {form} {figures[form]} (mean and deviation)")
+    for side, (mean, deviation) in figures.items():
+        needed = max(1, math.ceil((deviation / mean / 0.01) ** 2))
+        print(f"bound, {side}: {mean:.3f}, deviation {deviation:.3f} nats a token, {needed} draws of each for 1 %", file=sys.stderr)
+        for run in results[side]:
+            run["ms"] *= needed
 
 
 def arguments():

@@ -5,6 +5,7 @@ weights, and the objective `joint` and the sampler of docs/math.md with carry-ov
     dit.py FORM evaluate FOLDER
     dit.py FORM sample FOLDER [EVALUATIONS]
     dit.py FORM draw FOLDER COUNT
+    dit.py FORM bound FOLDER COUNT
 
 FORM is `reference`, the published algorithms, or `best`, what a good PyTorch user would write. Each verb prints one
 line of JSON, as `dit_steps` does. FOLDER holds `case.safetensors` and `case.json`, which `dit_steps prepare` writes.
@@ -14,6 +15,7 @@ BF16=1 in the environment runs the network in bfloat16 by autocast; else everyth
 import contextlib
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,7 @@ from torch.nn import functional as F
 from common import median, set_threads
 
 FEATURES = 256
+VERBS = ("train", "evaluate", "sample", "draw", "bound")
 
 
 def autocast():
@@ -120,6 +123,13 @@ class Form:
         places = base ** torch.arange(subtokens - 1, -1, -1)
         self.digits = torch.arange(case["vocab_size"])[:, None] // places % base
 
+    def digit_losses(self, probs, y_0, y):
+        """−log of the marginals of the masked digits: probabilities [.., C], digits [.., ℓ] to [.., ℓ]."""
+        tables = F.one_hot(self.digits.T, self.mask).float()
+        marginals = torch.stack([probs @ table for table in tables], dim=-2)
+        losses = -marginals.gather(-1, y_0[..., None]).squeeze(-1).log()
+        return torch.where(y == self.mask, losses, 0.0)
+
     def start(self, count):
         return torch.full((count, self.case["config"]["seq_len"], self.case["subtokens"]), self.mask)
 
@@ -146,6 +156,9 @@ class Reference(Form):
     def loss(self, x_0, y_t, loss_weights):
         own = self.log_probs(y_t).gather(2, x_0[:, :, None]).squeeze(2)
         return -(own * loss_weights[:, None]).sum()
+
+    def bound(self, y_0, y_t):
+        return self.digit_losses(self.log_probs(y_t).exp(), y_0, y_t).sum((1, 2))
 
     def draw(self, y_t, reveal):
         log_probs = self.log_probs(y_t).double()
@@ -176,6 +189,14 @@ class Best(Form):
             losses = F.cross_entropy(logits, x_0[rows], reduction="none")
         return losses @ loss_weights[:, None].expand(x_0.shape)[rows]
 
+    def bound(self, y_0, y_t):
+        rows = (y_t == self.mask).any(2)
+        with autocast():
+            logits = self.logits(self.network(y_t)[rows], y_t[rows])
+        losses = torch.zeros(y_t.shape)
+        losses[rows] = self.digit_losses(logits.float().softmax(1), y_0[rows], y_t[rows])
+        return losses.sum((1, 2))
+
     def draw(self, y_t, reveal):
         rows, active = reveal.any(2), reveal.any(2).any(1)
         y = y_t[rows]
@@ -205,13 +226,14 @@ def generate(form, count, limit=None):
 
 
 def load(name, folder):
-    """The form, and the batch: x_0 [B, L], y_t [B, L, ℓ], loss weights [B]."""
+    """The form, the batch (x_0 [B, L], y_t [B, L, ℓ], loss weights [B]), and held out sequences [n, L]."""
     case = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "case.safetensors")
     batch = tensors.pop("x_0").long(), tensors.pop("y_t").long(), tensors.pop("loss_weights")
+    held_out = tensors.pop("held_out").long()
     network = Dit(case)
     network.load_state_dict(tensors, strict=True)
-    return {"reference": Reference, "best": Best}[name](case, network), batch
+    return {"reference": Reference, "best": Best}[name](case, network), batch, held_out
 
 
 def train(form, batch, count):
@@ -254,12 +276,27 @@ def draw(form, count):
     return {"counts": counts.tolist()}
 
 
+def bound(form, x_0, batch, count):
+    """Estimates of the sub-token bound, a draw a sequence: t is even over the sequences, the schedule log-linear."""
+    y_0, epsilon, estimates = form.digits[x_0], 1e-3, []
+
+    def call():
+        t = (torch.rand(1) + torch.arange(len(x_0)) / len(x_0)) % 1 * (1 - epsilon) + epsilon
+        y_t = torch.where(torch.rand(y_0.shape) < (1 - epsilon) * t[:, None, None], form.mask, y_0)
+        parts = zip(y_0.split(batch), y_t.split(batch), strict=True)
+        losses = torch.cat([form.bound(*part) for part in parts])
+        estimates.append((losses / t).mean().item() / x_0.shape[1])
+
+    ms = median(count, call)
+    return {"ms": ms, "mean": statistics.mean(estimates), "deviation": statistics.stdev(estimates)}
+
+
 def main():
     set_threads()
     torch.manual_seed(0)
     match sys.argv[1:]:
-        case [("reference" | "best") as name, verb, folder, *rest] if verb in ("train", "evaluate", "sample", "draw"):
-            form, batch = load(name, Path(folder))
+        case [("reference" | "best") as name, verb, folder, *rest] if verb in VERBS:
+            form, batch, held_out = load(name, Path(folder))
         case _:
             sys.exit(__doc__)
     with contextlib.nullcontext() if verb == "train" else torch.inference_mode():
@@ -274,6 +311,8 @@ def main():
                 result = sample(form, int(evaluations))
             case "draw", [count]:
                 result = draw(form, int(count))
+            case "bound", [count]:
+                result = bound(form, held_out, len(batch[0]), int(count))
             case _:
                 sys.exit(__doc__)
     print(json.dumps(result))

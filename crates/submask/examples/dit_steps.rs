@@ -1,11 +1,12 @@
-//! Our side of the comparison of text networks in `bench/peers/`: training steps, sampling, and the distribution of
-//! the samples of a small network.
+//! Our side of the comparison of text networks in `bench/peers/`: training steps, sampling, likelihood bounds, and the
+//! distribution of the samples of a small network.
 //!
 //! `dit_steps prepare CASE FOLDER` writes weights and a masked batch that both sides use. The other verbs print one
 //! line of JSON: `train CASE COUNT` the losses of COUNT + 1 steps and the median time of the last COUNT;
 //! `evaluate CASE` the sum of the squares of some logits; `sample CASE` the time of a step when the whole grid is gone
 //! through; `sample CASE EVALUATIONS` the time of an evaluation when only so many are made; `draw CASE COUNT` how often
-//! every sequence was drawn. Times are in milliseconds.
+//! every sequence was drawn; `bound CASE COUNT` the time of one estimate of the sub-token bound, and the mean and the
+//! standard deviation of COUNT. Times are in milliseconds.
 
 mod peers;
 
@@ -18,6 +19,7 @@ use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
 use submask::forward::{draw_mask, stratified_times};
+use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
@@ -34,6 +36,9 @@ const ASKED: usize = 32;
 
 /// Evaluations before the ones that are timed.
 const WARM_UP: usize = 2;
+
+/// Sequences whose bound is estimated.
+const HELD_OUT: usize = 32;
 
 /// A network, a vocabulary, a batch and a grid.
 struct Size {
@@ -166,6 +171,7 @@ impl Case {
             integers("x_0", &[batch, seq_len], &self.x_0),
             integers("y_t", &[batch, seq_len, subtokens], &self.y_t),
             floats("loss_weights", &[batch], &self.loss_weights()),
+            integers("held_out", &[HELD_OUT, seq_len], &self.held_out()),
         ];
         let settings = serde_json::json!({
             "config": self.network.config(), "vocab_size": vocab_size, "subtokens": subtokens,
@@ -173,6 +179,13 @@ impl Case {
             "warm_up": WARM_UP,
         });
         write_case(folder, &self.parameters, &self.values, others, &settings)
+    }
+
+    /// Tokens of the sequences whose bound is estimated.
+    fn held_out(&self) -> Vec<u32> {
+        let draws = Draws::new(3, Purpose::Mask);
+        let count = (HELD_OUT * self.size.seq_len) as u32;
+        (0..count).map(|i| draws.below(self.size.vocab_size as u64, 0, i, 0) as u32).collect()
     }
 
     /// The network with its weights, ready to be evaluated.
@@ -259,6 +272,25 @@ impl Case {
         Ok(serde_json::json!({ "ms": ms }))
     }
 
+    /// Estimates of the sub-token bound with one draw a sequence: time, mean in nats per token, deviation.
+    fn bound(&self, count: usize) -> Outcome<serde_json::Value> {
+        let (network, x_0) = (self.loaded(), self.held_out());
+        let sequences = Sequences::new(&x_0, self.size.seq_len)?;
+        let (mut seed, mut estimates) = (0, Vec::new());
+        let ms = median(count, || {
+            let settings =
+                LikelihoodSettings { draws: 1, seed, batch: self.size.batch, ..Default::default() };
+            seed += 1;
+            let estimate = nelbo_subtoken(&network, &self.predictive, &sequences, &settings)?;
+            estimates.push(estimate.nats_per_token().value);
+            Ok(())
+        })?;
+        let mean = estimates.iter().sum::<f64>() / estimates.len() as f64;
+        let squares: f64 = estimates.iter().map(|estimate| (estimate - mean).powi(2)).sum();
+        let deviation = (squares / (estimates.len() - 1) as f64).sqrt();
+        Ok(serde_json::json!({ "ms": ms, "mean": mean, "deviation": deviation }))
+    }
+
     /// How often every one of the C^L sequences is drawn.
     fn draw(&self, count: usize) -> Outcome<serde_json::Value> {
         let Size { vocab_size, seq_len, .. } = *self.size;
@@ -283,9 +315,10 @@ fn main() -> Outcome<()> {
         ["sample", case] => Case::new(case)?.sample(None)?,
         ["sample", case, evaluations] => Case::new(case)?.sample(Some(evaluations.parse()?))?,
         ["draw", case, count] => Case::new(case)?.draw(count.parse()?)?,
+        ["bound", case, count] => Case::new(case)?.bound(count.parse()?)?,
         _ => {
             return Err("dit_steps prepare CASE FOLDER | train CASE COUNT | evaluate CASE | \
-                        sample CASE [EVALUATIONS] | draw CASE COUNT"
+                        sample CASE [EVALUATIONS] | draw CASE COUNT | bound CASE COUNT"
                 .into());
         }
     };

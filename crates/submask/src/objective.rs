@@ -61,7 +61,7 @@ pub struct LossRows {
 }
 
 impl LossRows {
-    /// Rows with targets `x_0` \[n\] (below C), digits `y_t` [n, ℓ] and weights \[n\].
+    /// Rows with targets `x_0` \[n\] (below C), digits `y_t` [n, ℓ], each the target's or the mask, and weights \[n\].
     pub fn new(
         predictive: Arc<Predictive>,
         objective: Objective,

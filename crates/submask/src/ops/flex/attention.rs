@@ -166,6 +166,7 @@ fn for_each_head(
     let [batch, length, triple] = dims(qkv);
     let width = triple / 3;
     let head_width = width / heads;
+    assert_eq!(heads * head_width, width, "the heads share the width evenly");
     let mut out = room(batch * length * parts * width);
     let results: Vec<Vec<Vec<f32>>> = (0..batch * heads)
         .into_par_iter()

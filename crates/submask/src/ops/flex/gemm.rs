@@ -64,6 +64,9 @@ pub fn multiply(
 
 /// factor·a·b, row after row.
 pub fn product(a: Matrix, b: Matrix, factor: f32, threads: Threads) -> Vec<f32> {
+    if a.columns == 0 {
+        return vec![0.0; a.rows * b.columns];
+    }
     let mut out = room(a.rows * b.columns);
     // SAFETY: there is room for all rows, and every element of the product is written, none read before.
     unsafe {

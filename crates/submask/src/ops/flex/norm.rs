@@ -65,6 +65,7 @@ impl NormOp for Flex {
         let [x, weight, shift, scale] = [x, weight, shift, scale].map(contiguous);
         let shape = Shape3::of(&x, &shift);
         let width = shape.width;
+        assert_eq!(values(&weight).len(), width);
         let mut out = room(values(&x).len());
         out.par_chunks_mut(width).zip(values(&x).par_chunks(width)).enumerate().for_each(
             |(row, (out, x))| {
@@ -76,7 +77,7 @@ impl NormOp for Flex {
                 );
             },
         );
-        // SAFETY: every row is as wide as the modulation, and written whole.
+        // SAFETY: weight and modulation are as wide as the rows, so that every row is written whole.
         tensor(unsafe { filled(out) }, x.shape())
     }
 }

@@ -28,6 +28,7 @@ pub fn swiglu(gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
 
 /// f(a_i, b_i) of two contiguous tensors of one shape.
 fn zip_map(a: &FlexTensor, b: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    assert_eq!(a.shape(), b.shape());
     let mut out = room(values(a).len());
     let inputs = values(a).par_chunks(CHUNK).zip(values(b).par_chunks(CHUNK));
     out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (a, b))| {
@@ -40,7 +41,7 @@ fn zip_map(a: &FlexTensor, b: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -
             },
         );
     });
-    // SAFETY: the three tensors have one shape, so that every chunk is written whole.
+    // SAFETY: all three have one shape, so that every chunk is written whole.
     unsafe { filled(out) }
 }
 
