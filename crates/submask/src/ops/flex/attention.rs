@@ -189,7 +189,10 @@ fn for_each_head(
             for (part, result) in result.iter().enumerate() {
                 for (row, values) in out.chunks_exact_mut(parts * width).zip(result.chunks_exact(head_width))
                 {
-                    row[part * width + head * head_width..][..head_width].write_copy_of_slice(values);
+                    let out = &mut row[part * width + head * head_width..][..head_width];
+                    out.iter_mut().zip(values).for_each(|(out, &x)| {
+                        out.write(x);
+                    });
                 }
             }
         }
