@@ -29,7 +29,8 @@ class Workload:
     title: str
     case: str
     verb: str
-    # Repetitions of a training step; estimates of a bound; evaluations of a sampler that does not go through its whole grid.
+    # Repetitions of a training step; estimates of a bound; evaluations of a sampler that does not go through its whole
+    # grid.
     count: int | None
 
 
@@ -118,7 +119,8 @@ def to_one_percent(results, count):
             sys.exit(f"the bounds differ: ours {figures['ours']}, {form} {figures[form]} (mean and deviation)")
     for side, (mean, deviation) in figures.items():
         needed = max(1, math.ceil((deviation / mean / 0.01) ** 2))
-        print(f"bound, {side}: {mean:.3f}, deviation {deviation:.3f} nats a token, {needed} draws of each for 1 %", file=sys.stderr)
+        line = f"bound, {side}: {mean:.3f}, deviation {deviation:.3f} nats a token, {needed} draws of each for 1 %"
+        print(line, file=sys.stderr)
         for run in results[side]:
             run["ms"] *= needed
 

@@ -3,7 +3,8 @@
     compare_unet.py [ROUNDS]
 
 Both run on the cores CORES (default 0,1) with as many threads, on the same weights and the same batch; the losses and
-the logits must agree, and the colours of the samples as far as chance allows. Needs a Python with torch and safetensors, and cargo. See README.md.
+the logits must agree, and the colours of the samples as far as chance allows. Needs a Python with torch and
+safetensors, and cargo. See README.md.
 """
 
 import subprocess

@@ -117,10 +117,7 @@ pub fn gpus() -> Vec<Gpu> {
 
     let software = Device::wgpu(DeviceKind::Cpu);
     let devices = quietly(|| Device::enumerate(DeviceType::Wgpu).into_vec()).unwrap_or_default();
-    let gpu = |device: Device| {
-        let name = quietly(|| device.identity()).flatten().map_or_else(String::new, |identity| identity.name);
-        Gpu { software: device == software, name, device }
-    };
+    let gpu = |device: Device| Gpu { software: device == software, name: name(&device), device };
     let mut gpus: Vec<Gpu> = devices.into_iter().map(gpu).collect();
     gpus.sort_by_key(|gpu| gpu.software);
     gpus
@@ -147,11 +144,18 @@ fn allowed(gpus: &[Gpu]) -> String {
 }
 
 /// The name of a device for people: `CPU`, or as its driver calls it.
+#[cfg(feature = "wgpu")]
 pub fn name(device: &Device) -> String {
     if *device == Device::flex() {
         return "CPU".to_owned();
     }
-    gpus().into_iter().find(|gpu| gpu.device == *device).map_or_else(|| "GPU".to_owned(), |gpu| gpu.name)
+    quietly(|| device.identity()).flatten().map_or_else(|| "GPU".to_owned(), |identity| identity.name)
+}
+
+/// The name of a device for people: `CPU`, which is all that this program has.
+#[cfg(not(feature = "wgpu"))]
+pub fn name(_: &Device) -> String {
+    "CPU".to_owned()
 }
 
 #[cfg(test)]

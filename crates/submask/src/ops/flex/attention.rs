@@ -13,8 +13,8 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply, product};
-use super::{contiguous, dims, filled, register, room, tensor, values};
+use super::gemm::{Matrix, Threads, product, product_to};
+use super::{contiguous, dims, filled, register, room, tensor, values, write};
 use crate::ops::{Rotary, lanes};
 
 #[backend_extension(Flex, Autodiff)]
@@ -91,7 +91,7 @@ impl Head<'_> {
         self.rotate(&mut scratch.k, false);
         scratch.probabilities.resize(length * length, 0.0);
         let (q, k) = (Matrix::new(&scratch.q, length, width), Matrix::new(&scratch.k, length, width));
-        multiply(&mut scratch.probabilities, length, q, k.t(), self.scale(), false, Threads::One);
+        product_to(&mut scratch.probabilities, q, k.t(), self.scale(), Threads::One);
         lanes::vectorized(
             #[inline(always)]
             || {
@@ -120,7 +120,7 @@ impl Head<'_> {
         let p = Matrix::new(&scratch.probabilities, length, length);
         let dv = product(p.t(), g, 1.0, Threads::One);
         d_scores.resize(length * length, 0.0);
-        multiply(d_scores, length, g, Matrix::new(&scratch.v, length, width).t(), 1.0, false, Threads::One);
+        product_to(d_scores, g, Matrix::new(&scratch.v, length, width).t(), 1.0, Threads::One);
         let rows = d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length));
         lanes::vectorized(
             #[inline(always)]
@@ -189,10 +189,7 @@ fn for_each_head(
             for (part, result) in result.iter().enumerate() {
                 for (row, values) in out.chunks_exact_mut(parts * width).zip(result.chunks_exact(head_width))
                 {
-                    let out = &mut row[part * width + head * head_width..][..head_width];
-                    out.iter_mut().zip(values).for_each(|(out, &x)| {
-                        out.write(x);
-                    });
+                    write(&mut row[part * width + head * head_width..][..head_width], values);
                 }
             }
         }

@@ -43,53 +43,48 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// out = factor·a·b, or out += factor·a·b when `accumulate`; out's rows start `stride` elements apart.
+/// factor·a·b, row after row.
 ///
 /// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
 /// another path through the library; see `linear`): the inner dimension is summed in an order that depends on its
 /// length alone.
-pub fn multiply(
-    out: &mut [f32],
-    stride: usize,
-    a: Matrix,
-    b: Matrix,
-    factor: f32,
-    accumulate: bool,
-    threads: Threads,
-) {
-    assert!(a.rows == 0 || (a.rows - 1) * stride + b.columns <= out.len());
-    // SAFETY: the assertion keeps every access to `out` inside it; its elements may be read since they are there.
-    unsafe { multiply_into(out.as_mut_ptr(), stride, a, b, factor, accumulate, threads) }
-}
-
-/// factor·a·b, row after row.
 pub fn product(a: Matrix, b: Matrix, factor: f32, threads: Threads) -> Vec<f32> {
-    if a.columns == 0 {
-        return vec![0.0; a.rows * b.columns];
-    }
     let mut out = room(a.rows * b.columns);
-    // SAFETY: there is room for all rows, and every element of the product is written, none read before.
+    // SAFETY: there is room for all rows; all are written, none is read before, and then they are filled.
     unsafe {
-        multiply_into(out.as_mut_ptr().cast(), b.columns, a, b, factor, false, threads);
+        call(out.as_mut_ptr().cast(), a, b, factor, false, threads);
         filled(out)
     }
 }
 
-/// [`multiply`] to a place that need not be initialised unless `accumulate`.
+/// [`product`] to a place that is there already.
+pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, threads: Threads) {
+    assert_eq!(a.rows * b.columns, out.len());
+    // SAFETY: `out` has all rows.
+    unsafe { call(out.as_mut_ptr(), a, b, factor, false, threads) }
+}
+
+/// out += a·b, with the order of sums of [`product`].
+pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
+    assert_eq!(a.rows * b.columns, out.len());
+    // SAFETY: `out` has all rows.
+    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, threads) }
+}
+
+/// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.
 ///
 /// # Safety
-/// `out` is valid for rows of `b.columns` elements that start `stride` elements apart.
-unsafe fn multiply_into(
-    out: *mut f32,
-    stride: usize,
-    a: Matrix,
-    b: Matrix,
-    factor: f32,
-    accumulate: bool,
-    threads: Threads,
-) {
+/// `out` is valid for a.rows · b.columns elements.
+unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: bool, threads: Threads) {
     assert_eq!(a.columns, b.rows);
     if a.rows == 0 || b.columns == 0 {
+        return;
+    }
+    if a.columns == 0 {
+        if !accumulate {
+            // SAFETY: the caller's; the bits 0 are 0.0.
+            unsafe { out.write_bytes(0, a.rows * b.columns) }
+        }
         return;
     }
     let parallelism = match threads {
@@ -105,7 +100,7 @@ unsafe fn multiply_into(
             a.columns,
             out,
             1,
-            stride as isize,
+            b.columns as isize,
             accumulate,
             a.values.as_ptr(),
             a.column_stride as isize,

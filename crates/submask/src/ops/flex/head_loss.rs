@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply, product};
+use super::gemm::{Matrix, Threads, add_product, product};
 use super::linear::{affine, column_sums};
 use super::{contiguous, dims, register, tensor, values};
 use crate::objective::LossRows;
@@ -173,7 +173,7 @@ impl Head<'_> {
             let hidden = Matrix::new(&hidden, rows.len(), width);
             match index {
                 0 => gradient.weight = product(by_logits.t(), hidden, 1.0, Threads::All),
-                _ => multiply(&mut gradient.weight, width, by_logits.t(), hidden, 1.0, true, Threads::All),
+                _ => add_product(&mut gradient.weight, by_logits.t(), hidden, Threads::All),
             }
             lanes::add_scaled(&mut gradient.bias, &column_sums(&logits, classes), 1.0);
         }

@@ -10,8 +10,8 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, multiply, product};
-use super::{contiguous, dims, filled, register, room, tensor, values};
+use super::gemm::{Matrix, Threads, add_product, product};
+use super::{contiguous, dims, filled, register, room, tensor, values, write};
 use crate::ops::lanes;
 
 #[backend_extension(Flex, Autodiff)]
@@ -76,7 +76,7 @@ fn product_rows(
     let mut out = match bias {
         Some(bias) => {
             let mut out = repeated(bias, x.rows());
-            multiply(&mut out, outer, x, weight, 1.0, true, Threads::All);
+            add_product(&mut out, x, weight, Threads::All);
             out
         }
         None => product(x, weight, 1.0, Threads::All),
@@ -88,12 +88,8 @@ fn product_rows(
 /// So many copies of a row.
 fn repeated(row: &[f32], count: usize) -> Vec<f32> {
     let mut out = room(count * row.len());
-    out.par_chunks_mut(row.len()).for_each(|out| {
-        for (out, &x) in out.iter_mut().zip(row) {
-            out.write(x);
-        }
-    });
-    // SAFETY: all chunks are as long as the row, and written whole.
+    out.par_chunks_mut(row.len()).for_each(|out| write(out, row));
+    // SAFETY: the chunks are written whole.
     unsafe { filled(out) }
 }
 

@@ -54,6 +54,14 @@ fn room(len: usize) -> Vec<MaybeUninit<f32>> {
     room
 }
 
+/// Copies a row into its room, which is as long.
+fn write(room: &mut [MaybeUninit<f32>], row: &[f32]) {
+    assert_eq!(room.len(), row.len());
+    for (room, &x) in room.iter_mut().zip(row) {
+        room.write(x);
+    }
+}
+
 /// The elements of a room that is filled.
 ///
 /// # Safety
