@@ -214,8 +214,8 @@ impl Case {
                 positions.iter().map(|position| loss_weights[position / seq_len]).collect(),
             );
             let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
-            let hidden = self.network.trunk(&weights, &self.y_t, &self.times, None);
-            let loss = self.network.loss(&weights, &hidden, &positions, Arc::new(rows));
+            let hidden = self.network.trunk(&weights, &self.y_t, &self.times, &positions, None);
+            let loss = self.network.loss(&weights, hidden, Arc::new(rows));
             losses.push(descend(loss, &weights, &mut self.values, &mut optimizer, 3e-4)?);
             Ok(())
         })?;

@@ -13,7 +13,7 @@ use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{Prompt, SampleReport, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
-use submask::train::optimizer::{AdamW, clip_global_norm, update_average};
+use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use submask::train::settings::{Settings, TrainSettings};
 use submask::train::step::{LossFunction, MicroBatch};
 use submask::{Device, DeviceChoice, device};
@@ -138,11 +138,13 @@ impl<'a> Bench<'a> {
         let time = median(|| {
             step += 1;
             let batch = MicroBatch { x_0: &x_0, step, index: 0 };
-            let (_, mut gradients) =
-                loss.loss_and_gradients(&self.parameters, &values, self.device, &batch)?;
-            clip_global_norm(&mut gradients, train.clip);
-            optimizer.step(&mut values, &gradients, train.learning_rate);
-            update_average(&mut average, &values, train.ema_decay, step);
+            let (_, gradients) = loss.loss_and_gradients(&self.parameters, &values, self.device, &batch)?;
+            let size = StepSize {
+                learning_rate: train.learning_rate,
+                gradient_factor: clip_factor(global_norm(&gradients), train.clip),
+            };
+            let average = Average { values: &mut average, decay: train.ema_decay };
+            optimizer.step(&mut values, &gradients, size, Some(average));
             Ok(())
         })?;
         Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, x_0.len()))

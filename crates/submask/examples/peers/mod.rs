@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use submask::backbone::weights::{Init, Parameter, Weights};
-use submask::train::optimizer::AdamW;
+use submask::train::optimizer::{AdamW, StepSize};
 
 pub use allocator::keep_memory;
 
@@ -80,7 +80,7 @@ pub fn descend(
             gradient.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}").into())
         })
         .collect::<Outcome<Vec<_>>>()?;
-    optimizer.step(values, &gradients, learning_rate);
+    optimizer.step(values, &gradients, StepSize { learning_rate, gradient_factor: 1.0 }, None);
     Ok(value)
 }
 

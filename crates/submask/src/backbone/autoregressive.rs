@@ -109,7 +109,7 @@ impl Autoregressive {
         let identity = self.identity(&weights.device());
         let mut x = self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]);
         for index in 0..self.config.blocks {
-            x = self.shape.forward(weights, index, x, [identity.clone(), identity.clone()], dropout);
+            x = self.shape.forward(weights, index, x, [identity.clone(), identity.clone()], None, dropout);
         }
         self.final_norm(weights, x)
     }
@@ -166,8 +166,7 @@ impl Autoregressive {
             let qkv = kernels.linear(normed, weights.get(&name("attn_qkv.weight")), None);
             let mixed = self.attend(qkv, cache.position, kept);
             x = x + kernels.linear(mixed, weights.get(&name("attn_out.weight")), None);
-            let h = self.shape.linear(weights, &name("mlp.0"), norm(x.clone(), &name("norm2.weight")));
-            x = x + self.shape.linear(weights, &name("mlp.2"), kernels.gelu(h));
+            x = x.clone() + self.shape.mlp(weights, index, norm(x, &name("norm2.weight")));
         }
         cache.position += 1;
         let (weight, bias) = self.output_layer(weights);

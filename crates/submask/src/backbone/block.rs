@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::weights::{Init, Parameter, Weights};
 use crate::ops::{Dropout, Kernels, Rotary};
@@ -78,17 +78,62 @@ pub fn parameters(index: usize, hidden: usize, cond_dim: Option<usize>) -> Vec<P
     all
 }
 
+/// The positions of a batch whose hidden states are asked for. After the last attention nothing is computed for others.
+#[derive(Clone)]
+pub struct Asked {
+    /// Flat positions b·L + i, \[n\].
+    rows: Tensor<1, Int>,
+    /// b of each, \[n\].
+    sequences: Tensor<1, Int>,
+}
+
+impl Asked {
+    /// Of flat `positions` in sequences of `length` tokens; `None` where these are all of `count`, in order.
+    pub fn new(positions: &[usize], length: usize, count: usize, device: &Device) -> Option<Self> {
+        if positions.iter().copied().eq(0..count) {
+            return None;
+        }
+        let tensor = |index: &dyn Fn(usize) -> usize| {
+            let indices: Vec<i32> = positions.iter().map(|position| index(*position) as i32).collect();
+            Tensor::from_data(TensorData::new(indices, [positions.len()]), device)
+        };
+        Some(Self { rows: tensor(&|position| position), sequences: tensor(&|position| position / length) })
+    }
+
+    /// Rows of [B·L, d].
+    pub fn rows(&self, x: Tensor<2>) -> Tensor<2> {
+        x.select(0, self.rows.clone())
+    }
+
+    /// The modulation of every row, [n, d], or [1, d] where that is everyone's.
+    pub fn modulation(&self, modulation: Tensor<2>) -> Tensor<2> {
+        if modulation.dims()[0] == 1 { modulation } else { modulation.select(0, self.sequences.clone()) }
+    }
+}
+
+impl Modulation {
+    fn of(self, asked: &Asked) -> Self {
+        Self {
+            shift: asked.modulation(self.shift),
+            scale: asked.modulation(self.scale),
+            gate: asked.modulation(self.gate),
+        }
+    }
+}
+
 impl BlockShape {
-    /// One block.
+    /// One block, whose result is wanted everywhere or where it is `asked` for.
     ///
     /// # Shapes
-    /// - `x` and the result: [B, L, d]
+    /// - `x`: [B, L, d]
+    /// - result: as `x`, or of the n positions asked for, [n, 1, d] or, where all share a modulation, [1, n, d]
     pub fn forward(
         &self,
         weights: &Weights,
         index: usize,
         x: Tensor<3>,
-        [attention, mlp]: [Modulation; 2],
+        [mut attention, mut mlp]: [Modulation; 2],
+        asked: Option<&Asked>,
         dropout: Option<TrainingDropout>,
     ) -> Tensor<3> {
         let name = |suffix: &str| format!("blocks.{index}.{suffix}");
@@ -99,8 +144,8 @@ impl BlockShape {
         let normed = kernels.modulated_norm(
             x.clone(),
             weights.get(&name("norm1.weight")),
-            attention.shift,
-            attention.scale,
+            attention.shift.clone(),
+            attention.scale.clone(),
         );
         let qkv = kernels.linear(normed.reshape([rows, hidden]), weights.get(&name("attn_qkv.weight")), None);
         let mixed = kernels.attention(
@@ -109,16 +154,35 @@ impl BlockShape {
             self.rotary.clone(),
             self.causal,
         );
-        let h = kernels.linear(mixed.reshape([rows, hidden]), weights.get(&name("attn_out.weight")), None);
+        let (mut x, mut mixed) = (x, mixed.reshape([rows, hidden]));
+        if let Some(asked) = asked {
+            mixed = asked.rows(mixed);
+            (attention, mlp) = (attention.of(asked), mlp.of(asked));
+            let shared = attention.gate.dims()[0] == 1;
+            let n = mixed.dims()[0];
+            x = asked.rows(x.reshape([rows, hidden])).reshape(if shared {
+                [1, n, hidden]
+            } else {
+                [n, 1, hidden]
+            });
+        }
+        let (shape, rows) = (x.dims(), mixed.dims()[0]);
+        let h = kernels.linear(mixed, weights.get(&name("attn_out.weight")), None);
         let mask = dropout.and_then(|dropout| dropout.layer(2 * index));
-        let x = kernels.gated_residual(x, h.reshape([batch, length, hidden]), attention.gate, mask);
+        let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, mask);
 
         let normed =
             kernels.modulated_norm(x.clone(), weights.get(&name("norm2.weight")), mlp.shift, mlp.scale);
-        let h = self.linear(weights, &name("mlp.0"), normed.reshape([rows, hidden]));
-        let h = self.linear(weights, &name("mlp.2"), kernels.gelu(h));
+        let h = self.mlp(weights, index, normed.reshape([rows, hidden]));
         let mask = dropout.and_then(|dropout| dropout.layer(2 * index + 1));
-        kernels.gated_residual(x, h.reshape([batch, length, hidden]), mlp.gate, mask)
+        kernels.gated_residual(x, h.reshape(shape), mlp.gate, mask)
+    }
+
+    /// The two linear layers of block `index`, with GELU between them: [n, d] → [n, d].
+    pub fn mlp(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
+        let [inner, outer] = [0, 2].map(|layer| format!("blocks.{index}.mlp.{layer}"));
+        let (weight, bias) = (weights.get(&format!("{inner}.weight")), weights.get(&format!("{inner}.bias")));
+        self.linear(weights, &outer, self.kernels.linear_gelu(x, weight, bias))
     }
 
     /// The linear layer `prefix`, with bias.

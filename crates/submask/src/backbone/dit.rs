@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::Backbone;
-use super::block::{self, BlockShape, Modulation, TrainingDropout};
+use super::block::{self, Asked, BlockShape, Modulation, TrainingDropout};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
 use crate::ops::{Kernels, Rotary};
@@ -157,7 +157,8 @@ impl Dit {
 
     /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
-        self.shape.linear(weights, "output_layer.linear", self.trunk(weights, y_t, t, None))
+        let all: Vec<usize> = (0..y_t.len() / self.subtoken_len).collect();
+        self.shape.linear(weights, "output_layer.linear", self.trunk(weights, y_t, t, &all, None))
     }
 }
 
@@ -203,12 +204,15 @@ impl Backbone for Dit {
         weights: &Weights,
         y_t: &[u32],
         t: &[f64],
+        positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Tensor<2> {
-        let (batch, hidden) = (t.len(), self.config.hidden);
+        let (batch, hidden, device) = (t.len(), self.config.hidden, weights.device());
         let rows = y_t.len() / self.subtoken_len;
-        let mut x = self.embedding.forward(weights, y_t).reshape([batch, rows / batch, hidden]);
-        let cond = self.conditioning(weights, t, &weights.device());
+        let length = rows / batch;
+        let asked = Asked::new(positions, length, rows, &device);
+        let mut x = self.embedding.forward(weights, y_t).reshape([batch, length, hidden]);
+        let cond = self.conditioning(weights, t, &device);
         for index in 0..self.config.blocks {
             let modulation =
                 self.shape.linear(weights, &format!("blocks.{index}.adaLN_modulation"), cond.clone());
@@ -217,12 +221,17 @@ impl Backbone for Dit {
                 (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
                 _ => unreachable!("six parts were cut"),
             };
-            x = self.shape.forward(weights, index, x, [half(), half()], dropout);
+            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
+            x = self.shape.forward(weights, index, x, [half(), half()], asked, dropout);
         }
         let modulation = self.shape.linear(weights, "output_layer.adaLN_modulation", cond);
+        let modulation = match &asked {
+            Some(asked) => asked.modulation(modulation),
+            None => modulation,
+        };
         let (shift, scale) = (modulation.clone().narrow(1, 0, hidden), modulation.narrow(1, hidden, hidden));
         let norm = weights.get("output_layer.norm_final.weight");
-        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([rows, hidden])
+        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([positions.len(), hidden])
     }
 
     fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {

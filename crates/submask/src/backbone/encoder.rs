@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::Backbone;
-use super::block::TrainingDropout;
+use super::block::{Asked, TrainingDropout};
 use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
@@ -106,12 +106,13 @@ impl Encoder {
         &self.config
     }
 
-    /// One block: [B, L, d] → [B, L, d].
+    /// One block, whose result is wanted everywhere or where it is `asked` for: [B, L, d] → [B, L, d] or [1, n, d].
     fn block(
         &self,
         weights: &Weights,
         index: usize,
         x: Tensor<3>,
+        asked: Option<&Asked>,
         dropout: Option<TrainingDropout>,
     ) -> Tensor<3> {
         let kernels = self.kernels;
@@ -120,18 +121,26 @@ impl Encoder {
         let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
         let linear = |x: Tensor<2>, suffix: &str| kernels.linear(x, weights.get(&name(suffix)), None);
         let norm = |x: &Tensor<3>, suffix: &str| {
-            kernels.rms_norm(x.clone().reshape([rows, hidden]), weights.get(&name(suffix)))
+            let [batch, length, _] = x.dims();
+            kernels.rms_norm(x.clone().reshape([batch * length, hidden]), weights.get(&name(suffix)))
         };
         let add = |x: Tensor<3>, h: Tensor<2>, layer: usize| {
             let mask = dropout.and_then(|dropout| dropout.layer(layer));
-            let gate = Tensor::ones([1, hidden], &x.device());
-            kernels.gated_residual(x, h.reshape([batch, length, hidden]), gate, mask)
+            let (gate, h) = (Tensor::ones([1, hidden], &x.device()), h.reshape(x.dims()));
+            kernels.gated_residual(x, h, gate, mask)
         };
 
         let qkv = self.share_groups(linear(norm(&x, "norm_1"), "attn.attn"));
         let qkv = qkv.reshape([batch, length, 3 * hidden]);
         let mixed = kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
-        let x = add(x, linear(mixed.reshape([rows, hidden]), "attn.proj"), 2 * index);
+        let (x, mixed) = match asked {
+            Some(asked) => {
+                let x = asked.rows(x.reshape([rows, hidden])).unsqueeze();
+                (x, asked.rows(mixed.reshape([rows, hidden])))
+            }
+            None => (x, mixed.reshape([rows, hidden])),
+        };
+        let x = add(x, linear(mixed, "attn.proj"), 2 * index);
 
         let normed = norm(&x, "norm_2");
         let gate = linear(normed.clone(), "mlp.swiglu.w1");
@@ -209,15 +218,19 @@ impl Backbone for Encoder {
         weights: &Weights,
         y_t: &[u32],
         t: &[f64],
+        positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Tensor<2> {
-        let (batch, hidden) = (t.len(), self.config.hidden);
+        let (batch, hidden, blocks) = (t.len(), self.config.hidden, self.config.blocks);
         let rows = y_t.len() / self.subtoken_len;
-        let mut x = self.embedding.forward(weights, y_t).reshape([batch, rows / batch, hidden]);
-        for index in 0..self.config.blocks {
-            x = self.block(weights, index, x, dropout);
+        let length = rows / batch;
+        let asked = Asked::new(positions, length, rows, &weights.device());
+        let mut x = self.embedding.forward(weights, y_t).reshape([batch, length, hidden]);
+        for index in 0..blocks {
+            let asked = asked.as_ref().filter(|_| index + 1 == blocks);
+            x = self.block(weights, index, x, asked, dropout);
         }
-        self.kernels.rms_norm(x.reshape([rows, hidden]), weights.get("transformer.ln_f.weight"))
+        self.kernels.rms_norm(x.reshape([positions.len(), hidden]), weights.get("transformer.ln_f.weight"))
     }
 
     /// There is no bias: it is zero.

@@ -84,33 +84,33 @@ pub trait Backbone: Debug + Send + Sync {
     /// All weights in definition order.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// Hidden states of all positions, ready for the output layer.
+    /// Hidden states of the asked `positions` (flat indices b·L + i, in any order), ready for the output layer.
     ///
     /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b, `t`: \[B\] times
-    /// - result: [B·L, d]
-    fn trunk(&self, weights: &Weights, y_t: &[u32], t: &[f64], dropout: Option<TrainingDropout>)
-    -> Tensor<2>;
+    /// - `y_t`: [B, L·ℓ] digits 0..=b, `t`: \[B\] times, `positions`: \[n\]
+    /// - result: [n, d]
+    fn trunk(
+        &self,
+        weights: &Weights,
+        y_t: &[u32],
+        t: &[f64],
+        positions: &[usize],
+        dropout: Option<TrainingDropout>,
+    ) -> Tensor<2>;
 
     /// Weight [C, d] and bias \[C\] of the output layer: no row is the mask's.
     fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>);
 
-    /// Logits [n, C] at the flat positions b·L + i of the trunk's `hidden` states.
-    fn logits(&self, weights: &Weights, hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
+    /// Logits [n, C] of `hidden` states [n, d].
+    fn logits(&self, weights: &Weights, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.output_layer(weights);
-        self.kernels().linear(at(hidden, positions), weight, Some(bias))
+        self.kernels().linear(hidden, weight, Some(bias))
     }
 
-    /// The training loss Σ_r weight_r·loss_r, \[1\], of `rows` at the flat positions b·L + i.
-    fn loss(
-        &self,
-        weights: &Weights,
-        hidden: &Tensor<2>,
-        positions: &[usize],
-        rows: Arc<LossRows>,
-    ) -> Tensor<1> {
+    /// The training loss Σ_r weight_r·loss_r, \[1\], of `rows`, whose `hidden` states are [n, d].
+    fn loss(&self, weights: &Weights, hidden: Tensor<2>, rows: Arc<LossRows>) -> Tensor<1> {
         let (weight, bias) = self.output_layer(weights);
-        self.kernels().head_loss(at(hidden, positions), weight, bias, rows)
+        self.kernels().head_loss(hidden, weight, bias, rows)
     }
 }
 
@@ -184,9 +184,10 @@ impl Denoiser for LoadedBackbone {
             return Ok(());
         }
         check_seq_len(self, y_t.len() / (t.len() * self.subtoken_len()))?;
-        let hidden = self.network.trunk(&self.weights, y_t, t, None);
+        let hidden = self.network.trunk(&self.weights, y_t, t, positions, None);
         for_each_chunk(positions.len(), self.vocab_size(), |range| {
-            let logits = self.network.logits(&self.weights, &hidden, &positions[range.clone()]).into_data();
+            let hidden = hidden.clone().narrow(0, range.start, range.len());
+            let logits = self.network.logits(&self.weights, hidden).into_data();
             let logits = logits
                 .as_slice::<f32>()
                 .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;

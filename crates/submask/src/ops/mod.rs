@@ -137,9 +137,12 @@ impl Dropout {
 }
 
 impl Kernels {
-    /// Fused on the CPU device, plain elsewhere.
+    /// Fused on the CPU device, plain elsewhere, and plain everywhere if the environment variable
+    /// `SUBMASK_KERNELS` is `plain`, which checks the fused kernels where a difference is suspected.
     pub fn for_device(device: &Device) -> Self {
-        if device.as_dispatch() == &DispatchDevice::Flex(FlexDevice) { Self::Fused } else { Self::Plain }
+        let plain = std::env::var_os("SUBMASK_KERNELS").is_some_and(|value| value == "plain");
+        let on_cpu = device.as_dispatch() == &DispatchDevice::Flex(FlexDevice);
+        if on_cpu && !plain { Self::Fused } else { Self::Plain }
     }
 
     /// x·Wᵀ + bias.
@@ -154,11 +157,14 @@ impl Kernels {
         }
     }
 
-    /// GELU in its tanh form: ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
-    pub fn gelu(self, x: Tensor<2>) -> Tensor<2> {
+    /// GELU(x·Wᵀ + bias), element by element in its tanh form: ½a(1 + tanh(√(2/π)(a + 0.044715a³))).
+    ///
+    /// # Shapes
+    /// As of [`Self::linear`].
+    pub fn linear_gelu(self, x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
         match self {
-            Self::Fused => flex::gelu(x),
-            Self::Plain => plain::gelu(x),
+            Self::Fused => flex::linear_gelu(x, weight, bias),
+            Self::Plain => plain::linear_gelu(x, weight, bias),
         }
     }
 

@@ -21,8 +21,9 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     }
 }
 
-/// See [`super::Kernels::gelu`].
-pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+/// See [`super::Kernels::linear_gelu`].
+pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let x = linear(x, weight, Some(bias));
     let cube = x.clone() * x.clone() * x.clone();
     let inner = (x.clone() + cube * GELU[1]) * GELU[0];
     x * 0.5 * (inner.tanh() + 1.0)

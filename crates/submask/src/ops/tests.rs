@@ -55,16 +55,20 @@ fn linear_equals_its_composition() {
 }
 
 #[test]
-fn gelu_equals_its_composition() {
-    for n in [1, 37] {
-        compare([&[n, 3]], |kernels, [x]| kernels.gelu(x.reshape([n, 3])));
+fn linear_and_gelu_equal_their_composition() {
+    for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (129, 9, 64)] {
+        compare([&[n, inner], &[outer, inner], &[outer]], |kernels, [x, w, b]| {
+            // A transposed, hence not contiguous, input.
+            let x = x.reshape([inner, n]).transpose();
+            kernels.linear_gelu(x, w.reshape([outer, inner]), b)
+        });
     }
 }
 
 #[test]
 fn modulated_norm_equals_its_composition() {
-    for (batch, modulations) in [(1, 1), (3, 1), (3, 3)] {
-        let (length, width) = (5, 19);
+    for (batch, length, modulations) in [(1, 1, 1), (3, 5, 1), (3, 5, 3), (7, 21, 1)] {
+        let width = 19;
         let shapes: [&[usize]; 4] =
             [&[batch, length, width], &[width], &[modulations, width], &[modulations, width]];
         compare(shapes, |kernels, [x, weight, shift, scale]| {
@@ -204,16 +208,18 @@ fn attention_equals_its_composition() {
 #[test]
 fn gated_residual_equals_its_composition() {
     let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
-    for (modulations, dropout) in [(1, None), (2, None), (1, Some(dropout)), (2, Some(dropout))] {
-        let shape = [2, 3, 5];
-        compare([&shape, &shape, &[modulations, 5]], |kernels, [x, h, gate]| {
-            kernels.gated_residual(
-                x.reshape(shape),
-                h.reshape(shape),
-                gate.reshape([modulations, 5]),
-                dropout,
-            )
-        });
+    for (length, modulations) in [(3, 1), (3, 2), (70, 1), (70, 2)] {
+        for dropout in [None, Some(dropout)] {
+            let shape = [2, length, 5];
+            compare([&shape, &shape, &[modulations, 5]], |kernels, [x, h, gate]| {
+                kernels.gated_residual(
+                    x.reshape(shape),
+                    h.reshape(shape),
+                    gate.reshape([modulations, 5]),
+                    dropout,
+                )
+            });
+        }
     }
 }
 
@@ -252,7 +258,9 @@ fn head_loss_equals_its_composition() {
 #[test]
 fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
     let device = Device::flex();
-    for (inner, outer) in [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27)] {
+    for (inner, outer) in
+        [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27), (2100, 300)]
+    {
         let (x, w) = (random([301, inner], 1, &device), random([outer, inner], 2, &device));
         let b = random([outer], 3, &device);
         let all = flex::linear(x.clone(), w.clone(), Some(b.clone()));

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 
 use super::checkpoint::{self, TrainState};
 use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
-use super::optimizer::{AdamW, clip_global_norm, update_average};
+use super::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use super::settings::{RunSettings, TrainSettings};
 use super::task::{self, Judgement, Task};
 use super::validate::EvaluationSize;
@@ -209,10 +209,14 @@ impl<'a> Run<'a> {
             accumulate(&mut gradients, part, share);
         }
         finite(step, "loss", loss)?;
-        let norm = finite(step, "gradient norm", clip_global_norm(&mut gradients, settings.clip))?;
-        let rate = settings.learning_rate_at(step);
-        self.state.optimizer.step(&mut self.state.raw, &gradients, rate);
-        update_average(&mut self.state.average, &self.state.raw, settings.ema_decay, step);
+        let norm = finite(step, "gradient norm", global_norm(&gradients))?;
+        let size = StepSize {
+            learning_rate: settings.learning_rate_at(step),
+            gradient_factor: clip_factor(norm, settings.clip),
+        };
+        let TrainState { raw, average, optimizer, .. } = &mut self.state;
+        let average = Average { values: average, decay: settings.ema_decay };
+        optimizer.step(raw, &gradients, size, Some(average));
         self.state.step = step;
         self.state.cursor = self.task.cursor();
         window.time += started.elapsed();

@@ -210,8 +210,8 @@ impl LossFunction {
         if masked.positions.is_empty() {
             return Ok(None);
         }
-        let hidden = network.trunk(weights, &masked.y_t, &masked.times, Some(dropout));
-        Ok(Some(network.loss(weights, &hidden, &masked.positions, Arc::new(masked.rows))))
+        let hidden = network.trunk(weights, &masked.y_t, &masked.times, &masked.positions, Some(dropout));
+        Ok(Some(network.loss(weights, hidden, Arc::new(masked.rows))))
     }
 
     /// −log p of every digit given those before it, per token.

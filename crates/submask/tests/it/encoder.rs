@@ -142,9 +142,9 @@ impl Charged {
 
     fn loss(&self, values: &[Vec<f32>], device: &Device) -> (burn::tensor::Tensor<1>, Weights) {
         let weights = Weights::new(&self.network.parameters(), values, device);
-        let hidden = self.network.trunk(&weights, &self.y_t, &[0.5; 2], None);
         let positions: Vec<usize> = (0..10).collect();
-        (self.network.loss(&weights, &hidden, &positions, self.rows.clone()), weights)
+        let hidden = self.network.trunk(&weights, &self.y_t, &[0.5; 2], &positions, None);
+        (self.network.loss(&weights, hidden, self.rows.clone()), weights)
     }
 
     /// ∂loss/∂(element) by differences of fourth order.
@@ -217,7 +217,11 @@ fn dropout_acts_on_what_attention_and_swiglu_add() {
     let hidden = |values: &[Vec<f32>], rate: f64| -> Vec<f32> {
         let weights = Weights::new(&network.parameters(), values, &Device::flex());
         let dropout = TrainingDropout { rate, draws: Draws::new(1, Purpose::Dropout), step: 1 };
-        network.trunk(&weights, &y_t, &[0.5], Some(dropout)).into_data().try_into_vec().unwrap()
+        network
+            .trunk(&weights, &y_t, &[0.5], &[0, 1, 2, 3, 4], Some(dropout))
+            .into_data()
+            .try_into_vec()
+            .unwrap()
     };
     let all = values(&network);
     // With one of the two silenced, the other is still dropped; with both, there is nothing to drop.

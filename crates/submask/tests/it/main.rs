@@ -1,5 +1,6 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
+mod asked_positions;
 mod counting;
 mod encoder;
 mod fixtures;

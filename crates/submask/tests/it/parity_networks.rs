@@ -13,7 +13,7 @@ use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::subtoken::SubTokenizer;
-use submask::train::optimizer::{AdamW, AdamWConfig, clip_global_norm};
+use submask::train::optimizer::{AdamW, AdamWConfig, StepSize, clip_factor, global_norm};
 
 use crate::fixtures::{Case, assert_close, cases, deviation, places};
 
@@ -105,8 +105,9 @@ fn loss(
         batch.y_t.clone(),
         (0..count).map(weight).collect(),
     );
-    let hidden = network.trunk(weights, &batch.y_t, &batch.t, None);
-    network.loss(weights, &hidden, &(0..count).collect::<Vec<_>>(), Arc::new(rows))
+    let all: Vec<usize> = (0..count).collect();
+    let hidden = network.trunk(weights, &batch.y_t, &batch.t, &all, None);
+    network.loss(weights, hidden, Arc::new(rows))
 }
 
 fn step_batch(case: &Case, step: usize) -> Batch {
@@ -145,8 +146,9 @@ fn the_encoders_logits_agree() {
             let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let rows = y_t.len() / case.integer("subtoken_len");
-            let hidden = network.trunk(&weights, &y_t, &vec![0.0; rows / case.integer("length")], None);
-            let logits = network.logits(&weights, &hidden, &(0..rows).collect::<Vec<_>>());
+            let (t, all) = (vec![0.0; rows / case.integer("length")], (0..rows).collect::<Vec<_>>());
+            let hidden = network.trunk(&weights, &y_t, &t, &all, None);
+            let logits = network.logits(&weights, hidden);
             let logits = floats(logits.into_data());
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
             println!("{} {kernels:?}: largest deviation {:.1e}", case.name, deviation(&logits, &theirs));
@@ -269,7 +271,7 @@ fn ten_optimiser_steps_agree() {
             let loss = loss(&network, &on_device, &predictive, &step_batch(&case, step), objective);
             losses.push(f64::from(loss.clone().into_scalar::<f32>()));
             let gradients = loss.backward();
-            let mut gradients: Vec<Vec<f32>> = on_device
+            let gradients: Vec<Vec<f32>> = on_device
                 .tensors()
                 .iter()
                 .zip(&parameters)
@@ -278,8 +280,11 @@ fn ten_optimiser_steps_agree() {
                     None => vec![0.0; parameter.len()],
                 })
                 .collect();
-            norms.push(clip_global_norm(&mut gradients, number("clip_grad_norm")));
-            optimizer.step(&mut weights, &gradients, number("lr"));
+            let norm = global_norm(&gradients);
+            norms.push(norm);
+            let gradient_factor = clip_factor(norm, number("clip_grad_norm"));
+            let size = StepSize { learning_rate: number("lr"), gradient_factor };
+            optimizer.step(&mut weights, &gradients, size, None);
         }
         assert_close(&format!("{} losses", case.name), &losses, &list("loss_trajectory"), 1e-4);
         assert_close(&format!("{} norms", case.name), &norms, &list("grad_norm_before_clip"), 1e-4);

@@ -1,4 +1,4 @@
-//! GELU, and the gated residual connection with dropout.
+//! The gated residual connection with dropout.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -11,15 +11,13 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{contiguous, dims, filled, register, room, tensor, values};
-use crate::ops::plain::GELU;
 use crate::ops::{Dropout, lanes};
 
-/// Elements that one task handles.
-const CHUNK: usize = 16_384;
+/// Rows whose gradients one task adds up where all rows share a modulation.
+const PART: usize = 64;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait ElementwiseOp: burn::backend::Backend {
-    fn submask_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     fn submask_gated_residual(
         x: FloatTensor<Self>,
         h: FloatTensor<Self>,
@@ -28,40 +26,13 @@ pub trait ElementwiseOp: burn::backend::Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// See [`crate::ops::Kernels::gelu`].
-pub fn gelu(x: Tensor<2>) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::submask_gelu(x.into_dispatch()))
-}
-
 /// See [`crate::ops::Kernels::gated_residual`].
 pub fn gated_residual(x: Tensor<3>, h: Tensor<3>, gate: Tensor<2>, dropout: Option<Dropout>) -> Tensor<3> {
     let (x, h, gate) = (x.into_dispatch(), h.into_dispatch(), gate.into_dispatch());
     Tensor::from_dispatch(Dispatch::submask_gated_residual(x, h, gate, dropout))
 }
 
-#[inline(always)]
-fn gelu_inner(x: f32) -> f32 {
-    lanes::tanh(GELU[0] * (x + GELU[1] * x * x * x))
-}
-
 impl ElementwiseOp for Flex {
-    fn submask_gelu(x: FlexTensor) -> FlexTensor {
-        let x = contiguous(x);
-        let mut out = room(values(&x).len());
-        out.par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK)).for_each(|(out, x)| {
-            lanes::vectorized(
-                #[inline(always)]
-                || {
-                    for (out, &x) in out.iter_mut().zip(x) {
-                        out.write(0.5 * x * (1.0 + gelu_inner(x)));
-                    }
-                },
-            );
-        });
-        // SAFETY: the chunks of both are as long as each other, and written whole.
-        tensor(unsafe { filled(out) }, x.shape())
-    }
-
     fn submask_gated_residual(
         x: FlexTensor,
         h: FlexTensor,
@@ -95,10 +66,9 @@ impl ElementwiseOp for Flex {
     }
 }
 
-/// [B, L, d], beside a [B, d] or [1, d] modulation.
+/// Rows [B, L, d], beside a [B, d] or [1, d] modulation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape3 {
-    pub batch: usize,
     pub length: usize,
     pub width: usize,
     pub modulations: usize,
@@ -106,9 +76,9 @@ pub(super) struct Shape3 {
 
 impl Shape3 {
     pub fn of(x: &FlexTensor, modulation: &FlexTensor) -> Self {
-        let [batch, length, width] = dims(x);
+        let [_, length, width] = dims(x);
         let [modulations, _] = dims(modulation);
-        Self { batch, length, width, modulations }
+        Self { length, width, modulations }
     }
 
     /// The modulation of a row b·L + i.
@@ -117,30 +87,27 @@ impl Shape3 {
         &modulation[index * self.width..][..self.width]
     }
 
-    /// Sums per-sequence gradients [B, d] into those of the modulation, in sequence order.
-    pub fn reduce(&self, per_sequence: &[Vec<f32>]) -> Vec<f32> {
-        if self.modulations == self.batch {
-            return per_sequence.concat();
-        }
-        let mut sum = vec![0.0; self.width];
-        for gradient in per_sequence {
-            lanes::add_scaled(&mut sum, gradient, 1.0);
-        }
-        sum
+    /// Rows, which follow each other and share a modulation, whose gradients are added up by one task.
+    pub fn part(&self) -> usize {
+        if self.modulations == 1 { PART } else { self.length.max(1) }
+    }
+
+    /// Gradients of the modulation from those of its parts, added in the order of the rows.
+    pub fn reduce(&self, parts: &[Vec<f32>]) -> Vec<f32> {
+        if self.modulations == 1 { total(parts, self.width) } else { parts.concat() }
     }
 }
 
-impl<C: CheckpointStrategy> ElementwiseOp for Autodiff<Flex, C> {
-    fn submask_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match GeluBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let x = contiguous(x.into_primitive());
-                prepared.finish(x.clone(), Flex::submask_gelu(x))
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_gelu(x.into_primitive())),
-        }
+/// The sum of rows, in their order.
+pub(super) fn total(rows: &[Vec<f32>], width: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; width];
+    for row in rows {
+        lanes::add_scaled(&mut sum, row, 1.0);
     }
+    sum
+}
 
+impl<C: CheckpointStrategy> ElementwiseOp for Autodiff<Flex, C> {
     fn submask_gated_residual(
         x: FloatTensor<Self>,
         h: FloatTensor<Self>,
@@ -159,36 +126,6 @@ impl<C: CheckpointStrategy> ElementwiseOp for Autodiff<Flex, C> {
                 prepared.finish(Flex::submask_gated_residual(x, h, gate, dropout))
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct GeluBackward;
-
-impl Backward<Flex, 1> for GeluBackward {
-    type State = FlexTensor;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let g = contiguous(grads.consume::<Flex>(&ops.node));
-        let [parent] = ops.parents;
-        register!(grads, parent, {
-            let mut out = room(values(&g).len());
-            let inputs = values(&ops.state).par_chunks(CHUNK).zip(values(&g).par_chunks(CHUNK));
-            out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| {
-                lanes::vectorized(
-                    #[inline(always)]
-                    || {
-                        for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
-                            let t = gelu_inner(x);
-                            let slope = GELU[0] * (1.0 + 3.0 * GELU[1] * x * x);
-                            out.write(g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope));
-                        }
-                    },
-                );
-            });
-            // SAFETY: as in the forward pass.
-            tensor(unsafe { filled(out) }, g.shape())
-        });
     }
 }
 
@@ -220,21 +157,22 @@ impl Backward<Flex, 3> for GateBackward {
             tensor(unsafe { filled(out) }, g.shape())
         });
         register!(grads, for_gate, {
-            let per_sequence: Vec<Vec<f32>> = (0..shape.batch)
-                .into_par_iter()
-                .map(|sequence| {
+            let part = shape.part() * width;
+            let parts: Vec<Vec<f32>> = values(&g)
+                .par_chunks(part)
+                .zip(values(&h).par_chunks(part))
+                .enumerate()
+                .map(|(index, (g, h))| {
                     let mut sum = vec![0.0; width];
-                    for row in sequence * shape.length..(sequence + 1) * shape.length {
-                        let (g, h) =
-                            (&values(&g)[row * width..][..width], &values(&h)[row * width..][..width]);
+                    for (row, (g, h)) in g.chunks_exact(width).zip(h.chunks_exact(width)).enumerate() {
                         for i in 0..width {
-                            sum[i] += g[i] * h[i] * factor(row * width + i);
+                            sum[i] += g[i] * h[i] * factor(index * part + row * width + i);
                         }
                     }
                     sum
                 })
                 .collect();
-            tensor(shape.reduce(&per_sequence), [shape.modulations, width])
+            tensor(shape.reduce(&parts), [shape.modulations, width])
         });
         register!(grads, for_x, g);
     }

@@ -1,6 +1,9 @@
 //! Matrix products by the `gemm` crate, on row-major slices.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 use super::{filled, room};
 
@@ -87,34 +90,108 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
         }
         return;
     }
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
+    let place = Place { out, stride: b.columns };
+    let (rows, columns) = match threads {
+        Threads::One => (Parts::one(a.rows), Parts::one(b.columns)),
+        Threads::All => {
+            let rows = Parts::rows(a.rows);
+            (rows, Parts::columns(b.columns, a.columns, rows))
+        }
     };
-    // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
-    // cannot alias what is borrowed.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            out,
-            1,
-            b.columns as isize,
-            accumulate,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            factor,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let tile = |index: usize| {
+        let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
+        // SAFETY: the tile is inside `out`, and no other has its elements.
+        unsafe { place.write(a, b, row, column, factor, accumulate) }
+    };
+    match rows.count * columns.count {
+        1 => tile(0),
+        count => (0..count).into_par_iter().with_max_len(1).for_each(tile),
+    }
+}
+
+/// A dimension of a result, cut into parts of nearly the same length: tiles that fit the inner caches are faster than
+/// the library's own threads on whole matrices. No part is so short that the library takes another path.
+#[derive(Clone, Copy)]
+struct Parts {
+    len: usize,
+    count: usize,
+}
+
+impl Parts {
+    fn one(len: usize) -> Self {
+        Self { len, count: 1 }
+    }
+
+    /// Parts of at most 512 rows, and two at least where there are enough for two.
+    fn rows(len: usize) -> Self {
+        Self { len, count: if len < 256 { 1 } else { len.div_ceil(512).max(2) } }
+    }
+
+    /// Parts of at most 256 columns. Where rows are long, all columns of a tile of them share its packing, unless there
+    /// are more threads than tiles.
+    fn columns(len: usize, inner: usize, rows: Parts) -> Self {
+        let most = len.div_ceil(256);
+        let long = inner > 2048;
+        let count = if long { rayon::current_num_threads().div_ceil(rows.count).min(most) } else { most };
+        Self { len, count }
+    }
+
+    fn get(self, index: usize) -> Range<usize> {
+        index * self.len / self.count..(index + 1) * self.len / self.count
+    }
+}
+
+/// Where a result goes: rows that start `stride` elements apart.
+#[derive(Clone, Copy)]
+struct Place {
+    out: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: tasks write disjoint elements.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+impl Place {
+    /// The elements of some rows and columns.
+    ///
+    /// # Safety
+    /// They are inside the result, and nobody else uses them.
+    unsafe fn write(
+        self,
+        a: Matrix,
+        b: Matrix,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        factor: f32,
+        accumulate: bool,
+    ) {
+        // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
+        // cannot alias what is borrowed.
+        unsafe {
+            gemm::gemm(
+                rows.len(),
+                columns.len(),
+                a.columns,
+                self.out.add(rows.start * self.stride + columns.start),
+                1,
+                self.stride as isize,
+                accumulate,
+                a.values.as_ptr().add(rows.start * a.row_stride),
+                a.column_stride as isize,
+                a.row_stride as isize,
+                b.values.as_ptr().add(columns.start * b.column_stride),
+                b.column_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                factor,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 

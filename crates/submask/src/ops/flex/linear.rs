@@ -1,4 +1,4 @@
-//! x·Wᵀ + bias.
+//! x·Wᵀ + bias, and its GELU.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -10,14 +10,24 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::elementwise::total;
 use super::gemm::{Matrix, Threads, add_product, product};
 use super::{contiguous, dims, filled, register, room, tensor, values, write};
 use crate::ops::lanes;
+use crate::ops::plain::GELU;
+
+/// Rows that one task handles after a product.
+const ROWS: usize = 64;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearOp: burn::backend::Backend {
     fn submask_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
     fn submask_linear_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    fn submask_linear_gelu(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -33,6 +43,12 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     })
 }
 
+/// See [`crate::ops::Kernels::linear_gelu`].
+pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::submask_linear_gelu(x, weight, bias))
+}
+
 impl LinearOp for Flex {
     fn submask_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         forward(x, weight, None)
@@ -41,6 +57,93 @@ impl LinearOp for Flex {
     fn submask_linear_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         forward(x, weight, Some(bias))
     }
+
+    fn submask_linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
+        let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
+        let mut out = product_rows(values(&x), values(&weight), None, [rows, inner, outer]);
+        out.par_chunks_mut(ROWS * outer).for_each(|out| {
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for out in out.chunks_exact_mut(outer) {
+                        for (out, bias) in out.iter_mut().zip(values(&bias)) {
+                            *out = gelu(*out + bias);
+                        }
+                    }
+                },
+            );
+        });
+        tensor(out, [rows, outer])
+    }
+}
+
+/// Adds the bias to the rows `before`, and gives their GELU.
+fn biased_gelu(before: &mut [f32], bias: &[f32]) -> Vec<f32> {
+    let width = bias.len();
+    let mut out = room(before.len());
+    out.par_chunks_mut(ROWS * width).zip(before.par_chunks_mut(ROWS * width)).for_each(|(out, before)| {
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (out, before) in out.chunks_exact_mut(width).zip(before.chunks_exact_mut(width)) {
+                    for (out, (before, bias)) in out.iter_mut().zip(before.iter_mut().zip(bias)) {
+                        *before += bias;
+                        out.write(gelu(*before));
+                    }
+                }
+            },
+        );
+    });
+    // SAFETY: the chunks of both are as long as each other, and their rows are written whole.
+    unsafe { filled(out) }
+}
+
+/// The gradient of x·Wᵀ + bias from that of its GELU, and the sums of its columns.
+fn gelu_backward(g: &[f32], before: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut out = room(g.len());
+    let inputs = before.par_chunks(ROWS * width).zip(g.par_chunks(ROWS * width));
+    let sums: Vec<Vec<f32>> = out
+        .par_chunks_mut(ROWS * width)
+        .zip(inputs)
+        .map(|(out, (before, g))| {
+            let mut sums = vec![0.0; width];
+            let rows = before.chunks_exact(width).zip(g.chunks_exact(width));
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for (out, (before, g)) in out.chunks_exact_mut(width).zip(rows) {
+                        let elements = sums.iter_mut().zip(before.iter().zip(g));
+                        for (out, (sum, (&before, &g))) in out.iter_mut().zip(elements) {
+                            let gradient = g * gelu_slope(before);
+                            *sum += gradient;
+                            out.write(gradient);
+                        }
+                    }
+                },
+            );
+            sums
+        })
+        .collect();
+    // SAFETY: the chunks of all are as long as each other, and their rows are written whole.
+    (unsafe { filled(out) }, total(&sums, width))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    lanes::tanh(GELU[0] * (x + GELU[1] * x * x * x))
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + gelu_tanh(x))
+}
+
+/// Derivative of [`gelu`].
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    let t = gelu_tanh(x);
+    0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU[0] * (1.0 + 3.0 * GELU[1] * x * x)
 }
 
 fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
@@ -132,6 +235,24 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
             }
         }
     }
+
+    fn submask_linear_gelu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
+        match LinearGeluBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
+                let mut before = product_rows(values(&x), values(&weight), None, [rows, inner, outer]);
+                let out = biased_gelu(&mut before, values(&bias));
+                prepared.finish((x, weight, tensor(before, [rows, outer])), tensor(out, [rows, outer]))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_linear_gelu(x, weight, bias)),
+        }
+    }
 }
 
 /// dx = g·W, dW = gᵀ·x, dbias = Σ_rows g; with two parents there is no bias.
@@ -144,26 +265,61 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let g = contiguous(grads.consume::<Flex>(&ops.node));
         let (x, weight) = ops.state;
-        let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
         let mut parents = ops.parents.into_iter();
-        let g_matrix = Matrix::new(values(&g), rows, outer);
-        register!(grads, parents.next().flatten(), {
-            let weight = Matrix::new(values(&weight), outer, inner);
-            tensor(product(g_matrix, weight, 1.0, Threads::All), [rows, inner])
-        });
-        register!(grads, parents.next().flatten(), {
-            let x = Matrix::new(values(&x), rows, inner);
-            tensor(product(g_matrix.t(), x, 1.0, Threads::All), [outer, inner])
-        });
-        register!(grads, parents.next().flatten(), tensor(column_sums(values(&g), outer), [outer]));
+        let mut next = || parents.next().flatten();
+        let [outer, _] = dims(&weight);
+        register!(grads, next(), by_x(values(&g), &weight));
+        register!(grads, next(), by_weight(values(&g), &x, outer));
+        register!(grads, next(), tensor(column_sums(values(&g), outer), [outer]));
     }
 }
 
-/// Σ over rows, in row order.
-pub(super) fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; columns];
-    for row in x.chunks_exact(columns) {
-        lanes::add_scaled(&mut sums, row, 1.0);
+/// With g the gradient of x·Wᵀ + bias, by way of the slope of GELU there: those of [`LinearBackward`].
+#[derive(Debug)]
+struct LinearGeluBackward;
+
+impl Backward<Flex, 3> for LinearGeluBackward {
+    /// x, W, and x·Wᵀ + bias.
+    type State = (FlexTensor, FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Flex>(&ops.node));
+        let (x, weight, before) = ops.state;
+        let [outer, _] = dims(&weight);
+        let (g, sums) = gelu_backward(values(&g), values(&before), outer);
+        let [for_x, for_weight, for_bias] = ops.parents;
+        register!(grads, for_x, by_x(&g, &weight));
+        register!(grads, for_weight, by_weight(&g, &x, outer));
+        register!(grads, for_bias, tensor(sums, [outer]));
     }
-    sums
+}
+
+/// The gradient of x from that of x·Wᵀ.
+fn by_x(g: &[f32], weight: &FlexTensor) -> FlexTensor {
+    let [outer, inner] = dims(weight);
+    let g = Matrix::new(g, g.len() / outer, outer);
+    let weight = Matrix::new(values(weight), outer, inner);
+    tensor(product(g, weight, 1.0, Threads::All), [g.rows(), inner])
+}
+
+/// The gradient of W, which has `outer` rows, from that of x·Wᵀ.
+fn by_weight(g: &[f32], x: &FlexTensor, outer: usize) -> FlexTensor {
+    let [rows, inner] = dims(x);
+    let x = Matrix::new(values(x), rows, inner);
+    tensor(product(Matrix::new(g, rows, outer).t(), x, 1.0, Threads::All), [outer, inner])
+}
+
+/// Σ over rows; parts of the rows are summed first, so that the number of threads does not matter.
+pub(super) fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
+    let parts: Vec<Vec<f32>> = x
+        .par_chunks(ROWS * columns)
+        .map(|rows| {
+            let mut sums = vec![0.0; columns];
+            for row in rows.chunks_exact(columns) {
+                lanes::add_scaled(&mut sums, row, 1.0);
+            }
+            sums
+        })
+        .collect();
+    total(&parts, columns)
 }

@@ -19,10 +19,10 @@ use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
 pub use conv::conv;
-pub use elementwise::{gated_residual, gelu};
+pub use elementwise::gated_residual;
 pub use group_norm::group_norm;
 pub use head_loss::head_loss;
-pub use linear::linear;
+pub use linear::{linear, linear_gelu};
 pub use norm::modulated_norm;
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::Shape3;
+use super::elementwise::{Shape3, total};
 use super::{contiguous, filled, register, room, tensor, values};
 use crate::ops::lanes;
 use crate::ops::plain::NORM_EPSILON;
@@ -109,8 +109,8 @@ impl<C: CheckpointStrategy> NormOp for Autodiff<Flex, C> {
 #[derive(Debug)]
 struct NormBackward;
 
-/// Sums of one sequence: gradients of shift and scale, and of the weight.
-struct SequenceSums {
+/// Sums over some rows: gradients of shift and scale, and of the weight.
+struct PartSums {
     shift: Vec<f32>,
     scale: Vec<f32>,
     weight: Vec<f32>,
@@ -123,48 +123,43 @@ impl Backward<Flex, 4> for NormBackward {
         let g = contiguous(grads.consume::<Flex>(&ops.node));
         let [x, weight, scale] = ops.state;
         let shape = Shape3::of(&x, &scale);
-        let (width, block) = (shape.width, shape.length * shape.width);
+        let (width, part) = (shape.width, shape.part());
         let mut dx = room(values(&x).len());
-        let sums: Vec<SequenceSums> = dx
-            .par_chunks_mut(block)
-            .zip(values(&x).par_chunks(block).zip(values(&g).par_chunks(block)))
+        let sums: Vec<PartSums> = dx
+            .par_chunks_mut(part * width)
+            .zip(values(&x).par_chunks(part * width).zip(values(&g).par_chunks(part * width)))
             .enumerate()
-            .map(|(sequence, (dx, (x, g)))| {
-                let scale = shape.gate(values(&scale), sequence * shape.length);
+            .map(|(index, (dx, (x, g)))| {
+                let scale = shape.gate(values(&scale), index * part);
                 lanes::vectorized(
                     #[inline(always)]
-                    || sequence_backward(dx, x, g, values(&weight), scale),
+                    || part_backward(dx, x, g, values(&weight), scale),
                 )
             })
             .collect();
         let [for_x, for_weight, for_shift, for_scale] = ops.parents;
         let gather =
-            |pick: fn(&SequenceSums) -> &Vec<f32>| sums.iter().map(|s| pick(s).clone()).collect::<Vec<_>>();
-        // SAFETY: every row of every sequence is written whole.
+            |pick: fn(&PartSums) -> &Vec<f32>| sums.iter().map(|s| pick(s).clone()).collect::<Vec<_>>();
+        // SAFETY: every row of every part is written whole.
         register!(grads, for_x, tensor(unsafe { filled(dx) }, x.shape()));
-        register!(grads, for_weight, {
-            let all = Shape3 { modulations: 1, ..shape };
-            let all =
-                if shape.batch == 1 { sums[0].weight.clone() } else { all.reduce(&gather(|s| &s.weight)) };
-            tensor(all, [width])
-        });
+        register!(grads, for_weight, tensor(total(&gather(|s| &s.weight), width), [width]));
         register!(grads, for_shift, tensor(shape.reduce(&gather(|s| &s.shift)), [shape.modulations, width]));
         register!(grads, for_scale, tensor(shape.reduce(&gather(|s| &s.scale)), [shape.modulations, width]));
     }
 }
 
 #[inline(always)]
-fn sequence_backward(
+fn part_backward(
     dx: &mut [MaybeUninit<f32>],
     x: &[f32],
     g: &[f32],
     weight: &[f32],
     scale: &[f32],
-) -> SequenceSums {
+) -> PartSums {
     let width = weight.len();
     let zeros = || vec![0.0; width];
     let (mut normed, mut upstream) = (zeros(), zeros());
-    let mut sums = SequenceSums { shift: zeros(), scale: zeros(), weight: zeros() };
+    let mut sums = PartSums { shift: zeros(), scale: zeros(), weight: zeros() };
     for ((dx, x), g) in dx.chunks_mut(width).zip(x.chunks(width)).zip(g.chunks(width)) {
         let (mean, inverse) = statistics(x);
         for i in 0..width {

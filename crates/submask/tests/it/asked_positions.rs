@@ -1,0 +1,93 @@
+//! Hidden states at some positions are those of the whole batch there, and so are the gradients.
+
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::encoder::{Encoder, EncoderConfig};
+use submask::backbone::weights::Weights;
+use submask::backbone::{Backbone, Embedding};
+use submask::ops::Kernels;
+use submask::random::{Draws, Purpose};
+use submask::subtoken::SubTokenizer;
+
+/// Tokens of a sequence, and times of the sequences.
+const LENGTH: usize = 9;
+const TIMES: [f64; 3] = [0.2, 0.5, 0.9];
+
+fn networks(kernels: Kernels) -> Vec<(&'static str, Box<dyn Backbone>)> {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    let dit = |time_conditioning| {
+        let config = DitConfig {
+            hidden: 16,
+            heads: 2,
+            blocks: 2,
+            cond_dim: 8,
+            seq_len: LENGTH,
+            dropout: 0.0,
+            embedding: Embedding::PerDigitSummed,
+            time_conditioning,
+        };
+        Box::new(Dit::new(config, &codes, kernels).unwrap())
+    };
+    let config = EncoderConfig {
+        hidden: 16,
+        heads: 4,
+        query_groups: 2,
+        blocks: 2,
+        intermediate: 10,
+        seq_len: LENGTH,
+        dropout: 0.0,
+        embedding: Embedding::PerDigitSummed,
+    };
+    let encoder = Box::new(Encoder::new(config, &codes, kernels).unwrap());
+    vec![("dit", dit(false)), ("dit that reads the time", dit(true)), ("encoder", encoder)]
+}
+
+fn drawn(id: u64, len: usize) -> Vec<f32> {
+    let draws = Draws::new(id, Purpose::Init);
+    (0..len).map(|i| 0.4 * draws.normal(0, i as u32, 0) as f32).collect()
+}
+
+/// The states at `asked`, cut from those of all positions where `whole`, and the gradients of a sum over them.
+fn run(network: &dyn Backbone, asked: &[usize], whole: bool) -> Vec<TensorData> {
+    let device = Device::flex().autodiff();
+    let parameters = network.parameters();
+    let values: Vec<Vec<f32>> =
+        parameters.iter().enumerate().map(|(i, parameter)| drawn(i as u64, parameter.len())).collect();
+    let weights = Weights::new(&parameters, &values, &device);
+    let draws = Draws::new(6, Purpose::Mask);
+    let y_t: Vec<u32> =
+        (0..LENGTH * TIMES.len() * 2).map(|i| draws.below(6, 0, i as u32, 0) as u32).collect();
+    let hidden = if whole {
+        let all: Vec<usize> = (0..LENGTH * TIMES.len()).collect();
+        let rows: Vec<i32> = asked.iter().map(|position| *position as i32).collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [asked.len()]), &device);
+        network.trunk(&weights, &y_t, &TIMES, &all, None).select(0, rows)
+    } else {
+        network.trunk(&weights, &y_t, &TIMES, asked, None)
+    };
+    let upstream =
+        Tensor::from_data(TensorData::new(drawn(99, asked.len() * 16), [asked.len(), 16]), &device);
+    let gradients = (hidden.clone() * upstream).sum().backward();
+    let mut all = vec![hidden.into_data()];
+    // The output layer has none.
+    all.extend(weights.tensors().iter().filter_map(|tensor| tensor.grad(&gradients)).map(Tensor::into_data));
+    all
+}
+
+#[test]
+fn states_and_gradients_are_those_of_the_whole_batch() {
+    for kernels in [Kernels::Fused, Kernels::Plain] {
+        for (name, network) in networks(kernels) {
+            for asked in [&[5][..], &[26, 0, 13], &[8, 9, 10, 11, 12, 17, 18, 19, 20, 21]] {
+                let (some, whole) = (run(&*network, asked, false), run(&*network, asked, true));
+                assert!(some.len() == whole.len() && some.len() > 10, "{name}: {}", some.len());
+                if kernels == Kernels::Fused {
+                    some[0].assert_eq(&whole[0], true);
+                }
+                for (some, whole) in some.iter().zip(&whole) {
+                    some.assert_approx_eq::<f32>(whole, Tolerance::rel_abs(1e-4, 1e-6));
+                }
+            }
+        }
+    }
+}
