@@ -264,7 +264,7 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
         let (x, w) = (random([301, inner], 1, &device), random([outer, inner], 2, &device));
         let b = random([outer], 3, &device);
         let all = flex::linear(x.clone(), w.clone(), Some(b.clone()));
-        for threads in [1, 2] {
+        for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for (start, count) in
                 [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 130)]

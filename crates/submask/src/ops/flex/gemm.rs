@@ -92,11 +92,8 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
     }
     let place = Place { out, stride: b.columns };
     let (rows, columns) = match threads {
-        Threads::One => (Parts::one(a.rows), Parts::one(b.columns)),
-        Threads::All => {
-            let rows = Parts::rows(a.rows);
-            (rows, Parts::columns(b.columns, a.columns, rows))
-        }
+        Threads::One => (Parts { len: a.rows, count: 1 }, Parts { len: b.columns, count: 1 }),
+        Threads::All => tiles(a.rows, a.columns, b.columns),
     };
     let tile = |index: usize| {
         let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
@@ -109,8 +106,26 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
     }
 }
 
-/// A dimension of a result, cut into parts of nearly the same length: tiles that fit the inner caches are faster than
-/// the library's own threads on whole matrices. No part is so short that the library takes another path.
+/// The rows and the columns of tiles that fit the inner caches: these are faster than the library's own threads on whole
+/// matrices. No tile is so small that the library takes another path.
+fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
+    let threads = rayon::current_num_threads();
+    let mut row_parts = rows.div_ceil(512);
+    // Every tile packs its rows and columns; where these are long, few tiles should share them.
+    let most = columns.div_ceil(256);
+    let mut column_parts = if inner > 2048 { threads.div_ceil(row_parts).min(most) } else { most };
+    // No thread waits while another has the last tile, unless there are many tiles.
+    if row_parts * column_parts < 8 * threads {
+        let even = (column_parts..).find(|parts| (row_parts * parts).is_multiple_of(threads));
+        column_parts = even.unwrap_or(column_parts).min(columns / 128).max(column_parts);
+    }
+    if row_parts * column_parts < threads {
+        row_parts = threads.div_ceil(column_parts).min(rows / 128).max(row_parts);
+    }
+    (Parts { len: rows, count: row_parts }, Parts { len: columns, count: column_parts })
+}
+
+/// A dimension of a result, cut into parts of nearly the same length.
 #[derive(Clone, Copy)]
 struct Parts {
     len: usize,
@@ -118,24 +133,6 @@ struct Parts {
 }
 
 impl Parts {
-    fn one(len: usize) -> Self {
-        Self { len, count: 1 }
-    }
-
-    /// Parts of at most 512 rows, and two at least where there are enough for two.
-    fn rows(len: usize) -> Self {
-        Self { len, count: if len < 256 { 1 } else { len.div_ceil(512).max(2) } }
-    }
-
-    /// Parts of at most 256 columns. Where rows are long, all columns of a tile of them share its packing, unless there
-    /// are more threads than tiles.
-    fn columns(len: usize, inner: usize, rows: Parts) -> Self {
-        let most = len.div_ceil(256);
-        let long = inner > 2048;
-        let count = if long { rayon::current_num_threads().div_ceil(rows.count).min(most) } else { most };
-        Self { len, count }
-    }
-
     fn get(self, index: usize) -> Range<usize> {
         index * self.len / self.count..(index + 1) * self.len / self.count
     }
