@@ -2,13 +2,17 @@
 # The tests of text networks and of the toy against the reference's vectors, on the CPU and on the first GPU, or on Mesa's
 # software device. Shaders are WGSL: that works on lavapipe, where SPIR-V (cargo feature `vulkan`) ends in the driver.
 # On Debian, as root: apt-get install mesa-vulkan-drivers libvulkan1
+#
+#     scripts/test_gpu.sh [FEATURE ...]    more cargo features, to share a build with other tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$(mktemp -d)}
 
+features=
+for feature in wgpu "$@"; do features+=submask/$feature,submask-cli/$feature,; done
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-cargo test --locked --release --features submask/wgpu,submask-cli/wgpu --test it -- parity_networks parity_images --nocapture |
+cargo test --locked --release --features "$features" --test it -- parity_networks parity_images --nocapture |
     tee "$output"
 if grep 'skipped on GPUs' "$output"; then
     echo 'FAILED: no GPU and no software device answers' >&2

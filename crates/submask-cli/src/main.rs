@@ -7,6 +7,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod compute;
 mod dashboard;
 mod failure;
 mod format;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
+use compute::Compute;
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -53,17 +55,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         pool.build_global()
             .map_err(|error| Failure::failed(format!("cannot start {threads} threads: {error}")))?;
     }
+    let compute = Compute { device: cli.device, precision: cli.precision };
     match cli.command {
-        Command::Train(args) => commands::train::run(&args, cli.device),
-        Command::Eval(args) => commands::eval::run(&args, cli.device),
-        Command::Sample(args) => commands::sample::run(&args, cli.device),
-        Command::Metrics(args) => commands::metrics::run(&args, cli.device),
+        Command::Train(args) => commands::train::run(&args, compute),
+        Command::Eval(args) => commands::eval::run(&args, compute),
+        Command::Sample(args) => commands::sample::run(&args, compute),
+        Command::Metrics(args) => commands::metrics::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Plot(args) => commands::plot::run(&args),
-        Command::Bench(args) => commands::bench::run(&args, cli.device),
+        Command::Bench(args) => commands::bench::run(&args, compute),
         Command::Presets => commands::presets::run(),
     }
 }

@@ -14,6 +14,7 @@ use submask::data::{Blocks, PreparedData, ValidationBlock, ValidationBlocks};
 use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::model::{Estimator, GenerateRequest, Model, Network, NetworkChoice};
 use submask::objective::Objective;
+use submask::ops::Kernels;
 use submask::sampler::Steps;
 use submask::train::event::Event;
 use submask::train::settings::{RunSettings, Settings};
@@ -97,7 +98,7 @@ fn row(variant: &Variant, base: &Settings, folder: &Path) -> Result<Row, Box<dyn
     let out = folder.join(format!("{slug}-{}", settings.train.steps));
     let seconds = train(variant.name, &settings, &out)?;
     let device = Device::flex();
-    let model = Model::load(&out, &device)?;
+    let model = Model::load(&out, Kernels::Fused)?;
     let blocks = held_out(&settings, &model)?;
     let evaluation = LikelihoodSettings { draws: DRAWS, schedule: model.schedule(), ..Default::default() };
     let evaluate = |estimator| -> Result<Figure, Box<dyn Error>> {
@@ -135,6 +136,7 @@ fn train(name: &str, settings: &Settings, out: &Path) -> Result<f64, Box<dyn Err
         resume: false,
         init: None,
         device: Device::flex(),
+        kernels: Kernels::Fused,
     };
     let mut started = Instant::now();
     let mut watch = |event: &Event| match event {

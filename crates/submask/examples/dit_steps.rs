@@ -6,7 +6,8 @@
 //! `evaluate CASE` the sum of the squares of some logits; `sample CASE` the time of a step when the whole grid is gone
 //! through; `sample CASE EVALUATIONS` the time of an evaluation when only so many are made; `draw CASE COUNT` how often
 //! every sequence was drawn; `bound CASE COUNT` the time of one estimate of the sub-token bound, and the mean and the
-//! standard deviation of COUNT. Times are in milliseconds.
+//! standard deviation of COUNT. Times are in milliseconds. With `BF16=1` in the environment linear layers multiply bfloat16
+//! numbers.
 
 mod peers;
 
@@ -21,7 +22,7 @@ use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
 use submask::forward::{draw_mask, stratified_times};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::objective::{LossRows, Objective};
-use submask::ops::Kernels;
+use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
@@ -141,7 +142,11 @@ impl Case {
             embedding: Embedding::Concatenated,
             time_conditioning: false,
         };
-        let network = Dit::new(config, &codes, Kernels::Fused)?;
+        let precision = match std::env::var("BF16").is_ok_and(|value| value == "1") {
+            true => Precision::Bf16,
+            false => Precision::Fp32,
+        };
+        let network = Dit::new(config, &codes, Kernels::new(&Device::flex(), precision)?)?;
         let parameters = network.parameters();
         let values = drawn_values(&parameters, size.radius);
         let draws = Draws::new(2, Purpose::Mask);

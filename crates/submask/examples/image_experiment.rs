@@ -20,6 +20,7 @@ use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
+use submask::ops::Kernels;
 use submask::train::visual_settings::{VisualData, VisualRunSettings};
 
 use experiment::{Fallible, train_once};
@@ -50,8 +51,8 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     let VisualData::Images(data) = &settings.data else { return Err("a run on images is needed".into()) };
     let (train, valid) = data.load(settings.train.seed)?;
     let device = Device::flex();
-    let trained = VisualModel::load(&checkpoint(run, settings.train.steps), &device)?;
-    let untrained = VisualModel::load(&checkpoint(run, 0), &device)?;
+    let trained = VisualModel::load(&checkpoint(run, settings.train.steps), Kernels::Fused)?;
+    let untrained = VisualModel::load(&checkpoint(run, 0), Kernels::Fused)?;
 
     println!("{} training images, {} held out, {}.\n", train.len(), valid.len(), valid.shape());
     let bound = figure_of(&trained, &valid, Estimator::NelboSubtoken)?;
@@ -154,7 +155,7 @@ fn digits(folder: &Path, steps: u64) -> Fallible {
         let VisualData::Images(data) = &settings.data else { return Err("the preset is of images".into()) };
         let (_, valid) = data.load(settings.train.seed)?;
         let seconds = train_once(&out, settings)?;
-        let model = VisualModel::load(&checkpoint(&out, steps), &Device::flex())?;
+        let model = VisualModel::load(&checkpoint(&out, steps), Kernels::Fused)?;
         let bound = figure_of(&model, &valid, Estimator::NelboSubtoken)?;
         let joint = figure_of(&model, &valid, Estimator::JointObjective)?;
         println!("| {subtokens} | {} | {} | {seconds:.0} |", shown(&bound), shown(&joint));

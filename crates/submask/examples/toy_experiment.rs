@@ -17,6 +17,7 @@ use submask::data::image::{Grid, ImageShape};
 use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::model::Estimator;
 use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
+use submask::ops::Kernels;
 use submask::train::density_picture;
 use submask::train::visual_settings::{VisualData, VisualRunSettings};
 
@@ -59,7 +60,7 @@ fn main() -> Fallible {
         let out = folder.join(format!("l{subtokens}"));
         let seconds = train_once(&out, settings(&image, subtokens, steps)?)?;
         let device = Device::flex();
-        let model = VisualModel::load(&out, &device)?;
+        let model = VisualModel::load(&out, Kernels::Fused)?;
         let held_out = HeldOut::of_density(&density, POINTS, 1);
         let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: 512, schedule: model.schedule() };
         let per_point = |estimator| -> Fallible<Figure> {

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use submask::DeviceChoice;
+use submask::ops::Precision;
 
 pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
@@ -48,6 +49,10 @@ pub struct Cli {
     /// feature vulkan or wgpu
     #[arg(long, global = true, value_name = "DEVICE", default_value_t, help_heading = "Global options")]
     pub device: DeviceChoice,
+    /// In which precision linear layers multiply: fp32, or bf16 (CPUs with AVX-512 for it), where sums, weights and
+    /// attention stay fp32
+    #[arg(long, global = true, value_name = "PRECISION", default_value_t, help_heading = "Global options")]
+    pub precision: Precision,
     #[command(subcommand)]
     pub command: Command,
 }

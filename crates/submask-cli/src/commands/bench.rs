@@ -16,9 +16,10 @@ use submask::schedule::Schedule;
 use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use submask::train::settings::{Settings, TrainSettings};
 use submask::train::step::{LossFunction, MicroBatch};
-use submask::{Device, DeviceChoice, device};
+use submask::{Device, device};
 
 use crate::args::BenchArgs;
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::{format, output, settings};
 
@@ -30,6 +31,7 @@ const EVALUATED: usize = 4;
 struct BenchResult {
     version: &'static str,
     device: String,
+    precision: String,
     threads: usize,
     /// Instruction sets of the CPU that the kernels use.
     vectors: &'static str,
@@ -58,7 +60,7 @@ struct Line {
 }
 
 /// Measures and prints.
-pub fn run(args: &BenchArgs, device: DeviceChoice) -> Result<(), Failure> {
+pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
     let settings = settings::for_bench(&args.settings)?;
     let vocab_size = settings.tokenizer.vocab_size().ok_or_else(|| {
         Failure::usage(
@@ -66,12 +68,13 @@ pub fn run(args: &BenchArgs, device: DeviceChoice) -> Result<(), Failure> {
         )
         .hint("--set tokenizer.kind=numbers tokenizer.vocab_size=N gives its size")
     })?;
-    let device = device.open()?;
-    let bench = Bench::new(&settings, vocab_size, &device)?;
+    let (device, kernels) = compute.open()?;
+    let bench = Bench::new(&settings, vocab_size, &device, kernels)?;
     let lines = vec![bench.training()?, bench.evaluation()?, bench.sampling()?];
     let result = BenchResult {
         version: env!("CARGO_PKG_VERSION"),
         device: device::name(&device),
+        precision: kernels.precision().to_string(),
         threads: rayon::current_num_threads(),
         vectors: vectors(),
         features: features(),
@@ -97,10 +100,14 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(settings: &'a Settings, vocab_size: usize, device: &'a Device) -> Result<Self, Failure> {
+    fn new(
+        settings: &'a Settings,
+        vocab_size: usize,
+        device: &'a Device,
+        kernels: Kernels,
+    ) -> Result<Self, Failure> {
         let codes = settings.model.codes(vocab_size)?;
-        let Network::Diffusion(network) = Network::new(&settings.model, &codes, Kernels::for_device(device))?
-        else {
+        let Network::Diffusion(network) = Network::new(&settings.model, &codes, kernels)? else {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
         };
         let parameters = network.parameters();
@@ -253,10 +260,11 @@ fn table(result: &BenchResult) -> String {
     };
     let ModelSettings { hidden, blocks, heads, seq_len, subtokens, .. } = &result.model;
     let mut text = format!(
-        "submask {}, device {}, {} threads, {}; features: {features}\n\
+        "submask {}, device {}, {}, {} threads, {}; features: {features}\n\
          d {hidden}, {blocks} blocks, {heads} heads, L {seq_len}, C {}, ℓ {subtokens}: {} parameters\n\n",
         result.version,
         result.device,
+        result.precision,
         result.threads,
         result.vectors,
         result.vocab_size,

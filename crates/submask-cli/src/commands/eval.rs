@@ -1,22 +1,22 @@
 //! `submask eval`.
 
-use submask::DeviceChoice;
 use submask::likelihood::LikelihoodSettings;
 use submask::model::visual::VisualConfig;
 use submask::model::{Estimator, Model, NetworkChoice};
 
 use crate::args::{EstimatorArg, EvalArgs};
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::heldout::HeldOut;
 use crate::output::{self, EvalResult};
 use crate::{locate, progress};
 
 /// Measures a model on held-out text.
-pub fn run(args: &EvalArgs, device: DeviceChoice) -> Result<(), Failure> {
+pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
     if VisualConfig::is_in(&folder) {
-        return super::visual::eval(args, &folder, device);
+        return super::visual::eval(args, &folder, compute);
     }
     let images = &args.images;
     if images.images.is_some() || images.labels.is_some() || images.carry_over.is_some() {
@@ -24,8 +24,8 @@ pub fn run(args: &EvalArgs, device: DeviceChoice) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("this is a model of text"));
     }
     let text = HeldOut::choose(args, &folder)?;
-    let device = device.open()?;
-    let model = Model::load(&folder, &device)?;
+    let (device, kernels) = compute.open()?;
+    let model = Model::load(&folder, kernels)?;
     let estimator = estimator(args, &model)?;
     for note in text.notes(&model.tokenizer) {
         eprintln!("data  {note}");

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::Device;
 use submask::model::Model;
 use submask::model::visual::{VisualConfig, VisualModel};
+use submask::ops::Kernels;
 
 use crate::args::{ExportArgs, FormatArg};
 use crate::failure::Failure;
@@ -14,11 +14,10 @@ use crate::{locate, output};
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
     let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
-    let device = Device::flex();
     match VisualConfig::is_in(&folder) {
         // These networks have no buffers: both formats are the same.
-        true => VisualModel::load(&folder, &device)?.export(&to)?,
-        false => Model::load(&folder, &device)?.export(&to, args.format.into())?,
+        true => VisualModel::load(&folder, Kernels::Plain)?.export(&to)?,
+        false => Model::load(&folder, Kernels::Plain)?.export(&to, args.format.into())?,
     }
     output::write(&format!("{}\n", to.display()))
 }

@@ -1,6 +1,7 @@
 //! `submask metrics`.
 
 use serde_json::{Value, json};
+use submask::Device;
 use submask::metrics::frechet::StatisticsFile;
 use submask::metrics::image::{
     FeatureSet, ImageFeatures, ImageMetricOptions, NamedMetric, Reference, image_metrics,
@@ -8,21 +9,21 @@ use submask::metrics::image::{
 use submask::metrics::inception::Preprocessing;
 use submask::model::visual::{HeldOut, VisualConfig, VisualModel, VisualRequest};
 use submask::sampler::ImageSampling;
-use submask::{Device, DeviceChoice};
 
 use super::visual::{Wanted, held_out};
 use crate::args::{MetricsArgs, PreprocessingArg};
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::{format, locate, output, progress};
 
 /// Measures samples of a model against real images.
-pub fn run(args: &MetricsArgs, device: DeviceChoice) -> Result<(), Failure> {
+pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
     if !VisualConfig::is_in(&folder) {
         return Err(Failure::usage(format!("{} is no model of images", folder.display())));
     }
-    let device = device.open()?;
-    let model = VisualModel::load(&folder, &device)?;
+    let (device, kernels) = compute.open()?;
+    let model = VisualModel::load(&folder, kernels)?;
     check_counts(args)?;
     let network = network(args, &device)?;
     let statistics = args.statistics.as_deref().map(StatisticsFile::read).transpose()?;

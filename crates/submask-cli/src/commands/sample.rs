@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use submask::DeviceChoice;
 use submask::model::visual::VisualConfig;
 use submask::model::{GenerateRequest, Generated, Model};
 use submask::sampler::{RevealUnit, Steps};
 
 use crate::args::{SampleArgs, StepsArg, TemperatureArg, UnitArg};
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::prompt::{self, Part};
@@ -15,15 +15,15 @@ use crate::trace::{Painter, Style, frames};
 use crate::{format, locate, progress};
 
 /// Writes texts.
-pub fn run(args: &SampleArgs, device: DeviceChoice) -> Result<(), Failure> {
+pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let parts = prompt::parse(args.prompt.as_deref().unwrap_or_default())?;
     let folder = locate::model(&args.model)?;
     if VisualConfig::is_in(&folder) {
-        return super::visual::sample(args, &folder, device);
+        return super::visual::sample(args, &folder, compute);
     }
     check(args)?;
-    let device = device.open()?;
-    let model = Model::load(&folder, &device)?;
+    let (device, kernels) = compute.open()?;
+    let model = Model::load(&folder, kernels)?;
     let request = request(args, &model, &parts)?;
     let start = Instant::now();
     let mut counter = progress::Counter::new("sub-tokens");

@@ -4,30 +4,32 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::sync::atomic::Ordering;
 
-use submask::DeviceChoice;
 use submask::train::event::Event;
 use submask::train::{Outcome, RunRequest, Summary, run as train};
 
 use crate::args::TrainArgs;
+use crate::compute::Compute;
 use crate::dashboard;
 use crate::failure::Failure;
 use crate::stop::Stop;
 use crate::{output, progress, settings};
 
 /// Trains a model.
-pub fn run(args: &TrainArgs, device: DeviceChoice) -> Result<(), Failure> {
+pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
     if args.tui && !stdout().is_terminal() {
         return Err(
             Failure::usage("--tui needs a terminal").hint("leave it out: plain lines are written instead")
         );
     }
     let plan = settings::for_training(args)?;
+    let (device, kernels) = compute.open()?;
     let request = RunRequest {
         settings: plan.settings,
         out: plan.out,
         resume: plan.resume,
         init: plan.init,
-        device: device.open()?,
+        device,
+        kernels,
     };
     let title = request.out.display().to_string();
     let stop = Stop::on_signal()?;

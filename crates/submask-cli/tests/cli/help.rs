@@ -33,10 +33,13 @@ fn overview() {
       -V, --version  Print version
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
 
     Results are written to standard output; progress, messages and errors to standard error.
 
@@ -81,10 +84,13 @@ fn train() {
       -h, --help                   Print help (see more with '--help')
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
 
     Examples:
       submask train
@@ -136,10 +142,13 @@ fn eval() {
                                      model's] [possible values: true, false]
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
     ----- stderr -----
     ");
 }
@@ -201,10 +210,13 @@ fn sample() {
           --keep-channels <N,…>      Of --given, keep these channels, such as 0 or 0,2 (red and blue)
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
 
     Examples:
       submask sample runs/dictionary --num 3
@@ -238,10 +250,13 @@ fn data() {
       -h, --help                Print help (see more with '--help')
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
     ----- stderr -----
     ");
     assert_snapshot!(submask(&["data", "info", "-h"]), @"
@@ -261,10 +276,13 @@ fn data() {
       -h, --help    Print help
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
     ----- stderr -----
     ");
 }
@@ -287,10 +305,13 @@ fn info() {
       -h, --help  Print help
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
     ----- stderr -----
     ");
 }
@@ -312,10 +333,13 @@ fn plot() {
       -h, --help       Print help (see more with '--help')
 
     Global options:
-          --threads <N>      Threads to compute with [default: one a core]
-          --device <DEVICE>  Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or
-                             gpu:N; GPUs need a build with the cargo feature vulkan or wgpu [default:
-                             auto]
+          --threads <N>            Threads to compute with [default: one a core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and attention stay fp32
+                                   [default: fp32]
     ----- stderr -----
     ");
 }

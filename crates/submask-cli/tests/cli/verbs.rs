@@ -279,3 +279,15 @@ fn devices_that_are_not_there_are_refused() {
     let said = submask(&["bench", "--preset", "emoji"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("--preset emoji"), "{said}");
 }
+
+#[test]
+fn a_precision_is_computed_in_or_refused() {
+    let said = submask(&["bench", "--precision", "fp8"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("fp32 or bf16"), "{said}");
+    // What happens depends on the processor, but it never computes in another precision than it says.
+    let said = submask(&[&["bench", "--device", "cpu", "--precision", "bf16"][..], &SMALL].concat());
+    let refused =
+        said.starts_with("exit code: 2\n") && said.contains("precision = bf16 is not allowed: fp32");
+    assert!(refused || said.contains("device CPU, bf16, "), "{said}");
+    assert!(submask(&[&["bench", "--device", "cpu"][..], &SMALL].concat()).contains("device CPU, fp32, "));
+}

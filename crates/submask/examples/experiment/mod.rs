@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use submask::Device;
+use submask::ops::Kernels;
 use submask::train::settings::RunSettings;
 use submask::train::visual_settings::VisualRunSettings;
 use submask::train::{RunRequest, run};
@@ -18,8 +19,14 @@ pub fn train_once(out: &Path, settings: VisualRunSettings) -> Fallible<f64> {
         return Ok(seconds.trim().parse()?);
     }
     let settings = RunSettings::Visual(Box::new(settings));
-    let request =
-        RunRequest { settings, out: out.to_path_buf(), resume: false, init: None, device: Device::flex() };
+    let request = RunRequest {
+        settings,
+        out: out.to_path_buf(),
+        resume: false,
+        init: None,
+        device: Device::flex(),
+        kernels: Kernels::Fused,
+    };
     let started = Instant::now();
     run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
     let seconds = started.elapsed().as_secs_f64();

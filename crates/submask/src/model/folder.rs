@@ -151,7 +151,7 @@ impl Model {
         config: ModelConfig,
         tokenizer: Tokenizer,
         values: Vec<Vec<f32>>,
-        device: &Device,
+        kernels: Kernels,
     ) -> Result<Self> {
         if tokenizer.vocab_size() != config.vocab_size {
             return Err(Error::invalid(
@@ -164,7 +164,7 @@ impl Model {
             ));
         }
         let codes = config.model.codes(config.vocab_size)?;
-        let network = Network::new(&config.model, &codes, Kernels::for_device(device))?;
+        let network = Network::new(&config.model, &codes, kernels)?;
         let predictive = Arc::new(Predictive::new(codes, config.model.carry_over));
         Ok(Self { config, tokenizer, predictive, network, values })
     }
@@ -174,12 +174,12 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file; a checkpoint whose checksums do not match is
     /// refused by name.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+    pub fn load(path: &Path, kernels: Kernels) -> Result<Self> {
         let folder = resolve(path)?;
         checkpoint::verify_if_any(&folder)?;
         let config = ModelConfig::read(&folder)?;
         let tokenizer = Tokenizer::load(&config.tokenizer, &folder)?;
-        let mut model = Self::new(config, tokenizer, Vec::new(), device)?;
+        let mut model = Self::new(config, tokenizer, Vec::new(), kernels)?;
         let weights = folder.join(WEIGHTS_FILE);
         model.values = arrange(&model.network.parameters(), files::read_safetensors(&weights)?, &weights)?;
         Ok(model)

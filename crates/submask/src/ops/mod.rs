@@ -10,6 +10,8 @@ mod flex;
 pub(crate) mod lanes;
 pub mod plain;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
@@ -19,14 +21,49 @@ use rayon::prelude::*;
 
 use crate::objective::LossRows;
 use crate::random::Draws;
+use crate::{Error, Result};
 
 /// Which implementation of the operations runs, chosen once for a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
     /// Fused kernels of the CPU device.
     Fused,
+    /// The same, whose linear layers multiply numbers that are rounded to bfloat16: see [`Precision::Bf16`].
+    FusedBf16,
     /// Compositions of Burn operations, on any device.
     Plain,
+}
+
+/// In which precision linear layers multiply, in the forward and in the backward pass. Everything else, attention
+/// among it, is in single precision, and so are sums, weights and the optimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    Fp32,
+    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision.
+    Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "fp32" => Ok(Self::Fp32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::invalid("precision", name, "fp32 or bf16")),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// Rotary position table: cos and sin of position·base^(−2k/w) for pairs k = 0..w/2 of a head of width w.
@@ -137,12 +174,25 @@ impl Dropout {
 }
 
 impl Kernels {
-    /// Fused on the CPU device, plain elsewhere, and plain everywhere if the environment variable
-    /// `SUBMASK_KERNELS` is `plain`, which checks the fused kernels where a difference is suspected.
-    pub fn for_device(device: &Device) -> Self {
-        let plain = std::env::var_os("SUBMASK_KERNELS").is_some_and(|value| value == "plain");
+    /// The fastest that there are for a device and a precision.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a precision that the device does not compute in.
+    pub fn new(device: &Device, precision: Precision) -> Result<Self> {
         let on_cpu = device.as_dispatch() == &DispatchDevice::Flex(FlexDevice);
-        if on_cpu && !plain { Self::Fused } else { Self::Plain }
+        let allowed = match (precision, on_cpu) {
+            (Precision::Fp32, true) => return Ok(Self::Fused),
+            (Precision::Fp32, false) => return Ok(Self::Plain),
+            (Precision::Bf16, true) if flex::has_bf16() => return Ok(Self::FusedBf16),
+            (Precision::Bf16, true) => "fp32: this processor has no AVX-512 instructions for bf16",
+            (Precision::Bf16, false) => "fp32 on GPUs",
+        };
+        Err(Error::invalid("precision", precision, allowed))
+    }
+
+    /// In which precision linear layers multiply.
+    pub fn precision(self) -> Precision {
+        if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::Fp32 }
     }
 
     /// x·Wᵀ + bias.
@@ -152,7 +202,7 @@ impl Kernels {
     /// - result: [n, out]
     pub fn linear(self, x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
         match self {
-            Self::Fused => flex::linear(x, weight, bias),
+            Self::Fused | Self::FusedBf16 => flex::linear(x, weight, bias, self.precision()),
             Self::Plain => plain::linear(x, weight, bias),
         }
     }
@@ -163,7 +213,7 @@ impl Kernels {
     /// As of [`Self::linear`].
     pub fn linear_gelu(self, x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
         match self {
-            Self::Fused => flex::linear_gelu(x, weight, bias),
+            Self::Fused | Self::FusedBf16 => flex::linear_gelu(x, weight, bias, self.precision()),
             Self::Plain => plain::linear_gelu(x, weight, bias),
         }
     }
@@ -181,7 +231,7 @@ impl Kernels {
         scale: Tensor<2>,
     ) -> Tensor<3> {
         match self {
-            Self::Fused => flex::modulated_norm(x, weight, shift, scale),
+            Self::Fused | Self::FusedBf16 => flex::modulated_norm(x, weight, shift, scale),
             Self::Plain => plain::modulated_norm(x, weight, shift, scale),
         }
     }
@@ -193,7 +243,7 @@ impl Kernels {
     /// - result: [n, d]
     pub fn rms_norm(self, x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
         match self {
-            Self::Fused => flex::rms_norm(x, weight),
+            Self::Fused | Self::FusedBf16 => flex::rms_norm(x, weight),
             Self::Plain => plain::rms_norm(x, weight),
         }
     }
@@ -204,7 +254,7 @@ impl Kernels {
     /// - `gate`, `x` and the result: [n, m]
     pub fn swiglu(self, gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Fused => flex::swiglu(gate, x),
+            Self::Fused | Self::FusedBf16 => flex::swiglu(gate, x),
             Self::Plain => plain::swiglu(gate, x),
         }
     }
@@ -217,7 +267,7 @@ impl Kernels {
     /// - `scale` and `shift`: [B, channels], or [1, channels] for all
     pub fn group_norm(self, x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
         match self {
-            Self::Fused => flex::group_norm(x, scale, shift, norm),
+            Self::Fused | Self::FusedBf16 => flex::group_norm(x, scale, shift, norm),
             Self::Plain => plain::group_norm(x, scale, shift, norm),
         }
     }
@@ -230,7 +280,7 @@ impl Kernels {
     /// - result: [B, out, H, W]
     pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         match self {
-            Self::Fused => flex::conv(x, weight, bias),
+            Self::Fused | Self::FusedBf16 => flex::conv(x, weight, bias),
             Self::Plain => plain::conv(x, weight, bias),
         }
     }
@@ -242,7 +292,7 @@ impl Kernels {
     /// - result: [B, L, d]
     pub fn attention(self, qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
         match self {
-            Self::Fused => flex::attention(qkv, heads, rotary, causal),
+            Self::Fused | Self::FusedBf16 => flex::attention(qkv, heads, rotary, causal),
             Self::Plain => plain::attention(qkv, heads, &rotary, causal),
         }
     }
@@ -259,7 +309,7 @@ impl Kernels {
         dropout: Option<Dropout>,
     ) -> Tensor<3> {
         match self {
-            Self::Fused => flex::gated_residual(x, h, gate, dropout),
+            Self::Fused | Self::FusedBf16 => flex::gated_residual(x, h, gate, dropout),
             Self::Plain => plain::gated_residual(x, h, gate, dropout),
         }
     }
@@ -278,7 +328,7 @@ impl Kernels {
         rows: Arc<LossRows>,
     ) -> Tensor<1> {
         match self {
-            Self::Fused => flex::head_loss(hidden, weight, bias, rows),
+            Self::Fused | Self::FusedBf16 => flex::head_loss(hidden, weight, bias, rows, self.precision()),
             Self::Plain => rows.loss(plain::linear(hidden, weight, Some(bias))),
         }
     }

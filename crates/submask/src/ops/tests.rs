@@ -54,6 +54,46 @@ fn linear_equals_its_composition() {
     }
 }
 
+/// Largest differences between kernels that multiply bfloat16 numbers and the composition, over the largest elements.
+fn largest_differences(n: usize, inner: usize, outer: usize) -> Vec<f32> {
+    let device = Device::flex().autodiff();
+    let run = |kernels: Kernels| -> Vec<Vec<f32>> {
+        let [x, w] =
+            [[n, inner], [outer, inner]].map(|shape| random(shape, shape[0] as u64, &device).require_grad());
+        let b = random([outer], 3, &device).require_grad();
+        let out = kernels.linear_gelu(x.clone(), w.clone(), b.clone())
+            + kernels.linear(x.clone(), w.clone(), Some(b.clone())) * 0.5
+            + kernels.linear(x.clone(), w.clone(), None);
+        let upstream = random([n, outer], 99, &device);
+        let gradients = (out.clone() * upstream).sum().backward();
+        let all = [
+            out.into_data(),
+            x.grad(&gradients).unwrap().into_data(),
+            w.grad(&gradients).unwrap().into_data(),
+        ];
+        all.into_iter()
+            .chain([b.grad(&gradients).unwrap().into_data()])
+            .map(|data| data.try_into_vec().unwrap())
+            .collect()
+    };
+    let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
+    let both = run(Kernels::FusedBf16).into_iter().zip(run(Kernels::Plain));
+    both.map(|(ours, plain)| {
+        largest(&mut ours.iter().zip(&plain).map(|(a, b)| a - b)) / largest(&mut plain.iter().copied())
+    })
+    .collect()
+}
+
+#[test]
+fn bfloat16_layers_are_within_their_rounding_of_the_composition() {
+    for (n, inner, outer) in [(1, 7, 3), (3, 5, 33), (70, 33, 17), (300, 70, 140)] {
+        let differences = largest_differences(n, inner, outer);
+        // Rounded, but not by more than bfloat16's 2⁻⁹ of either factor, which adds up to little.
+        assert!(differences[0] > 1e-5, "nothing was rounded: {differences:?}");
+        assert!(differences.iter().all(|difference| *difference < 0.02), "{differences:?}");
+    }
+}
+
 #[test]
 fn linear_and_gelu_equal_their_composition() {
     for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (129, 9, 64)] {
@@ -258,19 +298,19 @@ fn head_loss_equals_its_composition() {
 #[test]
 fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
     let device = Device::flex();
-    for (inner, outer) in
-        [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27), (2100, 300)]
-    {
+    let sizes = [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27), (2100, 300)];
+    let singles = sizes.map(|size| (Kernels::Fused, size));
+    for (kernels, (inner, outer)) in singles.into_iter().chain([(Kernels::FusedBf16, (300, 270))]) {
         let (x, w) = (random([301, inner], 1, &device), random([outer, inner], 2, &device));
         let b = random([outer], 3, &device);
-        let all = flex::linear(x.clone(), w.clone(), Some(b.clone()));
+        let all = kernels.linear(x.clone(), w.clone(), Some(b.clone()));
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for (start, count) in
                 [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 130)]
             {
                 let part = x.clone().narrow(0, start, count);
-                let part = pool.install(|| flex::linear(part, w.clone(), Some(b.clone())));
+                let part = pool.install(|| kernels.linear(part, w.clone(), Some(b.clone())));
                 let expected = all.clone().narrow(0, start, count).into_data();
                 part.into_data().assert_eq(&expected, true);
             }

@@ -16,6 +16,7 @@ use super::task::{self, Judgement, Task};
 use super::validate::EvaluationSize;
 use crate::backbone::weights::Parameter;
 use crate::durable::write_atomically;
+use crate::ops::Kernels;
 use crate::{Error, Result};
 
 /// File of a run with its resolved settings.
@@ -35,8 +36,10 @@ pub struct RunRequest {
     pub resume: bool,
     /// Model whose weights are the start.
     pub init: Option<PathBuf>,
-    /// Where to compute; a run goes on bit for bit on the same device only.
+    /// Where to compute.
     pub device: Device,
+    /// Which operations run. A run goes on bit for bit on the same device, with the same kernels, only.
+    pub kernels: Kernels,
 }
 
 /// How a run ended.
@@ -88,7 +91,7 @@ pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool)
 /// Everything up to the first step.
 fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Result<(Run<'a>, Event)> {
     fs::create_dir_all(&request.out).map_err(Error::io(&request.out))?;
-    let task = task::open(request, &request.device, observer)?;
+    let task = task::open(request, observer)?;
     let (train_tokens, valid_tokens) = task.tokens();
     let mut run = Run::new(request, task)?;
     if !request.resume {

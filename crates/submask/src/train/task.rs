@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
-
 use super::event::Observer;
 use super::run::RunRequest;
 use super::settings::RunSettings;
@@ -91,13 +89,9 @@ pub(super) fn unlike_the_start(key: &str) -> Error {
 ///
 /// # Errors
 /// Settings, files and corpora that do not go together.
-pub(super) fn open(
-    request: &RunRequest,
-    device: &Device,
-    observer: &mut dyn Observer,
-) -> Result<Box<dyn Task>> {
+pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<Box<dyn Task>> {
     match &request.settings {
-        RunSettings::Text(settings) => Ok(Box::new(TextTask::open(settings, request, device, observer)?)),
-        RunSettings::Visual(settings) => Ok(Box::new(VisualTask::open(settings, request, device)?)),
+        RunSettings::Text(settings) => Ok(Box::new(TextTask::open(settings, request, observer)?)),
+        RunSettings::Visual(settings) => Ok(Box::new(VisualTask::open(settings, request)?)),
     }
 }

@@ -13,6 +13,7 @@ use super::validate::{EvaluationSize, Validator};
 use crate::backbone::weights::Parameter;
 use crate::data::{Batcher, Blocks, Cursor, DATA_FILE, Outdated, PreparedData, prepare};
 use crate::model::{FORMAT_VERSION, Model, ModelConfig};
+use crate::ops::Kernels;
 use crate::{Error, Result};
 
 /// A text model, its corpus and its loss.
@@ -32,12 +33,7 @@ impl TextTask {
     ///
     /// # Errors
     /// Files and settings that do not go together.
-    pub fn open(
-        settings: &Settings,
-        request: &RunRequest,
-        device: &Device,
-        observer: &mut dyn Observer,
-    ) -> Result<Self> {
+    pub fn open(settings: &Settings, request: &RunRequest, observer: &mut dyn Observer) -> Result<Self> {
         let data = open_data(settings, request, observer)?;
         data.train.verify()?;
         data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
@@ -49,7 +45,7 @@ impl TextTask {
             schedule: settings.schedule,
             sample: settings.sample,
         };
-        let model = Model::new(config, data.tokenizer.clone(), Vec::new(), device)?;
+        let model = Model::new(config, data.tokenizer.clone(), Vec::new(), request.kernels)?;
         let blocks =
             Blocks::new(data.train.clone(), &data.tokenizer, settings.data.layout(settings.model.seq_len))?;
         let loss = LossFunction::new(
@@ -65,7 +61,7 @@ impl TextTask {
             batcher: Batcher::new(blocks, settings.train.seed),
             model,
             validator: Validator::new(&data, settings)?,
-            device: device.clone(),
+            device: request.device.clone(),
             tokens: (data.train.tokens(), data.valid.as_ref().map_or(0, |store| store.tokens())),
         })
     }
@@ -121,7 +117,7 @@ impl Task for TextTask {
     }
 
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
-        let init = Model::load(folder, &self.device)?;
+        let init = Model::load(folder, Kernels::Plain)?;
         if init.tokenizer.fingerprint() != self.model.tokenizer.fingerprint() {
             let given = format!("a tokenizer of {} tokens", self.model.tokenizer.vocab_size());
             return Err(Error::invalid("tokenizer", given, "the tokenizer of the model given by --init"));

@@ -17,6 +17,7 @@ use crate::data::{Cursor, Density};
 use crate::likelihood::LikelihoodSettings;
 use crate::model::Estimator;
 use crate::model::visual::{HeldOut, MaskedBatch, VisualModel, VisualRequest};
+use crate::ops::Kernels;
 use crate::random::{Draws, Purpose};
 
 /// States of one network call.
@@ -56,7 +57,7 @@ impl VisualTask {
     ///
     /// # Errors
     /// Files and settings that do not go together.
-    pub fn open(settings: &VisualRunSettings, request: &RunRequest, device: &Device) -> Result<Self> {
+    pub fn open(settings: &VisualRunSettings, request: &RunRequest) -> Result<Self> {
         let mut stamp = None;
         let (data, shape, class_names) = match &settings.data {
             VisualData::Images(images) => {
@@ -82,8 +83,8 @@ impl VisualTask {
         Ok(Self {
             settings: settings.clone(),
             data,
-            model: VisualModel::new(config, Vec::new(), device)?,
-            device: device.clone(),
+            model: VisualModel::new(config, Vec::new(), request.kernels)?,
+            device: request.device.clone(),
             pictures: request.out.join(SAMPLES),
         })
     }
@@ -235,7 +236,7 @@ impl Task for VisualTask {
     }
 
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
-        let init = VisualModel::load(folder, &self.device)?;
+        let init = VisualModel::load(folder, Kernels::Plain)?;
         let (theirs, ours) = (&init.config, &self.model.config);
         let keys = [
             ("model.subtokens", theirs.model.subtokens() == ours.model.subtokens()),

@@ -8,6 +8,7 @@ use submask::backbone::Denoiser;
 use submask::import::{Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation};
 use submask::model::visual::VisualModel;
 use submask::model::{ExportFormat, Model, ModelConfig};
+use submask::ops::Kernels;
 use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::{Case, cases, deviation};
@@ -44,7 +45,7 @@ fn reloaded(imported: &Imported) -> Model {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("model");
     imported.save(&folder).unwrap();
-    Model::load(&folder, &Device::flex()).unwrap()
+    Model::load(&folder, Kernels::Fused).unwrap()
 }
 
 /// Logits [B·L, C] at all positions.
@@ -139,7 +140,7 @@ fn reloaded_visual(imported: &Imported) -> VisualModel {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("model");
     imported.save(&folder).unwrap();
-    VisualModel::load(&folder, &Device::flex()).unwrap()
+    VisualModel::load(&folder, Kernels::Fused).unwrap()
 }
 
 /// Compares the logits of all tokens with `vectors[name]`, [B, …, C] or with one more class, the mask, which is

@@ -136,6 +136,25 @@ fn logits_agree() {
     }
 }
 
+/// Within the error of bfloat16, which has 8 significant bits; in plain Rust where the processor lacks the instructions.
+#[test]
+fn logits_in_bf16_are_near() {
+    for case in cases("text_") {
+        let network = network(&case, Kernels::FusedBf16);
+        let parameters = network.parameters();
+        let start = values(&case, "weights", &parameters);
+        let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+        let y_t = case.ids("vectors", "y_t");
+        let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
+        let logits = network.all_logits(&weights, &y_t, &t);
+        let (_, theirs) = case.tensor("vectors", "logits").unwrap();
+        let ours = floats(logits.into_data());
+        let off = deviation(&ours, &theirs);
+        println!("{} logits in bf16: largest deviation {off:.1e}", case.name);
+        assert!(off > 1e-5 && off < 0.03, "{}: {off}", case.name);
+    }
+}
+
 #[test]
 fn the_encoders_logits_agree() {
     for case in cases("encoder_") {

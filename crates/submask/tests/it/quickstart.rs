@@ -9,6 +9,7 @@ use submask::data::dictionary;
 use submask::likelihood::Kind;
 use submask::metrics::Corpus;
 use submask::model::{GenerateRequest, Model};
+use submask::ops::Kernels;
 use submask::train::METRICS_FILE;
 use submask::train::event::Record;
 use submask::train::settings::Settings;
@@ -39,7 +40,7 @@ fn quickstart_numbers_hold() {
     assert!(bound.0 + 2.0 * bound.1 < 2.8);
 
     let device = Device::flex();
-    let model = Model::load(&run, &device).unwrap();
+    let model = Model::load(&run, Kernels::Fused).unwrap();
     let request = GenerateRequest { num: ENTRIES, ..GenerateRequest::new(&model) };
     let entries = model.generate(&request, &device).unwrap().texts;
     let corpus = Corpus::new(dictionary().unwrap().map(|document| document.text), 8);

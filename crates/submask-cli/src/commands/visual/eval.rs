@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::DeviceChoice;
 use submask::data::Density;
 use submask::data::image::ImageSet;
 use submask::likelihood::LikelihoodSettings;
@@ -14,17 +13,18 @@ use submask::train::visual_settings::{ImageDataSettings, ImageSetChoice, VisualD
 use submask::train::{ImageStamp, SETTINGS_FILE};
 
 use crate::args::{EstimatorArg, EvalArgs, ImageSetArg};
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::output::{self, EvalResult};
 use crate::{locate, progress, settings};
 
 /// Measures a model on held-out images or points.
-pub fn eval(args: &EvalArgs, folder: &Path, device: DeviceChoice) -> Result<(), Failure> {
+pub fn eval(args: &EvalArgs, folder: &Path, compute: Compute) -> Result<(), Failure> {
     if args.split.is_some() || args.field.is_some() {
         return Err(Failure::usage("--split and --field have a meaning for text only"));
     }
-    let device = device.open()?;
-    let model = VisualModel::load(folder, &device)?;
+    let (device, kernels) = compute.open()?;
+    let model = VisualModel::load(folder, kernels)?;
     let wanted = Wanted {
         data: &args.data,
         set: args.images.images,

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use submask::DeviceChoice;
 use submask::data::image::{Grid, ImageShape};
 use submask::model::visual::{Label, VisualGenerated, VisualModel, VisualRequest, mean_pixels};
 use submask::sampler::{self, Draw, ImageSampling};
@@ -11,6 +10,7 @@ use submask::train::density_picture;
 
 use super::given;
 use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg};
+use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost};
 use crate::{format, progress};
@@ -22,10 +22,10 @@ const MOMENTS: usize = 12;
 const VISIBLE: usize = 64;
 
 /// Draws images or points.
-pub fn sample(args: &SampleArgs, folder: &Path, device: DeviceChoice) -> Result<(), Failure> {
+pub fn sample(args: &SampleArgs, folder: &Path, compute: Compute) -> Result<(), Failure> {
     check(args)?;
-    let device = device.open()?;
-    let model = VisualModel::load(folder, &device)?;
+    let (device, kernels) = compute.open()?;
+    let model = VisualModel::load(folder, kernels)?;
     if args.trace && model.config.image_shape().is_none() {
         return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));
     }

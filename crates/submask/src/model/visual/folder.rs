@@ -57,9 +57,9 @@ impl VisualModel {
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] when sizes do not go together.
-    pub fn new(config: VisualConfig, values: Vec<Vec<f32>>, device: &Device) -> Result<Self> {
+    pub fn new(config: VisualConfig, values: Vec<Vec<f32>>, kernels: Kernels) -> Result<Self> {
         let codes = config.codes()?;
-        let network = VisualNetwork::new(&config, &codes, Kernels::for_device(device))?;
+        let network = VisualNetwork::new(&config, &codes, kernels)?;
         let predictive = Arc::new(Predictive::new(codes, config.model.carry_over()));
         Ok(Self { config, predictive, network, values })
     }
@@ -69,10 +69,10 @@ impl VisualModel {
     /// # Errors
     /// [`crate::Error::Io`] and [`crate::Error::Format`] naming the file; a checkpoint whose checksums do not match
     /// is refused by name.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+    pub fn load(path: &Path, kernels: Kernels) -> Result<Self> {
         let folder = resolve(path)?;
         checkpoint::verify_if_any(&folder)?;
-        let mut model = Self::new(VisualConfig::read(&folder)?, Vec::new(), device)?;
+        let mut model = Self::new(VisualConfig::read(&folder)?, Vec::new(), kernels)?;
         let weights = folder.join(WEIGHTS_FILE);
         model.values = arrange(&model.network.parameters(), read_safetensors(&weights)?, &weights)?;
         Ok(model)

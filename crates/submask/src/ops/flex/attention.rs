@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, product, product_to};
+use super::gemm::{Matrix, On, product, product_to};
 use super::{contiguous, dims, filled, register, room, tensor, values, write};
 use crate::ops::{Rotary, lanes};
 
@@ -91,7 +91,7 @@ impl Head<'_> {
         self.rotate(&mut scratch.k, false);
         scratch.probabilities.resize(length * length, 0.0);
         let (q, k) = (Matrix::new(&scratch.q, length, width), Matrix::new(&scratch.k, length, width));
-        product_to(&mut scratch.probabilities, q, k.t(), self.scale(), Threads::One);
+        product_to(&mut scratch.probabilities, q, k.t(), self.scale(), On::Thread);
         lanes::vectorized(
             #[inline(always)]
             || {
@@ -109,7 +109,7 @@ impl Head<'_> {
     fn forward(&self, scratch: &mut Scratch) -> Vec<f32> {
         self.probabilities(scratch);
         let p = Matrix::new(&scratch.probabilities, self.length, self.length);
-        product(p, Matrix::new(&scratch.v, self.length, self.head_width), 1.0, Threads::One)
+        product(p, Matrix::new(&scratch.v, self.length, self.head_width), 1.0, On::Thread)
     }
 
     /// Gradients of q, k and v, [3][L, w], from that of the output, [L, w].
@@ -118,9 +118,9 @@ impl Head<'_> {
         let (length, width) = (self.length, self.head_width);
         let g = Matrix::new(g, length, width);
         let p = Matrix::new(&scratch.probabilities, length, length);
-        let dv = product(p.t(), g, 1.0, Threads::One);
+        let dv = product(p.t(), g, 1.0, On::Thread);
         d_scores.resize(length * length, 0.0);
-        product_to(d_scores, g, Matrix::new(&scratch.v, length, width).t(), 1.0, Threads::One);
+        product_to(d_scores, g, Matrix::new(&scratch.v, length, width).t(), 1.0, On::Thread);
         let rows = d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length));
         lanes::vectorized(
             #[inline(always)]
@@ -134,8 +134,8 @@ impl Head<'_> {
             },
         );
         let ds = Matrix::new(d_scores, length, length);
-        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale(), Threads::One);
-        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale(), Threads::One);
+        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale(), On::Thread);
+        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale(), On::Thread);
         self.rotate(&mut dq, true);
         self.rotate(&mut dk, true);
         [dq, dk, dv]

@@ -1,20 +1,21 @@
-//! Matrix products by the `gemm` crate, on row-major slices.
+//! Matrix products of row-major slices, by the `gemm` crate in single precision.
 
 use std::ops::Range;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{filled, room};
+use super::{bf16, filled, room};
+use crate::ops::Precision;
 
 /// A matrix view: row-major elements, or their transpose.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -34,6 +35,14 @@ impl<'a> Matrix<'a> {
         self.rows
     }
 
+    fn some_rows(self, rows: Range<usize>) -> Self {
+        Self { values: &self.values[rows.start * self.row_stride..], rows: rows.len(), ..self }
+    }
+
+    fn some_columns(self, columns: Range<usize>) -> Self {
+        self.t().some_rows(columns).t()
+    }
+
     /// The transpose.
     pub fn t(self) -> Self {
         Self {
@@ -51,34 +60,34 @@ impl<'a> Matrix<'a> {
 /// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
 /// another path through the library; see `linear`): the inner dimension is summed in an order that depends on its
 /// length alone.
-pub fn product(a: Matrix, b: Matrix, factor: f32, threads: Threads) -> Vec<f32> {
+pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
     let mut out = room(a.rows * b.columns);
     // SAFETY: there is room for all rows; all are written, none is read before, and then they are filled.
     unsafe {
-        call(out.as_mut_ptr().cast(), a, b, factor, false, threads);
+        call(out.as_mut_ptr().cast(), a, b, factor, false, on);
         filled(out)
     }
 }
 
 /// [`product`] to a place that is there already.
-pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, threads: Threads) {
+pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, factor, false, threads) }
+    unsafe { call(out.as_mut_ptr(), a, b, factor, false, on) }
 }
 
 /// out += a·b, with the order of sums of [`product`].
-pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
+pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, threads) }
+    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, on) }
 }
 
 /// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.
 ///
 /// # Safety
 /// `out` is valid for a.rows · b.columns elements.
-unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: bool, threads: Threads) {
+unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: bool, on: On) {
     assert_eq!(a.columns, b.rows);
     if a.rows == 0 || b.columns == 0 {
         return;
@@ -90,15 +99,21 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
         }
         return;
     }
-    let place = Place { out, stride: b.columns };
-    let (rows, columns) = match threads {
-        Threads::One => (Parts { len: a.rows, count: 1 }, Parts { len: b.columns, count: 1 }),
-        Threads::All => tiles(a.rows, a.columns, b.columns),
+    let (rows, columns, precision) = match on {
+        On::Thread => (Parts { len: a.rows, count: 1 }, Parts { len: b.columns, count: 1 }, Precision::Fp32),
+        On::Pool(precision) => {
+            let (rows, columns) = tiles(a.rows, a.columns, b.columns);
+            (rows, columns, precision)
+        }
     };
+    let place = Place { out, stride: b.columns };
     let tile = |index: usize| {
         let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
         // SAFETY: the tile is inside `out`, and no other has its elements.
-        unsafe { place.write(a, b, row, column, factor, accumulate) }
+        unsafe {
+            let place = place.from(row.start, column.start);
+            place.write(a.some_rows(row), b.some_columns(column), factor, accumulate, precision);
+        }
     };
     match rows.count * columns.count {
         1 => tile(0),
@@ -151,34 +166,37 @@ unsafe impl Send for Place {}
 unsafe impl Sync for Place {}
 
 impl Place {
-    /// The elements of some rows and columns.
+    /// # Safety
+    /// The element is inside the result.
+    unsafe fn from(self, row: usize, column: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { out: unsafe { self.out.add(row * self.stride + column) }, ..self }
+    }
+
+    /// The elements of a·b.
     ///
     /// # Safety
     /// They are inside the result, and nobody else uses them.
-    unsafe fn write(
-        self,
-        a: Matrix,
-        b: Matrix,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        factor: f32,
-        accumulate: bool,
-    ) {
+    unsafe fn write(self, a: Matrix, b: Matrix, factor: f32, accumulate: bool, precision: Precision) {
+        if precision == Precision::Bf16 {
+            // SAFETY: the caller's.
+            return unsafe { bf16::product(self.out, self.stride, a, b, factor, accumulate) };
+        }
         // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
         // cannot alias what is borrowed.
         unsafe {
             gemm::gemm(
-                rows.len(),
-                columns.len(),
+                a.rows,
+                b.columns,
                 a.columns,
-                self.out.add(rows.start * self.stride + columns.start),
+                self.out,
                 1,
                 self.stride as isize,
                 accumulate,
-                a.values.as_ptr().add(rows.start * a.row_stride),
+                a.values.as_ptr(),
                 a.column_stride as isize,
                 a.row_stride as isize,
-                b.values.as_ptr().add(columns.start * b.column_stride),
+                b.values.as_ptr(),
                 b.column_stride as isize,
                 b.row_stride as isize,
                 1.0,
@@ -192,11 +210,11 @@ impl Place {
     }
 }
 
-/// Threads of one product.
+/// Where a product runs, and on what.
 #[derive(Clone, Copy)]
-pub enum Threads {
-    /// The calling thread: for products that already run in parallel.
-    One,
+pub enum On {
+    /// The calling thread, in single precision: for products that already run in parallel.
+    Thread,
     /// The Rayon pool.
-    All,
+    Pool(Precision),
 }

@@ -13,11 +13,11 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Threads, add_product, product};
+use super::gemm::{Matrix, On, add_product, product};
 use super::linear::{affine, column_sums};
 use super::{contiguous, dims, register, tensor, values};
 use crate::objective::LossRows;
-use crate::ops::lanes;
+use crate::ops::{Precision, lanes};
 
 /// Logits that exist at once.
 const CHUNK_LOGITS: usize = 1 << 22;
@@ -36,13 +36,20 @@ pub trait HeadLossOp: burn::backend::Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         rows: Arc<LossRows>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
 /// See [`crate::ops::Kernels::head_loss`].
-pub fn head_loss(hidden: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, rows: Arc<LossRows>) -> Tensor<1> {
+pub fn head_loss(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    rows: Arc<LossRows>,
+    precision: Precision,
+) -> Tensor<1> {
     let (hidden, weight, bias) = (hidden.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(Dispatch::submask_head_loss(hidden, weight, bias, rows))
+    Tensor::from_dispatch(Dispatch::submask_head_loss(hidden, weight, bias, rows, precision))
 }
 
 /// Rows of a chunk: a multiple of 8, so that a chunk's product does not depend on where it begins.
@@ -56,9 +63,10 @@ impl HeadLossOp for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         rows: Arc<LossRows>,
+        precision: Precision,
     ) -> FlexTensor {
         let [hidden, weight, bias] = [hidden, weight, bias].map(contiguous);
-        tensor(vec![loss_with_gradients(&hidden, &weight, &bias, &rows).0 as f32], [1])
+        tensor(vec![loss_with_gradients(&hidden, &weight, &bias, &rows, precision).0 as f32], [1])
     }
 }
 
@@ -76,9 +84,11 @@ fn loss_with_gradients(
     weight: &FlexTensor,
     bias: &FlexTensor,
     rows: &LossRows,
+    precision: Precision,
 ) -> (f64, HeadGradients) {
     let ([count, width], classes) = (dims(hidden), values(bias).len());
-    let head = Head { width, hidden: values(hidden), weight: values(weight), bias: values(bias), rows };
+    let (states, weights, biases) = (values(hidden), values(weight), values(bias));
+    let head = Head { width, hidden: states, weight: weights, bias: biases, rows, precision };
     let mut gradients =
         Gradient { hidden: vec![0.0; count * width], weight: Vec::new(), bias: vec![0.0; classes] };
     let (wide, narrow) = head.split();
@@ -101,6 +111,8 @@ struct Head<'a> {
     /// \[C\].
     bias: &'a [f32],
     rows: &'a LossRows,
+    /// Of the products of wide rows.
+    precision: Precision,
 }
 
 /// Gradients by hidden states, weight and bias, of the shapes of these.
@@ -153,11 +165,11 @@ impl Head<'_> {
 
     /// Adds the loss of wide rows, a chunk of them at a time.
     fn add_wide(&self, wide: &[usize], gradient: &mut Gradient) -> f64 {
-        let (width, classes) = (self.width, self.bias.len());
+        let (width, classes, pool) = (self.width, self.bias.len(), On::Pool(self.precision));
         let mut loss = 0.0;
         for (index, rows) in wide.chunks(chunk_rows(classes)).enumerate() {
             let hidden: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
-            let mut logits = affine(&hidden, self.weight, self.bias, rows.len());
+            let mut logits = affine(&hidden, self.weight, self.bias, rows.len(), self.precision);
             let losses: Vec<f64> = logits
                 .par_chunks_mut(classes)
                 .zip(rows)
@@ -166,14 +178,14 @@ impl Head<'_> {
             loss += losses.iter().sum::<f64>();
             let by_logits = Matrix::new(&logits, rows.len(), classes);
             let weight = Matrix::new(self.weight, classes, width);
-            let by_hidden = product(by_logits, weight, 1.0, Threads::All);
+            let by_hidden = product(by_logits, weight, 1.0, pool);
             for (&row, values) in rows.iter().zip(by_hidden.chunks_exact(width)) {
                 gradient.hidden[row * width..][..width].copy_from_slice(values);
             }
             let hidden = Matrix::new(&hidden, rows.len(), width);
             match index {
-                0 => gradient.weight = product(by_logits.t(), hidden, 1.0, Threads::All),
-                _ => add_product(&mut gradient.weight, by_logits.t(), hidden, Threads::All),
+                0 => gradient.weight = product(by_logits.t(), hidden, 1.0, pool),
+                _ => add_product(&mut gradient.weight, by_logits.t(), hidden, pool),
             }
             lanes::add_scaled(&mut gradient.bias, &column_sums(&logits, classes), 1.0);
         }
@@ -269,16 +281,17 @@ impl<C: CheckpointStrategy> HeadLossOp for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         rows: Arc<LossRows>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node(), bias.node()];
         let [hidden, weight, bias] = [hidden, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
         match HeadLossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (loss, gradients) = loss_with_gradients(&hidden, &weight, &bias, &rows);
+                let (loss, gradients) = loss_with_gradients(&hidden, &weight, &bias, &rows, precision);
                 prepared.finish(gradients, tensor(vec![loss as f32], [1]))
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(Flex::submask_head_loss(hidden, weight, bias, rows))
+                prepared.finish(Flex::submask_head_loss(hidden, weight, bias, rows, precision))
             }
         }
     }

@@ -11,57 +11,73 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::elementwise::total;
-use super::gemm::{Matrix, Threads, add_product, product};
+use super::gemm::{Matrix, On, add_product, product};
 use super::{contiguous, dims, filled, register, room, tensor, values, write};
-use crate::ops::lanes;
 use crate::ops::plain::GELU;
+use crate::ops::{Precision, lanes};
 
 /// Rows that one task handles after a product.
 const ROWS: usize = 64;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearOp: burn::backend::Backend {
-    fn submask_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn submask_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
     fn submask_linear_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
     fn submask_linear_gelu(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
 /// See [`crate::ops::Kernels::linear`].
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, precision: Precision) -> Tensor<2> {
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
-        Some(bias) => Dispatch::submask_linear_bias(x, weight, bias.into_dispatch()),
-        None => Dispatch::submask_linear(x, weight),
+        Some(bias) => Dispatch::submask_linear_bias(x, weight, bias.into_dispatch(), precision),
+        None => Dispatch::submask_linear(x, weight, precision),
     })
 }
 
 /// See [`crate::ops::Kernels::linear_gelu`].
-pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(Dispatch::submask_linear_gelu(x, weight, bias))
+    Tensor::from_dispatch(Dispatch::submask_linear_gelu(x, weight, bias, precision))
 }
 
 impl LinearOp for Flex {
-    fn submask_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        forward(x, weight, None)
+    fn submask_linear(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
+        forward(x, weight, None, precision)
     }
 
-    fn submask_linear_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        forward(x, weight, Some(bias))
+    fn submask_linear_bias(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
+        forward(x, weight, Some(bias), precision)
     }
 
-    fn submask_linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn submask_linear_gelu(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
         let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
         let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-        let mut out = product_rows(values(&x), values(&weight), None, [rows, inner, outer]);
+        let mut out = product_rows(values(&x), values(&weight), None, [rows, inner, outer], precision);
         out.par_chunks_mut(ROWS * outer).for_each(|out| {
             lanes::vectorized(
                 #[inline(always)]
@@ -146,17 +162,18 @@ fn gelu_slope(x: f32) -> f32 {
     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU[0] * (1.0 + 3.0 * GELU[1] * x * x)
 }
 
-fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, precision: Precision) -> FlexTensor {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
     let bias = bias.map(contiguous);
-    let out = product_rows(values(&x), values(&weight), bias.as_ref().map(values), [rows, inner, outer]);
+    let bias = bias.as_ref().map(values);
+    let out = product_rows(values(&x), values(&weight), bias, [rows, inner, outer], precision);
     tensor(out, [rows, outer])
 }
 
 /// Rows of x·Wᵀ + bias, [rows, out]; also the head of [`super::head_loss`].
-pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
-    product_rows(x, weight, Some(bias), [rows, weight.len() / bias.len(), bias.len()])
+pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize, precision: Precision) -> Vec<f32> {
+    product_rows(x, weight, Some(bias), [rows, weight.len() / bias.len(), bias.len()], precision)
 }
 
 /// Rows of x·Wᵀ + bias for sizes [rows, in, out].
@@ -165,7 +182,9 @@ fn product_rows(
     weight: &[f32],
     bias: Option<&[f32]>,
     [rows, inner, outer]: [usize; 3],
+    precision: Precision,
 ) -> Vec<f32> {
+    let pool = On::Pool(precision);
     let weight = Matrix::new(weight, outer, inner).t();
     let least = min_rows(inner, outer);
     let padded;
@@ -179,10 +198,10 @@ fn product_rows(
     let mut out = match bias {
         Some(bias) => {
             let mut out = repeated(bias, x.rows());
-            add_product(&mut out, x, weight, Threads::All);
+            add_product(&mut out, x, weight, pool);
             out
         }
-        None => product(x, weight, 1.0, Threads::All),
+        None => product(x, weight, 1.0, pool),
     };
     out.truncate(rows * outer);
     out
@@ -206,15 +225,18 @@ fn min_rows(inner: usize, outer: usize) -> usize {
 }
 
 impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
-    fn submask_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        match LinearBackward.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful() {
+    fn submask_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let [x, weight] = [x, weight].map(|tensor| contiguous(tensor.into_primitive()));
+        match LinearBackward(precision).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let state = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
-                prepared.finish(state.clone(), Flex::submask_linear(state.0, state.1))
+                prepared.finish((x.clone(), weight.clone()), Flex::submask_linear(x, weight, precision))
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(Flex::submask_linear(x.into_primitive(), weight.into_primitive()))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_linear(x, weight, precision)),
         }
     }
 
@@ -222,16 +244,17 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
-        let bias = bias.into_primitive();
-        match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
+        match LinearBackward(precision).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let state = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
-                prepared.finish(state.clone(), Flex::submask_linear_bias(state.0, state.1, bias))
+                let state = (x.clone(), weight.clone());
+                prepared.finish(state, Flex::submask_linear_bias(x, weight, bias, precision))
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(Flex::submask_linear_bias(x.into_primitive(), weight.into_primitive(), bias))
+                prepared.finish(Flex::submask_linear_bias(x, weight, bias, precision))
             }
         }
     }
@@ -240,24 +263,28 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
         let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
-        match LinearGeluBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        match LinearGeluBackward(precision).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-                let mut before = product_rows(values(&x), values(&weight), None, [rows, inner, outer]);
+                let sizes = [rows, inner, outer];
+                let mut before = product_rows(values(&x), values(&weight), None, sizes, precision);
                 let out = biased_gelu(&mut before, values(&bias));
                 prepared.finish((x, weight, tensor(before, [rows, outer])), tensor(out, [rows, outer]))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(Flex::submask_linear_gelu(x, weight, bias)),
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::submask_linear_gelu(x, weight, bias, precision))
+            }
         }
     }
 }
 
 /// dx = g·W, dW = gᵀ·x, dbias = Σ_rows g; with two parents there is no bias.
 #[derive(Debug)]
-struct LinearBackward;
+struct LinearBackward(Precision);
 
 impl<const N: usize> Backward<Flex, N> for LinearBackward {
     type State = (FlexTensor, FlexTensor);
@@ -268,15 +295,15 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
         let [outer, _] = dims(&weight);
-        register!(grads, next(), by_x(values(&g), &weight));
-        register!(grads, next(), by_weight(values(&g), &x, outer));
+        register!(grads, next(), by_x(values(&g), &weight, self.0));
+        register!(grads, next(), by_weight(values(&g), &x, outer, self.0));
         register!(grads, next(), tensor(column_sums(values(&g), outer), [outer]));
     }
 }
 
 /// With g the gradient of x·Wᵀ + bias, by way of the slope of GELU there: those of [`LinearBackward`].
 #[derive(Debug)]
-struct LinearGeluBackward;
+struct LinearGeluBackward(Precision);
 
 impl Backward<Flex, 3> for LinearGeluBackward {
     /// x, W, and x·Wᵀ + bias.
@@ -288,25 +315,25 @@ impl Backward<Flex, 3> for LinearGeluBackward {
         let [outer, _] = dims(&weight);
         let (g, sums) = gelu_backward(values(&g), values(&before), outer);
         let [for_x, for_weight, for_bias] = ops.parents;
-        register!(grads, for_x, by_x(&g, &weight));
-        register!(grads, for_weight, by_weight(&g, &x, outer));
+        register!(grads, for_x, by_x(&g, &weight, self.0));
+        register!(grads, for_weight, by_weight(&g, &x, outer, self.0));
         register!(grads, for_bias, tensor(sums, [outer]));
     }
 }
 
 /// The gradient of x from that of x·Wᵀ.
-fn by_x(g: &[f32], weight: &FlexTensor) -> FlexTensor {
+fn by_x(g: &[f32], weight: &FlexTensor, precision: Precision) -> FlexTensor {
     let [outer, inner] = dims(weight);
     let g = Matrix::new(g, g.len() / outer, outer);
     let weight = Matrix::new(values(weight), outer, inner);
-    tensor(product(g, weight, 1.0, Threads::All), [g.rows(), inner])
+    tensor(product(g, weight, 1.0, On::Pool(precision)), [g.rows(), inner])
 }
 
 /// The gradient of W, which has `outer` rows, from that of x·Wᵀ.
-fn by_weight(g: &[f32], x: &FlexTensor, outer: usize) -> FlexTensor {
+fn by_weight(g: &[f32], x: &FlexTensor, outer: usize, precision: Precision) -> FlexTensor {
     let [rows, inner] = dims(x);
     let x = Matrix::new(values(x), rows, inner);
-    tensor(product(Matrix::new(g, rows, outer).t(), x, 1.0, Threads::All), [outer, inner])
+    tensor(product(Matrix::new(g, rows, outer).t(), x, 1.0, On::Pool(precision)), [outer, inner])
 }
 
 /// Σ over rows; parts of the rows are summed first, so that the number of threads does not matter.

@@ -1,6 +1,7 @@
 //! Fused kernels of the CPU device, as Burn backend extensions with hand-written backward passes.
 
 mod attention;
+mod bf16;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -18,6 +19,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
+pub use bf16::is_native as has_bf16;
 pub use conv::conv;
 pub use elementwise::gated_residual;
 pub use group_norm::group_norm;
