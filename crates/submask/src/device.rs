@@ -88,20 +88,20 @@ pub struct Gpu {
 
 impl Gpu {
     /// Whether it adds correctly. A driver that fails does so by a panic, which is its answer here.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     fn answers(&self) -> bool {
         quietly(|| burn::tensor::Tensor::<1>::ones([4], &self.device).sum().into_scalar::<f32>() == 4.0)
             .unwrap_or(false)
     }
 
-    #[cfg(not(feature = "wgpu"))]
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
     fn answers(&self) -> bool {
         false
     }
 }
 
 /// The result of `work`; `None` if it panics, without a message.
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
@@ -111,27 +111,41 @@ fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub fn gpus() -> Vec<Gpu> {
-    use burn::tensor::{DeviceKind, DeviceType};
+    use burn::tensor::DeviceType;
 
-    let software = Device::wgpu(DeviceKind::Cpu);
-    let devices = quietly(|| Device::enumerate(DeviceType::Wgpu).into_vec()).unwrap_or_default();
-    let gpu = |device: Device| Gpu { software: device == software, name: name(&device), device };
+    let listed = |kind: DeviceType| quietly(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
+    let mut devices = Vec::new();
+    #[cfg(feature = "cuda")]
+    devices.extend(listed(DeviceType::Cuda));
+    #[cfg(feature = "wgpu")]
+    devices.extend(listed(DeviceType::Wgpu));
+    let gpu = |device: Device| Gpu { software: is_software(&device), name: name(&device), device };
     let mut gpus: Vec<Gpu> = devices.into_iter().map(gpu).collect();
     gpus.sort_by_key(|gpu| gpu.software);
     gpus
 }
 
+#[cfg(feature = "wgpu")]
+fn is_software(device: &Device) -> bool {
+    *device == Device::wgpu(burn::tensor::DeviceKind::Cpu)
+}
+
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+fn is_software(_: &Device) -> bool {
+    false
+}
+
 /// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
-#[cfg(not(feature = "wgpu"))]
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 pub fn gpus() -> Vec<Gpu> {
     Vec::new()
 }
 
 /// What may be asked for.
 fn allowed(gpus: &[Gpu]) -> String {
-    if cfg!(not(feature = "wgpu")) {
+    if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
         return "auto or cpu: this program was built without GPUs (cargo feature `vulkan` or `wgpu`)"
             .to_owned();
     }
@@ -144,7 +158,7 @@ fn allowed(gpus: &[Gpu]) -> String {
 }
 
 /// The name of a device for people: `CPU`, or as its driver calls it.
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub fn name(device: &Device) -> String {
     if *device == Device::flex() {
         return "CPU".to_owned();
@@ -153,7 +167,7 @@ pub fn name(device: &Device) -> String {
 }
 
 /// The name of a device for people: `CPU`, which is all that this program has.
-#[cfg(not(feature = "wgpu"))]
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 pub fn name(_: &Device) -> String {
     "CPU".to_owned()
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::block::{self, BlockShape, Modulation, TrainingDropout};
@@ -13,7 +13,7 @@ use super::dit::check_transformer;
 use super::floats;
 use super::weights::{Init, Parameter, Weights};
 use crate::Result;
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{Kernels, Rotary, TableRows};
 use crate::subtoken::SubTokenizer;
 
 /// Sizes of an autoregressive transformer.
@@ -115,10 +115,9 @@ impl Autoregressive {
     }
 
     fn embed(&self, weights: &Weights, inputs: &[u32]) -> Tensor<2> {
-        let indices: Vec<i32> = inputs.iter().map(|digit| *digit as i32).collect();
-        let indices =
-            Tensor::<1, Int>::from_data(TensorData::new(indices, [inputs.len()]), &weights.device());
-        weights.get::<2>("vocab_embed.embedding").select(0, indices)
+        let rows =
+            TableRows { indices: inputs.to_vec(), per_token: 1, hidden: self.config.hidden, summed: false };
+        self.shape.kernels.embedding(weights.get("vocab_embed.embedding"), rows)
     }
 
     /// Modulation that changes nothing.

@@ -211,7 +211,7 @@ impl Backbone for Dit {
         let rows = y_t.len() / self.subtoken_len;
         let length = rows / batch;
         let asked = Asked::new(positions, length, rows, &device);
-        let mut x = self.embedding.forward(weights, y_t).reshape([batch, length, hidden]);
+        let mut x = self.embedding.forward(self.shape.kernels, weights, y_t).reshape([batch, length, hidden]);
         let cond = self.conditioning(weights, t, &device);
         for index in 0..self.config.blocks {
             let modulation =

@@ -1,9 +1,10 @@
 //! Tables of digits: the ℓ digits of a token become one vector.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::weights::{Init, Parameter, Weights};
+use crate::ops::{Kernels, TableRows};
 use crate::subtoken::SubTokenizer;
 
 /// How digits are embedded.
@@ -64,21 +65,15 @@ impl DigitEmbedding {
 
     /// Vectors of the tokens whose digits are `y_t` [n·ℓ]: [n, d]. Concatenated vectors that do not fill d are
     /// followed by zeros.
-    pub fn forward(&self, weights: &Weights, y_t: &[u32]) -> Tensor<2> {
-        let (device, len) = (weights.device(), self.subtoken_len);
-        let count = y_t.len() / len;
-        let row = |(i, digit): (usize, &u32)| (i % len * self.offset()) as i32 + *digit as i32;
-        let rows: Vec<i32> = y_t.iter().enumerate().map(row).collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [y_t.len()]), &device);
-        let vectors = weights.get::<2>(self.name).select(0, rows);
-        if self.kind == Embedding::PerDigitSummed {
-            return vectors.reshape([count, len, self.hidden]).sum_dim(1).reshape([count, self.hidden]);
-        }
-        let filled = len * self.width();
-        let vectors = vectors.reshape([count, filled]);
-        if filled == self.hidden {
-            return vectors;
-        }
-        Tensor::cat(vec![vectors, Tensor::zeros([count, self.hidden - filled], &device)], 1)
+    pub fn forward(&self, kernels: Kernels, weights: &Weights, y_t: &[u32]) -> Tensor<2> {
+        let len = self.subtoken_len;
+        let row = |(i, digit): (usize, &u32)| (i % len * self.offset()) as u32 + digit;
+        let rows = TableRows {
+            indices: y_t.iter().enumerate().map(row).collect(),
+            per_token: len,
+            hidden: self.hidden,
+            summed: self.kind == Embedding::PerDigitSummed,
+        };
+        kernels.embedding(weights.get(self.name), rows)
     }
 }

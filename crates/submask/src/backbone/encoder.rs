@@ -225,7 +225,7 @@ impl Backbone for Encoder {
         let rows = y_t.len() / self.subtoken_len;
         let length = rows / batch;
         let asked = Asked::new(positions, length, rows, &weights.device());
-        let mut x = self.embedding.forward(weights, y_t).reshape([batch, length, hidden]);
+        let mut x = self.embedding.forward(self.kernels, weights, y_t).reshape([batch, length, hidden]);
         for index in 0..blocks {
             let asked = asked.as_ref().filter(|_| index + 1 == blocks);
             x = self.block(weights, index, x, asked, dropout);

@@ -124,6 +124,19 @@ pub fn frequency(k: usize, head_width: usize) -> f32 {
     1.0 / 10_000f32.powf((2 * k) as f32 / head_width as f32)
 }
 
+/// Which rows of a table the tokens take, each as many.
+#[derive(Clone, Debug)]
+pub struct TableRows {
+    /// Rows of the first token, then those of the second, and so on.
+    pub indices: Vec<u32>,
+    /// Rows a token.
+    pub per_token: usize,
+    /// Width of a token's vector.
+    pub hidden: usize,
+    /// Whether a token's rows are added up; otherwise they stand beside each other, and zeros fill the rest.
+    pub summed: bool,
+}
+
 /// Which GroupNorm: groups of channels, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNorm {
@@ -193,6 +206,18 @@ impl Kernels {
     /// In which precision linear layers multiply.
     pub fn precision(self) -> Precision {
         if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::Fp32 }
+    }
+
+    /// Vectors of tokens from rows of a table.
+    ///
+    /// # Shapes
+    /// - `table`: [R, w], w at most the width of a vector, or as wide where rows are added up
+    /// - result: [tokens, width of a vector]
+    pub fn embedding(self, table: Tensor<2>, rows: TableRows) -> Tensor<2> {
+        match self {
+            Self::Fused | Self::FusedBf16 => flex::embedding(table, Arc::new(rows)),
+            Self::Plain => plain::embedding(table, &rows),
+        }
     }
 
     /// x·Wᵀ + bias.

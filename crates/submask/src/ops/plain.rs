@@ -2,15 +2,34 @@
 
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Bool, Tensor, TensorData, activation};
+use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 
-use super::{Dropout, GroupNorm, Rotary};
+use super::{Dropout, GroupNorm, Rotary, TableRows};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
 
 /// Epsilon of every norm.
 pub(crate) const NORM_EPSILON: f32 = 1e-5;
+
+/// See [`super::Kernels::embedding`].
+pub fn embedding(table: Tensor<2>, rows: &TableRows) -> Tensor<2> {
+    let (device, [_, width]) = (table.device(), table.dims());
+    let TableRows { indices, per_token, hidden, summed } = rows;
+    let count = indices.len() / per_token;
+    let indices: Vec<i32> = indices.iter().map(|index| *index as i32).collect();
+    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [count * per_token]), &device);
+    let vectors = table.select(0, indices);
+    if *summed {
+        return vectors.reshape([count, *per_token, *hidden]).sum_dim(1).reshape([count, *hidden]);
+    }
+    let filled = per_token * width;
+    let vectors = vectors.reshape([count, filled]);
+    match hidden - filled {
+        0 => vectors,
+        rest => Tensor::cat(vec![vectors, Tensor::zeros([count, rest], &device)], 1),
+    }
+}
 
 /// See [`super::Kernels::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {

@@ -41,6 +41,19 @@ fn compare<const N: usize, const D: usize>(
 }
 
 #[test]
+fn embedding_equals_its_composition() {
+    // Rows that are taken often, never, and by several digits of a token; zeros behind; more than a task's tokens.
+    for (tokens, per_token, width, hidden, summed) in
+        [(1, 1, 1, 1, false), (5, 3, 7, 23, false), (300, 2, 35, 70, false), (300, 4, 33, 33, true)]
+    {
+        let draws = Draws::new(8, Purpose::Mask);
+        let indices = (0..tokens * per_token).map(|i| draws.below(6, 0, i as u32, 0) as u32).collect();
+        let rows = TableRows { indices, per_token, hidden, summed };
+        compare([&[7, width]], |kernels, [table]| kernels.embedding(table.reshape([7, width]), rows.clone()));
+    }
+}
+
+#[test]
 fn linear_equals_its_composition() {
     for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (9, 600, 64)] {
         compare([&[n, inner], &[outer, inner], &[outer]], |kernels, [x, w, b]| {
@@ -316,6 +329,57 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
             }
         }
     }
+}
+
+/// No row: results are empty, and weights get gradients of zero.
+#[test]
+fn fused_kernels_take_empty_batches() {
+    let device = Device::flex().autodiff();
+    let (width, outer) = (6, 10);
+    let leaf = |len: usize| random([len], 1, &device).require_grad();
+    let check = |name: &str, out: Tensor<1>, weights: &[Tensor<1>]| {
+        // A loss needs an element; the sum of none is zero.
+        let loss = out.sum();
+        assert_eq!(loss.clone().into_scalar::<f32>(), 0.0, "{name}");
+        let gradients = loss.backward();
+        for weight in weights {
+            let gradient = weight.grad(&gradients).expect(name).into_data();
+            assert!(gradient.iter::<f32>().all(|x| x == 0.0), "{name}");
+        }
+    };
+    let none = |width: usize| Tensor::<2>::zeros([0, width], &device);
+    for kernels in [Kernels::Fused, Kernels::FusedBf16] {
+        let (w, b) = (leaf(outer * width), leaf(outer));
+        let weight = || w.clone().reshape([outer, width]);
+        let linear = kernels.linear(none(width), weight(), Some(b.clone()));
+        check("linear", linear.reshape([0]), &[w.clone(), b.clone()]);
+        let gelu = kernels.linear_gelu(none(width), weight(), b.clone());
+        check("linear_gelu", gelu.reshape([0]), &[w.clone(), b.clone()]);
+        let predictive = Arc::new(Predictive::new(SubTokenizer::new(outer, 2).unwrap(), true));
+        let rows = Arc::new(LossRows::new(predictive, Objective::Joint, vec![], vec![], vec![]));
+        check(
+            "head_loss",
+            kernels.head_loss(none(width), weight(), b.clone(), rows),
+            &[w.clone(), b.clone()],
+        );
+    }
+    let kernels = Kernels::Fused;
+    let (table, rows) =
+        (leaf(outer * width), TableRows { indices: vec![], per_token: 2, hidden: 12, summed: false });
+    let vectors = kernels.embedding(table.clone().reshape([outer, width]), rows);
+    check("embedding", vectors.reshape([0]), &[table]);
+    let (weight, shift, scale) = (leaf(width), leaf(width), leaf(width));
+    let x = none(width).reshape([0, 3, width]);
+    let row = |x: &Tensor<1>| x.clone().reshape([1, width]);
+    let normed = kernels.modulated_norm(x.clone(), weight.clone(), row(&shift), row(&scale));
+    check("modulated_norm", normed.reshape([0]), &[weight.clone(), shift, scale]);
+    let gated = kernels.gated_residual(x.clone(), x, row(&weight), None);
+    check("gated_residual", gated.reshape([0]), &[weight.clone()]);
+    let normed = kernels.rms_norm(none(width), weight.clone());
+    check("rms_norm", normed.reshape([0]), &[weight]);
+    let qkv = none(3 * width).reshape([0, 4, 3 * width]).require_grad();
+    let mixed = kernels.attention(qkv, 1, Arc::new(Rotary::new(4, width)), false);
+    assert_eq!(mixed.dims(), [0, 4, width]);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 use super::{bf16, filled, room};
 use crate::ops::Precision;
 
+/// Multiplications that one thread makes sooner than it can share them.
+const SMALL: usize = 1 << 19;
+
 /// A matrix view: row-major elements, or their transpose.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -125,6 +128,9 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
 /// matrices. No tile is so small that the library takes another path.
 fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     let threads = rayon::current_num_threads();
+    if rows * inner * columns < SMALL {
+        return (Parts { len: rows, count: 1 }, Parts { len: columns, count: 1 });
+    }
     let mut row_parts = rows.div_ceil(512);
     // Every tile packs its rows and columns; where these are long, few tiles should share them.
     let most = columns.div_ceil(256);
