@@ -1,7 +1,7 @@
 //! The quick start's training with fused and with plain operations: the bounds agree within their errors.
 //!
 //! `cargo run --release --example kernels_experiment -- FOLDER [STEPS]` trains both into FOLDER, which takes about half
-//! an hour at the preset's steps, and prints the table of `docs/experiments.md`.
+//! an hour at the preset's steps, and prints the figures of `docs/experiments.md`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 //! (the reference, on every device) and fused kernels with their own backward pass for the CPU.
 //!
 //! A fused kernel gives the same row of its result whatever other rows stand beside it and however
-//! many threads run it: sums run in a fixed order, and no matrix product splits its inner dimension.
+//! many threads run it: sums run in a fixed order, and no matrix product shares its inner dimension
+//! between threads.
 //! Samples and likelihoods therefore depend neither on the batch size nor on the thread count on the
 //! CPU device.
 
@@ -41,7 +42,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision.
+    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision. The
+    /// training loss stays in single precision where visible digits leave few tokens.
     Bf16,
 }
 
