@@ -61,11 +61,11 @@ impl TrainingDropout {
 pub fn parameters(index: usize, hidden: usize, cond_dim: Option<usize>) -> Vec<Parameter> {
     let name = |suffix: &str| format!("blocks.{index}.{suffix}");
     let mut all = vec![Parameter::new(name("norm1.weight"), &[hidden], Init::Ones)];
-    all.extend(Parameter::linear(&name("attn_qkv"), 3 * hidden, hidden, false));
-    all.extend(Parameter::linear(&name("attn_out"), hidden, hidden, false));
+    all.extend(Parameter::linear_of_many(&name("attn_qkv"), 3 * hidden, hidden, false));
+    all.extend(Parameter::linear_of_many(&name("attn_out"), hidden, hidden, false));
     all.push(Parameter::new(name("norm2.weight"), &[hidden], Init::Ones));
-    all.extend(Parameter::linear(&name("mlp.0"), 4 * hidden, hidden, true));
-    all.extend(Parameter::linear(&name("mlp.2"), hidden, 4 * hidden, true));
+    all.extend(Parameter::linear_of_many(&name("mlp.0"), 4 * hidden, hidden, true));
+    all.extend(Parameter::linear_of_many(&name("mlp.2"), hidden, 4 * hidden, true));
     if let Some(cond_dim) = cond_dim {
         all.extend(Parameter::linear_with(
             &name("adaLN_modulation"),

@@ -199,14 +199,18 @@ impl Backbone for Encoder {
         let packed = (heads + 2 * groups) * (hidden / heads);
         for index in 0..blocks {
             let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
+            let of_many = |suffix: &str, outer: usize, inner: usize| Parameter {
+                multiplies_many: true,
+                ..Parameter::new(name(suffix), &[outer, inner], init)
+            };
             all.extend([
                 Parameter::new(name("norm_1"), &[hidden], Init::Ones),
-                Parameter::new(name("attn.attn"), &[packed, hidden], init),
-                Parameter::new(name("attn.proj"), &[hidden, hidden], init),
+                of_many("attn.attn", packed, hidden),
+                of_many("attn.proj", hidden, hidden),
                 Parameter::new(name("norm_2"), &[hidden], Init::Ones),
-                Parameter::new(name("mlp.swiglu.w1"), &[inner, hidden], init),
-                Parameter::new(name("mlp.swiglu.w2"), &[inner, hidden], init),
-                Parameter::new(name("mlp.swiglu.w3"), &[hidden, inner], init),
+                of_many("mlp.swiglu.w1", inner, hidden),
+                of_many("mlp.swiglu.w2", inner, hidden),
+                of_many("mlp.swiglu.w3", hidden, inner),
             ]);
         }
         all.push(Parameter::new("transformer.ln_f.weight", &[hidden], Init::Ones));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops::{is_cpu, transposed};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
@@ -32,17 +33,27 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Initialisation.
     pub init: Init,
+    /// Whether it is the weight of a linear layer that multiplies many rows: inference on the CPU then keeps it by columns,
+    /// since products read it so.
+    pub multiplies_many: bool,
 }
 
 impl Parameter {
     /// A weight of any shape.
     pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), init }
+        Self { name: name.into(), shape: shape.to_vec(), init, multiplies_many: false }
     }
 
     /// A linear layer's `weight` [out, in] and, if asked for, `bias` \[out\]: U(−1/√in, 1/√in).
     pub fn linear(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
         Self::linear_with(prefix, outer, inner, bias, Init::Uniform(1.0 / (inner as f64).sqrt()))
+    }
+
+    /// A linear layer of the hidden states of all positions.
+    pub fn linear_of_many(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
+        let mut parameters = Self::linear(prefix, outer, inner, bias);
+        parameters[0].multiplies_many = true;
+        parameters
     }
 
     /// A linear layer with another initialisation.
@@ -113,6 +124,8 @@ pub fn arrange(parameters: &[Parameter], mut raw: RawWeights, source: &Path) -> 
 pub struct Weights {
     shapes: Vec<Vec<usize>>,
     tensors: Vec<Tensor<1>>,
+    /// Whether the elements stand column after column.
+    by_columns: Vec<bool>,
     index: HashMap<String, usize>,
 }
 
@@ -120,15 +133,25 @@ impl Weights {
     /// Puts values (in the order and of the sizes of `parameters`) on a device. On an autodiff device they
     /// are leaves whose gradients are kept.
     pub fn new(parameters: &[Parameter], values: &[Vec<f32>], device: &Device) -> Self {
+        let by_columns: Vec<bool> = parameters
+            .iter()
+            .map(|parameter| parameter.multiplies_many && !device.is_autodiff() && is_cpu(device))
+            .collect();
         let tensors = parameters
             .iter()
             .zip(values)
-            .map(|(parameter, values)| {
-                let tensor = Tensor::from_data(TensorData::new(values.clone(), [parameter.len()]), device);
+            .zip(&by_columns)
+            .map(|((parameter, values), by_columns)| {
+                let values = match by_columns {
+                    true => transposed(values, parameter.shape[0], parameter.shape[1]),
+                    false => values.clone(),
+                };
+                let tensor = Tensor::from_data(TensorData::new(values, [parameter.len()]), device);
                 if device.is_autodiff() { tensor.require_grad() } else { tensor }
             })
             .collect();
         Self {
+            by_columns,
             shapes: parameters.iter().map(|parameter| parameter.shape.clone()).collect(),
             tensors,
             index: parameters.iter().enumerate().map(|(i, parameter)| (parameter.name.clone(), i)).collect(),
@@ -140,10 +163,16 @@ impl Weights {
         let index = self.index[name];
         let shape: [usize; D] =
             self.shapes[index].as_slice().try_into().expect("a network knows its own shapes");
-        self.tensors[index].clone().reshape(shape)
+        let tensor = self.tensors[index].clone();
+        if self.by_columns[index] {
+            let mut transposed = shape;
+            transposed.swap(0, 1);
+            return tensor.reshape(transposed).swap_dims(0, 1);
+        }
+        tensor.reshape(shape)
     }
 
-    /// The flat tensors in definition order.
+    /// The flat tensors in definition order, as they are stored: on an autodiff device row after row.
     pub fn tensors(&self) -> &[Tensor<1>] {
         &self.tensors
     }

@@ -16,21 +16,17 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Adding and subtracting 1.5·2²³ rounds to the nearest integer; between, it is in the lowest bits. (A cast would not be
+    // vectorised.)
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
         p = p * r + coefficient;
     }
     let mantissa = p * r * r + r + 1.0;
-    f32::from_bits((mantissa.to_bits() as i32 + ((n as i32) << 23)) as u32)
-}
-
-/// tanh from [`exp`].
-#[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+    f32::from_bits(mantissa.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 /// 1/(1 + e^(−x)).
@@ -65,6 +61,21 @@ pub fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         }
     }
     lanes.iter().sum::<f32>() + rest.iter().map(|&value| f(value)).sum::<f32>()
+}
+
+/// Replaces every element by f of it, and adds these up.
+#[inline(always)]
+pub fn map_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *value = f(*value);
+            *lane += *value;
+        }
+    }
+    rest.iter_mut().for_each(|value| *value = f(*value));
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
 /// Σ x·y.

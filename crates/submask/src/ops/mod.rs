@@ -20,6 +20,8 @@ use burn::backend::flex::FlexDevice;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+pub(crate) use flex::transposed;
+
 use crate::objective::LossRows;
 use crate::random::Draws;
 use crate::{Error, Result};
@@ -29,14 +31,19 @@ use crate::{Error, Result};
 pub enum Kernels {
     /// Fused kernels of the CPU device.
     Fused,
-    /// The same, whose linear layers multiply numbers that are rounded to bfloat16: see [`Precision::Bf16`].
+    /// The same, whose matrix products are of numbers that are rounded to bfloat16: see [`Precision::Bf16`].
     FusedBf16,
     /// Compositions of Burn operations, on any device.
     Plain,
 }
 
-/// In which precision linear layers multiply, in the forward and in the backward pass. Everything else, attention
-/// among it, is in single precision, and so are sums, weights and the optimiser.
+/// Whether this is the CPU device, without gradients.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    device.as_dispatch() == &DispatchDevice::Flex(FlexDevice)
+}
+
+/// In which precision linear layers and attention multiply, in the forward and in the backward pass. Everything else,
+/// convolutions and softmax among it, is in single precision, and so are sums, weights and the optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Single precision.
@@ -194,8 +201,7 @@ impl Kernels {
     /// # Errors
     /// [`Error::Invalid`] for a precision that the device does not compute in.
     pub fn new(device: &Device, precision: Precision) -> Result<Self> {
-        let on_cpu = device.as_dispatch() == &DispatchDevice::Flex(FlexDevice);
-        let allowed = match (precision, on_cpu) {
+        let allowed = match (precision, is_cpu(device)) {
             (Precision::Fp32, true) => return Ok(Self::Fused),
             (Precision::Fp32, false) => return Ok(Self::Plain),
             (Precision::Bf16, true) if flex::has_bf16() => return Ok(Self::FusedBf16),
@@ -205,7 +211,7 @@ impl Kernels {
         Err(Error::invalid("precision", precision, allowed))
     }
 
-    /// In which precision linear layers multiply.
+    /// In which precision linear layers and attention multiply.
     pub fn precision(self) -> Precision {
         if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::Fp32 }
     }
@@ -319,7 +325,7 @@ impl Kernels {
     /// - result: [B, L, d]
     pub fn attention(self, qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
         match self {
-            Self::Fused | Self::FusedBf16 => flex::attention(qkv, heads, rotary, causal),
+            Self::Fused | Self::FusedBf16 => flex::attention(qkv, heads, rotary, causal, self.precision()),
             Self::Plain => plain::attention(qkv, heads, &rotary, causal),
         }
     }

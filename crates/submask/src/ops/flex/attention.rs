@@ -13,9 +13,9 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, On, product, product_to};
+use super::gemm::{Matrix, On, finished_product, product, product_to};
 use super::{contiguous, dims, filled, register, room, tensor, values, write};
-use crate::ops::{Rotary, lanes};
+use crate::ops::{Precision, Rotary, lanes};
 
 #[backend_extension(Flex, Autodiff)]
 pub trait AttentionOp: burn::backend::Backend {
@@ -24,12 +24,19 @@ pub trait AttentionOp: burn::backend::Backend {
         heads: usize,
         rotary: Arc<Rotary>,
         causal: bool,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
 /// See [`crate::ops::Kernels::attention`].
-pub fn attention(qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::submask_attention(qkv.into_dispatch(), heads, rotary, causal))
+pub fn attention(
+    qkv: Tensor<3>,
+    heads: usize,
+    rotary: Arc<Rotary>,
+    causal: bool,
+    precision: Precision,
+) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::submask_attention(qkv.into_dispatch(), heads, rotary, causal, precision))
 }
 
 /// What one (sequence, head) needs: its slices of the packed tensors, and scratch.
@@ -43,63 +50,81 @@ struct Head<'a> {
     qkv: &'a [f32],
     rotary: &'a Rotary,
     causal: bool,
+    precision: Precision,
 }
 
 /// Buffers of one head, used again for the next.
 #[derive(Default)]
 struct Scratch {
+    /// Rotated, [L, w].
     q: Vec<f32>,
     k: Vec<f32>,
-    v: Vec<f32>,
-    probabilities: Vec<f32>,
+    /// e^(score − the row's largest), [L, L], and 1/Σ of each row.
+    weights: Vec<f32>,
+    inverses: Vec<f32>,
 }
 
 impl Head<'_> {
-    /// Copies q (part 0), k (1) or v (2) to [L, w].
-    fn gather(&self, part: usize, out: &mut Vec<f32>) {
+    /// q (part 0), k (1) or v (2), [L, w].
+    fn part(&self, part: usize) -> Matrix<'_> {
+        let stride = 3 * self.width;
+        Matrix::strided(&self.qkv[part * self.width + self.column..], self.length, self.head_width, stride)
+    }
+
+    /// Copies a part, rotated by the positions' angles.
+    fn rotated(&self, part: usize, out: &mut Vec<f32>) {
+        let part = self.part(part);
         out.clear();
-        for row in self.qkv.chunks_exact(3 * self.width) {
-            out.extend_from_slice(&row[part * self.width + self.column..][..self.head_width]);
-        }
+        (0..self.length).for_each(|row| out.extend_from_slice(part.row(row)));
+        self.rotate(out, false);
     }
 
     /// Rotates [L, w] by the positions' angles, or back for the gradients.
     fn rotate(&self, x: &mut [f32], back: bool) {
         let half = self.rotary.half;
-        for (position, row) in x.chunks_exact_mut(self.head_width).enumerate() {
-            let (first, second) = row.split_at_mut(half);
-            let (cos, sin) = (&self.rotary.cos[position * half..], &self.rotary.sin[position * half..]);
-            for i in 0..half {
-                let (a, b, sin) = (first[i], second[i], if back { -sin[i] } else { sin[i] });
-                first[i] = a * cos[i] - b * sin;
-                second[i] = b * cos[i] + a * sin;
-            }
-        }
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (position, row) in x.chunks_exact_mut(self.head_width).enumerate() {
+                    let (first, second) = row.split_at_mut(half);
+                    let angles =
+                        self.rotary.cos[position * half..].iter().zip(&self.rotary.sin[position * half..]);
+                    for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
+                        let sin = if back { -sin } else { *sin };
+                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                    }
+                }
+            },
+        );
+    }
+
+    fn on(&self) -> On {
+        On::Thread(self.precision)
     }
 
     fn scale(&self) -> f32 {
         1.0 / (self.head_width as f32).sqrt()
     }
 
-    /// Fills the scratch: rotated q and k, v, and softmax(qkᵀ/√w).
-    fn probabilities(&self, scratch: &mut Scratch) {
+    /// Fills the scratch, from which softmax(qkᵀ/√w) is each row of weights times its inverse.
+    fn fill(&self, scratch: &mut Scratch) {
         let (length, width) = (self.length, self.head_width);
-        self.gather(0, &mut scratch.q);
-        self.gather(1, &mut scratch.k);
-        self.gather(2, &mut scratch.v);
-        self.rotate(&mut scratch.q, false);
-        self.rotate(&mut scratch.k, false);
-        scratch.probabilities.resize(length * length, 0.0);
+        self.rotated(0, &mut scratch.q);
+        self.rotated(1, &mut scratch.k);
+        scratch.weights.resize(length * length, 0.0);
+        scratch.inverses.resize(length, 0.0);
         let (q, k) = (Matrix::new(&scratch.q, length, width), Matrix::new(&scratch.k, length, width));
-        product_to(&mut scratch.probabilities, q, k.t(), self.scale(), On::Thread);
+        product_to(&mut scratch.weights, q, k.t(), self.scale(), self.on());
+        let rows = scratch.weights.chunks_exact_mut(length).zip(&mut scratch.inverses);
         lanes::vectorized(
             #[inline(always)]
             || {
-                for (position, row) in scratch.probabilities.chunks_exact_mut(length).enumerate() {
+                for (position, (row, inverse)) in rows.enumerate() {
                     let seen = if self.causal { position + 1 } else { length };
                     let (row, future) = row.split_at_mut(seen);
                     future.fill(0.0);
-                    softmax(row);
+                    let max = lanes::max(row);
+                    *inverse = 1.0 / lanes::map_sum(row, |score| lanes::exp(score - max));
                 }
             },
         );
@@ -107,21 +132,33 @@ impl Head<'_> {
 
     /// The result [L, w] of this head.
     fn forward(&self, scratch: &mut Scratch) -> Vec<f32> {
-        self.probabilities(scratch);
-        let p = Matrix::new(&scratch.probabilities, self.length, self.length);
-        product(p, Matrix::new(&scratch.v, self.length, self.head_width), 1.0, On::Thread)
+        self.fill(scratch);
+        let weights = Matrix::new(&scratch.weights, self.length, self.length);
+        let inverses = &scratch.inverses;
+        let normalize = |row: usize, _: usize, out: &mut [f32]| {
+            out.iter_mut().for_each(|x| *x *= inverses[row]);
+        };
+        finished_product(weights, self.part(2), 1.0, self.on(), Some(&normalize))
     }
 
     /// Gradients of q, k and v, [3][L, w], from that of the output, [L, w].
     fn backward(&self, scratch: &mut Scratch, d_scores: &mut Vec<f32>, g: &[f32]) -> [Vec<f32>; 3] {
-        self.probabilities(scratch);
+        self.fill(scratch);
         let (length, width) = (self.length, self.head_width);
         let g = Matrix::new(g, length, width);
-        let p = Matrix::new(&scratch.probabilities, length, length);
-        let dv = product(p.t(), g, 1.0, On::Thread);
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (row, inverse) in scratch.weights.chunks_exact_mut(length).zip(&scratch.inverses) {
+                    row.iter_mut().for_each(|x| *x *= inverse);
+                }
+            },
+        );
+        let p = Matrix::new(&scratch.weights, length, length);
+        let dv = product(p.t(), g, 1.0, self.on());
         d_scores.resize(length * length, 0.0);
-        product_to(d_scores, g, Matrix::new(&scratch.v, length, width).t(), 1.0, On::Thread);
-        let rows = d_scores.chunks_exact_mut(length).zip(scratch.probabilities.chunks_exact(length));
+        product_to(d_scores, g, self.part(2).t(), 1.0, self.on());
+        let rows = d_scores.chunks_exact_mut(length).zip(scratch.weights.chunks_exact(length));
         lanes::vectorized(
             #[inline(always)]
             || {
@@ -134,37 +171,33 @@ impl Head<'_> {
             },
         );
         let ds = Matrix::new(d_scores, length, length);
-        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale(), On::Thread);
-        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale(), On::Thread);
+        let mut dq = product(ds, Matrix::new(&scratch.k, length, width), self.scale(), self.on());
+        let mut dk = product(ds.t(), Matrix::new(&scratch.q, length, width), self.scale(), self.on());
         self.rotate(&mut dq, true);
         self.rotate(&mut dk, true);
         [dq, dk, dv]
     }
 }
 
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let max = lanes::max(row);
-    for x in row.iter_mut() {
-        *x = lanes::exp(*x - max);
-    }
-    let inverse = 1.0 / lanes::sum(row, |x| x);
-    for x in row.iter_mut() {
-        *x *= inverse;
-    }
+/// What attention is of, apart from its input.
+#[derive(Clone, Debug)]
+struct Settings {
+    heads: usize,
+    rotary: Arc<Rotary>,
+    causal: bool,
+    precision: Precision,
 }
 
 /// Runs `work` on every (sequence, head) and writes its results [parts][L, w] into rows of parts·d.
 fn for_each_head(
     qkv: &FlexTensor,
-    heads: usize,
-    rotary: &Rotary,
-    causal: bool,
+    settings: &Settings,
     parts: usize,
     work: impl Fn(&Head, usize, &mut Scratch) -> Vec<Vec<f32>> + Sync,
 ) -> Vec<f32> {
     let [batch, length, triple] = dims(qkv);
     let width = triple / 3;
+    let Settings { heads, ref rotary, causal, precision } = *settings;
     let head_width = width / heads;
     assert_eq!(heads * head_width, width, "the heads share the width evenly");
     let mut out = room(batch * length * parts * width);
@@ -180,6 +213,7 @@ fn for_each_head(
                 qkv: &values(qkv)[sequence * length * triple..][..length * triple],
                 rotary,
                 causal,
+                precision,
             };
             work(&head, sequence, scratch)
         })
@@ -198,13 +232,22 @@ fn for_each_head(
     unsafe { filled(out) }
 }
 
+fn forward(qkv: FlexTensor, settings: &Settings) -> FlexTensor {
+    let qkv = contiguous(qkv);
+    let [batch, length, triple] = dims(&qkv);
+    let out = for_each_head(&qkv, settings, 1, |head, _, scratch| vec![head.forward(scratch)]);
+    tensor(out, [batch, length, triple / 3])
+}
+
 impl AttentionOp for Flex {
-    fn submask_attention(qkv: FlexTensor, heads: usize, rotary: Arc<Rotary>, causal: bool) -> FlexTensor {
-        let qkv = contiguous(qkv);
-        let [batch, length, triple] = dims(&qkv);
-        let out =
-            for_each_head(&qkv, heads, &rotary, causal, 1, |head, _, scratch| vec![head.forward(scratch)]);
-        tensor(out, [batch, length, triple / 3])
+    fn submask_attention(
+        qkv: FlexTensor,
+        heads: usize,
+        rotary: Arc<Rotary>,
+        causal: bool,
+        precision: Precision,
+    ) -> FlexTensor {
+        forward(qkv, &Settings { heads, rotary, causal, precision })
     }
 }
 
@@ -214,16 +257,16 @@ impl<C: CheckpointStrategy> AttentionOp for Autodiff<Flex, C> {
         heads: usize,
         rotary: Arc<Rotary>,
         causal: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
+        let settings = Settings { heads, rotary, causal, precision };
         match AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let qkv = contiguous(qkv.into_primitive());
-                let out = Flex::submask_attention(qkv.clone(), heads, rotary.clone(), causal);
-                prepared.finish((qkv, heads, rotary, causal), out)
+                let out = forward(qkv.clone(), &settings);
+                prepared.finish((qkv, settings), out)
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(Flex::submask_attention(qkv.into_primitive(), heads, rotary, causal))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(forward(qkv.into_primitive(), &settings)),
         }
     }
 }
@@ -232,14 +275,14 @@ impl<C: CheckpointStrategy> AttentionOp for Autodiff<Flex, C> {
 struct AttentionBackward;
 
 impl Backward<Flex, 1> for AttentionBackward {
-    type State = (FlexTensor, usize, Arc<Rotary>, bool);
+    type State = (FlexTensor, Settings);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let g = contiguous(grads.consume::<Flex>(&ops.node));
-        let (qkv, heads, rotary, causal) = ops.state;
+        let (qkv, settings) = ops.state;
         let [parent] = ops.parents;
         register!(grads, parent, {
-            let out = for_each_head(&qkv, heads, &rotary, causal, 3, |head, sequence, scratch| {
+            let out = for_each_head(&qkv, &settings, 3, |head, sequence, scratch| {
                 let block = head.length * head.width;
                 let mut upstream = Vec::with_capacity(head.length * head.head_width);
                 for row in values(&g)[sequence * block..][..block].chunks_exact(head.width) {

@@ -3,15 +3,25 @@
 //! Factors are packed into pairs of neighbours along the inner dimension, which one instruction of AVX-512 multiplies
 //! and adds. A processor without it computes the same in plain Rust, much slower: for tests.
 
-use super::gemm::Matrix;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Parts, Place};
+use super::{filled, room};
 use crate::ops::lanes;
 
 /// Rows and columns of a micro-tile: 24 vectors of sums, two of columns and one of a row fit the 32 registers.
 const MR: usize = 12;
 const NR: usize = 32;
 
-/// Inner elements that are added up in registers.
+/// Inner elements that are added up in registers, and as many pairs.
 const INNER: usize = 256;
+const BLOCK: usize = INNER / 2;
+
+/// Panels that a task packs, of lanes whose elements stand beside each other.
+const GROUP: usize = 4;
 
 /// Two neighbouring factors, the first in the lower half.
 type Pair = u32;
@@ -41,55 +51,193 @@ fn pair(low: f32, high: f32) -> Pair {
     round(low) | round(high) << 16
 }
 
-/// Packs lanes (rows of the first factor or columns of the second) of an inner block into panels of `WIDTH` lanes:
-/// [panel][pair][lane], zero beyond the last.
-///
-/// Element (lane, k) stands at `values[lane·lane_stride + k·inner_stride]`.
-fn pack<const WIDTH: usize>(out: &mut Vec<Pair>, values: &[f32], sizes: [usize; 2], strides: [usize; 2]) {
-    let [lanes, inner] = sizes;
-    out.clear();
-    out.resize(lanes.div_ceil(WIDTH) * inner.div_ceil(2) * WIDTH, 0);
-    lanes::vectorized(
-        #[inline(always)]
-        || fill::<WIDTH>(out, values, sizes, strides),
-    );
+/// The rows of a matrix as lanes: blocks of [`INNER`] elements of the inner dimension, each of panels of `WIDTH` lanes,
+/// [block][panel][pair][lane], zero beyond the last lane and the last element.
+struct Lanes<const WIDTH: usize> {
+    pairs: Vec<Pair>,
+    panels: usize,
+    /// Pairs of a lane in all blocks.
+    inner: usize,
 }
 
-/// See [`pack`]; `out` is zero before.
+impl<const WIDTH: usize> Lanes<WIDTH> {
+    fn new(matrix: Matrix, shared: bool) -> Self {
+        let (panels, inner) = (matrix.rows.div_ceil(WIDTH), matrix.columns.div_ceil(2));
+        let mut pairs = room(panels * inner * WIDTH);
+        // Lanes that stand beside each other are read together.
+        let group = if matrix.column_stride == 1 { GROUP } else { panels };
+        for_each_chunk(&mut pairs, panels * BLOCK * WIDTH, shared, |block, out| {
+            let matrix = block_of(matrix, block);
+            for_each_chunk(out, group * matrix.columns.div_ceil(2) * WIDTH, shared, |index, out| {
+                lanes::vectorized(
+                    #[inline(always)]
+                    || match matrix.column_stride {
+                        1 => pack_rows::<WIDTH>(out, matrix, index * group * WIDTH),
+                        _ => pack_columns::<WIDTH>(out, matrix, index * group * WIDTH),
+                    },
+                );
+            });
+        });
+        // SAFETY: both ways write whole panels.
+        Self { pairs: unsafe { filled(pairs) }, panels, inner }
+    }
+
+    /// [pair][lane] of a panel in a block.
+    fn panel(&self, block: usize, panel: usize) -> &[Pair] {
+        let start = block * BLOCK;
+        let pairs = (self.inner - start).min(BLOCK);
+        &self.pairs[(start * self.panels + panel * pairs) * WIDTH..][..pairs * WIDTH]
+    }
+
+    fn blocks(&self) -> usize {
+        self.inner.div_ceil(BLOCK)
+    }
+}
+
+/// A row of a block, rounded; pairs beyond the last element of a matrix are missing.
+type RoundedRow = [MaybeUninit<Pair>; BLOCK];
+
+/// The first factor: rows whose elements do not stand beside each other as [`Lanes`], others as they are, rounded:
+/// [block][row], the last rows again up to a whole panel.
+enum Rows {
+    ByPair(Lanes<MR>),
+    ByRow { rows: Vec<RoundedRow>, count: usize },
+}
+
+/// A panel of a block of [`Rows`].
+#[derive(Clone, Copy)]
+enum RowPanel<'a> {
+    ByPair(&'a [[Pair; MR]]),
+    ByRow(&'a [RoundedRow; MR]),
+}
+
+impl Rows {
+    fn new(matrix: Matrix, shared: bool) -> Self {
+        if matrix.column_stride != 1 {
+            return Self::ByPair(Lanes::new(matrix, shared));
+        }
+        let count = matrix.rows.next_multiple_of(MR);
+        let mut rows = vec![[MaybeUninit::uninit(); BLOCK]; count * matrix.columns.div_ceil(INNER)];
+        for_each_chunk(&mut rows, count, shared, |block, out| {
+            let matrix = block_of(matrix, block);
+            for_each_chunk(out, GROUP * MR, shared, |group, out| {
+                for (index, out) in out.iter_mut().enumerate() {
+                    round_row(matrix.row((group * GROUP * MR + index).min(matrix.rows - 1)), out);
+                }
+            });
+        });
+        Self::ByRow { rows, count }
+    }
+
+    fn panel(&self, block: usize, panel: usize) -> RowPanel<'_> {
+        match self {
+            Self::ByPair(lanes) => RowPanel::ByPair(lanes.panel(block, panel).as_chunks().0),
+            Self::ByRow { rows, count } => {
+                RowPanel::ByRow(rows[block * count + panel * MR..].first_chunk().expect("panels are whole"))
+            }
+        }
+    }
+}
+
+/// Writes as many pairs as a row of at most [`INNER`] elements has.
+fn round_row(row: &[f32], out: &mut RoundedRow) {
+    #[cfg(target_arch = "x86_64")]
+    if is_native() {
+        // SAFETY: the instructions are there.
+        return unsafe { native::round_row(row, out) };
+    }
+    round_pairs(row, out);
+}
+
+/// [`round_row`] in plain Rust.
 #[inline(always)]
-fn fill<const WIDTH: usize>(
-    out: &mut [Pair],
-    values: &[f32],
-    [lanes, inner]: [usize; 2],
-    [lane_stride, inner_stride]: [usize; 2],
+fn round_pairs(row: &[f32], out: &mut [MaybeUninit<Pair>]) {
+    for (out, two) in out.iter_mut().zip(row.chunks(2)) {
+        out.write(pair(two[0], two.get(1).copied().unwrap_or(0.0)));
+    }
+}
+
+/// The `block`-th [`INNER`] columns of a matrix.
+fn block_of(matrix: Matrix<'_>, block: usize) -> Matrix<'_> {
+    matrix.some_columns(block * INNER..matrix.columns.min((block + 1) * INNER))
+}
+
+/// Calls `work` with chunks and their numbers, on the threads of the pool if these are to share it.
+fn for_each_chunk<T: Send>(
+    x: &mut [T],
+    len: usize,
+    shared: bool,
+    work: impl Fn(usize, &mut [T]) + Sync + Send,
 ) {
-    let pairs = inner.div_ceil(2);
-    for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
-        let first = panel * WIDTH;
-        let count = WIDTH.min(lanes - first);
-        if inner_stride == 1 {
-            for lane in 0..count {
-                let row = &values[(first + lane) * lane_stride..][..inner];
-                for (out, two) in out.chunks_exact_mut(WIDTH).zip(row.chunks(2)) {
-                    out[lane] = pair(two[0], two.get(1).copied().unwrap_or(0.0));
+    match shared {
+        true => x.par_chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
+        false => x.chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
+    }
+}
+
+/// Packs panels from lane `first` on, whose elements stand beside each other.
+#[inline(always)]
+fn pack_rows<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, first: usize) {
+    let inner = matrix.columns;
+    for (panel, out) in out.chunks_exact_mut(inner.div_ceil(2) * WIDTH).enumerate() {
+        let first = first + panel * WIDTH;
+        let count = WIDTH.min(matrix.rows - first);
+        for (block, out) in out.chunks_mut(16 * WIDTH).enumerate() {
+            let start = 32 * block;
+            let mut pairs = [[0; 16]; WIDTH];
+            for (lane, pairs) in pairs[..count].iter_mut().enumerate() {
+                let row = &matrix.values[(first + lane) * matrix.row_stride..][..inner][start..];
+                match row.first_chunk::<32>() {
+                    Some(row) => *pairs = std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])),
+                    None => {
+                        for (out, two) in pairs.iter_mut().zip(row.chunks(2)) {
+                            *out = pair(two[0], two.get(1).copied().unwrap_or(0.0));
+                        }
+                    }
                 }
             }
-            continue;
+            for (i, out) in out.chunks_exact_mut(WIDTH).enumerate() {
+                for (out, pairs) in out.iter_mut().zip(&pairs) {
+                    out.write(pairs[i]);
+                }
+            }
         }
-        for (index, out) in out.chunks_exact_mut(WIDTH).enumerate() {
-            let at = |lane: usize, k: usize| match k < inner {
-                true => values[(first + lane) * lane_stride + k * inner_stride],
-                false => 0.0,
-            };
-            for (lane, out) in out[..count].iter_mut().enumerate() {
-                *out = pair(at(lane, 2 * index), at(lane, 2 * index + 1));
+    }
+}
+
+/// Packs panels from lane `first` on, where lanes stand beside each other.
+#[inline(always)]
+fn pack_columns<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, first: usize) {
+    let (inner, pairs) = (matrix.columns, matrix.columns.div_ceil(2));
+    let lanes = |k: usize, first: usize, count: usize| {
+        &matrix.values[k * matrix.column_stride + first * matrix.row_stride..][..count]
+    };
+    for index in 0..pairs {
+        for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
+            let out = &mut out[index * WIDTH..][..WIDTH];
+            let first = first + panel * WIDTH;
+            let count = WIDTH.min(matrix.rows - first);
+            let low = lanes(2 * index, first, count);
+            if count == WIDTH && 2 * index + 1 < inner {
+                let high = lanes(2 * index + 1, first, count);
+                for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+                    out.write(pair(*low, *high));
+                }
+                continue;
+            }
+            for (lane, out) in out.iter_mut().enumerate() {
+                let at = |k: usize| match lane < count && k < inner {
+                    true => lanes(k, first + lane, 1)[0],
+                    false => 0.0,
+                };
+                out.write(pair(at(2 * index), at(2 * index + 1)));
             }
         }
     }
 }
 
 /// Vectors of sixteen sums, and of sixteen pairs.
-trait Lanes: Copy {
+trait Vectors: Copy {
     type Sums: Copy;
     type Pairs: Copy;
     /// # Safety
@@ -106,7 +254,7 @@ trait Lanes: Copy {
 #[derive(Clone, Copy)]
 struct Portable;
 
-impl Lanes for Portable {
+impl Vectors for Portable {
     type Sums = [f32; 16];
     type Pairs = [Pair; 16];
 
@@ -141,13 +289,13 @@ mod native {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Lanes, MR, NR, Pair, sums};
+    use super::{MicroTile, NR, Pair, RoundedRow, RowPanel, Vectors, round_pairs};
 
     /// AVX-512.
     #[derive(Clone, Copy)]
     struct Avx512;
 
-    impl Lanes for Avx512 {
+    impl Vectors for Avx512 {
         type Sums = __m512;
         type Pairs = __m512i;
 
@@ -180,94 +328,160 @@ mod native {
         }
     }
 
+    /// See [`super::write`].
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn sums_native(rows: &[Pair], columns: &[Pair], out: &mut [[f32; NR]; MR]) {
-        // SAFETY: this function is compiled for the instructions, so its caller has checked them.
-        unsafe { sums::<Avx512>(rows, columns, out) }
+    pub unsafe fn write(rows: RowPanel, columns: &[[Pair; NR]], tile: MicroTile) {
+        // SAFETY: this function is compiled for the instructions, so its caller has checked them; the rest is its own.
+        unsafe { super::write::<Avx512>(rows, columns, tile) }
+    }
+
+    /// See [`super::round_row`].
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn round_row(row: &[f32], out: &mut RoundedRow) {
+        let (whole, rest) = row.as_chunks::<32>();
+        for (row, out) in whole.iter().zip(out.as_chunks_mut::<16>().0) {
+            let [low, high] = [0, 16].map(|start| {
+                // SAFETY: sixteen elements are read.
+                unsafe { _mm512_loadu_ps(row[start..].as_ptr()) }
+            });
+            // SAFETY: both are 32 numbers of 16 bits; sixteen pairs are written.
+            unsafe {
+                let pairs = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), pairs);
+            }
+        }
+        round_pairs(rest, &mut out[16 * whole.len()..]);
     }
 }
 
-/// The sums of the products of a panel of rows and one of columns, of as many pairs.
+/// The sums of the products of a panel of rows and one of columns, given `pair(index, row)` of the former.
 ///
 /// # Safety
-/// The processor has the instructions of `L`.
+/// The processor has the instructions of `V`; `pair` may be asked for as many pairs as there are of columns.
 #[inline(always)]
-unsafe fn sums<L: Lanes>(rows: &[Pair], columns: &[Pair], out: &mut [[f32; NR]; MR]) {
+unsafe fn sums<V: Vectors>(columns: &[[Pair; NR]], pair: impl Fn(usize, usize) -> Pair) -> [[f32; NR]; MR] {
+    let mut out = [[0.0; NR]; MR];
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [[L::zero(); 2]; MR];
-        for (row, column) in rows.as_chunks::<MR>().0.iter().zip(columns.as_chunks::<NR>().0) {
+        let mut sums = [[V::zero(); 2]; MR];
+        for (index, column) in columns.iter().enumerate() {
             let halves = column.as_chunks::<16>().0;
-            let (left, right) = (L::load(&halves[0]), L::load(&halves[1]));
-            for (sums, pair) in sums.iter_mut().zip(row) {
-                let pair = L::splat(*pair);
-                sums[0] = L::add_products(sums[0], pair, left);
-                sums[1] = L::add_products(sums[1], pair, right);
+            let (left, right) = (V::load(&halves[0]), V::load(&halves[1]));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let pair = V::splat(pair(index, row));
+                sums[0] = V::add_products(sums[0], pair, left);
+                sums[1] = V::add_products(sums[1], pair, right);
             }
         }
-        for (sums, out) in sums.into_iter().zip(out) {
+        for (sums, out) in sums.into_iter().zip(&mut out) {
             for (sums, out) in sums.into_iter().zip(out.as_chunks_mut::<16>().0) {
-                L::store(sums, out);
+                V::store(sums, out);
             }
+        }
+    }
+    out
+}
+
+/// Where the sums of a micro-tile go: its first `rows` and `columns` are inside the result.
+#[derive(Clone, Copy)]
+struct MicroTile {
+    place: Place,
+    rows: usize,
+    columns: usize,
+    factor: f32,
+    accumulate: bool,
+}
+
+/// Writes the sums of a panel of rows and one of columns, or adds them.
+///
+/// # Safety
+/// The processor has the instructions of `V`; the rows have as many pairs as the columns; the place is valid, and
+/// initialised where it is added to.
+#[inline(always)]
+unsafe fn write<V: Vectors>(rows: RowPanel, columns: &[[Pair; NR]], tile: MicroTile) {
+    // SAFETY: the caller's.
+    let sums = unsafe {
+        match rows {
+            RowPanel::ByPair(pairs) => sums::<V>(columns, |index, row| pairs.get_unchecked(index)[row]),
+            RowPanel::ByRow(rows) => {
+                sums::<V>(columns, |index, row| rows[row].get_unchecked(index).assume_init())
+            }
+        }
+    };
+    for (row, sums) in sums[..tile.rows].iter().enumerate() {
+        let write = |column: usize, sum: f32| {
+            // SAFETY: the caller's.
+            unsafe {
+                let out = tile.place.from(row, column).out;
+                *out = if tile.accumulate { *out + tile.factor * sum } else { tile.factor * sum };
+            }
+        };
+        match tile.columns {
+            // A known number is written by vectors.
+            NR => (0..NR).for_each(|column| write(column, sums[column])),
+            columns => (0..columns).for_each(|column| write(column, sums[column])),
         }
     }
 }
 
-/// Packed factors of one thread, used again.
-#[derive(Default)]
-struct Packed {
-    rows: Vec<Pair>,
-    columns: Vec<Pair>,
+/// Tiles of a result that are made of whole panels, and whose factors fit the inner caches.
+pub fn tiles(rows: usize, columns: usize) -> (Parts, Parts) {
+    let parts =
+        |len: usize, unit: usize, units: usize| Parts { len, count: len.div_ceil(unit * units), unit };
+    (parts(rows, MR, 40), parts(columns, NR, 4))
 }
 
-thread_local! {
-    static PACKED: std::cell::RefCell<Packed> = std::cell::RefCell::default();
+/// Two packed factors of a product.
+pub struct Packed {
+    rows: Rows,
+    columns: Lanes<NR>,
 }
 
-/// Writes factor·a·b, or adds it if `accumulate`, to rows that start `stride` elements apart. The order of the sums
-/// depends on the inner dimension alone.
-///
-/// # Safety
-/// `out` is valid for a.rows rows of b.columns elements; without `accumulate` they need not be initialised.
-pub unsafe fn product(out: *mut f32, stride: usize, a: Matrix, b: Matrix, factor: f32, accumulate: bool) {
-    let native = is_native();
-    let run = |rows: &[Pair], columns: &[Pair], tile: &mut [[f32; NR]; MR]| match native {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the instructions are there.
-        true => unsafe { native::sums_native(rows, columns, tile) },
-        // SAFETY: no special instructions are needed.
-        _ => unsafe { sums::<Portable>(rows, columns, tile) },
-    };
-    let mut tile = [[0.0; NR]; MR];
-    PACKED.with_borrow_mut(|packed| {
-        for start in (0..a.columns).step_by(INNER) {
-            let inner = INNER.min(a.columns - start);
-            let accumulate = accumulate || start > 0;
-            let rows = &a.values[start * a.column_stride..];
-            pack::<MR>(&mut packed.rows, rows, [a.rows, inner], [a.row_stride, a.column_stride]);
-            let columns = &b.values[start * b.row_stride..];
-            pack::<NR>(&mut packed.columns, columns, [b.columns, inner], [b.column_stride, b.row_stride]);
-            let pairs = inner.div_ceil(2);
-            for (j, columns) in packed.columns.chunks_exact(pairs * NR).enumerate() {
-                for (i, rows) in packed.rows.chunks_exact(pairs * MR).enumerate() {
-                    run(rows, columns, &mut tile);
-                    let width = NR.min(b.columns - j * NR);
-                    for (r, sums) in tile[..MR.min(a.rows - i * MR)].iter().enumerate() {
-                        // SAFETY: the row and its first `width` elements from here on are inside the result, says the
-                        // caller.
-                        let out = unsafe { out.add((i * MR + r) * stride + j * NR) };
-                        for (c, sum) in sums[..width].iter().enumerate() {
-                            // SAFETY: as above; what is added to is initialised: by the caller or by the first block.
-                            unsafe {
-                                let out = out.add(c);
-                                *out = if accumulate { *out + factor * sum } else { factor * sum };
-                            }
+impl Packed {
+    /// Packs both, on the threads of the pool if these are to share it.
+    pub fn new(a: Matrix, b: Matrix, shared: bool) -> Self {
+        Self { rows: Rows::new(a, shared), columns: Lanes::new(b.t(), shared) }
+    }
+
+    /// Writes a tile of factor·a·b, or adds it if `accumulate`. The order of the sums depends on the inner dimension
+    /// alone.
+    ///
+    /// # Safety
+    /// `place` is valid for the tile, which starts where panels do; without `accumulate` it need not be initialised.
+    pub unsafe fn write(
+        &self,
+        place: Place,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        factor: f32,
+        accumulate: bool,
+    ) {
+        let native = is_native();
+        for block in 0..self.columns.blocks() {
+            for column in columns.clone().step_by(NR) {
+                let column_panel = self.columns.panel(block, column / NR).as_chunks().0;
+                for row in rows.clone().step_by(MR) {
+                    let row_panel = self.rows.panel(block, row / MR);
+                    // SAFETY: the micro-tile is inside the tile; what is added to is initialised: by the caller or by the
+                    // first block. The instructions are those of this processor.
+                    unsafe {
+                        let tile = MicroTile {
+                            place: place.from(row - rows.start, column - columns.start),
+                            rows: MR.min(rows.end - row),
+                            columns: NR.min(columns.end - column),
+                            factor,
+                            accumulate: accumulate || block > 0,
+                        };
+                        match native {
+                            #[cfg(target_arch = "x86_64")]
+                            true => native::write(row_panel, column_panel, tile),
+                            _ => write::<Portable>(row_panel, column_panel, tile),
                         }
                     }
                 }
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +516,9 @@ mod tests {
             "instructions of this processor: {}",
             if is_native() { "used" } else { "skipped, there are none" }
         );
-        for (m, k, n) in [(1, 1, 1), (12, 2, 32), (13, 7, 33), (5, 300, 70), (40, 256, 3), (1, 513, 1)] {
+        for (m, k, n) in
+            [(1, 1, 1), (12, 2, 32), (13, 7, 33), (5, 300, 70), (40, 256, 3), (1, 513, 1), (602, 34, 290)]
+        {
             for (transposed_a, transposed_b) in [(false, false), (true, false), (false, true), (true, true)] {
                 let (x, y) = (drawn(2, m * k), drawn(3, k * n));
                 let a = if transposed_a { Matrix::new(&x, k, m).t() } else { Matrix::new(&x, m, k) };
@@ -310,8 +526,9 @@ mod tests {
                 let before = drawn(4, m * n);
                 for accumulate in [false, true] {
                     let mut out = before.clone();
+                    let place = Place { out: out.as_mut_ptr(), stride: n };
                     // SAFETY: there are m rows of n.
-                    unsafe { product(out.as_mut_ptr(), n, a, b, 0.5, accumulate) };
+                    unsafe { Packed::new(a, b, m % 2 == 0).write(place, 0..m, 0..n, 0.5, accumulate) };
                     for (index, out) in out.iter().enumerate() {
                         let (i, j) = (index / n, index % n);
                         let at = |x: &Matrix, row: usize, column: usize| {
@@ -341,11 +558,19 @@ mod tests {
             drawn(id, 2 * 50 * width).chunks(2).map(|two| pair(two[0], two[1])).collect::<Vec<_>>()
         };
         let (rows, columns) = (pack(1, MR), pack(2, NR));
-        let (mut ours, mut plain) = ([[0.0; NR]; MR], [[0.0; NR]; MR]);
-        // SAFETY: the instructions are there; plain Rust needs none.
+        let (mut ours, mut plain) = ([[0.0f32; NR]; MR], [[0.0f32; NR]; MR]);
+        let tile = |out: &mut [[f32; NR]; MR]| MicroTile {
+            place: Place { out: out.as_mut_ptr().cast(), stride: NR },
+            rows: MR,
+            columns: NR,
+            factor: 1.0,
+            accumulate: false,
+        };
+        let (rows, columns) = (RowPanel::ByPair(rows.as_chunks().0), columns.as_chunks().0);
+        // SAFETY: the instructions are there; plain Rust needs none; both have room for a micro-tile.
         unsafe {
-            native::sums_native(&rows, &columns, &mut ours);
-            sums::<Portable>(&rows, &columns, &mut plain);
+            native::write(rows, columns, tile(&mut ours));
+            write::<Portable>(rows, columns, tile(&mut plain));
         }
         for (ours, plain) in ours.as_flattened().iter().zip(plain.as_flattened()) {
             assert!((ours - plain).abs() < 1e-4, "{ours} against {plain}");

@@ -1,4 +1,4 @@
-//! Matrix products of row-major slices, by the `gemm` crate in single precision.
+//! Matrix products of row-major slices, in single precision by the `gemm` crate.
 
 use std::ops::Range;
 
@@ -10,6 +10,13 @@ use crate::ops::Precision;
 
 /// Multiplications that one thread makes sooner than it can share them.
 const SMALL: usize = 1 << 19;
+
+/// Columns of a tile are a multiple of this: the library's own blocks. Those whose elements stand beside each other need
+/// no packing then.
+const COLUMNS: usize = 64;
+
+/// Rows and columns that are transposed together.
+const BLOCK: usize = 16;
 
 /// A matrix view: row-major elements, or their transpose.
 #[derive(Clone, Copy)]
@@ -38,11 +45,27 @@ impl<'a> Matrix<'a> {
         self.rows
     }
 
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The elements, if they stand row after row.
+    pub fn by_rows(&self) -> Option<&'a [f32]> {
+        (self.column_stride == 1 && self.row_stride == self.columns).then_some(self.values)
+    }
+
+    /// A row, whose elements stand beside each other.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        assert_eq!(self.column_stride, 1);
+        &self.values[row * self.row_stride..][..self.columns]
+    }
+
     fn some_rows(self, rows: Range<usize>) -> Self {
         Self { values: &self.values[rows.start * self.row_stride..], rows: rows.len(), ..self }
     }
 
-    fn some_columns(self, columns: Range<usize>) -> Self {
+    pub(super) fn some_columns(self, columns: Range<usize>) -> Self {
         self.t().some_rows(columns).t()
     }
 
@@ -58,16 +81,44 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// The transpose of a contiguous matrix.
+pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    assert_eq!(values.len(), rows * columns);
+    let mut out = room(values.len());
+    // Blocks whose cache lines are used up before they are lost.
+    out.par_chunks_mut(BLOCK * rows.max(1)).enumerate().for_each(|(block, out)| {
+        let first_column = block * BLOCK;
+        for first in (0..rows).step_by(BLOCK) {
+            for (column, out) in out.chunks_exact_mut(rows).enumerate() {
+                let last = (first + BLOCK).min(rows);
+                for (row, out) in (first..last).zip(&mut out[first..last]) {
+                    out.write(values[row * columns + first_column + column]);
+                }
+            }
+        }
+    });
+    // SAFETY: the blocks are all columns and rows.
+    unsafe { filled(out) }
+}
+
 /// factor·a·b, row after row.
 ///
 /// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
 /// another path through the library; see `linear`): the inner dimension is summed in an order that depends on its
 /// length alone.
 pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
+    finished_product(a, b, factor, on, None)
+}
+
+/// What becomes of a part of a result, given its row and its first column, while it is in a cache.
+pub type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+
+/// [`product`], every element of which is finished once.
+pub fn finished_product(a: Matrix, b: Matrix, factor: f32, on: On, finish: Option<Finish>) -> Vec<f32> {
     let mut out = room(a.rows * b.columns);
     // SAFETY: there is room for all rows; all are written, none is read before, and then they are filled.
     unsafe {
-        call(out.as_mut_ptr().cast(), a, b, factor, false, on);
+        call(out.as_mut_ptr().cast(), a, b, factor, false, on, finish);
         filled(out)
     }
 }
@@ -76,46 +127,70 @@ pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
 pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, factor, false, on) }
+    unsafe { call(out.as_mut_ptr(), a, b, factor, false, on, None) }
 }
 
 /// out += a·b, with the order of sums of [`product`].
 pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, on) }
+    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, on, None) }
 }
 
 /// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.
 ///
 /// # Safety
 /// `out` is valid for a.rows · b.columns elements.
-unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: bool, on: On) {
+unsafe fn call(
+    out: *mut f32,
+    a: Matrix,
+    b: Matrix,
+    factor: f32,
+    accumulate: bool,
+    on: On,
+    finish: Option<Finish>,
+) {
     assert_eq!(a.columns, b.rows);
     if a.rows == 0 || b.columns == 0 {
         return;
     }
-    if a.columns == 0 {
-        if !accumulate {
-            // SAFETY: the caller's; the bits 0 are 0.0.
-            unsafe { out.write_bytes(0, a.rows * b.columns) }
-        }
-        return;
+    if a.columns == 0 && !accumulate {
+        // SAFETY: the caller's; the bits 0 are 0.0.
+        unsafe { out.write_bytes(0, a.rows * b.columns) }
     }
-    let (rows, columns, precision) = match on {
-        On::Thread => (Parts { len: a.rows, count: 1 }, Parts { len: b.columns, count: 1 }, Precision::Fp32),
-        On::Pool(precision) => {
-            let (rows, columns) = tiles(a.rows, a.columns, b.columns);
-            (rows, columns, precision)
-        }
+    let accumulate = accumulate || a.columns == 0;
+    let (shared, precision) = match on {
+        On::Thread(precision) => (false, precision),
+        On::Pool(precision) => (a.rows * a.columns * b.columns >= SMALL, precision),
+    };
+    let whole = |len: usize| Parts { len, count: 1, unit: 1 };
+    let (rows, columns) = match (shared, precision) {
+        (false, _) => (whole(a.rows), whole(b.columns)),
+        (true, Precision::Fp32) => tiles(a.rows, a.columns, b.columns),
+        (true, Precision::Bf16) => bf16::tiles(a.rows, b.columns),
+    };
+    let packed = match precision {
+        Precision::Bf16 => Some(bf16::Packed::new(a, b, shared)),
+        Precision::Fp32 => None,
     };
     let place = Place { out, stride: b.columns };
     let tile = |index: usize| {
         let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
-        // SAFETY: the tile is inside `out`, and no other has its elements.
+        // SAFETY: the tile is inside `out`, no other has its elements, and it is written before it is finished.
         unsafe {
             let place = place.from(row.start, column.start);
-            place.write(a.some_rows(row), b.some_columns(column), factor, accumulate, precision);
+            match &packed {
+                Some(packed) => packed.write(place, row.clone(), column.clone(), factor, accumulate),
+                None => {
+                    let (a, b) = (a.some_rows(row.clone()), b.some_columns(column.clone()));
+                    place.write(a, b, factor, accumulate);
+                }
+            }
+            if let Some(finish) = finish {
+                for (index, row) in row.enumerate() {
+                    finish(row, column.start, place.row(index, column.len()));
+                }
+            }
         }
     };
     match rows.count * columns.count {
@@ -128,9 +203,6 @@ unsafe fn call(out: *mut f32, a: Matrix, b: Matrix, factor: f32, accumulate: boo
 /// matrices. No tile is so small that the library takes another path.
 fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     let threads = rayon::current_num_threads();
-    if rows * inner * columns < SMALL {
-        return (Parts { len: rows, count: 1 }, Parts { len: columns, count: 1 });
-    }
     let mut row_parts = rows.div_ceil(512);
     // Every tile packs its rows and columns; where these are long, few tiles should share them.
     let most = columns.div_ceil(256);
@@ -143,27 +215,33 @@ fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     if row_parts * column_parts < threads {
         row_parts = threads.div_ceil(column_parts).min(rows / 128).max(row_parts);
     }
-    (Parts { len: rows, count: row_parts }, Parts { len: columns, count: column_parts })
+    (
+        Parts { len: rows, count: row_parts, unit: 1 },
+        Parts { len: columns, count: column_parts, unit: COLUMNS },
+    )
 }
 
-/// A dimension of a result, cut into parts of nearly the same length.
+/// A dimension of a result, cut into parts of nearly the same length, a multiple of the unit but for the last.
 #[derive(Clone, Copy)]
-struct Parts {
-    len: usize,
-    count: usize,
+pub(super) struct Parts {
+    pub(super) len: usize,
+    pub(super) count: usize,
+    pub(super) unit: usize,
 }
 
 impl Parts {
     fn get(self, index: usize) -> Range<usize> {
-        index * self.len / self.count..(index + 1) * self.len / self.count
+        let units = self.len.div_ceil(self.unit);
+        let at = |index: usize| (index * units / self.count * self.unit).min(self.len);
+        at(index)..at(index + 1)
     }
 }
 
 /// Where a result goes: rows that start `stride` elements apart.
 #[derive(Clone, Copy)]
-struct Place {
-    out: *mut f32,
-    stride: usize,
+pub(super) struct Place {
+    pub(super) out: *mut f32,
+    pub(super) stride: usize,
 }
 
 // SAFETY: tasks write disjoint elements.
@@ -174,20 +252,25 @@ unsafe impl Sync for Place {}
 impl Place {
     /// # Safety
     /// The element is inside the result.
-    unsafe fn from(self, row: usize, column: usize) -> Self {
+    pub(super) unsafe fn from(self, row: usize, column: usize) -> Self {
         // SAFETY: the caller's.
         Self { out: unsafe { self.out.add(row * self.stride + column) }, ..self }
+    }
+
+    /// The first elements of a row.
+    ///
+    /// # Safety
+    /// They are inside the result and initialised, and nobody else uses them.
+    unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.from(row, 0).out, len) }
     }
 
     /// The elements of a·b.
     ///
     /// # Safety
     /// They are inside the result, and nobody else uses them.
-    unsafe fn write(self, a: Matrix, b: Matrix, factor: f32, accumulate: bool, precision: Precision) {
-        if precision == Precision::Bf16 {
-            // SAFETY: the caller's.
-            return unsafe { bf16::product(self.out, self.stride, a, b, factor, accumulate) };
-        }
+    unsafe fn write(self, a: Matrix, b: Matrix, factor: f32, accumulate: bool) {
         // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
         // cannot alias what is borrowed.
         unsafe {
@@ -219,8 +302,8 @@ impl Place {
 /// Where a product runs, and on what.
 #[derive(Clone, Copy)]
 pub enum On {
-    /// The calling thread, in single precision: for products that already run in parallel.
-    Thread,
+    /// The calling thread: for products that already run in parallel.
+    Thread(Precision),
     /// The Rayon pool.
     Pool(Precision),
 }

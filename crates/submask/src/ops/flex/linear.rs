@@ -1,5 +1,7 @@
 //! x·Wᵀ + bias, and its GELU.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -11,13 +13,16 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::elementwise::total;
-use super::gemm::{Matrix, On, add_product, product};
-use super::{contiguous, dims, filled, register, room, tensor, values, write};
+use super::gemm::{Finish, Matrix, On, finished_product, product, transposed};
+use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::plain::GELU;
 use crate::ops::{Precision, lanes};
 
 /// Rows that one task handles after a product.
 const ROWS: usize = 64;
+
+/// So many rows are multiplied in several tiles, each of which would pack a weight that is stored by rows.
+const MANY_ROWS: usize = 1024;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearOp: burn::backend::Backend {
@@ -75,44 +80,61 @@ impl LinearOp for Flex {
         bias: FlexTensor,
         precision: Precision,
     ) -> FlexTensor {
-        let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
-        let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-        let mut out = product_rows(values(&x), values(&weight), None, [rows, inner, outer], precision);
-        out.par_chunks_mut(ROWS * outer).for_each(|out| {
-            lanes::vectorized(
-                #[inline(always)]
-                || {
-                    for out in out.chunks_exact_mut(outer) {
-                        for (out, bias) in out.iter_mut().zip(values(&bias)) {
-                            *out = gelu(*out + bias);
-                        }
-                    }
-                },
-            );
-        });
-        tensor(out, [rows, outer])
+        let (x, weight, bias) = (contiguous(x), stored(weight), contiguous(bias));
+        let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
+        let finish = |_: usize, column: usize, out: &mut [f32]| {
+            for_each(out, &values(&bias)[column..], |out, bias| *out = gelu(*out + bias));
+        };
+        tensor(product_rows(values(&x), matrix(&weight), rows, precision, Some(&finish)), [rows, outer])
     }
 }
 
-/// Adds the bias to the rows `before`, and gives their GELU.
-fn biased_gelu(before: &mut [f32], bias: &[f32]) -> Vec<f32> {
-    let width = bias.len();
-    let mut out = room(before.len());
-    out.par_chunks_mut(ROWS * width).zip(before.par_chunks_mut(ROWS * width)).for_each(|(out, before)| {
-        lanes::vectorized(
-            #[inline(always)]
-            || {
-                for (out, before) in out.chunks_exact_mut(width).zip(before.chunks_exact_mut(width)) {
-                    for (out, (before, bias)) in out.iter_mut().zip(before.iter_mut().zip(bias)) {
-                        *before += bias;
-                        out.write(gelu(*before));
-                    }
-                }
-            },
-        );
-    });
-    // SAFETY: the chunks of both are as long as each other, and their rows are written whole.
-    unsafe { filled(out) }
+/// x·Wᵀ + bias, and its GELU.
+fn before_and_after_gelu(
+    x: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    precision: Precision,
+) -> [Vec<f32>; 2] {
+    let ([rows, _], [outer, _]) = (dims(x), dims(weight));
+    let mut after = room(rows * outer);
+    let room = Room(after.as_mut_ptr());
+    let finish = |row: usize, column: usize, before: &mut [f32]| {
+        for_each(before, &values(bias)[column..], |before, bias| *before += bias);
+        // Rows may be added that no one asked for.
+        if row < rows {
+            // SAFETY: every part of a row is finished once.
+            for_each(unsafe { room.part(row * outer + column, before.len()) }, before, |after, before| {
+                after.write(gelu(before));
+            });
+        }
+    };
+    let before = product_rows(values(x), matrix(weight), rows, precision, Some(&finish));
+    // SAFETY: all rows are finished.
+    [before, unsafe { filled(after) }]
+}
+
+/// Room that many write to.
+struct Room(*mut MaybeUninit<f32>);
+
+// SAFETY: tasks write disjoint elements.
+unsafe impl Sync for Room {}
+
+impl Room {
+    /// # Safety
+    /// The elements are inside the room, and nobody else uses them.
+    unsafe fn part<'a>(&self, start: usize, len: usize) -> &'a mut [MaybeUninit<f32>] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+/// Calls `work` with the elements of `x` and as many first ones of `y`.
+fn for_each<T>(x: &mut [T], y: &[f32], work: impl Fn(&mut T, f32)) {
+    lanes::vectorized(
+        #[inline(always)]
+        || x.iter_mut().zip(y).for_each(|(x, y)| work(x, *y)),
+    );
 }
 
 /// The gradient of x·Wᵀ + bias from that of its GELU, and the sums of its columns.
@@ -145,47 +167,84 @@ fn gelu_backward(g: &[f32], before: &[f32], width: usize) -> (Vec<f32>, Vec<f32>
     (unsafe { filled(out) }, total(&sums, width))
 }
 
+/// ½(1 + tanh u) = 1/(1 + e^(−2u)) of GELU's u.
 #[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
-    lanes::tanh(GELU[0] * (x + GELU[1] * x * x * x))
+fn gelu_gate(x: f32) -> f32 {
+    lanes::sigmoid(2.0 * GELU[0] * (x + GELU[1] * x * x * x))
 }
 
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + gelu_tanh(x))
+    x * gelu_gate(x)
 }
 
 /// Derivative of [`gelu`].
 #[inline(always)]
 fn gelu_slope(x: f32) -> f32 {
-    let t = gelu_tanh(x);
-    0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU[0] * (1.0 + 3.0 * GELU[1] * x * x)
+    let gate = gelu_gate(x);
+    gate + x * gate * (1.0 - gate) * (2.0 * GELU[0] * (1.0 + 3.0 * GELU[1] * x * x))
 }
 
 fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, precision: Precision) -> FlexTensor {
-    let (x, weight) = (contiguous(x), contiguous(weight));
-    let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-    let bias = bias.map(contiguous);
-    let bias = bias.as_ref().map(values);
-    let out = product_rows(values(&x), values(&weight), bias, [rows, inner, outer], precision);
+    let (x, weight) = (contiguous(x), stored(weight));
+    let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
+    let out = match bias.map(contiguous) {
+        Some(bias) => product_and_bias(values(&x), matrix(&weight), values(&bias), rows, precision),
+        None => product_rows(values(&x), matrix(&weight), rows, precision, None),
+    };
     tensor(out, [rows, outer])
+}
+
+/// Whether a tensor [out, in] is the transpose of one whose elements stand in order from the start of its storage.
+fn is_by_columns(x: &FlexTensor) -> bool {
+    let [rows, _] = dims(x);
+    x.layout().strides() == [1, rows as isize] && x.layout().start_offset() == 0
+}
+
+/// The same weight by rows or by columns.
+fn stored(weight: FlexTensor) -> FlexTensor {
+    if is_by_columns(&weight) { weight } else { contiguous(weight) }
+}
+
+/// The matrix of a [`stored`] weight.
+fn matrix(weight: &FlexTensor) -> Matrix<'_> {
+    let [rows, columns] = dims(weight);
+    match is_by_columns(weight) {
+        true => Matrix::new(values(weight), columns, rows).t(),
+        false => Matrix::new(values(weight), rows, columns),
+    }
 }
 
 /// Rows of x·Wᵀ + bias, [rows, out]; also the head of [`super::head_loss`].
 pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize, precision: Precision) -> Vec<f32> {
-    product_rows(x, weight, Some(bias), [rows, weight.len() / bias.len(), bias.len()], precision)
+    let weight = Matrix::new(weight, bias.len(), weight.len() / bias.len());
+    product_and_bias(x, weight, bias, rows, precision)
 }
 
-/// Rows of x·Wᵀ + bias for sizes [rows, in, out].
+fn product_and_bias(x: &[f32], weight: Matrix, bias: &[f32], rows: usize, precision: Precision) -> Vec<f32> {
+    let finish = |_: usize, column: usize, out: &mut [f32]| {
+        for_each(out, &bias[column..], |out, bias| *out += bias);
+    };
+    product_rows(x, weight, rows, precision, Some(&finish))
+}
+
+/// Rows of x·Wᵀ, [rows, out], finished.
 fn product_rows(
     x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    [rows, inner, outer]: [usize; 3],
+    weight: Matrix,
+    rows: usize,
     precision: Precision,
+    finish: Option<Finish>,
 ) -> Vec<f32> {
-    let pool = On::Pool(precision);
-    let weight = Matrix::new(weight, outer, inner).t();
+    let (outer, inner) = (weight.rows(), weight.columns());
+    let by_columns;
+    let weight = match weight.by_rows() {
+        Some(values) if rows >= MANY_ROWS && precision == Precision::Fp32 => {
+            by_columns = transposed(values, outer, inner);
+            Matrix::new(&by_columns, inner, outer)
+        }
+        _ => weight.t(),
+    };
     let least = min_rows(inner, outer);
     let padded;
     let x = match (1..least).contains(&rows) {
@@ -195,24 +254,9 @@ fn product_rows(
         }
         false => Matrix::new(x, rows, inner),
     };
-    let mut out = match bias {
-        Some(bias) => {
-            let mut out = repeated(bias, x.rows());
-            add_product(&mut out, x, weight, pool);
-            out
-        }
-        None => product(x, weight, 1.0, pool),
-    };
+    let mut out = finished_product(x, weight, 1.0, On::Pool(precision), finish);
     out.truncate(rows * outer);
     out
-}
-
-/// So many copies of a row.
-fn repeated(row: &[f32], count: usize) -> Vec<f32> {
-    let mut out = room(count * row.len());
-    out.par_chunks_mut(row.len()).for_each(|out| write(out, row));
-    // SAFETY: the chunks are written whole.
-    unsafe { filled(out) }
 }
 
 /// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
@@ -269,11 +313,10 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
         match LinearGeluBackward(precision).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let ([rows, inner], [outer, _]) = (dims(&x), dims(&weight));
-                let sizes = [rows, inner, outer];
-                let mut before = product_rows(values(&x), values(&weight), None, sizes, precision);
-                let out = biased_gelu(&mut before, values(&bias));
-                prepared.finish((x, weight, tensor(before, [rows, outer])), tensor(out, [rows, outer]))
+                let shape = [dims::<2>(&x)[0], dims::<1>(&bias)[0]];
+                let [before, after] =
+                    before_and_after_gelu(&x, &weight, &bias, precision).map(|values| tensor(values, shape));
+                prepared.finish((x, weight, before), after)
             }
             OpsKind::UnTracked(prepared) => {
                 prepared.finish(Flex::submask_linear_gelu(x, weight, bias, precision))

@@ -24,6 +24,7 @@ pub use bf16::is_native as has_bf16;
 pub use conv::conv;
 pub use elementwise::gated_residual;
 pub use embedding::embedding;
+pub use gemm::transposed;
 pub use group_norm::group_norm;
 pub use head_loss::head_loss;
 pub use linear::{linear, linear_gelu};
@@ -51,7 +52,7 @@ fn dims<const D: usize>(x: &FlexTensor) -> [usize; D] {
 }
 
 /// Room for a result. Zeros in it would cost a pass over memory by one thread.
-fn room(len: usize) -> Vec<MaybeUninit<f32>> {
+fn room<T>(len: usize) -> Vec<MaybeUninit<T>> {
     let mut room = Vec::with_capacity(len);
     // SAFETY: the capacity is at least `len`, and these elements need not be initialised.
     unsafe { room.set_len(len) }
@@ -70,7 +71,7 @@ fn write(room: &mut [MaybeUninit<f32>], row: &[f32]) {
 ///
 /// # Safety
 /// Every element has been written.
-unsafe fn filled(room: Vec<MaybeUninit<f32>>) -> Vec<f32> {
+unsafe fn filled<T>(room: Vec<MaybeUninit<T>>) -> Vec<T> {
     let mut room = ManuallyDrop::new(room);
     // SAFETY: the parts are those of a vector whose elements have the same layout and, says the caller, are written.
     unsafe { Vec::from_raw_parts(room.as_mut_ptr().cast(), room.len(), room.capacity()) }
