@@ -204,9 +204,13 @@ unsafe fn call(
 fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     let threads = rayon::current_num_threads();
     let mut row_parts = rows.div_ceil(512);
-    // Every tile packs its rows and columns; where these are long, few tiles should share them.
-    let most = columns.div_ceil(256);
-    let mut column_parts = if inner > 2048 { threads.div_ceil(row_parts).min(most) } else { most };
+    let mut column_parts = match avx512() {
+        // Of at most so many columns the library does not pack the rows.
+        true => columns.div_ceil(128),
+        // Every tile packs its rows and columns; where these are long, few tiles should share them.
+        false if inner > 2048 => threads.div_ceil(row_parts).min(columns.div_ceil(256)),
+        false => columns.div_ceil(256),
+    };
     // No thread waits while another has the last tile, unless there are many tiles.
     if row_parts * column_parts < 8 * threads {
         let even = (column_parts..).find(|parts| (row_parts * parts).is_multiple_of(threads));
@@ -219,6 +223,18 @@ fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
         Parts { len: rows, count: row_parts, unit: 1 },
         Parts { len: columns, count: column_parts, unit: COLUMNS },
     )
+}
+
+/// Whether the library multiplies by vectors of sixteen elements.
+fn avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx512f")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
 /// A dimension of a result, cut into parts of nearly the same length, a multiple of the unit but for the last.
