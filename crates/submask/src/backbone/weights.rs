@@ -182,3 +182,20 @@ impl Weights {
         self.tensors[0].device()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_that_is_kept_by_columns_is_the_same_weight() {
+        let parameters = Parameter::linear_of_many("layer", 37, 19, true);
+        let values: Vec<Vec<f32>> = (0..2).map(|index| parameters[index].initial(1, index)).collect();
+        let given = TensorData::new(values[0].clone(), [37, 19]);
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let weights = Weights::new(&parameters, &values, &device);
+            assert_eq!(weights.by_columns, [!device.is_autodiff(), false]);
+            weights.get::<2>("layer.weight").into_data().assert_eq(&given, true);
+        }
+    }
+}

@@ -67,43 +67,52 @@ fn linear_equals_its_composition() {
     }
 }
 
-/// Largest differences between kernels that multiply bfloat16 numbers and the composition, over the largest elements.
-fn largest_differences(n: usize, inner: usize, outer: usize) -> Vec<f32> {
-    let device = Device::flex().autodiff();
-    let run = |kernels: Kernels| -> Vec<Vec<f32>> {
-        let [x, w] =
-            [[n, inner], [outer, inner]].map(|shape| random(shape, shape[0] as u64, &device).require_grad());
-        let b = random([outer], 3, &device).require_grad();
-        let out = kernels.linear_gelu(x.clone(), w.clone(), b.clone())
-            + kernels.linear(x.clone(), w.clone(), Some(b.clone())) * 0.5
-            + kernels.linear(x.clone(), w.clone(), None);
-        let upstream = random([n, outer], 99, &device);
-        let gradients = (out.clone() * upstream).sum().backward();
-        let all = [
-            out.into_data(),
-            x.grad(&gradients).unwrap().into_data(),
-            w.grad(&gradients).unwrap().into_data(),
-        ];
-        all.into_iter()
-            .chain([b.grad(&gradients).unwrap().into_data()])
-            .map(|data| data.try_into_vec().unwrap())
-            .collect()
-    };
+/// Checks what `run` gives with kernels that multiply bfloat16 numbers: near the composition's, and the first not the same.
+fn is_rounded(run: impl Fn(Kernels) -> Vec<TensorData>) {
+    let values = |kernels| run(kernels).into_iter().map(|data| data.try_into_vec::<f32>().unwrap());
     let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
-    let both = run(Kernels::FusedBf16).into_iter().zip(run(Kernels::Plain));
-    both.map(|(ours, plain)| {
-        largest(&mut ours.iter().zip(&plain).map(|(a, b)| a - b)) / largest(&mut plain.iter().copied())
-    })
-    .collect()
+    let differences: Vec<f32> = values(Kernels::FusedBf16)
+        .zip(values(Kernels::Plain))
+        .map(|(ours, plain)| {
+            largest(&mut ours.iter().zip(&plain).map(|(a, b)| a - b)) / largest(&mut plain.iter().copied())
+        })
+        .collect();
+    // Rounded, but not by more than bfloat16's 2⁻⁹ of either factor, which adds up to little.
+    assert!(differences[0] > 1e-5, "nothing was rounded: {differences:?}");
+    assert!(differences.iter().all(|difference| *difference < 0.02), "{differences:?}");
 }
 
 #[test]
 fn bfloat16_layers_are_within_their_rounding_of_the_composition() {
+    let device = Device::flex().autodiff();
     for (n, inner, outer) in [(1, 7, 3), (3, 5, 33), (70, 33, 17), (300, 70, 140)] {
-        let differences = largest_differences(n, inner, outer);
-        // Rounded, but not by more than bfloat16's 2⁻⁹ of either factor, which adds up to little.
-        assert!(differences[0] > 1e-5, "nothing was rounded: {differences:?}");
-        assert!(differences.iter().all(|difference| *difference < 0.02), "{differences:?}");
+        is_rounded(|kernels| {
+            let [x, w] = [[n, inner], [outer, inner]]
+                .map(|shape| random(shape, shape[0] as u64, &device).require_grad());
+            let b = random([outer], 3, &device).require_grad();
+            let out = kernels.linear_gelu(x.clone(), w.clone(), b.clone())
+                + kernels.linear(x.clone(), w.clone(), Some(b.clone())) * 0.5
+                + kernels.linear(x.clone(), w.clone(), None);
+            let upstream = random([n, outer], 99, &device);
+            let gradients = (out.clone() * upstream).sum().backward();
+            let [x, w] = [x, w].map(|tensor| tensor.grad(&gradients).unwrap().into_data());
+            vec![out.into_data(), x, w, b.grad(&gradients).unwrap().into_data()]
+        });
+    }
+}
+
+#[test]
+fn bfloat16_attention_is_within_its_rounding_of_the_composition() {
+    let device = Device::flex().autodiff();
+    for (length, heads, causal) in [(7, 3, true), (40, 2, false), (300, 1, false)] {
+        let width = heads * 6;
+        let rotary = Arc::new(Rotary::new(length, 6));
+        is_rounded(|kernels| {
+            let qkv = random([2, length, 3 * width], 1, &device).require_grad();
+            let out = kernels.attention(qkv.clone(), heads, rotary.clone(), causal);
+            let gradients = (out.clone() * random([2, length, width], 99, &device)).sum().backward();
+            vec![out.into_data(), qkv.grad(&gradients).unwrap().into_data()]
+        });
     }
 }
 
@@ -314,18 +323,23 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
     let sizes = [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27), (2100, 300)];
     let singles = sizes.map(|size| (Kernels::Fused, size));
     for (kernels, (inner, outer)) in singles.into_iter().chain([(Kernels::FusedBf16, (300, 270))]) {
-        let (x, w) = (random([301, inner], 1, &device), random([outer, inner], 2, &device));
+        let (x, w) = (random([1100, inner], 1, &device), random([outer, inner], 2, &device));
+        let by_columns = flex::transposed(&w.to_data().try_into_vec::<f32>().unwrap(), outer, inner);
+        let by_columns = Tensor::<1>::from_data(TensorData::new(by_columns, [inner * outer]), &device);
+        let by_columns = by_columns.reshape([inner, outer]).transpose();
         let b = random([outer], 3, &device);
         let all = kernels.linear(x.clone(), w.clone(), Some(b.clone()));
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for (start, count) in
-                [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 130)]
+                [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 1030)]
             {
-                let part = x.clone().narrow(0, start, count);
-                let part = pool.install(|| kernels.linear(part, w.clone(), Some(b.clone())));
                 let expected = all.clone().narrow(0, start, count).into_data();
-                part.into_data().assert_eq(&expected, true);
+                for w in [&w, &by_columns] {
+                    let part = x.clone().narrow(0, start, count);
+                    let part = pool.install(|| kernels.linear(part, w.clone(), Some(b.clone())));
+                    part.into_data().assert_eq(&expected, true);
+                }
             }
         }
     }

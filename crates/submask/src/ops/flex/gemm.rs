@@ -52,7 +52,8 @@ impl<'a> Matrix<'a> {
 
     /// The elements, if they stand row after row.
     pub fn by_rows(&self) -> Option<&'a [f32]> {
-        (self.column_stride == 1 && self.row_stride == self.columns).then_some(self.values)
+        let contiguous = self.column_stride == 1 && self.row_stride == self.columns;
+        contiguous.then(|| &self.values[..self.rows * self.columns])
     }
 
     /// A row, whose elements stand beside each other.
