@@ -6,7 +6,7 @@
 //! `evaluate CASE` the sum of the squares of some logits; `sample CASE` the time of a step when the whole grid is gone
 //! through; `sample CASE EVALUATIONS` the time of an evaluation when only so many are made; `draw CASE COUNT` how often
 //! every sequence was drawn; `bound CASE COUNT` the time of one estimate of the sub-token bound, and the mean and the
-//! standard deviation of COUNT. Times are in milliseconds. With `BF16=1` in the environment linear layers multiply bfloat16
+//! standard deviation of COUNT. Times are in milliseconds. With `BF16=1` in the environment matrix products are of bfloat16
 //! numbers.
 
 mod peers;

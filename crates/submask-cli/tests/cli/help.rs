@@ -37,8 +37,8 @@ fn overview() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
 
     Results are written to standard output; progress, messages and errors to standard error.
@@ -88,8 +88,8 @@ fn train() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
 
     Examples:
@@ -146,8 +146,8 @@ fn eval() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -214,8 +214,8 @@ fn sample() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
 
     Examples:
@@ -254,8 +254,8 @@ fn data() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -280,8 +280,8 @@ fn data() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -309,8 +309,8 @@ fn info() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -337,8 +337,8 @@ fn plot() {
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
-          --precision <PRECISION>  In which precision linear layers multiply: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and attention stay fp32
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it), where sums, weights and norms stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");

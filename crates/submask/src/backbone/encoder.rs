@@ -199,9 +199,8 @@ impl Backbone for Encoder {
         let packed = (heads + 2 * groups) * (hidden / heads);
         for index in 0..blocks {
             let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
-            let of_many = |suffix: &str, outer: usize, inner: usize| Parameter {
-                multiplies_many: true,
-                ..Parameter::new(name(suffix), &[outer, inner], init)
+            let of_many = |suffix: &str, outer: usize, inner: usize| {
+                Parameter::new(name(suffix), &[outer, inner], init).of_many()
             };
             all.extend([
                 Parameter::new(name("norm_1"), &[hidden], Init::Ones),

@@ -34,7 +34,7 @@ pub struct Parameter {
     /// Initialisation.
     pub init: Init,
     /// Whether it is the weight of a linear layer that multiplies many rows: inference on the CPU then keeps it by columns,
-    /// since products read it so.
+    /// as single-precision products read it.
     pub multiplies_many: bool,
 }
 
@@ -52,8 +52,14 @@ impl Parameter {
     /// A linear layer of the hidden states of all positions.
     pub fn linear_of_many(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
         let mut parameters = Self::linear(prefix, outer, inner, bias);
-        parameters[0].multiplies_many = true;
+        let weight = parameters.remove(0).of_many();
+        parameters.insert(0, weight);
         parameters
+    }
+
+    /// The same weight, of a linear layer of the hidden states of all positions.
+    pub fn of_many(self) -> Self {
+        Self { multiplies_many: true, ..self }
     }
 
     /// A linear layer with another initialisation.

@@ -12,7 +12,7 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// e^x by Cody-Waite reduction and a degree-6 polynomial (the coefficients of Cephes' `expf`); relative
-/// error below 2·10⁻⁷, arguments clamped to ±87.
+/// error below 2·10⁻⁷, arguments clamped to −87..88.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);

@@ -37,7 +37,7 @@ pub enum Kernels {
     Plain,
 }
 
-/// Whether this is the CPU device, without gradients.
+/// Whether this is the CPU device, with gradients or without.
 pub(crate) fn is_cpu(device: &Device) -> bool {
     device.as_dispatch() == &DispatchDevice::Flex(FlexDevice)
 }

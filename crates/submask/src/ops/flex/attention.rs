@@ -87,8 +87,8 @@ impl Head<'_> {
             || {
                 for (position, row) in x.chunks_exact_mut(self.head_width).enumerate() {
                     let (first, second) = row.split_at_mut(half);
-                    let angles =
-                        self.rotary.cos[position * half..].iter().zip(&self.rotary.sin[position * half..]);
+                    let angles = position * half..(position + 1) * half;
+                    let angles = self.rotary.cos[angles.clone()].iter().zip(&self.rotary.sin[angles]);
                     for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
                         let sin = if back { -sin } else { *sin };
                         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);

@@ -1,7 +1,8 @@
 //! Matrix products of factors that are rounded to bfloat16, added up in single precision.
 //!
-//! Factors are packed into pairs of neighbours along the inner dimension, which one instruction of AVX-512 multiplies
-//! and adds. A processor without it computes the same in plain Rust, much slower: for tests.
+//! Factors become pairs of neighbours along the inner dimension, which one instruction of AVX-512 multiplies and adds. A
+//! processor without it computes nearly the same in plain Rust, much slower, for tests: sums are in another order, and
+//! subnormal numbers, which the instruction takes for zero, are kept.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use crate::ops::lanes;
 const MR: usize = 12;
 const NR: usize = 32;
 
-/// Inner elements that are added up in registers, and as many pairs.
+/// Inner elements that are added up in registers, and the pairs of these.
 const INNER: usize = 256;
 const BLOCK: usize = INNER / 2;
 
@@ -51,6 +52,12 @@ fn pair(low: f32, high: f32) -> Pair {
     round(low) | round(high) << 16
 }
 
+/// Of two elements, or of the last one.
+#[inline(always)]
+fn pair_of(elements: &[f32]) -> Pair {
+    pair(elements[0], elements.get(1).copied().unwrap_or(0.0))
+}
+
 /// The rows of a matrix as lanes: blocks of [`INNER`] elements of the inner dimension, each of panels of `WIDTH` lanes,
 /// [block][panel][pair][lane], zero beyond the last lane and the last element.
 struct Lanes<const WIDTH: usize> {
@@ -65,7 +72,10 @@ impl<const WIDTH: usize> Lanes<WIDTH> {
         let (panels, inner) = (matrix.rows.div_ceil(WIDTH), matrix.columns.div_ceil(2));
         let mut pairs = room(panels * inner * WIDTH);
         // Lanes that stand beside each other are read together.
-        let group = if matrix.column_stride == 1 { GROUP } else { panels };
+        let group = match matrix.column_stride {
+            1 => GROUP,
+            _ => panels.div_ceil(rayon::current_num_threads()),
+        };
         for_each_chunk(&mut pairs, panels * BLOCK * WIDTH, shared, |block, out| {
             let matrix = block_of(matrix, block);
             for_each_chunk(out, group * matrix.columns.div_ceil(2) * WIDTH, shared, |index, out| {
@@ -98,7 +108,7 @@ impl<const WIDTH: usize> Lanes<WIDTH> {
 type RoundedRow = [MaybeUninit<Pair>; BLOCK];
 
 /// The first factor: rows whose elements do not stand beside each other as [`Lanes`], others as they are, rounded:
-/// [block][row], the last rows again up to a whole panel.
+/// [block][row], the last row again up to a whole panel.
 enum Rows {
     ByPair(Lanes<MR>),
     ByRow { rows: Vec<RoundedRow>, count: usize },
@@ -153,7 +163,7 @@ fn round_row(row: &[f32], out: &mut RoundedRow) {
 #[inline(always)]
 fn round_pairs(row: &[f32], out: &mut [MaybeUninit<Pair>]) {
     for (out, two) in out.iter_mut().zip(row.chunks(2)) {
-        out.write(pair(two[0], two.get(1).copied().unwrap_or(0.0)));
+        out.write(pair_of(two));
     }
 }
 
@@ -182,8 +192,8 @@ fn pack_rows<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, 
     for (panel, out) in out.chunks_exact_mut(inner.div_ceil(2) * WIDTH).enumerate() {
         let first = first + panel * WIDTH;
         let count = WIDTH.min(matrix.rows - first);
-        for (block, out) in out.chunks_mut(16 * WIDTH).enumerate() {
-            let start = 32 * block;
+        for (part, out) in out.chunks_mut(16 * WIDTH).enumerate() {
+            let start = 32 * part;
             let mut pairs = [[0; 16]; WIDTH];
             for (lane, pairs) in pairs[..count].iter_mut().enumerate() {
                 let row = &matrix.values[(first + lane) * matrix.row_stride..][..inner][start..];
@@ -191,7 +201,7 @@ fn pack_rows<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, 
                     Some(row) => *pairs = std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])),
                     None => {
                         for (out, two) in pairs.iter_mut().zip(row.chunks(2)) {
-                            *out = pair(two[0], two.get(1).copied().unwrap_or(0.0));
+                            *out = pair_of(two);
                         }
                     }
                 }
@@ -440,6 +450,7 @@ pub struct Packed {
 impl Packed {
     /// Packs both, on the threads of the pool if these are to share it.
     pub fn new(a: Matrix, b: Matrix, shared: bool) -> Self {
+        assert_eq!(a.columns, b.rows);
         Self { rows: Rows::new(a, shared), columns: Lanes::new(b.t(), shared) }
     }
 

@@ -11,8 +11,7 @@ use crate::ops::Precision;
 /// Multiplications that one thread makes sooner than it can share them.
 const SMALL: usize = 1 << 19;
 
-/// Columns of a tile are a multiple of this: the library's own blocks. Those whose elements stand beside each other need
-/// no packing then.
+/// Columns of a tile are a multiple of this: the library's own blocks with AVX-512.
 const COLUMNS: usize = 64;
 
 /// Rows and columns that are transposed together.
@@ -205,9 +204,11 @@ unsafe fn call(
 fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     let threads = rayon::current_num_threads();
     let mut row_parts = rows.div_ceil(512);
+    // With so many parts at most, each has two units of columns: tiles of one, and of few rows, are summed otherwise.
+    let most = (columns / (2 * COLUMNS)).max(1);
     let mut column_parts = match avx512() {
-        // Of at most so many columns the library does not pack the rows.
-        true => columns.div_ceil(128),
+        // The library does not pack rows whose elements are apart for so few columns.
+        true => most,
         // Every tile packs its rows and columns; where these are long, few tiles should share them.
         false if inner > 2048 => threads.div_ceil(row_parts).min(columns.div_ceil(256)),
         false => columns.div_ceil(256),
@@ -215,7 +216,7 @@ fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
     // No thread waits while another has the last tile, unless there are many tiles.
     if row_parts * column_parts < 8 * threads {
         let even = (column_parts..).find(|parts| (row_parts * parts).is_multiple_of(threads));
-        column_parts = even.unwrap_or(column_parts).min(columns / 128).max(column_parts);
+        column_parts = even.unwrap_or(column_parts).min(most).max(column_parts);
     }
     if row_parts * column_parts < threads {
         row_parts = threads.div_ceil(column_parts).min(rows / 128).max(row_parts);

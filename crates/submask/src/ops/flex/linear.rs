@@ -18,7 +18,7 @@ use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::plain::GELU;
 use crate::ops::{Precision, lanes};
 
-/// Rows that one task handles after a product.
+/// Rows that one task handles where columns are summed.
 const ROWS: usize = 64;
 
 /// So many rows are multiplied in several tiles, each of which would pack a weight that is stored by rows.
@@ -82,8 +82,14 @@ impl LinearOp for Flex {
     ) -> FlexTensor {
         let (x, weight, bias) = (contiguous(x), stored(weight), contiguous(bias));
         let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
+        assert_eq!(values(&bias).len(), outer);
         let finish = |_: usize, column: usize, out: &mut [f32]| {
-            for_each(out, &values(&bias)[column..], |out, bias| *out = gelu(*out + bias));
+            for_each(
+                out,
+                &values(&bias)[column..],
+                #[inline(always)]
+                |out, bias| *out = gelu(*out + bias),
+            );
         };
         tensor(product_rows(values(&x), matrix(&weight), rows, precision, Some(&finish)), [rows, outer])
     }
@@ -98,15 +104,27 @@ fn before_and_after_gelu(
 ) -> [Vec<f32>; 2] {
     let ([rows, _], [outer, _]) = (dims(x), dims(weight));
     let mut after = room(rows * outer);
-    let room = Room(after.as_mut_ptr());
+    let shared = Room(after.as_mut_ptr());
+    assert_eq!(values(bias).len(), outer);
     let finish = |row: usize, column: usize, before: &mut [f32]| {
-        for_each(before, &values(bias)[column..], |before, bias| *before += bias);
+        for_each(
+            before,
+            &values(bias)[column..],
+            #[inline(always)]
+            |before, bias| *before += bias,
+        );
         // Rows may be added that no one asked for.
         if row < rows {
             // SAFETY: every part of a row is finished once.
-            for_each(unsafe { room.part(row * outer + column, before.len()) }, before, |after, before| {
-                after.write(gelu(before));
-            });
+            let after = unsafe { shared.part(row * outer + column, before.len()) };
+            for_each(
+                after,
+                before,
+                #[inline(always)]
+                |after, before| {
+                    after.write(gelu(before));
+                },
+            );
         }
     };
     let before = product_rows(values(x), matrix(weight), rows, precision, Some(&finish));
@@ -133,7 +151,11 @@ impl Room {
 fn for_each<T>(x: &mut [T], y: &[f32], work: impl Fn(&mut T, f32)) {
     lanes::vectorized(
         #[inline(always)]
-        || x.iter_mut().zip(y).for_each(|(x, y)| work(x, *y)),
+        || {
+            for (x, y) in x.iter_mut().zip(y) {
+                work(x, *y);
+            }
+        },
     );
 }
 
@@ -222,8 +244,14 @@ pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize, preci
 }
 
 fn product_and_bias(x: &[f32], weight: Matrix, bias: &[f32], rows: usize, precision: Precision) -> Vec<f32> {
+    assert_eq!(bias.len(), weight.rows());
     let finish = |_: usize, column: usize, out: &mut [f32]| {
-        for_each(out, &bias[column..], |out, bias| *out += bias);
+        for_each(
+            out,
+            &bias[column..],
+            #[inline(always)]
+            |out, bias| *out += bias,
+        );
     };
     product_rows(x, weight, rows, precision, Some(&finish))
 }
@@ -313,7 +341,7 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
         match LinearGeluBackward(precision).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let shape = [dims::<2>(&x)[0], dims::<1>(&bias)[0]];
+                let shape = [dims::<2>(&x)[0], dims::<2>(&weight)[0]];
                 let [before, after] =
                     before_and_after_gelu(&x, &weight, &bias, precision).map(|values| tensor(values, shape));
                 prepared.finish((x, weight, before), after)

@@ -146,18 +146,14 @@ impl Convolve<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
         let places = self.slab.places(S::F32_LANES);
-        // One vector alone would wait for its own sums; three fit where there are many registers.
-        let three = S::REGISTER_COUNT >= 32 && places.len() >= 3 && places.len() % VECTORS == 1;
-        let (pairs, rest) = places.split_at(places.len() - if three { 3 } else { places.len() % VECTORS });
         let tiles = self.weight.chunks_exact(R * self.offsets.len());
         for (tile, weight) in tiles.enumerate() {
-            for pair in pairs.as_chunks::<VECTORS>().0 {
-                self.tile::<S, R, VECTORS>(simd, tile, weight, *pair);
+            let mut pairs = places.chunks_exact(VECTORS);
+            for pair in &mut pairs {
+                self.tile::<S, R, VECTORS>(simd, tile, weight, [pair[0], pair[1]]);
             }
-            match *rest {
-                [first, second, third] => self.tile::<S, R, 3>(simd, tile, weight, [first, second, third]),
-                [place] => self.tile::<S, R, 1>(simd, tile, weight, [place]),
-                _ => {}
+            for &place in pairs.remainder() {
+                self.tile::<S, R, 1>(simd, tile, weight, [place]);
             }
         }
     }
