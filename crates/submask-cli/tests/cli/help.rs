@@ -38,7 +38,7 @@ fn overview() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
 
     Results are written to standard output; progress, messages and errors to standard error.
@@ -89,7 +89,7 @@ fn train() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
 
     Examples:
@@ -147,7 +147,7 @@ fn eval() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -215,7 +215,7 @@ fn sample() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
 
     Examples:
@@ -255,7 +255,7 @@ fn data() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -281,7 +281,7 @@ fn data() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -310,7 +310,7 @@ fn info() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
@@ -338,7 +338,7 @@ fn plot() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it), where sums, weights and norms stay fp32
+                                   AVX-512 for it), where sums, weights, norms and softmax stay fp32
                                    [default: fp32]
     ----- stderr -----
     ");
