@@ -74,7 +74,6 @@ pub fn descend(
     let mut gradients = loss.backward();
     let gradients = weights
         .tensors()
-        .iter()
         .map(|tensor| {
             let gradient = tensor.grad_remove(&mut gradients).ok_or("a weight without gradient")?;
             gradient.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}").into())

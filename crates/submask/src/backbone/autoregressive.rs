@@ -79,7 +79,7 @@ impl Autoregressive {
         let embedding = Init::Uniform(1.0 / (hidden as f64).sqrt());
         let mut all = vec![Parameter::new("vocab_embed.embedding", &[self.base + 1, hidden], embedding)];
         for index in 0..self.config.blocks {
-            all.extend(block::parameters(index, hidden, None));
+            all.extend(block::parameters(index, hidden, None, self.shape.kernels));
         }
         all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
         all.extend(Parameter::linear_with("output_layer.linear", self.base + 1, hidden, true, Init::Zeros));
@@ -162,9 +162,9 @@ impl Autoregressive {
         for (index, kept) in cache.blocks.iter_mut().enumerate() {
             let name = |suffix: &str| format!("blocks.{index}.{suffix}");
             let normed = norm(x.clone(), &name("norm1.weight"));
-            let qkv = kernels.linear(normed, weights.get(&name("attn_qkv.weight")), None);
+            let qkv = kernels.linear(normed, weights.factor(&name("attn_qkv.weight")), None);
             let mixed = self.attend(qkv, cache.position, kept);
-            x = x + kernels.linear(mixed, weights.get(&name("attn_out.weight")), None);
+            x = x + kernels.linear(mixed, weights.factor(&name("attn_out.weight")), None);
             x = x.clone() + self.shape.mlp(weights, index, norm(x, &name("norm2.weight")));
         }
         cache.position += 1;

@@ -58,22 +58,22 @@ impl TrainingDropout {
 }
 
 /// Declares block `index`: the weights of both halves, with the modulation if `cond_dim` is given.
-pub fn parameters(index: usize, hidden: usize, cond_dim: Option<usize>) -> Vec<Parameter> {
+pub fn parameters(index: usize, hidden: usize, cond_dim: Option<usize>, kernels: Kernels) -> Vec<Parameter> {
     let name = |suffix: &str| format!("blocks.{index}.{suffix}");
+    let linear = |suffix: &str, outer: usize, inner: usize, bias: bool| {
+        let layer = Parameter::linear(&name(suffix), outer, inner, bias);
+        layer.into_iter().map(move |parameter| parameter.of_many(kernels))
+    };
     let mut all = vec![Parameter::new(name("norm1.weight"), &[hidden], Init::Ones)];
-    all.extend(Parameter::linear_of_many(&name("attn_qkv"), 3 * hidden, hidden, false));
-    all.extend(Parameter::linear_of_many(&name("attn_out"), hidden, hidden, false));
+    all.extend(linear("attn_qkv", 3 * hidden, hidden, false));
+    all.extend(linear("attn_out", hidden, hidden, false));
     all.push(Parameter::new(name("norm2.weight"), &[hidden], Init::Ones));
-    all.extend(Parameter::linear_of_many(&name("mlp.0"), 4 * hidden, hidden, true));
-    all.extend(Parameter::linear_of_many(&name("mlp.2"), hidden, 4 * hidden, true));
+    all.extend(linear("mlp.0", 4 * hidden, hidden, true));
+    all.extend(linear("mlp.2", hidden, 4 * hidden, true));
     if let Some(cond_dim) = cond_dim {
-        all.extend(Parameter::linear_with(
-            &name("adaLN_modulation"),
-            6 * hidden,
-            cond_dim,
-            true,
-            Init::Zeros,
-        ));
+        let name = name("adaLN_modulation");
+        let layer = Parameter::linear_with(&name, 6 * hidden, cond_dim, true, Init::Zeros);
+        all.extend(layer.into_iter().map(|parameter| parameter.of_linear(kernels)));
     }
     all
 }
@@ -147,7 +147,8 @@ impl BlockShape {
             attention.shift.clone(),
             attention.scale.clone(),
         );
-        let qkv = kernels.linear(normed.reshape([rows, hidden]), weights.get(&name("attn_qkv.weight")), None);
+        let qkv =
+            kernels.linear(normed.reshape([rows, hidden]), weights.factor(&name("attn_qkv.weight")), None);
         let mixed = kernels.attention(
             qkv.reshape([batch, length, 3 * hidden]),
             self.heads,
@@ -167,7 +168,7 @@ impl BlockShape {
             });
         }
         let (shape, rows) = (x.dims(), mixed.dims()[0]);
-        let h = kernels.linear(mixed, weights.get(&name("attn_out.weight")), None);
+        let h = kernels.linear(mixed, weights.factor(&name("attn_out.weight")), None);
         let mask = dropout.and_then(|dropout| dropout.layer(2 * index));
         let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, mask);
 
@@ -181,13 +182,14 @@ impl BlockShape {
     /// The two linear layers of block `index`, with GELU between them: [n, d] → [n, d].
     pub fn mlp(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
         let [inner, outer] = [0, 2].map(|layer| format!("blocks.{index}.mlp.{layer}"));
-        let (weight, bias) = (weights.get(&format!("{inner}.weight")), weights.get(&format!("{inner}.bias")));
+        let weight = weights.factor(&format!("{inner}.weight"));
+        let bias = weights.get(&format!("{inner}.bias"));
         self.linear(weights, &outer, self.kernels.linear_gelu(x, weight, bias))
     }
 
     /// The linear layer `prefix`, with bias.
     pub fn linear(&self, weights: &Weights, prefix: &str, x: Tensor<2>) -> Tensor<2> {
         let bias = weights.get(&format!("{prefix}.bias"));
-        self.kernels.linear(x, weights.get(&format!("{prefix}.weight")), Some(bias))
+        self.kernels.linear(x, weights.factor(&format!("{prefix}.weight")), Some(bias))
     }
 }

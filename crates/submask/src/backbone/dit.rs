@@ -9,7 +9,7 @@ use super::Backbone;
 use super::block::{self, Asked, BlockShape, Modulation, TrainingDropout};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -155,6 +155,21 @@ impl Dit {
         activation::silu(self.shape.linear(weights, "sigma_map.mlp.2", cond))
     }
 
+    /// The modulations of the blocks, each [B, 6d], then that of the output layer, [B, 2d]; with [1, …] where the network
+    /// does not read the time: then these are constants.
+    fn modulations(&self, weights: &Weights, t: &[f64], device: &Device) -> Vec<Tensor<2>> {
+        let make = || {
+            let cond = self.conditioning(weights, t, device);
+            let blocks = (0..self.config.blocks).map(|index| format!("blocks.{index}"));
+            let prefixes = blocks.chain(["output_layer".into()]);
+            let modulation = |prefix: String| {
+                self.shape.linear(weights, &format!("{prefix}.adaLN_modulation"), cond.clone())
+            };
+            prefixes.map(modulation).collect()
+        };
+        if self.config.time_conditioning { make() } else { weights.constants(make) }
+    }
+
     /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
         let all: Vec<usize> = (0..y_t.len() / self.subtoken_len).collect();
@@ -189,10 +204,14 @@ impl Backbone for Dit {
         let mut all = vec![self.embedding.parameter(init)];
         all.extend(Parameter::linear("sigma_map.mlp.0", cond_dim, FEATURES, true));
         all.extend(Parameter::linear("sigma_map.mlp.2", cond_dim, cond_dim, true));
+        let kernels = self.shape.kernels;
         for index in 0..self.config.blocks {
-            all.extend(block::parameters(index, hidden, Some(cond_dim)));
+            all.extend(block::parameters(index, hidden, Some(cond_dim), kernels));
         }
-        let zero_linear = |name, outer, inner| Parameter::linear_with(name, outer, inner, true, Init::Zeros);
+        let zero_linear = |name, outer, inner| {
+            let layer = Parameter::linear_with(name, outer, inner, true, Init::Zeros);
+            layer.into_iter().map(move |parameter| parameter.of_linear(kernels))
+        };
         all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
         all.extend(zero_linear("output_layer.linear", self.output_classes(), hidden));
         all.extend(zero_linear("output_layer.adaLN_modulation", 2 * hidden, cond_dim));
@@ -212,10 +231,8 @@ impl Backbone for Dit {
         let length = rows / batch;
         let asked = Asked::new(positions, length, rows, &device);
         let mut x = self.embedding.forward(self.shape.kernels, weights, y_t).reshape([batch, length, hidden]);
-        let cond = self.conditioning(weights, t, &device);
-        for index in 0..self.config.blocks {
-            let modulation =
-                self.shape.linear(weights, &format!("blocks.{index}.adaLN_modulation"), cond.clone());
+        let mut modulations = self.modulations(weights, t, &device).into_iter();
+        for (index, modulation) in modulations.by_ref().take(self.config.blocks).enumerate() {
             let mut parts = modulation.chunk(6, 1).into_iter();
             let mut half = || match (parts.next(), parts.next(), parts.next()) {
                 (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
@@ -224,7 +241,7 @@ impl Backbone for Dit {
             let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
             x = self.shape.forward(weights, index, x, [half(), half()], asked, dropout);
         }
-        let modulation = self.shape.linear(weights, "output_layer.adaLN_modulation", cond);
+        let modulation = modulations.next().expect("the output layer's is the last");
         let modulation = match &asked {
             Some(asked) => asked.modulation(modulation),
             None => modulation,
@@ -234,12 +251,12 @@ impl Backbone for Dit {
         self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([positions.len(), hidden])
     }
 
-    fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
-        let (weight, bias) =
-            (weights.get::<2>("output_layer.linear.weight"), weights.get::<1>("output_layer.linear.bias"));
+    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
+        let weight = weights.factor("output_layer.linear.weight");
+        let bias = weights.get::<1>("output_layer.linear.bias");
         if self.output_classes() == self.vocab_size {
             return (weight, bias);
         }
-        (weight.narrow(0, 0, self.vocab_size), bias.narrow(0, 0, self.vocab_size))
+        (weight.first(self.vocab_size), bias.narrow(0, 0, self.vocab_size))
     }
 }

@@ -10,7 +10,7 @@ use super::block::{Asked, TrainingDropout};
 use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -119,7 +119,7 @@ impl Encoder {
         let [batch, length, hidden] = x.dims();
         let rows = batch * length;
         let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
-        let linear = |x: Tensor<2>, suffix: &str| kernels.linear(x, weights.get(&name(suffix)), None);
+        let linear = |x: Tensor<2>, suffix: &str| kernels.linear(x, weights.factor(&name(suffix)), None);
         let norm = |x: &Tensor<3>, suffix: &str| {
             let [batch, length, _] = x.dims();
             kernels.rms_norm(x.clone().reshape([batch * length, hidden]), weights.get(&name(suffix)))
@@ -193,14 +193,14 @@ impl Backbone for Encoder {
         let (groups, inner) = (self.config.groups(), self.config.inner_width());
         let init = Init::Normal((2.0 / (5.0 * hidden as f64)).sqrt());
         let mut all = vec![
-            Parameter::new("lm_head.weight", &[self.vocab_size, hidden], init),
+            Parameter::new("lm_head.weight", &[self.vocab_size, hidden], init).of_linear(self.kernels),
             self.embedding.parameter(init),
         ];
         let packed = (heads + 2 * groups) * (hidden / heads);
         for index in 0..blocks {
             let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
             let of_many = |suffix: &str, outer: usize, inner: usize| {
-                Parameter::new(name(suffix), &[outer, inner], init).of_many()
+                Parameter::new(name(suffix), &[outer, inner], init).of_many(self.kernels)
             };
             all.extend([
                 Parameter::new(name("norm_1"), &[hidden], Init::Ones),
@@ -237,7 +237,7 @@ impl Backbone for Encoder {
     }
 
     /// There is no bias: it is zero.
-    fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
-        (weights.get("lm_head.weight"), Tensor::zeros([self.vocab_size], &weights.device()))
+    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
+        (weights.factor("lm_head.weight"), Tensor::zeros([self.vocab_size], &weights.device()))
     }
 }

@@ -21,7 +21,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
 use crate::objective::LossRows;
-use crate::ops::Kernels;
+use crate::ops::{Factor, Kernels};
 use crate::{Error, Result};
 
 pub use embedding::Embedding;
@@ -99,7 +99,7 @@ pub trait Backbone: Debug + Send + Sync {
     ) -> Tensor<2>;
 
     /// Weight [C, d] and bias \[C\] of the output layer: no row is the mask's.
-    fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>);
+    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>);
 
     /// Logits [n, C] of `hidden` states [n, d].
     fn logits(&self, weights: &Weights, hidden: Tensor<2>) -> Tensor<2> {
@@ -110,7 +110,7 @@ pub trait Backbone: Debug + Send + Sync {
     /// The training loss Σ_r weight_r·loss_r, \[1\], of `rows`, whose `hidden` states are [n, d].
     fn loss(&self, weights: &Weights, hidden: Tensor<2>, rows: Arc<LossRows>) -> Tensor<1> {
         let (weight, bias) = self.output_layer(weights);
-        self.kernels().head_loss(hidden, weight, bias, rows)
+        self.kernels().head_loss(hidden, weight.into_tensor(), bias, rows)
     }
 }
 

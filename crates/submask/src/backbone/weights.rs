@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::ops::{is_cpu, transposed};
+use crate::ops::{Factor, Kernels, Packed, transposed};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
@@ -24,6 +25,17 @@ pub enum Init {
     Ones,
 }
 
+/// How inference keeps a weight. Training keeps all by rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Row after row.
+    ByRows,
+    /// Column after column.
+    ByColumns,
+    /// As [`Factor::Packed`].
+    Packed,
+}
+
 /// Declaration of one weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
@@ -33,15 +45,14 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Initialisation.
     pub init: Init,
-    /// Whether it is the weight of a linear layer that multiplies many rows: inference on the CPU then keeps it by columns,
-    /// as single-precision products read it.
-    pub multiplies_many: bool,
+    /// How inference keeps it.
+    pub kept: Kept,
 }
 
 impl Parameter {
     /// A weight of any shape.
     pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), init, multiplies_many: false }
+        Self { name: name.into(), shape: shape.to_vec(), init, kept: Kept::ByRows }
     }
 
     /// A linear layer's `weight` [out, in] and, if asked for, `bias` \[out\]: U(−1/√in, 1/√in).
@@ -49,17 +60,17 @@ impl Parameter {
         Self::linear_with(prefix, outer, inner, bias, Init::Uniform(1.0 / (inner as f64).sqrt()))
     }
 
-    /// A linear layer of the hidden states of all positions.
-    pub fn linear_of_many(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
-        let mut parameters = Self::linear(prefix, outer, inner, bias);
-        let weight = parameters.remove(0).of_many();
-        parameters.insert(0, weight);
-        parameters
+    /// The same weight [out, in] of a linear layer that `kernels` compute; others stay as they are.
+    pub fn of_linear(self, kernels: Kernels) -> Self {
+        let packed = kernels == Kernels::FusedBf16 && self.shape.len() == 2;
+        if packed { Self { kept: Kept::Packed, ..self } } else { self }
     }
 
-    /// The same weight, of a linear layer of the hidden states of all positions.
-    pub fn of_many(self) -> Self {
-        Self { multiplies_many: true, ..self }
+    /// The same, where the layer is of the hidden states of all positions.
+    pub fn of_many(self, kernels: Kernels) -> Self {
+        // The products of single precision read them so without packing.
+        let by_columns = kernels == Kernels::Fused && self.shape.len() == 2;
+        if by_columns { Self { kept: Kept::ByColumns, ..self } } else { self.of_linear(kernels) }
     }
 
     /// A linear layer with another initialisation.
@@ -129,38 +140,53 @@ pub fn arrange(parameters: &[Parameter], mut raw: RawWeights, source: &Path) -> 
 #[derive(Clone, Debug)]
 pub struct Weights {
     shapes: Vec<Vec<usize>>,
-    tensors: Vec<Tensor<1>>,
-    /// Whether the elements stand column after column.
-    by_columns: Vec<bool>,
+    stored: Vec<Stored>,
     index: HashMap<String, usize>,
+    device: Device,
+    /// What [`Weights::constants`] made, unless gradients are wanted.
+    constants: Option<Arc<OnceLock<Vec<Tensor<2>>>>>,
+}
+
+/// The elements of a weight.
+#[derive(Clone, Debug)]
+enum Stored {
+    ByRows(Tensor<1>),
+    ByColumns(Tensor<1>),
+    Packed(Packed),
 }
 
 impl Weights {
     /// Puts values (in the order and of the sizes of `parameters`) on a device. On an autodiff device they
     /// are leaves whose gradients are kept.
     pub fn new(parameters: &[Parameter], values: &[Vec<f32>], device: &Device) -> Self {
-        let by_columns: Vec<bool> = parameters
-            .iter()
-            .map(|parameter| parameter.multiplies_many && !device.is_autodiff() && is_cpu(device))
-            .collect();
-        let tensors = parameters
+        let tensor = |values: Vec<f32>| {
+            let shape = [values.len()];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        let stored = parameters
             .iter()
             .zip(values)
-            .zip(&by_columns)
-            .map(|((parameter, values), by_columns)| {
-                let values = match by_columns {
-                    true => transposed(values, parameter.shape[0], parameter.shape[1]),
-                    false => values.clone(),
-                };
-                let tensor = Tensor::from_data(TensorData::new(values, [parameter.len()]), device);
-                if device.is_autodiff() { tensor.require_grad() } else { tensor }
+            .map(|(parameter, values)| {
+                if device.is_autodiff() {
+                    return Stored::ByRows(tensor(values.clone()).require_grad());
+                }
+                match (parameter.kept, parameter.shape.as_slice()) {
+                    (Kept::ByColumns, &[rows, columns]) => {
+                        Stored::ByColumns(tensor(transposed(values, rows, columns)))
+                    }
+                    (Kept::Packed, &[rows, columns]) => {
+                        Stored::Packed(Packed::new(values, rows, columns, device))
+                    }
+                    _ => Stored::ByRows(tensor(values.clone())),
+                }
             })
             .collect();
         Self {
-            by_columns,
             shapes: parameters.iter().map(|parameter| parameter.shape.clone()).collect(),
-            tensors,
+            stored,
             index: parameters.iter().enumerate().map(|(i, parameter)| (parameter.name.clone(), i)).collect(),
+            device: device.clone(),
+            constants: (!device.is_autodiff()).then(Arc::default),
         }
     }
 
@@ -169,39 +195,91 @@ impl Weights {
         let index = self.index[name];
         let shape: [usize; D] =
             self.shapes[index].as_slice().try_into().expect("a network knows its own shapes");
-        let tensor = self.tensors[index].clone();
-        if self.by_columns[index] {
-            let mut transposed = shape;
-            transposed.swap(0, 1);
-            return tensor.reshape(transposed).swap_dims(0, 1);
+        match &self.stored[index] {
+            Stored::ByRows(tensor) => tensor.clone().reshape(shape),
+            Stored::ByColumns(tensor) => {
+                let mut transposed = shape;
+                transposed.swap(0, 1);
+                tensor.clone().reshape(transposed).swap_dims(0, 1)
+            }
+            Stored::Packed(packed) => Factor::Packed(packed.clone()).into_tensor().reshape(shape),
         }
-        tensor.reshape(shape)
     }
 
-    /// The flat tensors in definition order, as they are stored: on an autodiff device row after row.
-    pub fn tensors(&self) -> &[Tensor<1>] {
-        &self.tensors
+    /// The weight [out, in] `name` of a linear layer.
+    pub fn factor(&self, name: &str) -> Factor {
+        match &self.stored[self.index[name]] {
+            Stored::Packed(packed) => Factor::Packed(packed.clone()),
+            _ => Factor::Tensor(self.get(name)),
+        }
+    }
+
+    /// What a network makes of its weights alone: made once, or, on an autodiff device, at every call.
+    pub fn constants(&self, make: impl FnOnce() -> Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        match &self.constants {
+            Some(constants) => constants.get_or_init(make).clone(),
+            None => make(),
+        }
+    }
+
+    /// The flat tensors of a training step in definition order, row after row.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor<1>> {
+        self.stored.iter().filter_map(|stored| match stored {
+            Stored::ByRows(tensor) => Some(tensor),
+            Stored::ByColumns(_) | Stored::Packed(_) => None,
+        })
     }
 
     /// The device the weights are on.
     pub fn device(&self) -> Device {
-        self.tensors[0].device()
+        self.device.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Precision;
 
     #[test]
-    fn a_weight_that_is_kept_by_columns_is_the_same_weight() {
-        let parameters = Parameter::linear_of_many("layer", 37, 19, true);
-        let values: Vec<Vec<f32>> = (0..2).map(|index| parameters[index].initial(1, index)).collect();
-        let given = TensorData::new(values[0].clone(), [37, 19]);
-        for device in [Device::flex(), Device::flex().autodiff()] {
-            let weights = Weights::new(&parameters, &values, &device);
-            assert_eq!(weights.by_columns, [!device.is_autodiff(), false]);
-            weights.get::<2>("layer.weight").into_data().assert_eq(&given, true);
+    fn a_weight_is_the_same_however_it_is_kept() {
+        let device = Device::flex();
+        for kernels in [Kernels::Plain, Kernels::Fused, Kernels::FusedBf16] {
+            let weight = Parameter::new("weight", &[37, 19], Init::Uniform(1.0));
+            let values = weight.initial(1, 0);
+            for parameter in [weight.clone().of_many(kernels), weight.of_linear(kernels)] {
+                let expected: Vec<f32> = match kernels.precision() {
+                    Precision::Fp32 => values.clone(),
+                    Precision::Bf16 => values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
+                };
+                let expected = TensorData::new(expected, [37, 19]);
+                let values = [values.clone()];
+                let weights = Weights::new(std::slice::from_ref(&parameter), &values, &device);
+                weights.get::<2>("weight").into_data().assert_eq(&expected, true);
+                weights.factor("weight").into_tensor().into_data().assert_eq(&expected, true);
+                let first = weights.factor("weight").first(20).into_tensor();
+                first.into_data().assert_eq(&weights.get::<2>("weight").narrow(0, 0, 20).into_data(), true);
+
+                let trained = Weights::new(&[parameter], &values, &device.clone().autodiff());
+                let trained = trained.get::<2>("weight").into_data();
+                trained.assert_eq(&TensorData::new(values[0].clone(), [37, 19]), true);
+            }
+        }
+    }
+
+    #[test]
+    fn constants_are_made_once_unless_they_have_gradients() {
+        for (device, expected) in [(Device::flex(), 1), (Device::flex().autodiff(), 3)] {
+            let parameter = Parameter::new("weight", &[1], Init::Ones);
+            let weights = Weights::new(&[parameter], &[vec![1.0]], &device);
+            let mut count = 0;
+            for _ in 0..3 {
+                weights.constants(|| {
+                    count += 1;
+                    vec![weights.get::<1>("weight").unsqueeze()]
+                });
+            }
+            assert_eq!(count, expected);
         }
     }
 }

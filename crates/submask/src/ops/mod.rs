@@ -20,7 +20,7 @@ use burn::backend::flex::FlexDevice;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-pub(crate) use flex::transposed;
+pub(crate) use flex::{PackedWeight, transposed};
 
 use crate::objective::LossRows;
 use crate::random::Draws;
@@ -195,6 +195,57 @@ impl Dropout {
     }
 }
 
+/// A weight [out, in] of a linear layer.
+#[derive(Clone, Debug)]
+pub enum Factor {
+    /// A tensor.
+    Tensor(Tensor<2>),
+    /// A weight of inference, rounded to bfloat16 and packed for the CPU's products.
+    Packed(Packed),
+}
+
+/// See [`Factor::Packed`].
+#[derive(Clone, Debug)]
+pub struct Packed {
+    weight: PackedWeight,
+    device: Device,
+}
+
+impl Packed {
+    /// Rounds and packs the elements of a weight, which stand row after row.
+    pub(crate) fn new(values: &[f32], outer: usize, inner: usize, device: &Device) -> Self {
+        Self { weight: PackedWeight::new(values, outer, inner), device: device.clone() }
+    }
+}
+
+impl Factor {
+    /// The first `count` rows.
+    pub fn first(self, count: usize) -> Self {
+        match self {
+            Self::Tensor(weight) => Self::Tensor(weight.narrow(0, 0, count)),
+            Self::Packed(Packed { weight, device }) => {
+                Self::Packed(Packed { weight: weight.first(count), device })
+            }
+        }
+    }
+
+    /// The weight as a tensor: a copy of one that is packed.
+    pub fn into_tensor(self) -> Tensor<2> {
+        match self {
+            Self::Tensor(weight) => weight,
+            Self::Packed(Packed { weight, device }) => {
+                Tensor::from_data(TensorData::new(weight.unpacked(), weight.shape()), &device)
+            }
+        }
+    }
+}
+
+impl From<Tensor<2>> for Factor {
+    fn from(weight: Tensor<2>) -> Self {
+        Self::Tensor(weight)
+    }
+}
+
 impl Kernels {
     /// The fastest that there are for a device and a precision.
     ///
@@ -233,10 +284,11 @@ impl Kernels {
     /// # Shapes
     /// - `x`: [n, in], `weight`: [out, in], `bias`: \[out\]
     /// - result: [n, out]
-    pub fn linear(self, x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::linear(x, weight, bias, self.precision()),
-            Self::Plain => plain::linear(x, weight, bias),
+    pub fn linear(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        match (self, weight.into()) {
+            (Self::Plain, weight) => plain::linear(x, weight.into_tensor(), bias),
+            (_, Factor::Packed(packed)) => flex::packed_linear(x, packed.weight, bias),
+            (_, Factor::Tensor(weight)) => flex::linear(x, weight, bias, self.precision()),
         }
     }
 
@@ -244,10 +296,11 @@ impl Kernels {
     ///
     /// # Shapes
     /// As of [`Self::linear`].
-    pub fn linear_gelu(self, x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::linear_gelu(x, weight, bias, self.precision()),
-            Self::Plain => plain::linear_gelu(x, weight, bias),
+    pub fn linear_gelu(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Tensor<1>) -> Tensor<2> {
+        match (self, weight.into()) {
+            (Self::Plain, weight) => plain::linear_gelu(x, weight.into_tensor(), bias),
+            (_, Factor::Packed(packed)) => flex::packed_linear_gelu(x, packed.weight, bias),
+            (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision()),
         }
     }
 

@@ -134,7 +134,7 @@ pub(super) fn gradients(
     };
     let value = f64::from(loss.clone().into_scalar::<f32>());
     let mut gradients = loss.backward();
-    let collected = weights.tensors().iter().zip(parameters).map(|(tensor, parameter)| {
+    let collected = weights.tensors().zip(parameters).map(|(tensor, parameter)| {
         match tensor.grad_remove(&mut gradients) {
             Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(|error| {
                 let name = parameter.name.as_str();

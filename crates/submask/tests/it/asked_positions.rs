@@ -70,7 +70,7 @@ fn run(network: &dyn Backbone, asked: &[usize], whole: bool) -> Vec<TensorData> 
     let gradients = (hidden.clone() * upstream).sum().backward();
     let mut all = vec![hidden.into_data()];
     // The output layer has none.
-    all.extend(weights.tensors().iter().filter_map(|tensor| tensor.grad(&gradients)).map(Tensor::into_data));
+    all.extend(weights.tensors().filter_map(|tensor| tensor.grad(&gradients)).map(Tensor::into_data));
     all
 }
 

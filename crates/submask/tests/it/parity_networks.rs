@@ -292,7 +292,6 @@ fn ten_optimiser_steps_agree() {
             let gradients = loss.backward();
             let gradients: Vec<Vec<f32>> = on_device
                 .tensors()
-                .iter()
                 .zip(&parameters)
                 .map(|(tensor, parameter)| match tensor.grad(&gradients) {
                     Some(gradient) => gradient.into_data().try_into_vec().unwrap(),

@@ -101,7 +101,6 @@ fn gradients_are_the_finite_differences() {
     };
     let gradients: Vec<Vec<f32>> = weights
         .tensors()
-        .iter()
         .map(|w| w.grad(&gradients).expect("every weight is used").into_data().try_into_vec().unwrap())
         .collect();
     let largest = |gradient: &[f32]| gradient.iter().fold(0f32, |a, g| a.max(g.abs()));

@@ -4,8 +4,10 @@
 //! processor without it computes nearly the same in plain Rust, much slower, for tests: sums are in another order, and
 //! subnormal numbers, which the instruction takes for zero, are kept.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -60,6 +62,7 @@ fn pair_of(elements: &[f32]) -> Pair {
 
 /// The rows of a matrix as lanes: blocks of [`INNER`] elements of the inner dimension, each of panels of `WIDTH` lanes,
 /// [block][panel][pair][lane], zero beyond the last lane and the last element.
+#[derive(Clone, Debug)]
 struct Lanes<const WIDTH: usize> {
     pairs: Vec<Pair>,
     panels: usize,
@@ -441,17 +444,61 @@ pub fn tiles(rows: usize, columns: usize) -> (Parts, Parts) {
     (parts(rows, MR, 40), parts(columns, NR, 4))
 }
 
-/// Two packed factors of a product.
-pub struct Packed {
-    rows: Rows,
-    columns: Lanes<NR>,
+/// A weight [out, in] of a linear layer, rounded and packed for many products.
+#[derive(Clone, Debug)]
+pub struct PackedWeight {
+    lanes: Arc<Lanes<NR>>,
+    outer: usize,
+    inner: usize,
 }
 
-impl Packed {
+impl PackedWeight {
+    /// Rounds and packs the elements of a weight, which stand row after row.
+    pub fn new(values: &[f32], outer: usize, inner: usize) -> Self {
+        assert_eq!(values.len(), outer * inner);
+        Self { lanes: Arc::new(Lanes::new(Matrix::new(values, outer, inner), true)), outer, inner }
+    }
+
+    /// [out, in].
+    pub fn shape(&self) -> [usize; 2] {
+        [self.outer, self.inner]
+    }
+
+    /// The first `rows` rows.
+    pub fn first(self, rows: usize) -> Self {
+        assert!(rows <= self.outer);
+        Self { outer: rows, ..self }
+    }
+
+    /// The rounded elements, row after row.
+    pub fn unpacked(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.outer * self.inner);
+        for row in 0..self.outer {
+            for column in 0..self.inner {
+                let panel = self.lanes.panel(column / INNER, row / NR);
+                let pair = panel[column % INNER / 2 * NR + row % NR];
+                out.push(f32::from_bits(if column % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 }));
+            }
+        }
+        out
+    }
+}
+
+/// Two packed factors of a product.
+pub struct Packed<'a> {
+    rows: Rows,
+    columns: Cow<'a, Lanes<NR>>,
+}
+
+impl<'a> Packed<'a> {
     /// Packs both, on the threads of the pool if these are to share it.
     pub fn new(a: Matrix, b: Matrix, shared: bool) -> Self {
-        assert_eq!(a.columns, b.rows);
-        Self { rows: Rows::new(a, shared), columns: Lanes::new(b.t(), shared) }
+        Self { rows: Rows::new(a, shared), columns: Cow::Owned(Lanes::new(b.t(), shared)) }
+    }
+
+    /// Packs the first; the second is the transpose of `weight`.
+    pub fn by_weight(a: Matrix, weight: &'a PackedWeight, shared: bool) -> Self {
+        Self { rows: Rows::new(a, shared), columns: Cow::Borrowed(&weight.lanes) }
     }
 
     /// Writes a tile of factor·a·b, or adds it if `accumulate`. The order of the sums depends on the inner dimension

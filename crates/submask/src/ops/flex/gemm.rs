@@ -5,7 +5,8 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{bf16, filled, room};
+use super::bf16::{self, Packed, PackedWeight};
+use super::{filled, room};
 use crate::ops::Precision;
 
 /// Multiplications that one thread makes sooner than it can share them.
@@ -101,6 +102,45 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     unsafe { filled(out) }
 }
 
+/// The second factor of a product.
+#[derive(Clone, Copy)]
+pub enum Second<'a> {
+    /// A matrix.
+    Matrix(Matrix<'a>),
+    /// The transpose of a weight, multiplied in bfloat16.
+    Packed(&'a PackedWeight),
+}
+
+impl Second<'_> {
+    /// Number of rows.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Matrix(matrix) => matrix.rows,
+            Self::Packed(weight) => weight.shape()[1],
+        }
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::Matrix(matrix) => matrix.columns,
+            Self::Packed(weight) => weight.shape()[0],
+        }
+    }
+}
+
+impl<'a> From<Matrix<'a>> for Second<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self::Matrix(matrix)
+    }
+}
+
+impl<'a> From<&'a PackedWeight> for Second<'a> {
+    fn from(weight: &'a PackedWeight) -> Self {
+        Self::Packed(weight)
+    }
+}
+
 /// factor·a·b, row after row.
 ///
 /// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
@@ -114,8 +154,15 @@ pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
 pub type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
 /// [`product`], every element of which is finished once.
-pub fn finished_product(a: Matrix, b: Matrix, factor: f32, on: On, finish: Option<Finish>) -> Vec<f32> {
-    let mut out = room(a.rows * b.columns);
+pub fn finished_product<'a>(
+    a: Matrix,
+    b: impl Into<Second<'a>>,
+    factor: f32,
+    on: On,
+    finish: Option<Finish>,
+) -> Vec<f32> {
+    let b = b.into();
+    let mut out = room(a.rows * b.columns());
     // SAFETY: there is room for all rows; all are written, none is read before, and then they are filled.
     unsafe {
         call(out.as_mut_ptr().cast(), a, b, factor, false, on, finish);
@@ -127,14 +174,14 @@ pub fn finished_product(a: Matrix, b: Matrix, factor: f32, on: On, finish: Optio
 pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, factor, false, on, None) }
+    unsafe { call(out.as_mut_ptr(), a, b.into(), factor, false, on, None) }
 }
 
 /// out += a·b, with the order of sums of [`product`].
 pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
-    unsafe { call(out.as_mut_ptr(), a, b, 1.0, true, on, None) }
+    unsafe { call(out.as_mut_ptr(), a, b.into(), 1.0, true, on, None) }
 }
 
 /// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.
@@ -144,44 +191,48 @@ pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
 unsafe fn call(
     out: *mut f32,
     a: Matrix,
-    b: Matrix,
+    b: Second,
     factor: f32,
     accumulate: bool,
     on: On,
     finish: Option<Finish>,
 ) {
-    assert_eq!(a.columns, b.rows);
-    if a.rows == 0 || b.columns == 0 {
+    let columns = b.columns();
+    assert_eq!(a.columns, b.rows());
+    if a.rows == 0 || columns == 0 {
         return;
     }
     if a.columns == 0 && !accumulate {
         // SAFETY: the caller's; the bits 0 are 0.0.
-        unsafe { out.write_bytes(0, a.rows * b.columns) }
+        unsafe { out.write_bytes(0, a.rows * columns) }
     }
     let accumulate = accumulate || a.columns == 0;
     let (shared, precision) = match on {
         On::Thread(precision) => (false, precision),
-        On::Pool(precision) => (a.rows * a.columns * b.columns >= SMALL, precision),
+        On::Pool(precision) => (a.rows * a.columns * columns >= SMALL, precision),
+    };
+    let factors = match (b, precision) {
+        (Second::Packed(weight), _) => Factors::Packed(Packed::by_weight(a, weight, shared)),
+        (Second::Matrix(b), Precision::Bf16) => Factors::Packed(Packed::new(a, b, shared)),
+        (Second::Matrix(b), Precision::Fp32) => Factors::Matrices(a, b),
     };
     let whole = |len: usize| Parts { len, count: 1, unit: 1 };
-    let (rows, columns) = match (shared, precision) {
-        (false, _) => (whole(a.rows), whole(b.columns)),
-        (true, Precision::Fp32) => tiles(a.rows, a.columns, b.columns),
-        (true, Precision::Bf16) => bf16::tiles(a.rows, b.columns),
+    let place = Place { out, stride: columns };
+    let (rows, columns) = match (shared, &factors) {
+        (false, _) => (whole(a.rows), whole(columns)),
+        (true, Factors::Matrices(..)) => tiles(a.rows, a.columns, columns),
+        (true, Factors::Packed(_)) => bf16::tiles(a.rows, columns),
     };
-    let packed = match precision {
-        Precision::Bf16 => Some(bf16::Packed::new(a, b, shared)),
-        Precision::Fp32 => None,
-    };
-    let place = Place { out, stride: b.columns };
     let tile = |index: usize| {
         let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
         // SAFETY: the tile is inside `out`, no other has its elements, and it is written before it is finished.
         unsafe {
             let place = place.from(row.start, column.start);
-            match &packed {
-                Some(packed) => packed.write(place, row.clone(), column.clone(), factor, accumulate),
-                None => {
+            match &factors {
+                Factors::Packed(packed) => {
+                    packed.write(place, row.clone(), column.clone(), factor, accumulate)
+                }
+                Factors::Matrices(a, b) => {
                     let (a, b) = (a.some_rows(row.clone()), b.some_columns(column.clone()));
                     place.write(a, b, factor, accumulate);
                 }
@@ -197,6 +248,12 @@ unsafe fn call(
         1 => tile(0),
         count => (0..count).into_par_iter().with_max_len(1).for_each(tile),
     }
+}
+
+/// The factors of a product, as they are multiplied.
+enum Factors<'a> {
+    Matrices(Matrix<'a>, Matrix<'a>),
+    Packed(Packed<'a>),
 }
 
 /// The rows and the columns of tiles that fit the inner caches: these are faster than the library's own threads on whole

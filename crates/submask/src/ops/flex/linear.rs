@@ -12,6 +12,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::bf16::PackedWeight;
 use super::elementwise::total;
 use super::gemm::{Finish, Matrix, On, finished_product, product, transposed};
 use super::{contiguous, dims, filled, register, room, tensor, values};
@@ -60,6 +61,63 @@ pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: 
     Tensor::from_dispatch(Dispatch::submask_linear_gelu(x, weight, bias, precision))
 }
 
+/// With weights of inference, which are packed for products of bfloat16 numbers.
+#[backend_extension(Flex)]
+pub trait PackedLinearOp: burn::backend::Backend {
+    fn submask_packed_linear(x: FloatTensor<Self>, weight: PackedWeight) -> FloatTensor<Self>;
+    fn submask_packed_linear_bias(
+        x: FloatTensor<Self>,
+        weight: PackedWeight,
+        bias: FloatTensor<Self>,
+        gelu: bool,
+    ) -> FloatTensor<Self>;
+}
+
+/// [`linear`] without gradients.
+pub fn packed_linear(x: Tensor<2>, weight: PackedWeight, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::submask_packed_linear_bias(x, weight, bias.into_dispatch(), false),
+        None => Dispatch::submask_packed_linear(x, weight),
+    })
+}
+
+/// [`linear_gelu`] without gradients.
+pub fn packed_linear_gelu(x: Tensor<2>, weight: PackedWeight, bias: Tensor<1>) -> Tensor<2> {
+    let (x, bias) = (x.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::submask_packed_linear_bias(x, weight, bias, true))
+}
+
+impl PackedLinearOp for Flex {
+    fn submask_packed_linear(x: FlexTensor, weight: PackedWeight) -> FlexTensor {
+        packed(x, &weight, None)
+    }
+
+    fn submask_packed_linear_bias(
+        x: FlexTensor,
+        weight: PackedWeight,
+        bias: FlexTensor,
+        gelu: bool,
+    ) -> FlexTensor {
+        let bias = contiguous(bias);
+        assert_eq!(values(&bias).len(), weight.shape()[0]);
+        match gelu {
+            true => {
+                packed(x, &weight, Some(&|_, column, out| add_bias_and_gelu(out, &values(&bias)[column..])))
+            }
+            false => packed(x, &weight, Some(&|_, column, out| add_bias(out, &values(&bias)[column..]))),
+        }
+    }
+}
+
+/// Rows of x·Wᵀ, finished.
+fn packed(x: FlexTensor, weight: &PackedWeight, finish: Option<Finish>) -> FlexTensor {
+    let x = contiguous(x);
+    let ([rows, inner], [outer, _]) = (dims(&x), weight.shape());
+    let x = Matrix::new(values(&x), rows, inner);
+    tensor(finished_product(x, weight, 1.0, On::Pool(Precision::Bf16), finish), [rows, outer])
+}
+
 impl LinearOp for Flex {
     fn submask_linear(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
         forward(x, weight, None, precision)
@@ -83,14 +141,8 @@ impl LinearOp for Flex {
         let (x, weight, bias) = (contiguous(x), stored(weight), contiguous(bias));
         let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
         assert_eq!(values(&bias).len(), outer);
-        let finish = |_: usize, column: usize, out: &mut [f32]| {
-            for_each(
-                out,
-                &values(&bias)[column..],
-                #[inline(always)]
-                |out, bias| *out = gelu(*out + bias),
-            );
-        };
+        let finish =
+            |_: usize, column: usize, out: &mut [f32]| add_bias_and_gelu(out, &values(&bias)[column..]);
         tensor(product_rows(values(&x), matrix(&weight), rows, precision, Some(&finish)), [rows, outer])
     }
 }
@@ -107,12 +159,7 @@ fn before_and_after_gelu(
     let shared = Room(after.as_mut_ptr());
     assert_eq!(values(bias).len(), outer);
     let finish = |row: usize, column: usize, before: &mut [f32]| {
-        for_each(
-            before,
-            &values(bias)[column..],
-            #[inline(always)]
-            |before, bias| *before += bias,
-        );
+        add_bias(before, &values(bias)[column..]);
         // Rows may be added that no one asked for.
         if row < rows {
             // SAFETY: every part of a row is finished once.
@@ -156,6 +203,26 @@ fn for_each<T>(x: &mut [T], y: &[f32], work: impl Fn(&mut T, f32)) {
                 work(x, *y);
             }
         },
+    );
+}
+
+/// Adds as many first elements of a bias.
+fn add_bias(x: &mut [f32], bias: &[f32]) {
+    for_each(
+        x,
+        bias,
+        #[inline(always)]
+        |x, bias| *x += bias,
+    );
+}
+
+/// The GELU of [`add_bias`].
+fn add_bias_and_gelu(x: &mut [f32], bias: &[f32]) {
+    for_each(
+        x,
+        bias,
+        #[inline(always)]
+        |x, bias| *x = gelu(*x + bias),
     );
 }
 
@@ -245,14 +312,7 @@ pub(super) fn affine(x: &[f32], weight: &[f32], bias: &[f32], rows: usize, preci
 
 fn product_and_bias(x: &[f32], weight: Matrix, bias: &[f32], rows: usize, precision: Precision) -> Vec<f32> {
     assert_eq!(bias.len(), weight.rows());
-    let finish = |_: usize, column: usize, out: &mut [f32]| {
-        for_each(
-            out,
-            &bias[column..],
-            #[inline(always)]
-            |out, bias| *out += bias,
-        );
-    };
+    let finish = |_: usize, column: usize, out: &mut [f32]| add_bias(out, &bias[column..]);
     product_rows(x, weight, rows, precision, Some(&finish))
 }
 

@@ -20,14 +20,14 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
-pub use bf16::is_native as has_bf16;
+pub use bf16::{PackedWeight, is_native as has_bf16};
 pub use conv::conv;
 pub use elementwise::gated_residual;
 pub use embedding::embedding;
 pub use gemm::transposed;
 pub use group_norm::group_norm;
 pub use head_loss::head_loss;
-pub use linear::{linear, linear_gelu};
+pub use linear::{linear, linear_gelu, packed_linear, packed_linear_gelu};
 pub use norm::modulated_norm;
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
