@@ -7,7 +7,6 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use super::slab::Slab;
-use crate::ops::lanes;
 
 /// Pixels that one task of the product with the kernel handles, about.
 const PIXELS: usize = 256;
@@ -145,31 +144,30 @@ impl WithSimd for Convolve<'_, '_> {
 impl Convolve<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
-        let places = self.slab.places(S::F32_LANES);
+        let pixels = self.slab.pixels();
         let tiles = self.weight.chunks_exact(R * self.offsets.len());
         for (tile, weight) in tiles.enumerate() {
-            let mut pairs = places.chunks_exact(VECTORS);
-            for pair in &mut pairs {
-                self.tile::<S, R, VECTORS>(simd, tile, weight, [pair[0], pair[1]]);
-            }
-            for &place in pairs.remainder() {
-                self.tile::<S, R, 1>(simd, tile, weight, [place]);
+            for place in (0..pixels).step_by(VECTORS * S::F32_LANES) {
+                match pixels - place > S::F32_LANES {
+                    true => self.tile::<S, R, VECTORS>(simd, tile, weight, place),
+                    false => self.tile::<S, R, 1>(simd, tile, weight, place),
+                }
             }
         }
     }
 
-    /// R channels at N vectors of pixels.
+    /// R channels at N vectors of pixels from `place` on.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const N: usize>(
         &mut self,
         simd: S,
         tile: usize,
         weight: &[f32],
-        places: [usize; N],
+        place: usize,
     ) {
         let mut sums = [[simd.splat_f32s(0.0); N]; R];
         for (weight, &offset) in weight.chunks_exact(R).zip(self.offsets) {
-            let pixels = places.map(|place| load::<S>(&self.pixels[offset + place..]));
+            let pixels = &S::as_simd_f32s(&self.pixels[offset + place..][..N * S::F32_LANES]).0[..N];
             for r in 0..R {
                 let weight = simd.splat_f32s(weight[r]);
                 for n in 0..N {
@@ -180,23 +178,12 @@ impl Convolve<'_, '_> {
         let first = tile * R;
         for (r, out) in self.block.planes[first..].iter_mut().take(R).enumerate() {
             let bias = self.bias.map_or(0.0, |bias| bias[first + r]);
-            for n in 0..N {
-                self.slab.write(out, elements::<S>(&sums[r][n]), places[n], bias);
+            let sums: &[f32] = pulp::bytemuck::cast_slice(&sums[r]);
+            for (out, sum) in out[place..].iter_mut().zip(sums) {
+                *out = sum + bias;
             }
         }
     }
-}
-
-/// The first vector of a slice.
-#[inline(always)]
-fn load<S: Simd>(x: &[f32]) -> S::f32s {
-    S::as_simd_f32s(&x[..S::F32_LANES]).0[0]
-}
-
-/// The elements of a vector.
-#[inline(always)]
-fn elements<S: Simd>(x: &S::f32s) -> &[f32] {
-    pulp::bytemuck::cast_slice(std::slice::from_ref(x))
 }
 
 /// dweight \[out, in, k, k\] = Σ over images and pixels of g times the pixel of x that the element sees. One task makes
@@ -285,7 +272,7 @@ impl AddProducts<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(self, simd: S) {
         let panel = VECTORS * S::F32_LANES;
-        let pixels = self.slab.rows * self.slab.width;
+        let pixels = self.slab.pixels();
         let padded = self.offsets.len().next_multiple_of(R);
         for (g, sums) in self.g.chunks_exact(pixels * panel).zip(self.sums.chunks_exact_mut(padded * panel)) {
             for (offsets, sums) in self.offsets.chunks(R).zip(sums.chunks_exact_mut(R * panel)) {
@@ -293,7 +280,9 @@ impl AddProducts<'_> {
                 let offsets = std::array::from_fn(|r| *offsets.get(r).unwrap_or(&offsets[0]));
                 let products = self.slab.products::<S, R>(simd, self.pixels, offsets, g);
                 for (sums, products) in sums.chunks_exact_mut(panel).zip(&products) {
-                    lanes::add_scaled(sums, pulp::bytemuck::cast_slice(products), 1.0);
+                    for (sum, product) in S::as_mut_simd_f32s(sums).0.iter_mut().zip(products) {
+                        *sum = simd.add_f32s(*sum, *product);
+                    }
                 }
             }
         }
@@ -312,16 +301,15 @@ impl Slab {
     ) -> [[S::f32s; VECTORS]; R] {
         let panel = VECTORS * S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
-        for (row, g) in g.chunks_exact(self.width * panel).enumerate() {
-            let x = offsets.map(|offset| &pixels[offset + row * self.stride..][..self.width]);
-            for (column, g) in g.chunks_exact(panel).enumerate() {
-                let g = S::as_simd_f32s(g).0;
-                let g = [g[0], g[1]];
-                for r in 0..R {
-                    let x = simd.splat_f32s(x[r][column]);
-                    for n in 0..VECTORS {
-                        sums[r][n] = simd.mul_add_f32s(x, g[n], sums[r][n]);
-                    }
+        let count = self.pixels();
+        let x = offsets.map(|offset| &pixels[offset..][..count]);
+        for pixel in 0..count {
+            let g = S::as_simd_f32s(&g[pixel * panel..][..panel]).0;
+            let g = [g[0], g[1]];
+            for r in 0..R {
+                let x = simd.splat_f32s(x[r][pixel]);
+                for n in 0..VECTORS {
+                    sums[r][n] = simd.mul_add_f32s(x, g[n], sums[r][n]);
                 }
             }
         }

@@ -73,7 +73,8 @@ impl ConvOp for Flex {
         let [x, weight, bias] = [x, weight, bias].map(contiguous);
         let sizes = Sizes::of(&x, &weight);
         let row = sizes.inner * sizes.taps();
-        let element = |out: usize, inner: usize| values(&weight)[out * row + inner];
+        let weight = values(&weight);
+        let element = |out: usize, inner: usize| weight[out * row + inner];
         let out = kernel::convolve(sizes, values(&x), element, Some(values(&bias)));
         tensor(out, [sizes.batch, sizes.outer, sizes.height, sizes.width])
     }
@@ -112,9 +113,9 @@ impl Backward<Flex, 3> for ConvBackward {
         let [for_x, for_weight, for_bias] = ops.parents;
         register!(grads, for_x, {
             let (taps, row) = (sizes.taps(), sizes.inner * sizes.taps());
-            let turned = |out: usize, inner: usize| {
-                values(&weight)[inner / taps * row + out * taps + taps - 1 - inner % taps]
-            };
+            let weight = values(&weight);
+            let turned =
+                |out: usize, inner: usize| weight[inner / taps * row + out * taps + taps - 1 - inner % taps];
             tensor(kernel::convolve(sizes.reversed(), values(&g), turned, None), x.shape())
         });
         register!(grads, for_weight, {

@@ -7,26 +7,23 @@ use super::Sizes;
 /// Elements behind the last that may be read: no vector is longer.
 const SLACK: usize = 64;
 
-/// Where pixels stand in some channels' rows, copied with the border that the kernel needs.
+/// Where pixels stand in copies of some channels' rows: for every column of the kernel one copy, moved by as much, so that
+/// pixels which stand beside or below each other do so in every copy without a border between them.
 #[derive(Clone, Copy, Debug)]
 pub struct Slab {
     kernel: usize,
-    /// Rows of pixels, without the border.
+    /// Rows of pixels, without the border above and below.
     pub rows: usize,
-    /// Pixels of a row, without the border.
+    /// Pixels of a row.
     pub width: usize,
-    /// From a pixel to the one below it.
-    pub stride: usize,
-    /// From a pixel to the same one in the next channel.
-    plane: usize,
+    /// From a pixel to the same one in the next copy.
+    copy: usize,
 }
 
 impl Slab {
     pub fn new(sizes: Sizes, rows: usize) -> Self {
-        let border = sizes.kernel - 1;
-        let stride = sizes.width + border;
-        let plane = (rows + border) * stride;
-        Self { kernel: sizes.kernel, rows, width: sizes.width, stride, plane }
+        let copy = (rows + sizes.kernel - 1) * sizes.width;
+        Self { kernel: sizes.kernel, rows, width: sizes.width, copy }
     }
 
     /// Copies rows from `first` on of `channels` of one image, whose planes are `height` rows high.
@@ -40,14 +37,19 @@ impl Slab {
     ) {
         let (padding, width) = (self.kernel / 2, self.width);
         out.clear();
-        out.resize(channels.len() * self.plane + SLACK, 0.0);
+        out.resize(channels.len() * self.kernel * self.copy + SLACK, 0.0);
         let from = first.saturating_sub(padding);
         let to = (first + self.rows + padding).min(height);
-        for (plane, channel) in out.chunks_exact_mut(self.plane).zip(channels) {
+        for (copies, channel) in out.chunks_exact_mut(self.kernel * self.copy).zip(channels) {
             let source = &image[(channel * height + from) * width..][..(to - from) * width];
-            let start = (from + padding - first) * self.stride + padding;
-            for (row, source) in source.chunks_exact(width).enumerate() {
-                plane[start + row * self.stride..][..width].copy_from_slice(source);
+            for (column, copy) in copies.chunks_exact_mut(self.copy).enumerate() {
+                // Pixel i of a row shows pixel i + column − padding.
+                let (gap, skipped) = (padding.saturating_sub(column), column.saturating_sub(padding));
+                let count = width.saturating_sub(gap + skipped);
+                let rows = copy[(from + padding - first) * width..].chunks_exact_mut(width);
+                for (row, source) in rows.zip(source.chunks_exact(width)).filter(|_| count > 0) {
+                    row[gap..][..count].copy_from_slice(&source[skipped..][..count]);
+                }
             }
         }
     }
@@ -57,35 +59,14 @@ impl Slab {
         let kernel = self.kernel;
         let of_channel = |channel: usize| {
             (0..kernel * kernel)
-                .map(move |tap| channel * self.plane + tap / kernel * self.stride + tap % kernel)
+                .map(move |tap| (channel * kernel + tap % kernel) * self.copy + tap / kernel * self.width)
         };
         (0..channels).flat_map(of_channel).collect()
     }
 
-    /// Places of vectors of `lanes` pixels that cover all: row by row, or over the border from row to row, whichever
-    /// takes fewer.
-    pub fn places(&self, lanes: usize) -> Vec<usize> {
-        let a_row = self.width.div_ceil(lanes);
-        let across = (self.rows * self.stride - (self.stride - self.width)).div_ceil(lanes);
-        if across < a_row * self.rows {
-            return (0..across).map(|i| i * lanes).collect();
-        }
-        (0..self.rows * a_row).map(|i| i / a_row * self.stride + i % a_row * lanes).collect()
-    }
-
-    /// Writes the pixels among `vector`, which begins at `place`, to the rows of `out`, adding `bias`.
-    #[inline(always)]
-    pub fn write(&self, out: &mut [f32], vector: &[f32], place: usize, bias: f32) {
-        let (mut row, mut column, mut rest) = (place / self.stride, place % self.stride, vector);
-        while !rest.is_empty() && row < self.rows {
-            let count = rest.len().min(self.stride - column);
-            let pixels = count.min(self.width.saturating_sub(column));
-            let out = &mut out[row * self.width + column.min(self.width)..][..pixels];
-            for (out, &value) in out.iter_mut().zip(rest) {
-                *out = value + bias;
-            }
-            (row, column, rest) = (row + 1, 0, &rest[count..]);
-        }
+    /// Number of pixels, which stand behind each other from the offset on.
+    pub fn pixels(&self) -> usize {
+        self.rows * self.width
     }
 }
 
@@ -94,21 +75,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_cover_every_pixel_once() {
-        for (rows, width, kernel) in
-            [(8, 8, 3), (3, 16, 3), (2, 33, 3), (1, 1, 1), (5, 7, 1), (4, 4, 5), (9, 28, 3)]
-        {
-            let sizes = Sizes { batch: 1, inner: 1, outer: 1, height: rows, width, kernel };
+    fn copies_show_what_the_kernel_sees() {
+        for (height, width, kernel, first, rows) in [
+            (8, 8, 3, 0, 8),
+            (9, 5, 3, 3, 4),
+            (2, 33, 3, 0, 2),
+            (1, 1, 1, 0, 1),
+            (4, 1, 5, 2, 2),
+            (4, 4, 5, 0, 3),
+        ] {
+            let sizes = Sizes { batch: 1, inner: 3, outer: 1, height, width, kernel };
             let slab = Slab::new(sizes, rows);
-            for lanes in [4, 8, 16] {
-                let mut out = vec![f32::NAN; rows * width];
-                for place in slab.places(lanes) {
-                    let vector: Vec<f32> = (0..lanes).map(|lane| (place + lane) as f32).collect();
-                    slab.write(&mut out, &vector, place, 0.5);
+            let image: Vec<f32> = (0..3 * height * width).map(|i| 1.0 + i as f32).collect();
+            let mut copies = vec![7.0; 5];
+            slab.fill(&mut copies, &image, height, 1..3, first);
+            for (index, offset) in slab.offsets(2).into_iter().enumerate() {
+                let (channel, tap) = (1 + index / (kernel * kernel), index % (kernel * kernel));
+                for pixel in 0..slab.pixels() {
+                    let (row, column) = (first + pixel / width + tap / kernel, pixel % width + tap % kernel);
+                    let inside = |at: usize, len: usize| at.checked_sub(kernel / 2).filter(|at| *at < len);
+                    let expected = match (inside(row, height), inside(column, width)) {
+                        (Some(row), Some(column)) => image[(channel * height + row) * width + column],
+                        _ => 0.0,
+                    };
+                    assert_eq!(copies[offset + pixel], expected, "{sizes:?}, tap {tap}, pixel {pixel}");
                 }
-                let expected: Vec<f32> =
-                    (0..rows * width).map(|i| (i / width * slab.stride + i % width) as f32 + 0.5).collect();
-                assert_eq!(out, expected, "{rows}×{width}, kernel {kernel}, {lanes} lanes");
             }
         }
     }
