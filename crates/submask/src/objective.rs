@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::ops::lanes;
 use crate::predictive::Predictive;
+use crate::predictive::device::{DeviceCodes, integers};
 use crate::schedule::Schedule;
 use crate::subtoken::TokenSet;
 
@@ -184,43 +185,40 @@ impl LossRows {
         }
     }
 
+    /// The codes, where [`Self::loss_with`] runs.
+    pub(crate) fn codes_on(&self, device: &Device) -> DeviceCodes {
+        DeviceCodes::new(&self.predictive, device)
+    }
+
     /// Σ over rows of weight·loss, composed of tensor operations from logits [n, C]: the reference of
     /// [`crate::ops::Kernels::head_loss`], result \[1\].
     pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let (device, [n, classes]) = (logits.device(), logits.dims());
-        let outside = |sets: Vec<TokenSet>| {
-            let mut values = vec![f32::NEG_INFINITY; n * classes];
-            for (set, row) in sets.iter().zip(values.chunks_exact_mut(classes)) {
-                set.for_each(|x| row[x] = 0.0);
-            }
-            Tensor::<2>::from_data(TensorData::new(values, [n, classes]), &device)
-        };
-        let weights = Tensor::<1>::from_data(TensorData::new(self.weights.clone(), [n]), &device);
-        let supports: Vec<TokenSet> = (0..n).map(|row| self.predictive.support(self.digits(row))).collect();
-        let log_probs = activation::log_softmax(logits + outside(supports.clone()), 1);
+        let codes = self.codes_on(&logits.device());
+        self.loss_with(logits, &codes)
+    }
+
+    /// The same, given [`Self::codes_on`] the logits' device.
+    pub(crate) fn loss_with(&self, logits: Tensor<2>, codes: &DeviceCodes) -> Tensor<1> {
+        let (device, n) = (logits.device(), self.len());
+        let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [n, 1]), &device);
+        let len = self.predictive.codes().subtoken_len();
+        let targets: Tensor<1, Int> = integers(self.x_0.iter().copied(), [n], &device);
+        let y_t = integers(self.y_t.iter().copied(), [n, len], &device);
+        let weights = column(self.weights.clone());
+        let log_probs = activation::log_softmax(codes.constrain(logits, &y_t), 1);
         match self.objective {
             Objective::Joint | Objective::CrossEntropy => {
-                let targets: Vec<i32> = self.x_0.iter().map(|x| *x as i32).collect();
-                let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [n, 1]), &device);
-                (log_probs.gather(1, targets).reshape([n]) * weights).sum().neg()
+                (log_probs.gather(1, targets.unsqueeze_dim(1)) * weights).sum().neg()
             }
             Objective::Marginal => {
+                let digits = codes.digits(targets);
+                let mask = self.predictive.codes().mask_id();
                 let mut total = Tensor::<1>::zeros([1], &device);
-                for j in 0..self.predictive.codes().subtoken_len() {
-                    let digit = |row: usize| self.masked(row).find(|(index, _)| *index == j);
-                    let charged: Vec<f32> =
-                        (0..n).map(|row| f32::from(u8::from(digit(row).is_some()))).collect();
-                    let sets = (0..n).map(|row| {
-                        let mut set = supports[row].clone();
-                        if let Some((j, v)) = digit(row) {
-                            self.predictive.restrict(&mut set, j, v);
-                        }
-                        set
-                    });
-                    let mass = activation::softmax(log_probs.clone(), 1)
-                        .mask_fill(outside(sets.collect()).equal_scalar(f32::NEG_INFINITY), 0.0);
-                    let charged = Tensor::<1>::from_data(TensorData::new(charged, [n]), &device);
-                    total = total - (mass.sum_dim(1).log().reshape([n]) * weights.clone() * charged).sum();
+                for j in 0..len {
+                    let charged = (0..n).map(|row| f32::from(u8::from(self.digits(row)[j] == mask)));
+                    let others = codes.differing(&digits, j);
+                    let mass = log_probs.clone().exp().mask_fill(others, 0.0).sum_dim(1);
+                    total = total - (mass.log() * weights.clone() * column(charged.collect())).sum();
                 }
                 total
             }

@@ -4,6 +4,8 @@
 //! A network gives logits over the C tokens of a position: one joint distribution over its ℓ digits.
 //! With carry-over, tokens that contradict a visible digit have probability zero.
 
+pub(crate) mod device;
+
 use serde::{Deserialize, Serialize};
 
 use crate::subtoken::{SubTokenizer, TokenSet, TokenSets};

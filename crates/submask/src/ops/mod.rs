@@ -8,6 +8,7 @@
 //! CPU device.
 
 mod flex;
+mod gpu;
 pub(crate) mod lanes;
 pub mod plain;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
@@ -33,8 +34,13 @@ pub enum Kernels {
     Fused,
     /// The same, whose matrix products are of numbers that are rounded to bfloat16: see [`Precision::Bf16`].
     FusedBf16,
-    /// Compositions of Burn operations, on any device.
+    /// Compositions of Burn operations, on any device: the reference of the others.
     Plain,
+    /// The same for GPUs: attention keeps no probabilities for the backward pass, and the training loss has logits of some
+    /// rows at a time.
+    Gpu,
+    /// The same, whose matrix products are of numbers that are rounded to bfloat16.
+    GpuBf16,
 }
 
 /// Whether this is the CPU device, with gradients or without.
@@ -254,17 +260,23 @@ impl Kernels {
     pub fn new(device: &Device, precision: Precision) -> Result<Self> {
         let allowed = match (precision, is_cpu(device)) {
             (Precision::Fp32, true) => return Ok(Self::Fused),
-            (Precision::Fp32, false) => return Ok(Self::Plain),
+            (Precision::Fp32, false) => return Ok(Self::Gpu),
             (Precision::Bf16, true) if flex::has_bf16() => return Ok(Self::FusedBf16),
             (Precision::Bf16, true) => "fp32: this processor has no AVX-512 instructions for bf16",
-            (Precision::Bf16, false) => "fp32 on GPUs",
+            (Precision::Bf16, false) if device.supports_dtype(DType::BF16) => return Ok(Self::GpuBf16),
+            (Precision::Bf16, false) => {
+                "fp32: this GPU does not compute in bf16, or its driver does not say so"
+            }
         };
         Err(Error::invalid("precision", precision, allowed))
     }
 
     /// In which precision linear layers and attention multiply.
     pub fn precision(self) -> Precision {
-        if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::Fp32 }
+        match self {
+            Self::Fused | Self::Plain | Self::Gpu => Precision::Fp32,
+            Self::FusedBf16 | Self::GpuBf16 => Precision::Bf16,
+        }
     }
 
     /// Vectors of tokens from rows of a table.
@@ -275,7 +287,7 @@ impl Kernels {
     pub fn embedding(self, table: Tensor<2>, rows: TableRows) -> Tensor<2> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::embedding(table, Arc::new(rows)),
-            Self::Plain => plain::embedding(table, &rows),
+            _ => plain::embedding(table, &rows),
         }
     }
 
@@ -287,6 +299,9 @@ impl Kernels {
     pub fn linear(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Option<Tensor<1>>) -> Tensor<2> {
         match (self, weight.into()) {
             (Self::Plain, weight) => plain::linear(x, weight.into_tensor(), bias),
+            (Self::Gpu | Self::GpuBf16, weight) => {
+                gpu::linear(x, weight.into_tensor(), bias, self.precision())
+            }
             (_, Factor::Packed(packed)) => flex::packed_linear(x, packed.weight, bias),
             (_, Factor::Tensor(weight)) => flex::linear(x, weight, bias, self.precision()),
         }
@@ -299,6 +314,9 @@ impl Kernels {
     pub fn linear_gelu(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Tensor<1>) -> Tensor<2> {
         match (self, weight.into()) {
             (Self::Plain, weight) => plain::linear_gelu(x, weight.into_tensor(), bias),
+            (Self::Gpu | Self::GpuBf16, weight) => {
+                plain::gelu(gpu::linear(x, weight.into_tensor(), Some(bias), self.precision()))
+            }
             (_, Factor::Packed(packed)) => flex::packed_linear_gelu(x, packed.weight, bias),
             (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision()),
         }
@@ -318,7 +336,7 @@ impl Kernels {
     ) -> Tensor<3> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::modulated_norm(x, weight, shift, scale),
-            Self::Plain => plain::modulated_norm(x, weight, shift, scale),
+            _ => plain::modulated_norm(x, weight, shift, scale),
         }
     }
 
@@ -330,7 +348,7 @@ impl Kernels {
     pub fn rms_norm(self, x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::rms_norm(x, weight),
-            Self::Plain => plain::rms_norm(x, weight),
+            _ => plain::rms_norm(x, weight),
         }
     }
 
@@ -341,7 +359,7 @@ impl Kernels {
     pub fn swiglu(self, gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::swiglu(gate, x),
-            Self::Plain => plain::swiglu(gate, x),
+            _ => plain::swiglu(gate, x),
         }
     }
 
@@ -354,7 +372,7 @@ impl Kernels {
     pub fn group_norm(self, x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::group_norm(x, scale, shift, norm),
-            Self::Plain => plain::group_norm(x, scale, shift, norm),
+            _ => plain::group_norm(x, scale, shift, norm),
         }
     }
 
@@ -367,7 +385,7 @@ impl Kernels {
     pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::conv(x, weight, bias),
-            Self::Plain => plain::conv(x, weight, bias),
+            _ => plain::conv(x, weight, bias),
         }
     }
 
@@ -380,6 +398,7 @@ impl Kernels {
         match self {
             Self::Fused | Self::FusedBf16 => flex::attention(qkv, heads, rotary, causal, self.precision()),
             Self::Plain => plain::attention(qkv, heads, &rotary, causal),
+            Self::Gpu | Self::GpuBf16 => gpu::attention(qkv, heads, &rotary, causal, self.precision()),
         }
     }
 
@@ -396,7 +415,7 @@ impl Kernels {
     ) -> Tensor<3> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::gated_residual(x, h, gate, dropout),
-            Self::Plain => plain::gated_residual(x, h, gate, dropout),
+            _ => plain::gated_residual(x, h, gate, dropout),
         }
     }
 
@@ -416,6 +435,7 @@ impl Kernels {
         match self {
             Self::Fused | Self::FusedBf16 => flex::head_loss(hidden, weight, bias, rows, self.precision()),
             Self::Plain => rows.loss(plain::linear(hidden, weight, Some(bias))),
+            Self::Gpu | Self::GpuBf16 => gpu::head_loss(hidden, weight, bias, &rows, self.precision()),
         }
     }
 }

@@ -42,7 +42,11 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 
 /// See [`super::Kernels::linear_gelu`].
 pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    let x = linear(x, weight, Some(bias));
+    gelu(linear(x, weight, Some(bias)))
+}
+
+/// GELU in its tanh form.
+pub(super) fn gelu(x: Tensor<2>) -> Tensor<2> {
     let cube = x.clone() * x.clone() * x.clone();
     let inner = (x.clone() + cube * GELU[1]) * GELU[0];
     x * 0.5 * (inner.tanh() + 1.0)
@@ -90,9 +94,21 @@ pub fn conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
 
 /// See [`super::Kernels::attention`].
 pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, causal: bool) -> Tensor<3> {
+    let device = qkv.device();
+    let [q, k, v] = self::heads(qkv, heads, rotary);
+    let [_, _, length, head_width] = q.dims();
+    let mut scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
+    if causal {
+        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &device);
+        scores = scores.mask_fill(future.unsqueeze(), f32::NEG_INFINITY);
+    }
+    join_heads(activation::softmax(scores, 3).matmul(v))
+}
+
+/// The heads of q, k and v [B, L, 3d], the first two rotated: each [B, h, L, w].
+pub(super) fn heads(qkv: Tensor<3>, heads: usize, rotary: &Rotary) -> [Tensor<4>; 3] {
     let [batch, length, width] = qkv.dims();
-    let (width, device) = (width / 3, qkv.device());
-    let head_width = width / heads;
+    let head_width = width / 3 / heads;
     let parts = qkv.reshape([batch, length, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
     let part = |index: usize| {
         let part = parts.clone().narrow(0, index, 1);
@@ -100,13 +116,13 @@ pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, causal: bool) ->
     };
     let angles = length * head_width / 2;
     let rotate = |x| rotate(x, &rotary.cos[..angles], &rotary.sin[..angles]);
-    let (q, k, v) = (rotate(part(0)), rotate(part(1)), part(2));
-    let mut scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
-    if causal {
-        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &device);
-        scores = scores.mask_fill(future.unsqueeze(), f32::NEG_INFINITY);
-    }
-    activation::softmax(scores, 3).matmul(v).permute([0, 2, 1, 3]).reshape([batch, length, width])
+    [rotate(part(0)), rotate(part(1)), part(2)]
+}
+
+/// [B, h, L, w] → [B, L, h·w].
+pub(super) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, length, head_width] = x.dims();
+    x.permute([0, 2, 1, 3]).reshape([batch, length, heads * head_width])
 }
 
 /// Rotates the pairs (k, k + w/2) of [B, h, L, w] by angles whose cos and sin are [L, w/2].

@@ -15,19 +15,30 @@ fn random<const D: usize>(shape: [usize; D], id: u64, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Runs `op` with both kernels on the same leaves and compares the result and every gradient.
+/// Runs `op` with fused kernels, with those for GPUs and with the composition on the same leaves and compares the result and every gradient.
 fn compare<const N: usize, const D: usize>(
     shapes: [&[usize]; N],
     op: impl Fn(Kernels, [Tensor<1>; N]) -> Tensor<D>,
 ) {
+    for kernels in [Kernels::Fused, Kernels::Gpu] {
+        compare_both(shapes, |leaves| op(kernels, leaves), |leaves| op(Kernels::Plain, leaves));
+    }
+}
+
+/// Runs both operations on the same leaves and compares the results and every gradient.
+fn compare_both<const N: usize, const D: usize>(
+    shapes: [&[usize]; N],
+    ours: impl Fn([Tensor<1>; N]) -> Tensor<D>,
+    plain: impl Fn([Tensor<1>; N]) -> Tensor<D>,
+) {
     let device = Device::flex().autodiff();
-    let run = |kernels| {
+    let run = |op: &dyn Fn([Tensor<1>; N]) -> Tensor<D>| {
         let mut index = 0;
         let leaves = shapes.map(|shape| {
             index += 1;
             random([shape.iter().product()], index, &device).require_grad()
         });
-        let out = op(kernels, leaves.clone());
+        let out = op(leaves.clone());
         let upstream = random([out.shape().num_elements()], 99, &device);
         let loss = (out.clone().reshape([upstream.dims()[0]]) * upstream).sum();
         let gradients = loss.backward();
@@ -35,8 +46,8 @@ fn compare<const N: usize, const D: usize>(
         all.extend(leaves.iter().map(|leaf| leaf.grad(&gradients).expect("every leaf is used").into_data()));
         all
     };
-    for (fused, plain) in run(Kernels::Fused).iter().zip(run(Kernels::Plain)) {
-        fused.assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-4, 2e-5));
+    for (ours, plain) in run(&ours).iter().zip(run(&plain)) {
+        ours.assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-4, 2e-5));
     }
 }
 
@@ -69,9 +80,15 @@ fn linear_equals_its_composition() {
 
 /// Checks what `run` gives with kernels that multiply bfloat16 numbers: near the composition's, and the first not the same.
 fn is_rounded(run: impl Fn(Kernels) -> Vec<TensorData>) {
+    for kernels in [Kernels::FusedBf16, Kernels::GpuBf16] {
+        is_rounded_by(kernels, &run);
+    }
+}
+
+fn is_rounded_by(kernels: Kernels, run: impl Fn(Kernels) -> Vec<TensorData>) {
     let values = |kernels| run(kernels).into_iter().map(|data| data.try_into_vec::<f32>().unwrap());
     let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
-    let differences: Vec<f32> = values(Kernels::FusedBf16)
+    let differences: Vec<f32> = values(kernels)
         .zip(values(Kernels::Plain))
         .map(|(ours, plain)| {
             largest(&mut ours.iter().zip(&plain).map(|(a, b)| a - b)) / largest(&mut plain.iter().copied())
@@ -268,6 +285,24 @@ fn attention_equals_its_composition() {
 }
 
 #[test]
+fn attention_in_blocks_of_queries_equals_its_composition() {
+    let (batch, length, heads, width) = (2, 7, 3, 18);
+    let rotary = Rotary::new(length, 6);
+    // One query a block, some and fewer in the last, and all.
+    for block_scores in [1, 3 * batch * heads * length, 1 << 20] {
+        for causal in [false, true] {
+            let settings = gpu::BlockAttention { causal, precision: Precision::Fp32, block_scores };
+            let qkv = |x: Tensor<1>| x.reshape([batch, length, 3 * width]);
+            compare_both(
+                [&[batch, length, 3 * width]],
+                |[x]| gpu::attention_in_blocks(qkv(x), heads, &rotary, settings),
+                |[x]| plain::attention(qkv(x), heads, &rotary, causal),
+            );
+        }
+    }
+}
+
+#[test]
 fn gated_residual_equals_its_composition() {
     let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
     for (length, modulations) in [(3, 1), (3, 2), (70, 1), (70, 2)] {
@@ -310,6 +345,21 @@ fn head_loss_equals_its_composition() {
                     |kernels, [hidden, weight, bias]| {
                         let hidden = hidden.reshape([n, width]);
                         kernels.head_loss(hidden, weight.reshape([vocab_size, width]), bias, rows.clone())
+                    },
+                );
+                let matrices = |hidden: Tensor<1>, weight: Tensor<1>| {
+                    (hidden.reshape([n, width]), weight.reshape([vocab_size, width]))
+                };
+                compare_both(
+                    [&[n, width], &[vocab_size, width], &[vocab_size]],
+                    |[hidden, weight, bias]| {
+                        let (hidden, weight) = matrices(hidden, weight);
+                        let precision = Precision::Fp32;
+                        gpu::head_loss_in_chunks(hidden, weight, bias, &rows, precision, 5 * vocab_size)
+                    },
+                    |[hidden, weight, bias]| {
+                        let (hidden, weight) = matrices(hidden, weight);
+                        rows.loss(plain::linear(hidden, weight, Some(bias)))
                     },
                 );
             }

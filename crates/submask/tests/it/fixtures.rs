@@ -155,13 +155,14 @@ impl Case {
     }
 }
 
-/// Where networks are evaluated, and by which operations: on the CPU by both kinds, and where this was built with GPUs, on
-/// the first of them.
+/// Where networks are evaluated, and by which operations: on the CPU by all kinds, and where this was built with GPUs, on
+/// the first of them by those for GPUs.
 pub fn places() -> Vec<(Device, Kernels)> {
-    let mut places = vec![(Device::flex(), Kernels::Fused), (Device::flex(), Kernels::Plain)];
+    let kinds = [Kernels::Fused, Kernels::Plain, Kernels::Gpu];
+    let mut places: Vec<_> = kinds.map(|kernels| (Device::flex(), kernels)).into();
     if cfg!(feature = "wgpu") {
         match DeviceChoice::Gpu(0).open() {
-            Ok(gpu) => places.push((gpu, Kernels::Plain)),
+            Ok(gpu) => places.push((gpu, Kernels::Gpu)),
             Err(error) => println!("skipped on GPUs: {error}"),
         }
     }
