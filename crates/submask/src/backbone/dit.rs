@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::Backbone;
 use super::block::{self, Asked, BlockShape, Modulation, TrainingDropout};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
+use super::{Backbone, Digits};
 use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -218,19 +218,23 @@ impl Backbone for Dit {
         all
     }
 
-    fn trunk(
+    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
+        self.embedding.forward(self.shape.kernels, weights, y_t)
+    }
+
+    fn hidden_states(
         &self,
         weights: &Weights,
-        y_t: &[u32],
+        embedded: Tensor<2>,
         t: &[f64],
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Tensor<2> {
         let (batch, hidden, device) = (t.len(), self.config.hidden, weights.device());
-        let rows = y_t.len() / self.subtoken_len;
+        let rows = embedded.dims()[0];
         let length = rows / batch;
         let asked = Asked::new(positions, length, rows, &device);
-        let mut x = self.embedding.forward(self.shape.kernels, weights, y_t).reshape([batch, length, hidden]);
+        let mut x = embedded.reshape([batch, length, hidden]);
         let mut modulations = self.modulations(weights, t, &device).into_iter();
         for (index, modulation) in modulations.by_ref().take(self.config.blocks).enumerate() {
             let mut parts = modulation.chunk(6, 1).into_iter();

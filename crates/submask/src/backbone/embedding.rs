@@ -3,8 +3,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::Digits;
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Kernels, TableRows};
+use crate::ops::{Kernels, TableRows, plain};
+use crate::predictive::device::integers;
 use crate::subtoken::SubTokenizer;
 
 /// How digits are embedded.
@@ -65,15 +67,20 @@ impl DigitEmbedding {
 
     /// Vectors of the tokens whose digits are `y_t` [n·ℓ]: [n, d]. Concatenated vectors that do not fill d are
     /// followed by zeros.
-    pub fn forward(&self, kernels: Kernels, weights: &Weights, y_t: &[u32]) -> Tensor<2> {
-        let len = self.subtoken_len;
-        let row = |(i, digit): (usize, &u32)| (i % len * self.offset()) as u32 + digit;
-        let rows = TableRows {
-            indices: y_t.iter().enumerate().map(row).collect(),
-            per_token: len,
-            hidden: self.hidden,
-            summed: self.kind == Embedding::PerDigitSummed,
-        };
-        kernels.embedding(weights.get(self.name), rows)
+    pub fn forward(&self, kernels: Kernels, weights: &Weights, y_t: Digits) -> Tensor<2> {
+        let (len, summed) = (self.subtoken_len, self.kind == Embedding::PerDigitSummed);
+        let offset = |j: usize| (j * self.offset()) as u32;
+        let table = weights.get(self.name);
+        match y_t {
+            Digits::Host(y_t) => {
+                let row = |(i, digit): (usize, &u32)| offset(i % len) + digit;
+                let indices = y_t.iter().enumerate().map(row).collect();
+                kernels.embedding(table, TableRows { indices, per_token: len, hidden: self.hidden, summed })
+            }
+            Digits::Device(y_t) => {
+                let offsets = integers((0..len).map(offset), [1, len], &y_t.device());
+                plain::embedding_of(table, y_t.clone() + offsets, self.hidden, summed)
+            }
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::Backbone;
 use super::block::{Asked, TrainingDropout};
 use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
+use super::{Backbone, Digits};
 use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -216,19 +216,23 @@ impl Backbone for Encoder {
         all
     }
 
-    fn trunk(
+    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
+        self.embedding.forward(self.kernels, weights, y_t)
+    }
+
+    fn hidden_states(
         &self,
         weights: &Weights,
-        y_t: &[u32],
+        embedded: Tensor<2>,
         t: &[f64],
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Tensor<2> {
         let (batch, hidden, blocks) = (t.len(), self.config.hidden, self.config.blocks);
-        let rows = y_t.len() / self.subtoken_len;
+        let rows = embedded.dims()[0];
         let length = rows / batch;
         let asked = Asked::new(positions, length, rows, &weights.device());
-        let mut x = self.embedding.forward(self.kernels, weights, y_t).reshape([batch, length, hidden]);
+        let mut x = embedded.reshape([batch, length, hidden]);
         for index in 0..blocks {
             let asked = asked.as_ref().filter(|_| index + 1 == blocks);
             x = self.block(weights, index, x, asked, dropout);

@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
@@ -59,6 +59,35 @@ pub trait Denoiser: Sync {
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()>;
+
+    /// The same network where that saves waiting for its device: on GPUs.
+    fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
+        None
+    }
+}
+
+/// Where digits are.
+#[derive(Clone, Copy, Debug)]
+pub enum Digits<'a> {
+    /// In memory.
+    Host(&'a [u32]),
+    /// On the network's device, [n, ℓ].
+    Device(&'a Tensor<2, Int>),
+}
+
+/// A network whose samplers can leave digits and logits on its device.
+pub trait DeviceDenoiser {
+    /// The device.
+    fn device(&self) -> Device;
+
+    /// [`Denoiser::evaluate`] for digits `y_t` [B·L, ℓ]; `rows` gets logits [range length, C].
+    fn evaluate_on_device(
+        &self,
+        y_t: &Tensor<2, Int>,
+        t: &[f64],
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
+    );
 }
 
 /// A diffusion network without its weights: a trunk that runs over whole sequences, and an output layer for
@@ -84,11 +113,24 @@ pub trait Backbone: Debug + Send + Sync {
     /// All weights in definition order.
     fn parameters(&self) -> Vec<Parameter>;
 
+    /// Vectors of the tokens whose digits are `y_t` [n·ℓ], 0..=b: [n, d].
+    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2>;
+
     /// Hidden states of the asked `positions` (flat indices b·L + i, in any order), ready for the output layer.
     ///
     /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b, `t`: \[B\] times, `positions`: \[n\]
+    /// - `embedded`: [B·L, d] as of [`Self::embed`], `t`: \[B\] times, `positions`: \[n\]
     /// - result: [n, d]
+    fn hidden_states(
+        &self,
+        weights: &Weights,
+        embedded: Tensor<2>,
+        t: &[f64],
+        positions: &[usize],
+        dropout: Option<TrainingDropout>,
+    ) -> Tensor<2>;
+
+    /// The hidden states of sequences whose digits are `y_t` [B, L·ℓ].
     fn trunk(
         &self,
         weights: &Weights,
@@ -96,7 +138,9 @@ pub trait Backbone: Debug + Send + Sync {
         t: &[f64],
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2>;
+    ) -> Tensor<2> {
+        self.hidden_states(weights, self.embed(weights, Digits::Host(y_t)), t, positions, dropout)
+    }
 
     /// Weight [C, d] and bias \[C\] of the output layer: no row is the mask's.
     fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>);
@@ -185,14 +229,45 @@ impl Denoiser for LoadedBackbone {
         }
         check_seq_len(self, y_t.len() / (t.len() * self.subtoken_len()))?;
         let hidden = self.network.trunk(&self.weights, y_t, t, positions, None);
-        for_each_chunk(positions.len(), self.vocab_size(), |range| {
-            let hidden = hidden.clone().narrow(0, range.start, range.len());
-            let logits = self.network.logits(&self.weights, hidden).into_data();
+        chunks(positions.len(), self.vocab_size()).try_for_each(|range| {
+            let logits = self.logits(&hidden, &range).into_data();
             let logits = logits
                 .as_slice::<f32>()
                 .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
             rows(range, logits)
         })
+    }
+
+    fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
+        matches!(self.network.kernels(), Kernels::Gpu | Kernels::GpuBf16).then_some(self)
+    }
+}
+
+impl LoadedBackbone {
+    /// Logits of some rows of hidden states.
+    fn logits(&self, hidden: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
+        self.network.logits(&self.weights, hidden.clone().narrow(0, rows.start, rows.len()))
+    }
+}
+
+impl DeviceDenoiser for LoadedBackbone {
+    fn device(&self) -> Device {
+        self.weights.device()
+    }
+
+    fn evaluate_on_device(
+        &self,
+        y_t: &Tensor<2, Int>,
+        t: &[f64],
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
+    ) {
+        let embedded = self.network.embed(&self.weights, Digits::Device(y_t));
+        let hidden = self.network.hidden_states(&self.weights, embedded, t, positions, None);
+        for range in chunks(positions.len(), self.vocab_size()) {
+            let logits = self.logits(&hidden, &range);
+            rows(range, logits);
+        }
     }
 }
 
@@ -228,14 +303,7 @@ fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
 const CHUNK_LOGITS: usize = 1 << 24;
 
 /// Cuts 0..count into ranges whose logits fit [`CHUNK_LOGITS`].
-fn for_each_chunk(
-    count: usize,
-    classes: usize,
-    mut work: impl FnMut(Range<usize>) -> Result<()>,
-) -> Result<()> {
+fn chunks(count: usize, classes: usize) -> impl Iterator<Item = Range<usize>> {
     let size = (CHUNK_LOGITS / classes).max(1);
-    for start in (0..count).step_by(size) {
-        work(start..(start + size).min(count))?;
-    }
-    Ok(())
+    (0..count).step_by(size).map(move |start| start..(start + size).min(count))
 }

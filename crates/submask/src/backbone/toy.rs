@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
-use super::{Denoiser, at, check_only_len, floats, for_each_chunk, loss_of_layers};
+use super::{Denoiser, at, check_only_len, chunks, floats, loss_of_layers};
 use crate::objective::LossRows;
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
@@ -247,7 +247,7 @@ impl Denoiser for LoadedToy {
         check_only_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
         let classes = self.network.vocab_size;
         let logits = floats(self.network.all_logits(&self.weights, y_t, t)?)?;
-        for_each_chunk(positions.len(), classes, |range| {
+        chunks(positions.len(), classes).try_for_each(|range| {
             let asked: Vec<f32> = positions[range.clone()]
                 .iter()
                 .flat_map(|p| &logits[p * classes..][..classes])

@@ -265,12 +265,10 @@ pub(super) fn head_loss_in_chunks(
         for_weight = for_weight + w.grad(&gradients).expect(told);
         for_bias = for_bias + b.grad(&gradients).expect(told);
     }
-    if for_hidden.is_empty() {
-        return loss + hidden.sum();
+    if !for_hidden.is_empty() {
+        loss = loss + zero_with_gradient(hidden, Tensor::cat(for_hidden, 0));
     }
-    loss + zero_with_gradient(hidden, Tensor::cat(for_hidden, 0))
-        + zero_with_gradient(weight, for_weight)
-        + zero_with_gradient(bias, for_bias)
+    loss + zero_with_gradient(weight, for_weight) + zero_with_gradient(bias, for_bias)
 }
 
 /// Zero, whose gradient by `x` is `gradient`.

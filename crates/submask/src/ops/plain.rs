@@ -4,6 +4,8 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 
+use crate::predictive::device::integers;
+
 use super::{Dropout, GroupNorm, Rotary, TableRows};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
@@ -14,14 +16,18 @@ pub(crate) const NORM_EPSILON: f32 = 1e-5;
 
 /// See [`super::Kernels::embedding`].
 pub fn embedding(table: Tensor<2>, rows: &TableRows) -> Tensor<2> {
-    let (device, [_, width]) = (table.device(), table.dims());
-    let TableRows { indices, per_token, hidden, summed } = rows;
-    let count = indices.len() / per_token;
-    let indices: Vec<i32> = indices.iter().map(|index| *index as i32).collect();
-    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [count * per_token]), &device);
-    let vectors = table.select(0, indices);
-    if *summed {
-        return vectors.reshape([count, *per_token, *hidden]).sum_dim(1).reshape([count, *hidden]);
+    let TableRows { ref indices, per_token, hidden, summed } = *rows;
+    let shape = [indices.len() / per_token, per_token];
+    let indices = integers(indices.iter().copied(), shape, &table.device());
+    embedding_of(table, indices, hidden, summed)
+}
+
+/// The same, given the rows [tokens, rows a token] on the device.
+pub fn embedding_of(table: Tensor<2>, indices: Tensor<2, Int>, hidden: usize, summed: bool) -> Tensor<2> {
+    let (device, [_, width], [count, per_token]) = (table.device(), table.dims(), indices.dims());
+    let vectors = table.select(0, indices.reshape([count * per_token]));
+    if summed {
+        return vectors.reshape([count, per_token, hidden]).sum_dim(1).reshape([count, hidden]);
     }
     let filled = per_token * width;
     let vectors = vectors.reshape([count, filled]);

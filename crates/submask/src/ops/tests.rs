@@ -412,7 +412,7 @@ fn fused_kernels_take_empty_batches() {
         }
     };
     let none = |width: usize| Tensor::<2>::zeros([0, width], &device);
-    for kernels in [Kernels::Fused, Kernels::FusedBf16] {
+    for kernels in [Kernels::Fused, Kernels::FusedBf16, Kernels::Gpu] {
         let (w, b) = (leaf(outer * width), leaf(outer));
         let weight = || w.clone().reshape([outer, width]);
         let linear = kernels.linear(none(width), weight(), Some(b.clone()));

@@ -71,6 +71,18 @@ impl<'a> TokenDraws<'a> {
         }
     }
 
+    /// Whether tokens are drawn from softmax(logits/τ) over the possible tokens, each by one number, and nothing else is
+    /// done.
+    pub fn is_plain(&self) -> bool {
+        let Sharpening { temperature: _, top_p, top_k } = self.sharpening;
+        self.draw == Draw::Joint && top_p >= 1.0 && top_k.is_none() && !self.may_contradict
+    }
+
+    /// The number in (0, 1) of the joint draw of token `i` of a `sequence` at an `event`.
+    pub fn uniform(&self, sequence: u64, i: usize, event: usize) -> f64 {
+        self.tokens.uniform(sequence, i as u32, 2 * event as u32)
+    }
+
     /// p_θ(x_0^i | y_t), sharpened.
     pub fn predict(&self, at: &TokenAt) -> Result<TokenDistribution<'a>> {
         self.sharpen(self.predictive.distribution_at(at.logits, at.y, self.temperature(at.time)))
@@ -87,7 +99,7 @@ impl<'a> TokenDraws<'a> {
     ) -> Result<Revealed> {
         let x_0 = match self.draw {
             Draw::Joint => {
-                let x_0 = p.draw(self.tokens.uniform(at.sequence, at.i as u32, 2 * at.event as u32));
+                let x_0 = p.draw(self.uniform(at.sequence, at.i, at.event));
                 self.copy(x_0, reveals, after);
                 Some(x_0)
             }
@@ -143,18 +155,20 @@ impl<'a> TokenDraws<'a> {
         reveals.iter().for_each(|&j| after[j] = digits[j]);
     }
 
-    fn temperature(&self, time: f64) -> f64 {
+    /// τ at a time.
+    pub fn temperature(&self, time: f64) -> f64 {
         self.sharpening.temperature * self.schedule.map_or(1.0, |schedule| schedule.at(time))
     }
 
     fn sharpen<'p>(&self, p: TokenDistribution<'p>) -> Result<TokenDistribution<'p>> {
         if !p.is_proper() {
-            return Err(Error::invalid(
-                "logits",
-                "not finite",
-                "a finite number for at least one possible token",
-            ));
+            return Err(improper());
         }
         Ok(p.truncate(self.sharpening.top_k, self.sharpening.top_p))
     }
+}
+
+/// Logits that are no distribution.
+pub(super) fn improper() -> Error {
+    Error::invalid("logits", "not finite", "a finite number for at least one possible token")
 }

@@ -39,6 +39,7 @@
 mod autoregressive;
 mod corrected;
 mod corrector;
+mod device;
 mod draw;
 mod image;
 mod mixture;

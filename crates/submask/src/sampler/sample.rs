@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::corrected::CorrectedLoop;
+use super::device::{DeviceBatch, RevealedToken};
 use super::draw::{TokenAt, TokenDraws};
 use super::plan::{Planner, RevealEvent, RevealPlan};
 use super::prompt::Prompt;
@@ -110,19 +111,40 @@ impl<'a> Sampler<'a> {
         let mut finished: Vec<Slot> = Vec::with_capacity(prompts.len());
         let mut active: Vec<Slot> = Vec::with_capacity(self.settings.batch.min(prompts.len()));
         let mut waiting = prompts.iter().enumerate();
+        let mut device = self.device_batch();
         loop {
-            finished.extend(active.extract_if(.., |slot| slot.next == slot.plan.events.len()));
+            let is_done = |slot: &Slot| slot.next == slot.plan.events.len();
+            if let Some(device) = &mut device {
+                device.retire(active.iter().map(is_done));
+            }
+            finished.extend(active.extract_if(.., |slot| is_done(slot)));
             while active.len() < self.settings.batch {
                 let Some((s, prompt)) = waiting.next() else { break };
                 let slot = self.start(s, prompt);
-                if slot.plan.events.is_empty() { finished.push(slot) } else { active.push(slot) }
+                if slot.plan.events.is_empty() {
+                    finished.push(slot);
+                    continue;
+                }
+                if let Some(device) = &mut device {
+                    device.add(&slot.y);
+                }
+                active.push(slot);
             }
             if active.is_empty() {
                 break;
             }
-            progress.digits += self.round(&mut active, seq_len)?;
+            progress.digits += match &mut device {
+                Some(device) => self.round_on_device(device, &mut active, seq_len)?,
+                None => self.round(&mut active, seq_len)?,
+            };
             progress.sequences = finished.len();
             observe(progress)?;
+        }
+        if let Some(device) = device {
+            let visited = finished.iter_mut().filter(|slot| !slot.plan.events.is_empty());
+            for (slot, y) in visited.zip(device.finish()?) {
+                slot.y = y;
+            }
         }
         finished.sort_by_key(|slot| slot.s);
         self.collect(prompts, finished, seq_len)
@@ -185,6 +207,37 @@ impl<'a> Sampler<'a> {
             slot.next += 1;
         }
         Ok(events.iter().map(|event| event.digits.len()).sum())
+    }
+
+    /// Digits on the network's device, if it has one, and nothing is wanted that needs the values between.
+    fn device_batch(&self) -> Option<DeviceBatch<'_>> {
+        let enough = self.draws.is_plain() && !self.settings.trajectories;
+        self.network.on_device().filter(|_| enough).map(|network| DeviceBatch::new(network, self.predictive))
+    }
+
+    /// As [`Self::round`], on the network's device and without waiting for it.
+    fn round_on_device(&self, batch: &mut DeviceBatch, active: &mut [Slot], seq_len: usize) -> Result<usize> {
+        let len = self.predictive.codes().subtoken_len();
+        let (mut tokens, mut times, mut revealed) = (Vec::new(), Vec::new(), 0);
+        for (b, slot) in active.iter_mut().enumerate() {
+            let event = &slot.plan.events[slot.next];
+            let sequence = self.settings.first_sequence + slot.s as u64;
+            for reveals in event.digits.chunk_by(|a, b| a / len == b / len) {
+                let i = reveals[0] / len;
+                tokens.push(RevealedToken {
+                    position: b * seq_len + i,
+                    reveals: reveals.iter().map(|digit| digit % len).collect(),
+                    temperature: self.draws.temperature(event.time),
+                    uniform: self.draws.uniform(sequence, i, slot.next),
+                });
+                slot.positions += 1;
+            }
+            times.push(event.time);
+            revealed += event.digits.len();
+            slot.next += 1;
+        }
+        batch.reveal(&tokens, &times)?;
+        Ok(revealed)
     }
 
     /// The positions that reveal something now.

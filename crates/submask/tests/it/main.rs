@@ -2,6 +2,7 @@
 
 mod asked_positions;
 mod counting;
+mod device_sampling;
 mod encoder;
 mod fixtures;
 #[cfg(feature = "hub")]

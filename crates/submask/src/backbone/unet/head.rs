@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::{Unet, select};
 use crate::Result;
 use crate::backbone::weights::Weights;
-use crate::backbone::{Denoiser, check_only_len, floats, for_each_chunk, loss_of_layers};
+use crate::backbone::{Denoiser, check_only_len, chunks, floats, loss_of_layers};
 use crate::objective::LossRows;
 
 /// Hidden states of a batch, from which logits are made.
@@ -163,7 +163,7 @@ impl Denoiser for LoadedUnet {
         let layers: Vec<Layer> =
             channels.map(|channel| self.network.output_layer(&self.weights, channel)).collect();
         let widest = layers[0].0.dims().into_iter().fold(0, usize::max);
-        for_each_chunk(positions.len(), widest, |range| {
+        chunks(positions.len(), widest).try_for_each(|range| {
             let logits = self.logits(&pixels, &positions[range.clone()], &layers)?;
             rows(range, &logits)
         })

@@ -1,0 +1,116 @@
+//! Samples drawn on the network's device are those that are drawn in memory.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::encoder::{Encoder, EncoderConfig};
+use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::ops::Kernels;
+use submask::predictive::{Predictive, Sharpening};
+use submask::sampler::{Prompt, SampleSettings, Sampler, Samples, Steps};
+use submask::schedule::TemperatureSchedule;
+use submask::subtoken::SubTokenizer;
+
+use crate::fixtures::places;
+
+const LENGTH: usize = 11;
+
+fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 2] {
+    let dit = DitConfig {
+        hidden: 16,
+        heads: 2,
+        blocks: 2,
+        cond_dim: 8,
+        seq_len: LENGTH,
+        dropout: 0.0,
+        embedding: Embedding::Concatenated,
+        time_conditioning: true,
+    };
+    let encoder = EncoderConfig {
+        hidden: 16,
+        heads: 4,
+        query_groups: 2,
+        blocks: 2,
+        intermediate: 10,
+        seq_len: LENGTH,
+        dropout: 0.0,
+        embedding: Embedding::PerDigitSummed,
+    };
+    [
+        Arc::new(Dit::new(dit, codes, kernels).unwrap()),
+        Arc::new(Encoder::new(encoder, codes, kernels).unwrap()),
+    ]
+}
+
+/// A network whose weights are all drawn from U(−radius, radius).
+fn loaded(network: Arc<dyn Backbone>, radius: f64, device: &Device) -> LoadedBackbone {
+    let parameters = network.parameters();
+    let drawn = |(index, parameter): (usize, &Parameter)| {
+        Parameter { init: Init::Uniform(radius), ..parameter.clone() }.initial(3, index)
+    };
+    let values: Vec<Vec<f32>> = parameters.iter().enumerate().map(drawn).collect();
+    LoadedBackbone { weights: Weights::new(&parameters, &values, device), network }
+}
+
+/// Seven sequences, three at a time; the fourth is given whole, the sixth in part.
+fn sample(network: &dyn Denoiser, predictive: &Predictive) -> submask::Result<Samples> {
+    let settings = SampleSettings {
+        steps: Steps::Grid(9),
+        seed: 5,
+        batch: 3,
+        sharpening: Sharpening { temperature: 0.7, ..Sharpening::default() },
+        temperature_schedule: Some(TemperatureSchedule::default()),
+        ..SampleSettings::default()
+    };
+    let mut prompts = vec![Prompt::empty(predictive, LENGTH)?; 7];
+    let digits = 2 * LENGTH;
+    let given = |count: usize| -> Vec<Option<u32>> {
+        let whole = predictive.codes().encode(&[7; LENGTH]).unwrap();
+        whole.into_iter().take(count).map(Some).chain(vec![None; digits - count]).collect()
+    };
+    prompts[3] = Prompt::from_digits(predictive, &given(digits))?;
+    prompts[5] = Prompt::from_digits(predictive, &given(9))?;
+    Sampler::new(network, predictive, settings)?.sample(&prompts)
+}
+
+#[test]
+fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
+    for (classes, carry_over) in [(20, true), (25, false)] {
+        let codes = SubTokenizer::new(classes, 2).unwrap();
+        let predictive = Predictive::new(codes.clone(), carry_over);
+        for (device, kernels) in places().into_iter().filter(|(_, kernels)| *kernels == Kernels::Gpu) {
+            let plain = networks(&codes, Kernels::Plain);
+            for (plain, network) in plain.into_iter().zip(networks(&codes, kernels)) {
+                let plain = loaded(plain, 0.6, &Device::flex());
+                let network = loaded(network, 0.6, &device);
+                assert!(network.on_device().is_some() && plain.on_device().is_none());
+                let in_memory = sample(&plain, &predictive).unwrap();
+                let on_device = sample(&network, &predictive).unwrap();
+                assert_eq!(on_device.reports, in_memory.reports);
+                let pairs = on_device.tokens.iter().zip(&in_memory.tokens);
+                let differing = pairs.filter(|(ours, theirs)| ours != theirs).count();
+                println!("{differing} of {} tokens differ", in_memory.tokens.len());
+                // A draw may fall between two partial sums that differ by rounding, and change what follows.
+                assert!(differing <= LENGTH, "{differing} tokens differ");
+                let mut sorted = in_memory.tokens;
+                sorted.sort_unstable();
+                sorted.dedup();
+                assert!(sorted.len() > 5, "the samples say nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_on_the_device_that_are_not_finite_are_an_error() {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    let predictive = Predictive::new(codes.clone(), true);
+    for (device, kernels) in places() {
+        for network in networks(&codes, kernels) {
+            let error = sample(&loaded(network, f64::INFINITY, &device), &predictive).unwrap_err();
+            assert!(error.to_string().contains("logits"), "{error}");
+        }
+    }
+}
