@@ -12,7 +12,7 @@ features=
 for feature in wgpu "$@"; do features+=submask/$feature,submask-cli/$feature,; done
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-cargo test --locked --release --features "$features" --test it -- parity_networks parity_images device_sampling --nocapture |
+cargo test --locked --release --features "$features" --test it -- parity_networks parity_images device_ --nocapture |
     tee "$output"
 if grep 'skipped on GPUs' "$output"; then
     echo 'FAILED: no GPU and no software device answers' >&2

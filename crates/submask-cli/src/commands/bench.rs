@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{Backbone, LoadedBackbone};
+use submask::data::Cursor;
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::model::{ModelSettings, Network};
 use submask::ops::Kernels;
@@ -13,6 +14,8 @@ use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{Prompt, SampleReport, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
+use submask::train::DeviceState;
+use submask::train::checkpoint::TrainState;
 use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use submask::train::settings::{Settings, TrainSettings};
 use submask::train::step::{LossFunction, MicroBatch};
@@ -139,19 +142,33 @@ impl<'a> Bench<'a> {
         let loss =
             LossFunction::new(network, self.predictive.clone(), self.schedule, train.clone(), dropout)?;
         let x_0 = self.tokens(train.batch_size);
-        let (mut values, mut average) = (self.values.clone(), self.values.clone());
-        let mut optimizer = AdamW::new(train.adamw, &self.parameters);
-        let mut step = 0;
+        let mut state = TrainState {
+            step: 0,
+            raw: self.values.clone(),
+            average: self.values.clone(),
+            optimizer: AdamW::new(train.adamw, &self.parameters),
+            cursor: Cursor::default(),
+        };
+        let on_device = self.network.kernels().are_for_gpus();
+        let mut on_device = on_device.then(|| DeviceState::new(&state, &self.parameters, self.device));
         let time = median(|| {
-            step += 1;
-            let batch = MicroBatch { x_0: &x_0, step, index: 0 };
-            let (_, gradients) = loss.loss_and_gradients(&self.parameters, &values, self.device, &batch)?;
+            state.step += 1;
+            let batch = MicroBatch { x_0: &x_0, step: state.step, index: 0 };
+            if let Some(on_device) = &mut on_device {
+                let weights = on_device.weights();
+                on_device.add(loss.loss(&weights, &batch)?, &weights, 1.0);
+                on_device.step(&train, state.step);
+                on_device.look();
+                return Ok(());
+            }
+            let (_, gradients) =
+                loss.loss_and_gradients(&self.parameters, &state.raw, self.device, &batch)?;
             let size = StepSize {
                 learning_rate: train.learning_rate,
                 gradient_factor: clip_factor(global_norm(&gradients), train.clip),
             };
-            let average = Average { values: &mut average, decay: train.ema_decay };
-            optimizer.step(&mut values, &gradients, size, Some(average));
+            let average = Average { values: &mut state.average, decay: train.ema_decay };
+            state.optimizer.step(&mut state.raw, &gradients, size, Some(average));
             Ok(())
         })?;
         Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, x_0.len()))

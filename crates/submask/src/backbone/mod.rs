@@ -239,7 +239,7 @@ impl Denoiser for LoadedBackbone {
     }
 
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
-        matches!(self.network.kernels(), Kernels::Gpu | Kernels::GpuBf16).then_some(self)
+        self.network.kernels().are_for_gpus().then_some(self)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::ops::{Factor, Kernels, Packed, transposed};
 use crate::random::{Draws, Purpose};
@@ -34,6 +34,8 @@ pub enum Kept {
     ByColumns,
     /// As [`Factor::Packed`].
     Packed,
+    /// Row after row, rounded to bfloat16.
+    Half,
 }
 
 /// Declaration of one weight.
@@ -62,8 +64,11 @@ impl Parameter {
 
     /// The same weight [out, in] of a linear layer that `kernels` compute; others stay as they are.
     pub fn of_linear(self, kernels: Kernels) -> Self {
-        let packed = kernels == Kernels::FusedBf16 && self.shape.len() == 2;
-        if packed { Self { kept: Kept::Packed, ..self } } else { self }
+        match kernels {
+            Kernels::FusedBf16 if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
+            Kernels::GpuBf16 if self.shape.len() == 2 => Self { kept: Kept::Half, ..self },
+            _ => self,
+        }
     }
 
     /// The same, where the layer is of the hidden states of all positions.
@@ -111,6 +116,12 @@ impl Parameter {
     }
 }
 
+/// Whether values of `a` can be those of `b`.
+pub fn are_alike(a: &[Parameter], b: &[Parameter]) -> bool {
+    let of = |parameter: &Parameter| (parameter.name.clone(), parameter.shape.clone());
+    a.iter().map(of).eq(b.iter().map(of))
+}
+
 /// Raw values by name: shape and elements.
 pub type RawWeights = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -152,6 +163,7 @@ pub struct Weights {
 enum Stored {
     ByRows(Tensor<1>),
     ByColumns(Tensor<1>),
+    Half(Tensor<1>),
     Packed(Packed),
 }
 
@@ -174,6 +186,7 @@ impl Weights {
                     (Kept::ByColumns, &[rows, columns]) => {
                         Stored::ByColumns(tensor(transposed(values, rows, columns)))
                     }
+                    (Kept::Half, _) => Stored::Half(tensor(values.clone()).cast(FloatDType::BF16)),
                     (Kept::Packed, &[rows, columns]) => {
                         Stored::Packed(Packed::new(values, rows, columns, device))
                     }
@@ -181,12 +194,23 @@ impl Weights {
                 }
             })
             .collect();
+        Self::stored(parameters, stored, device.clone())
+    }
+
+    /// Leaves whose gradients are kept, of flat tensors in the order of `parameters`, row after row.
+    pub fn with_gradients(parameters: &[Parameter], tensors: &[Tensor<1>]) -> Self {
+        let leaf = |tensor: &Tensor<1>| Stored::ByRows(tensor.clone().autodiff().require_grad());
+        let device = tensors[0].device().autodiff();
+        Self::stored(parameters, tensors.iter().map(leaf).collect(), device)
+    }
+
+    fn stored(parameters: &[Parameter], stored: Vec<Stored>, device: Device) -> Self {
         Self {
             shapes: parameters.iter().map(|parameter| parameter.shape.clone()).collect(),
             stored,
             index: parameters.iter().enumerate().map(|(i, parameter)| (parameter.name.clone(), i)).collect(),
-            device: device.clone(),
             constants: (!device.is_autodiff()).then(Arc::default),
+            device,
         }
     }
 
@@ -202,14 +226,19 @@ impl Weights {
                 transposed.swap(0, 1);
                 tensor.clone().reshape(transposed).swap_dims(0, 1)
             }
+            Stored::Half(tensor) => tensor.clone().cast(FloatDType::F32).reshape(shape),
             Stored::Packed(packed) => Factor::Packed(packed.clone()).into_tensor().reshape(shape),
         }
     }
 
     /// The weight [out, in] `name` of a linear layer.
     pub fn factor(&self, name: &str) -> Factor {
-        match &self.stored[self.index[name]] {
-            Stored::Packed(packed) => Factor::Packed(packed.clone()),
+        let index = self.index[name];
+        match (&self.stored[index], self.shapes[index].as_slice()) {
+            (Stored::Packed(packed), _) => Factor::Packed(packed.clone()),
+            (Stored::Half(tensor), &[rows, columns]) => {
+                Factor::Tensor(tensor.clone().reshape([rows, columns]))
+            }
             _ => Factor::Tensor(self.get(name)),
         }
     }
@@ -226,7 +255,7 @@ impl Weights {
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.stored.iter().filter_map(|stored| match stored {
             Stored::ByRows(tensor) => Some(tensor),
-            Stored::ByColumns(_) | Stored::Packed(_) => None,
+            Stored::ByColumns(_) | Stored::Half(_) | Stored::Packed(_) => None,
         })
     }
 
@@ -244,7 +273,7 @@ mod tests {
     #[test]
     fn a_weight_is_the_same_however_it_is_kept() {
         let device = Device::flex();
-        for kernels in [Kernels::Plain, Kernels::Fused, Kernels::FusedBf16] {
+        for kernels in [Kernels::Plain, Kernels::Fused, Kernels::FusedBf16, Kernels::Gpu, Kernels::GpuBf16] {
             let weight = Parameter::new("weight", &[37, 19], Init::Uniform(1.0));
             let values = weight.initial(1, 0);
             for parameter in [weight.clone().of_many(kernels), weight.of_linear(kernels)] {
@@ -256,8 +285,9 @@ mod tests {
                 let values = [values.clone()];
                 let weights = Weights::new(std::slice::from_ref(&parameter), &values, &device);
                 weights.get::<2>("weight").into_data().assert_eq(&expected, true);
-                weights.factor("weight").into_tensor().into_data().assert_eq(&expected, true);
-                let first = weights.factor("weight").first(20).into_tensor();
+                let factor = weights.factor("weight");
+                factor.clone().into_tensor().cast(FloatDType::F32).into_data().assert_eq(&expected, true);
+                let first = factor.first(20).into_tensor().cast(FloatDType::F32);
                 first.into_data().assert_eq(&weights.get::<2>("weight").narrow(0, 0, 20).into_data(), true);
 
                 let trained = Weights::new(&[parameter], &values, &device.clone().autodiff());

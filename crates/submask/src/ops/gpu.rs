@@ -253,10 +253,9 @@ pub(super) fn head_loss_in_chunks(
     let (mut loss, mut for_hidden) = (zero, Vec::new());
     let (mut for_weight, mut for_bias) =
         (Tensor::zeros(weight.dims(), &device), Tensor::zeros(bias.dims(), &device));
+    let (w, b) = (weight.clone().detach().require_grad(), bias.clone().detach().require_grad());
     for (start, own) in chunks {
-        let leaf = |x: Tensor<2>| x.detach().require_grad();
-        let (h, w) = (leaf(hidden.clone().narrow(0, start, own.len())), leaf(weight.clone()));
-        let b = bias.clone().detach().require_grad();
+        let h = hidden.clone().narrow(0, start, own.len()).detach().require_grad();
         let part = loss_of(h.clone(), w.clone(), b.clone(), &rows.part(&own));
         let gradients = part.backward();
         let told = "every leaf is part of the loss";

@@ -271,6 +271,11 @@ impl Kernels {
         Err(Error::invalid("precision", precision, allowed))
     }
 
+    /// Whether these are for GPUs: what such a device computes stays there while nothing else needs it.
+    pub fn are_for_gpus(self) -> bool {
+        matches!(self, Self::Gpu | Self::GpuBf16)
+    }
+
     /// In which precision linear layers and attention multiply.
     pub fn precision(self) -> Precision {
         match self {

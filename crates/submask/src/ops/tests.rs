@@ -377,6 +377,10 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
         let by_columns = flex::transposed(&w.to_data().try_into_vec::<f32>().unwrap(), outer, inner);
         let by_columns = Tensor::<1>::from_data(TensorData::new(by_columns, [inner * outer]), &device);
         let by_columns = by_columns.reshape([inner, outer]).transpose();
+        let mut weights: Vec<Factor> = vec![w.clone().into(), by_columns.into()];
+        if kernels == Kernels::FusedBf16 {
+            weights.push(packed(&w));
+        }
         let b = random([outer], 3, &device);
         let all = kernels.linear(x.clone(), w.clone(), Some(b.clone()));
         for threads in [1, 2, 3, 7] {
@@ -385,12 +389,41 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
                 [(0, 301), (0, 1), (3, 2), (7, 5), (40, 8), (2, 16), (100, 63), (30, 64), (31, 65), (9, 1030)]
             {
                 let expected = all.clone().narrow(0, start, count).into_data();
-                for w in [&w, &by_columns] {
+                for w in &weights {
                     let part = x.clone().narrow(0, start, count);
                     let part = pool.install(|| kernels.linear(part, w.clone(), Some(b.clone())));
                     part.into_data().assert_eq(&expected, true);
                 }
             }
+        }
+    }
+}
+
+/// A weight as inference in bfloat16 keeps it.
+fn packed(weight: &Tensor<2>) -> Factor {
+    let ([outer, inner], device) = (weight.dims(), weight.device());
+    let values = weight.to_data().try_into_vec::<f32>().unwrap();
+    Factor::Packed(Packed::new(&values, outer, inner, &device))
+}
+
+#[test]
+fn layers_of_packed_weights_are_those_of_the_weights() {
+    let (device, kernels) = (Device::flex(), Kernels::FusedBf16);
+    for (n, inner, outer) in [(0, 4, 5), (1, 1, 1), (1, 7, 3), (13, 300, 33), (40, 513, 70)] {
+        let [x, w] = [[n, inner], [outer, inner]].map(|shape| random(shape, shape[1] as u64, &device));
+        let b = random([outer], 3, &device);
+        let packed = packed(&w);
+        let pairs = [
+            (kernels.linear(x.clone(), packed.clone(), None), kernels.linear(x.clone(), w.clone(), None)),
+            (
+                kernels.linear(x.clone(), packed.clone(), Some(b.clone())),
+                kernels.linear(x.clone(), w.clone(), Some(b.clone())),
+            ),
+            (kernels.linear_gelu(x.clone(), packed, b.clone()), kernels.linear_gelu(x, w, b)),
+        ];
+        for (ours, expected) in pairs {
+            assert_eq!(ours.dims(), [n, outer]);
+            ours.into_data().assert_eq(&expected.into_data(), true);
         }
     }
 }

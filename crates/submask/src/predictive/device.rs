@@ -83,13 +83,17 @@ impl DeviceCodes {
         let [n, classes] = logits.dims();
         let logits = self.constrain(logits / temperatures, y);
         let largest = logits.clone().max_dim(1);
-        let sums = (logits - largest).exp().cumsum(1);
+        let weights = (logits - largest).exp();
+        let possible = weights.clone().greater_scalar(0.0);
+        let sums = weights.cumsum(1);
         let total = sums.clone().narrow(1, classes - 1, 1);
-        let count = |below: Tensor<2, Bool>| below.int().sum_dim(1);
-        let chosen = count(sums.clone().lower_equal((uniforms * total.clone()).expand([n, classes])));
-        // Where rounding lets a target reach the total, the last possible token has it.
-        let last = count(sums.lower(total.clone().expand([n, classes])));
-        DeviceDraw { digits: self.digits(chosen.min_pair(last).reshape([n])), proper: total.is_finite() }
+        let beyond = sums.greater((uniforms * total.clone()).expand([n, classes]));
+        let tokens = integers(0..classes as u32, [1, classes], &total.device()).expand([n, classes]);
+        // A device may add up in any order: sums need not be the same where a token adds nothing, nor grow up to the target.
+        let first = tokens.clone().mask_fill(beyond.bool_and(possible.clone()).bool_not(), classes as u32);
+        let last = tokens.mask_fill(possible.bool_not(), 0);
+        let drawn = first.min_dim(1).min_pair(last.max_dim(1)).reshape([n]);
+        DeviceDraw { digits: self.digits(drawn), proper: total.is_finite() }
     }
 }
 

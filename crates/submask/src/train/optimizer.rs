@@ -83,10 +83,10 @@ impl AdamW {
         average: Option<Average>,
     ) {
         self.steps += 1;
-        let update = Update::new(self.config, self.steps, size);
+        let update = Update::new(self.config, self.steps, size.learning_rate);
+        let factor = size.gradient_factor as f32;
         let (averages, decay) = average.map_or((None, 0.0), |average| (Some(average.values), average.decay));
-        let n = self.steps as f64;
-        let share = (1.0 - decay.min((1.0 + n) / (10.0 + n))) as f32;
+        let share = average_share(decay, self.steps);
         let mut chunks = Vec::new();
         let mut averages = averages.map(|values| values.iter_mut());
         let moments = self.first.iter_mut().zip(&mut self.second);
@@ -103,44 +103,53 @@ impl AdamW {
         chunks.into_par_iter().for_each(|chunk| {
             lanes::vectorized(
                 #[inline(always)]
-                || chunk.step(update, share),
+                || chunk.step(update, factor, share),
             );
         });
     }
 }
 
+/// What the average takes of the difference in the n-th step: 1 − min(d, (1+n)/(10+n)).
+pub(super) fn average_share(decay: f64, n: u64) -> f32 {
+    let n = n as f64;
+    (1.0 - decay.min((1.0 + n) / (10.0 + n))) as f32
+}
+
 /// What a step does to an element, as numbers.
 #[derive(Clone, Copy)]
-struct Update {
-    factor: f32,
-    beta_1: f32,
-    beta_2: f32,
-    epsilon: f32,
-    correction_2: f32,
-    rate: f32,
-    keep: f32,
+pub(super) struct Update {
+    /// β₁ and β₂.
+    pub beta_1: f32,
+    pub beta_2: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// √(1 − β₂ⁿ).
+    pub correction_2: f32,
+    /// lr/(1 − β₁ⁿ).
+    pub rate: f32,
+    /// 1 − lr·decay.
+    pub keep: f32,
 }
 
 impl Update {
-    fn new(config: AdamWConfig, step: u64, size: StepSize) -> Self {
+    /// Of the `step`-th step.
+    pub fn new(config: AdamWConfig, step: u64, learning_rate: f64) -> Self {
         let AdamWConfig { beta_1, beta_2, epsilon, weight_decay } = config;
         let correction_1 = 1.0 - beta_1.powf(step as f64);
         Self {
-            factor: size.gradient_factor as f32,
             beta_1: beta_1 as f32,
             beta_2: beta_2 as f32,
             epsilon: epsilon as f32,
             correction_2: (1.0 - beta_2.powf(step as f64)).sqrt() as f32,
-            rate: (size.learning_rate / correction_1) as f32,
-            keep: (1.0 - size.learning_rate * weight_decay) as f32,
+            rate: (learning_rate / correction_1) as f32,
+            keep: (1.0 - learning_rate * weight_decay) as f32,
         }
     }
 
     #[inline(always)]
     fn apply(self, weight: &mut f32, gradient: f32, first: &mut f32, second: &mut f32) {
-        let g = self.factor * gradient;
-        *first = self.beta_1 * *first + (1.0 - self.beta_1) * g;
-        *second = self.beta_2 * *second + (1.0 - self.beta_2) * g * g;
+        *first = self.beta_1 * *first + (1.0 - self.beta_1) * gradient;
+        *second = self.beta_2 * *second + (1.0 - self.beta_2) * gradient * gradient;
         let root = second.sqrt() / self.correction_2 + self.epsilon;
         *weight = self.keep * *weight - self.rate * *first / root;
     }
@@ -157,18 +166,18 @@ struct Chunk<'a> {
 
 impl Chunk<'_> {
     #[inline(always)]
-    fn step(self, update: Update, share: f32) {
+    fn step(self, update: Update, factor: f32, share: f32) {
         let elements = self.weights.iter_mut().zip(self.gradients);
         let elements = elements.zip(self.first.iter_mut().zip(self.second));
         match self.average {
             None => {
                 for ((weight, &gradient), (first, second)) in elements {
-                    update.apply(weight, gradient, first, second);
+                    update.apply(weight, factor * gradient, first, second);
                 }
             }
             Some(average) => {
                 for (((weight, &gradient), (first, second)), average) in elements.zip(average) {
-                    update.apply(weight, gradient, first, second);
+                    update.apply(weight, factor * gradient, first, second);
                     *average -= share * (*average - *weight);
                 }
             }

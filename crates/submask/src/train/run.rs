@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 
 use super::checkpoint::{self, TrainState};
+use super::device::DeviceState;
 use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
 use super::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use super::settings::{RunSettings, TrainSettings};
+use super::step::gradients;
 use super::task::{self, Judgement, Task};
 use super::validate::EvaluationSize;
-use crate::backbone::weights::Parameter;
+use crate::backbone::weights::{Parameter, Weights};
 use crate::durable::write_atomically;
 use crate::ops::Kernels;
 use crate::{Error, Result};
@@ -145,7 +147,11 @@ struct Run<'a> {
     parameters: Vec<Parameter>,
     task: Box<dyn Task>,
     state: TrainState,
+    /// On GPUs, where `state` is between steps; then the weights, moments and averages of `state` are those of the last
+    /// [`Run::fetch`].
+    on_device: Option<DeviceState>,
     metrics: fs::File,
+    window: Window,
 }
 
 /// Sums since the last record.
@@ -155,6 +161,8 @@ struct Window {
     time: Duration,
     loss: f64,
     steps: u64,
+    /// The gradients' norm of the last step, before clipping.
+    norm: f64,
 }
 
 impl<'a> Run<'a> {
@@ -171,22 +179,24 @@ impl<'a> Run<'a> {
         task.seek(state.cursor)?;
         let metrics =
             open_metrics(&request.out.join(METRICS_FILE), state.step, state.step >= settings.steps)?;
-        Ok(Self { request, settings, parameters, task, state, metrics })
+        let on_device = request.kernels.are_for_gpus();
+        let on_device = on_device.then(|| DeviceState::new(&state, &parameters, &request.device));
+        let window = Window::default();
+        Ok(Self { request, settings, parameters, task, state, on_device, metrics, window })
     }
 
     fn train(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let settings = self.settings;
-        let mut window = Window::default();
         while self.state.step < settings.steps {
             if stop.load(Ordering::Relaxed) {
                 let checkpoint = self.checkpoint(observer)?;
                 return Ok(Outcome::Stopped { step: self.state.step, checkpoint });
             }
-            let norm = self.step(&mut window)?;
+            self.step()?;
             let step = self.state.step;
             let last = step == settings.steps;
             if last || step.is_multiple_of(settings.log_every) {
-                self.record_step(std::mem::take(&mut window), norm, observer)?;
+                self.record_steps(observer)?;
             }
             if !last && step.is_multiple_of(settings.validate_every) {
                 self.validate(observer)?;
@@ -198,44 +208,88 @@ impl<'a> Run<'a> {
         self.finish(observer, stop)
     }
 
-    /// One optimiser step; returns the gradients' norm before clipping.
-    fn step(&mut self, window: &mut Window) -> Result<f64> {
-        let settings = self.settings;
+    /// One optimiser step.
+    fn step(&mut self) -> Result<()> {
         let started = Instant::now();
         let step = self.state.step + 1;
+        match self.on_device {
+            Some(_) => self.step_on_device(step)?,
+            None => self.step_in_memory(step)?,
+        }
+        self.state.step = step;
+        self.state.cursor = self.task.cursor();
+        self.window.time += started.elapsed();
+        self.window.steps += 1;
+        Ok(())
+    }
+
+    fn step_in_memory(&mut self, step: u64) -> Result<()> {
+        let settings = self.settings;
+        let device = self.request.device.clone().autodiff();
         let share = 1.0 / settings.accumulate as f32;
         let mut loss = 0.0;
-        let mut gradients: Vec<Vec<f32>> = Vec::new();
+        let mut sums: Vec<Vec<f32>> = Vec::new();
         for index in 0..settings.accumulate {
-            let (value, part) = self.task.next_loss(&self.state.raw, step, index)?;
+            let weights = Weights::new(&self.parameters, &self.state.raw, &device);
+            let part = self.task.next_loss(&weights, step, index)?;
+            let (value, part) = gradients(part, &weights, &self.parameters)?;
             loss += value / settings.accumulate as f64;
-            accumulate(&mut gradients, part, share);
+            accumulate(&mut sums, part, share);
         }
-        finite(step, "loss", loss)?;
-        let norm = finite(step, "gradient norm", global_norm(&gradients))?;
+        self.window.loss += finite(step, "loss", loss)?;
+        let norm = finite(step, "gradient norm", global_norm(&sums))?;
+        self.window.norm = norm;
         let size = StepSize {
             learning_rate: settings.learning_rate_at(step),
             gradient_factor: clip_factor(norm, settings.clip),
         };
         let TrainState { raw, average, optimizer, .. } = &mut self.state;
         let average = Average { values: average, decay: settings.ema_decay };
-        optimizer.step(raw, &gradients, size, Some(average));
-        self.state.step = step;
-        self.state.cursor = self.task.cursor();
-        window.time += started.elapsed();
-        window.loss += loss;
-        window.steps += 1;
-        Ok(norm)
+        optimizer.step(raw, &sums, size, Some(average));
+        Ok(())
     }
 
-    fn record_step(&mut self, window: Window, norm: f64, observer: &mut dyn Observer) -> Result<()> {
+    fn step_on_device(&mut self, step: u64) -> Result<()> {
+        let Some(state) = &mut self.on_device else { return Ok(()) };
+        let share = 1.0 / self.settings.accumulate as f32;
+        for index in 0..self.settings.accumulate {
+            let weights = state.weights();
+            state.add(self.task.next_loss(&weights, step, index)?, &weights, share);
+        }
+        state.step(self.settings, step);
+        Ok(())
+    }
+
+    /// Waits for the device, and checks what its steps since the last look came to.
+    fn look(&mut self) -> Result<()> {
+        let started = Instant::now();
+        if let Some(looked) = self.on_device.as_mut().and_then(DeviceState::look) {
+            self.window.loss += finite(self.state.step, "loss", looked.loss)?;
+            self.window.norm = finite(self.state.step, "gradient norm", looked.norm)?;
+        }
+        self.window.time += started.elapsed();
+        Ok(())
+    }
+
+    /// Brings the weights and all else from the device.
+    fn fetch(&mut self) -> Result<()> {
+        self.look()?;
+        match &self.on_device {
+            Some(on_device) => on_device.copy_to(&mut self.state),
+            None => Ok(()),
+        }
+    }
+
+    fn record_steps(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.look()?;
+        let window = std::mem::take(&mut self.window);
         let settings = self.settings;
         let per_step = (settings.batch_size * settings.accumulate * self.task.seq_len()) as u64;
         let record = StepRecord {
             step: self.state.step,
             loss_nats_per_token: window.loss / window.steps as f64,
             objective: self.task.loss_name().to_owned(),
-            gradient_norm: norm,
+            gradient_norm: window.norm,
             learning_rate: settings.learning_rate_at(self.state.step),
             tokens: per_step * self.state.step,
             tokens_per_second: (per_step * window.steps) as f64 / window.time.as_secs_f64(),
@@ -266,6 +320,7 @@ impl<'a> Run<'a> {
         samples: usize,
         observer: &mut dyn Observer,
     ) -> Result<Judgement> {
+        self.fetch()?;
         let judgement = self.task.judge(&self.state.average, size, samples, self.state.step)?;
         let record = ValidationRecord {
             step: self.state.step,
@@ -278,6 +333,7 @@ impl<'a> Run<'a> {
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+        self.fetch()?;
         let Self { request, parameters, task, state, .. } = self;
         let path = checkpoint::save(&request.out, state, parameters, &mut |folder| {
             task.save(&state.average, folder)

@@ -188,12 +188,19 @@ impl LossFunction {
         batch: &MicroBatch,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
         let weights = Weights::new(parameters, values, &device.clone().autodiff());
+        gradients(self.loss(&weights, batch)?, &weights, parameters)
+    }
+
+    /// The mean loss per token of a micro-batch in nats, \[1\]; `None` where nothing can cost anything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for tokens outside the vocabulary.
+    pub fn loss(&self, weights: &Weights, batch: &MicroBatch) -> Result<Option<Tensor<1>>> {
         let dropout = dropout_of(batch, self.dropout, self.settings.seed);
-        let loss = match &self.network {
-            Network::Diffusion(network) => self.diffusion_loss(&**network, &weights, batch, dropout)?,
-            Network::Autoregressive(network) => self.next_token_loss(network, &weights, batch, dropout)?,
-        };
-        gradients(loss, &weights, parameters)
+        match &self.network {
+            Network::Diffusion(network) => self.diffusion_loss(&**network, weights, batch, dropout),
+            Network::Autoregressive(network) => self.next_token_loss(network, weights, batch, dropout),
+        }
     }
 
     /// w(t)·objective at the positions that can cost something; `None` when there are none.

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use burn::tensor::Tensor;
+
 use super::event::Observer;
 use super::run::RunRequest;
 use super::settings::RunSettings;
 use super::text::TextTask;
 use super::validate::EvaluationSize;
 use super::visual::VisualTask;
-use crate::backbone::weights::Parameter;
+use crate::backbone::weights::{Parameter, Weights};
 use crate::data::Cursor;
 use crate::likelihood::Figure;
 use crate::sampler::SampleReport;
@@ -48,11 +50,11 @@ pub(super) trait Task {
     /// Of a cursor that is not of these data.
     fn seek(&mut self, cursor: Cursor) -> Result<()>;
 
-    /// The loss of the next micro-batch of `step` in nats per token, and its gradients in definition order.
+    /// The loss of the next micro-batch of `step` in nats per token, \[1\]; `None` where nothing can cost anything.
     ///
     /// # Errors
     /// Of data that cannot be read, or are not what the network takes.
-    fn next_loss(&mut self, raw: &[Vec<f32>], step: u64, index: usize) -> Result<(f64, Vec<Vec<f32>>)>;
+    fn next_loss(&mut self, weights: &Weights, step: u64, index: usize) -> Result<Option<Tensor<1>>>;
 
     /// Writes the model folder with the weights `average` into `folder`, which exists.
     ///

@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use super::image_stamp::ImageStamp;
 use super::run::RunRequest;
-use super::step::{Masking, MicroBatch, dropout_of, gradients};
+use super::step::{Masking, MicroBatch, dropout_of};
 use super::task::{Judgement, Task};
 use super::validate::EvaluationSize;
 use super::visual_settings::{VisualData, VisualRunSettings};
 use crate::Result;
-use crate::backbone::weights::{Parameter, Weights};
+use crate::backbone::weights::{Parameter, Weights, are_alike};
 use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
 use crate::data::{Cursor, Density};
 use crate::likelihood::LikelihoodSettings;
@@ -186,19 +186,16 @@ impl Task for VisualTask {
         }
     }
 
-    fn next_loss(&mut self, raw: &[Vec<f32>], step: u64, index: usize) -> Result<(f64, Vec<Vec<f32>>)> {
+    fn next_loss(&mut self, weights: &Weights, step: u64, index: usize) -> Result<Option<Tensor<1>>> {
         let ImageBatch { x_0, labels } = self.next_batch()?;
         let batch = MicroBatch { x_0: &x_0, step, index };
         let (schedule, train) = (self.model.schedule(), &self.settings.train);
         let masked = Masking { predictive: &self.model.predictive, schedule: &schedule, settings: train }
             .mask(&batch)?;
-        let parameters = self.parameters();
-        let weights = Weights::new(&parameters, raw, &self.device.clone().autodiff());
         let dropout = dropout_of(&batch, self.model.config.model.dropout(), train.seed);
         let labels = self.model.config.classes().map(|_| labels.as_slice());
         let states = MaskedBatch { y_t: &masked.y_t, t: &masked.times, labels };
-        let loss = self.model.network.loss(&weights, &states, &masked.positions, &masked.rows, dropout)?;
-        gradients(loss, &weights, &parameters)
+        self.model.network.loss(weights, &states, &masked.positions, &masked.rows, dropout)
     }
 
     fn save(&mut self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
@@ -244,7 +241,7 @@ impl Task for VisualTask {
                 "data (size or number of the tokens)",
                 theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len(),
             ),
-            ("model (sizes)", init.network.parameters() == self.model.network.parameters()),
+            ("model (sizes)", are_alike(&init.network.parameters(), &self.model.network.parameters())),
         ];
         match keys.iter().find(|(_, same)| !same) {
             Some((key, _)) => Err(super::task::unlike_the_start(key)),

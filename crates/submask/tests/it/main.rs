@@ -3,6 +3,7 @@
 mod asked_positions;
 mod counting;
 mod device_sampling;
+mod device_training;
 mod encoder;
 mod fixtures;
 #[cfg(feature = "hub")]

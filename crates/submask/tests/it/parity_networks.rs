@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use submask::DeviceChoice;
 use submask::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, Cache};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Parameter, RawWeights, Weights, arrange};
 use submask::backbone::{Backbone, Embedding};
 use submask::objective::{LossRows, Objective};
-use submask::ops::Kernels;
+use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig, StepSize, clip_factor, global_norm};
@@ -139,19 +140,33 @@ fn logits_agree() {
 /// Within the error of bfloat16, which has 8 significant bits; in plain Rust where the processor lacks the instructions.
 #[test]
 fn logits_in_bf16_are_near() {
+    // In training and in inference, which keep weights differently.
+    let mut places = vec![
+        (Device::flex().autodiff(), Kernels::FusedBf16),
+        (Device::flex(), Kernels::FusedBf16),
+        (Device::flex(), Kernels::GpuBf16),
+    ];
+    if cfg!(feature = "wgpu")
+        && let Ok(gpu) = DeviceChoice::Gpu(0).open()
+    {
+        match Kernels::new(&gpu, Precision::Bf16) {
+            Ok(kernels) => places.push((gpu, kernels)),
+            Err(error) => println!("not on the GPU: {error}"),
+        }
+    }
     for case in cases("text_") {
-        let network = network(&case, Kernels::FusedBf16);
-        let parameters = network.parameters();
-        let start = values(&case, "weights", &parameters);
-        let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
-        let y_t = case.ids("vectors", "y_t");
-        let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
-        let logits = network.all_logits(&weights, &y_t, &t);
-        let (_, theirs) = case.tensor("vectors", "logits").unwrap();
-        let ours = floats(logits.into_data());
-        let off = deviation(&ours, &theirs);
-        println!("{} logits in bf16: largest deviation {off:.1e}", case.name);
-        assert!(off > 1e-5 && off < 0.03, "{}: {off}", case.name);
+        for (device, kernels) in &places {
+            let network = network(&case, *kernels);
+            let parameters = network.parameters();
+            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), device);
+            let y_t = case.ids("vectors", "y_t");
+            let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
+            let logits = network.all_logits(&weights, &y_t, &t);
+            let (_, theirs) = case.tensor("vectors", "logits").unwrap();
+            let off = deviation(&floats(logits.into_data()), &theirs);
+            println!("{} logits in bf16, {kernels:?} on {device:?}: largest deviation {off:.1e}", case.name);
+            assert!(off > 1e-5 && off < 0.03, "{}: {off}", case.name);
+        }
     }
 }
 

@@ -367,16 +367,19 @@ mod native {
     }
 }
 
-/// The sums of the products of a panel of rows and one of columns, given `pair(index, row)` of the former.
+/// The sums of the products of the first R rows of a panel and a panel of columns, given `pair(index, row)` of the former.
 ///
 /// # Safety
 /// The processor has the instructions of `V`; `pair` may be asked for as many pairs as there are of columns.
 #[inline(always)]
-unsafe fn sums<V: Vectors>(columns: &[[Pair; NR]], pair: impl Fn(usize, usize) -> Pair) -> [[f32; NR]; MR] {
-    let mut out = [[0.0; NR]; MR];
+unsafe fn sums<V: Vectors, const R: usize>(
+    columns: &[[Pair; NR]],
+    pair: impl Fn(usize, usize) -> Pair,
+) -> [[f32; NR]; R] {
+    let mut out = [[0.0; NR]; R];
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [[V::zero(); 2]; MR];
+        let mut sums = [[V::zero(); 2]; R];
         for (index, column) in columns.iter().enumerate() {
             let halves = column.as_chunks::<16>().0;
             let (left, right) = (V::load(&halves[0]), V::load(&halves[1]));
@@ -413,11 +416,28 @@ struct MicroTile {
 #[inline(always)]
 unsafe fn write<V: Vectors>(rows: RowPanel, columns: &[[Pair; NR]], tile: MicroTile) {
     // SAFETY: the caller's.
+    unsafe {
+        // Few rows take no longer than they must, and are enough to keep the processor busy.
+        match tile.rows {
+            0..=4 => write_rows::<V, 4>(rows, columns, tile),
+            5..=8 => write_rows::<V, 8>(rows, columns, tile),
+            _ => write_rows::<V, MR>(rows, columns, tile),
+        }
+    }
+}
+
+/// [`write`] for at most R rows.
+///
+/// # Safety
+/// As of [`write`].
+#[inline(always)]
+unsafe fn write_rows<V: Vectors, const R: usize>(rows: RowPanel, columns: &[[Pair; NR]], tile: MicroTile) {
+    // SAFETY: the caller's.
     let sums = unsafe {
         match rows {
-            RowPanel::ByPair(pairs) => sums::<V>(columns, |index, row| pairs.get_unchecked(index)[row]),
+            RowPanel::ByPair(pairs) => sums::<V, R>(columns, |index, row| pairs.get_unchecked(index)[row]),
             RowPanel::ByRow(rows) => {
-                sums::<V>(columns, |index, row| rows[row].get_unchecked(index).assume_init())
+                sums::<V, R>(columns, |index, row| rows[row].get_unchecked(index).assume_init())
             }
         }
     };

@@ -1,0 +1,105 @@
+//! A run whose state stays on the device comes to what a run in memory comes to.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::Device;
+use submask::ops::Kernels;
+use submask::train::event::Event;
+use submask::train::settings::{RunSettings, Settings, TokenizerChoice};
+use submask::train::{METRICS_FILE, Outcome, RunRequest, run};
+
+use crate::fixtures::places;
+
+/// A run of twelve steps of two micro-batches each, validated and saved in the middle.
+fn request(folder: &Path, name: &str, device: Device, kernels: Kernels) -> RunRequest {
+    let corpus = folder.join("corpus.txt");
+    let words = ["sea", "water", "shore", "a wave", "the tide"];
+    let lines: String = (0..400).map(|i| format!("{} and {}\n\n", words[i % 5], words[i / 5 % 5])).collect();
+    fs::write(&corpus, lines).unwrap();
+    let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
+    let mut settings: Settings = toml::from_str(preset).unwrap();
+    settings.data.paths = vec![corpus];
+    settings.data.valid_fraction = 0.1;
+    settings.tokenizer.kind = TokenizerChoice::Bytes;
+    let model = &mut settings.model;
+    (model.hidden, model.heads, model.blocks, model.cond_dim, model.seq_len) = (32, 2, 2, 8, 16);
+    model.dropout = 0.1;
+    let train = &mut settings.train;
+    (train.steps, train.batch_size, train.accumulate) = (12, 4, 2);
+    (train.log_every, train.validate_every, train.checkpoint_every) = (5, 6, 6);
+    (train.validate_sequences, train.final_sequences, train.final_draws) = (4, 8, 1);
+    (train.validate_samples, train.final_samples) = (1, 2);
+    (train.warmup_steps, train.ema_decay) = (2, 0.5);
+    settings.sample.steps = 8;
+    RunRequest {
+        settings: RunSettings::Text(Box::new(settings)),
+        out: folder.join(name),
+        resume: false,
+        init: None,
+        device,
+        kernels,
+    }
+}
+
+/// The losses, the norms and the figures that a run has recorded.
+fn recorded(request: &RunRequest) -> Vec<f64> {
+    let lines = fs::read_to_string(request.out.join(METRICS_FILE)).unwrap();
+    let mut numbers = Vec::new();
+    for line in lines.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = line.to_owned();
+        let step =
+            ["loss_nats_per_token", "gradient_norm"].map(|key| record.get(key).and_then(|x| x.as_f64()));
+        numbers.extend(step.into_iter().flatten());
+        let figures = record.get("figures").and_then(|figures| figures.as_array());
+        let values = figures
+            .into_iter()
+            .flatten()
+            .map(|figure| figure["value"].as_f64().unwrap_or_else(|| panic!("{text}")));
+        numbers.extend(values);
+    }
+    numbers
+}
+
+fn finish(request: &RunRequest) {
+    let outcome = run(request, &mut |_: &Event| {}, &AtomicBool::new(false)).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+}
+
+#[test]
+fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = request(folder.path(), "plain", Device::flex(), Kernels::Plain);
+    finish(&plain);
+    let expected = recorded(&plain);
+    // Three records of steps, and two of validations, of four figures each.
+    assert!(expected.len() >= 3 * 2 + 2 * 2, "{expected:?}");
+    for (index, (device, kernels)) in
+        places().into_iter().enumerate().filter(|(_, place)| place.1 == Kernels::Gpu)
+    {
+        let whole = request(folder.path(), &format!("whole-{index}"), device.clone(), kernels);
+        finish(&whole);
+        // The same, stopped after six steps and resumed.
+        let mut parts = request(folder.path(), &format!("parts-{index}"), device, kernels);
+        let stop = AtomicBool::new(false);
+        let mut observe = |event: &Event| {
+            if matches!(event, Event::Checkpoint(path) if path.ends_with("step-6")) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let outcome = run(&parts, &mut observe, &stop).unwrap();
+        assert!(matches!(outcome, Outcome::Stopped { step: 6, .. }));
+        parts.resume = true;
+        finish(&parts);
+        for request in [whole, parts] {
+            let ours = recorded(&request);
+            println!("{}: {ours:?}", request.out.display());
+            let last = |numbers: &[f64]| numbers[numbers.len() - 4..].to_vec();
+            for (ours, theirs) in last(&ours).iter().zip(last(&expected)) {
+                assert!((ours - theirs).abs() < 1e-3 * theirs.abs(), "{ours}, not {theirs}");
+            }
+        }
+    }
+}
