@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tests of text networks and of the toy against the reference's vectors, on the CPU and on the first GPU, or on Mesa's
-# software device. Shaders are WGSL: that works on lavapipe, where SPIR-V (cargo feature `vulkan`) ends in the driver.
+# The tests of text networks and of the toy against the reference's vectors, and of sampling and training that stay on
+# the device, on the CPU and on the first GPU, or on Mesa's software device. Shaders are WGSL: that works on lavapipe, where SPIR-V (cargo feature `vulkan`) ends in the driver.
 # On Debian, as root: apt-get install mesa-vulkan-drivers libvulkan1
 #
 #     scripts/test_gpu.sh [FEATURE ...]    more cargo features, to share a build with other tests

@@ -65,9 +65,9 @@ pub enum Error {
     /// Numbers that stopped being numbers while training.
     #[error("step {step}: the {what} is {value}, not a finite number")]
     NotFinite {
-        /// Training step, counted from 1.
+        /// Training step, counted from 1; on a GPU the one at which it was noticed.
         step: u64,
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm`, or on a GPU `sum of gradient norms` since the last record.
         what: &'static str,
         /// The value.
         value: f64,

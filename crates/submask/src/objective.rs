@@ -10,9 +10,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::lanes;
+use crate::ops::{integers, lanes};
 use crate::predictive::Predictive;
-use crate::predictive::device::{DeviceCodes, integers};
+use crate::predictive::device::DeviceCodes;
 use crate::schedule::Schedule;
 use crate::subtoken::TokenSet;
 
@@ -211,19 +211,24 @@ impl LossRows {
                 (log_probs.gather(1, targets.unsqueeze_dim(1)) * weights).sum().neg()
             }
             Objective::Marginal => {
-                let digits = codes.digits(targets);
-                let mask = self.predictive.codes().mask_id();
+                let (digits, mask) = (codes.digits(targets), self.predictive.codes().mask_id());
                 let mut total = Tensor::<1>::zeros([1], &device);
                 for j in 0..len {
-                    let charged = (0..n).map(|row| f32::from(u8::from(self.digits(row)[j] == mask)));
                     let others = codes.differing(&digits, j);
-                    let mass = log_probs.clone().exp().mask_fill(others, 0.0).sum_dim(1);
-                    total = total - (mass.log() * weights.clone() * column(charged.collect())).sum();
+                    let log_mass = log_sum_exp(log_probs.clone().mask_fill(others, f32::NEG_INFINITY));
+                    let visible = y_t.clone().narrow(1, j, 1).not_equal_scalar(mask);
+                    total = total - (log_mass * weights.clone()).mask_fill(visible, 0.0).sum();
                 }
                 total
             }
         }
     }
+}
+
+/// log Σ exp(x) of every row, [n, 1]; each has a finite number.
+fn log_sum_exp(x: Tensor<2>) -> Tensor<2> {
+    let largest = x.clone().detach().max_dim(1);
+    (x - largest.clone()).exp().sum_dim(1).log() + largest
 }
 
 /// One masked digit: log Σ exp(logit) over the tokens that have its target value, and their shares of it.

@@ -98,11 +98,6 @@ impl Predictive {
         self.sets.consistent(y)
     }
 
-    /// Keeps in `set` the tokens whose digit `j` is `digit`.
-    pub fn restrict(&self, set: &mut TokenSet, j: usize, digit: u32) {
-        self.sets.restrict(set, j, digit);
-    }
-
     /// Calls `visit` with every token of `set` whose digit `j` is `digit`, in increasing order.
     pub fn for_each_with(&self, set: &TokenSet, j: usize, digit: u32, visit: impl FnMut(usize)) {
         self.sets.for_each_with(set, j, digit, visit);

@@ -49,8 +49,8 @@ pub struct Cli {
     /// feature vulkan or wgpu
     #[arg(long, global = true, value_name = "DEVICE", default_value_t, help_heading = "Global options")]
     pub device: DeviceChoice,
-    /// In which precision matrices are multiplied: fp32, or bf16 (CPUs with AVX-512 for it, some GPUs), where sums,
-    /// weights, norms and softmax stay fp32
+    /// In which precision matrices are multiplied: fp32, or bf16 (CPUs with AVX-512 for it, some GPUs), where norms,
+    /// softmax and the weights in training stay fp32
     #[arg(long, global = true, value_name = "PRECISION", default_value_t, help_heading = "Global options")]
     pub precision: Precision,
     #[command(subcommand)]

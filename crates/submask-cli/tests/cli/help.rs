@@ -38,8 +38,8 @@ fn overview() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
 
     Results are written to standard output; progress, messages and errors to standard error.
 
@@ -89,8 +89,8 @@ fn train() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
 
     Examples:
       submask train
@@ -147,8 +147,8 @@ fn eval() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -215,8 +215,8 @@ fn sample() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
 
     Examples:
       submask sample runs/dictionary --num 3
@@ -255,8 +255,8 @@ fn data() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
     ----- stderr -----
     ");
     assert_snapshot!(submask(&["data", "info", "-h"]), @"
@@ -281,8 +281,8 @@ fn data() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -310,8 +310,8 @@ fn info() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -338,8 +338,8 @@ fn plot() {
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where sums, weights, norms and softmax
-                                   stay fp32 [default: fp32]
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }

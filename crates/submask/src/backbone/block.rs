@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Dropout, Kernels, Rotary};
+use crate::ops::{Dropout, Kernels, Rotary, integers};
 use crate::random::Draws;
 
 /// What all blocks of a network have in common.
@@ -94,8 +94,8 @@ impl Asked {
             return None;
         }
         let tensor = |index: &dyn Fn(usize) -> usize| {
-            let indices: Vec<i32> = positions.iter().map(|position| index(*position) as i32).collect();
-            Tensor::from_data(TensorData::new(indices, [positions.len()]), device)
+            let indices = positions.iter().map(|position| index(*position) as u32);
+            integers(indices, [positions.len()], device)
         };
         Some(Self { rows: tensor(&|position| position), sequences: tensor(&|position| position / length) })
     }

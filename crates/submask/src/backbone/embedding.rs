@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digits;
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Kernels, TableRows, plain};
-use crate::predictive::device::integers;
+use crate::ops::{Kernels, TableRows, integers, plain};
 use crate::subtoken::SubTokenizer;
 
 /// How digits are embedded.

@@ -16,12 +16,12 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
 use crate::objective::LossRows;
-use crate::ops::{Factor, Kernels};
+use crate::ops::{Factor, Kernels, integers};
 use crate::{Error, Result};
 
 pub use embedding::Embedding;
@@ -80,7 +80,8 @@ pub trait DeviceDenoiser {
     /// The device.
     fn device(&self) -> Device;
 
-    /// [`Denoiser::evaluate`] for digits `y_t` [B·L, ℓ]; `rows` gets logits [range length, C].
+    /// [`Denoiser::evaluate`] for digits `y_t` [B·L, ℓ] of sequences that fit the network, at one position at least;
+    /// `rows` gets logits [range length, C].
     fn evaluate_on_device(
         &self,
         y_t: &Tensor<2, Int>,
@@ -160,9 +161,8 @@ pub trait Backbone: Debug + Send + Sync {
 
 /// Rows of [B·L, d].
 fn at(hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
-    let rows: Vec<i32> = positions.iter().map(|position| *position as i32).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [positions.len()]), &hidden.device());
-    hidden.clone().select(0, rows)
+    let rows = positions.iter().map(|position| *position as u32);
+    hidden.clone().select(0, integers(rows, [positions.len()], &hidden.device()))
 }
 
 /// The loss of rows that belong to several output layers, Σ over layers of the loss of that layer's rows.

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
 use super::{Denoiser, at, check_only_len, chunks, floats, loss_of_layers};
 use crate::objective::LossRows;
-use crate::ops::Kernels;
+use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -179,8 +179,7 @@ impl Toy {
     /// The digits' embeddings, then the embedded time: [B, L·ℓ·w + 1].
     fn embed(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
         let (batch, device) = (t.len(), weights.device());
-        let digits: Vec<i32> = y_t.iter().map(|digit| *digit as i32).collect();
-        let digits = Tensor::<1, Int>::from_data(TensorData::new(digits, [y_t.len()]), &device);
+        let digits = integers(y_t.iter().copied(), [y_t.len()], &device);
         let rows = weights.get::<2>("token_embedding.weight").select(0, digits);
         let times: Vec<f32> = t.iter().map(|t| *t as f32).collect();
         let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);

@@ -35,7 +35,7 @@ pub enum Kept {
     /// As [`Factor::Packed`].
     Packed,
     /// Row after row, rounded to bfloat16.
-    Half,
+    Bf16,
 }
 
 /// Declaration of one weight.
@@ -66,7 +66,7 @@ impl Parameter {
     pub fn of_linear(self, kernels: Kernels) -> Self {
         match kernels {
             Kernels::FusedBf16 if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
-            Kernels::GpuBf16 if self.shape.len() == 2 => Self { kept: Kept::Half, ..self },
+            Kernels::GpuBf16 if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
             _ => self,
         }
     }
@@ -163,7 +163,7 @@ pub struct Weights {
 enum Stored {
     ByRows(Tensor<1>),
     ByColumns(Tensor<1>),
-    Half(Tensor<1>),
+    Bf16(Tensor<1>),
     Packed(Packed),
 }
 
@@ -186,7 +186,7 @@ impl Weights {
                     (Kept::ByColumns, &[rows, columns]) => {
                         Stored::ByColumns(tensor(transposed(values, rows, columns)))
                     }
-                    (Kept::Half, _) => Stored::Half(tensor(values.clone()).cast(FloatDType::BF16)),
+                    (Kept::Bf16, _) => Stored::Bf16(tensor(values.clone()).cast(FloatDType::BF16)),
                     (Kept::Packed, &[rows, columns]) => {
                         Stored::Packed(Packed::new(values, rows, columns, device))
                     }
@@ -197,7 +197,7 @@ impl Weights {
         Self::stored(parameters, stored, device.clone())
     }
 
-    /// Leaves whose gradients are kept, of flat tensors in the order of `parameters`, row after row.
+    /// Leaves whose gradients are kept, of flat tensors in the order of `parameters`, row after row; there is one at least.
     pub fn with_gradients(parameters: &[Parameter], tensors: &[Tensor<1>]) -> Self {
         let leaf = |tensor: &Tensor<1>| Stored::ByRows(tensor.clone().autodiff().require_grad());
         let device = tensors[0].device().autodiff();
@@ -226,7 +226,7 @@ impl Weights {
                 transposed.swap(0, 1);
                 tensor.clone().reshape(transposed).swap_dims(0, 1)
             }
-            Stored::Half(tensor) => tensor.clone().cast(FloatDType::F32).reshape(shape),
+            Stored::Bf16(tensor) => tensor.clone().cast(FloatDType::F32).reshape(shape),
             Stored::Packed(packed) => Factor::Packed(packed.clone()).into_tensor().reshape(shape),
         }
     }
@@ -236,7 +236,7 @@ impl Weights {
         let index = self.index[name];
         match (&self.stored[index], self.shapes[index].as_slice()) {
             (Stored::Packed(packed), _) => Factor::Packed(packed.clone()),
-            (Stored::Half(tensor), &[rows, columns]) => {
+            (Stored::Bf16(tensor), &[rows, columns]) => {
                 Factor::Tensor(tensor.clone().reshape([rows, columns]))
             }
             _ => Factor::Tensor(self.get(name)),
@@ -245,17 +245,20 @@ impl Weights {
 
     /// What a network makes of its weights alone: made once, or, on an autodiff device, at every call.
     pub fn constants(&self, make: impl FnOnce() -> Vec<Tensor<2>>) -> Vec<Tensor<2>> {
-        match &self.constants {
-            Some(constants) => constants.get_or_init(make).clone(),
-            None => make(),
+        let Some(constants) = &self.constants else { return make() };
+        if let Some(made) = constants.get() {
+            return made.clone();
         }
+        // Nothing is locked meanwhile: who waits for threads in `make` may be given another evaluation to do.
+        let made = make();
+        constants.get_or_init(|| made).clone()
     }
 
     /// The flat tensors of a training step in definition order, row after row.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.stored.iter().filter_map(|stored| match stored {
             Stored::ByRows(tensor) => Some(tensor),
-            Stored::ByColumns(_) | Stored::Half(_) | Stored::Packed(_) => None,
+            Stored::ByColumns(_) | Stored::Bf16(_) | Stored::Packed(_) => None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The operations that networks are made of: for each, the plain composition of tensor operations
-//! (the reference, on every device) and fused kernels with their own backward pass for the CPU.
+//! (the reference), fused kernels with their own backward pass for the CPU, and what GPUs run where the composition would
+//! keep too much.
 //!
 //! A fused kernel gives the same row of its result whatever other rows stand beside it and however
 //! many threads run it: sums run in a fixed order, and no matrix product shares its inner dimension
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
@@ -39,7 +40,7 @@ pub enum Kernels {
     /// The same for GPUs: attention keeps no probabilities for the backward pass, and the training loss has logits of some
     /// rows at a time.
     Gpu,
-    /// The same, whose matrix products are of numbers that are rounded to bfloat16.
+    /// The same, whose matrix products are of numbers that are rounded to bfloat16: see [`Precision::Bf16`].
     GpuBf16,
 }
 
@@ -55,8 +56,9 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision. The
-    /// training loss stays in single precision where visible digits leave few tokens.
+    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision. On the
+    /// CPU the training loss stays in single precision where visible digits leave few tokens; on GPUs results are rounded
+    /// to bfloat16, too, and inference keeps the weights so.
     Bf16,
 }
 
@@ -132,6 +134,16 @@ fn round_to_bf16(x: f32) -> f32 {
     let bits = x.to_bits();
     let half_to_even = 0x7fff + (bits >> 16 & 1);
     f32::from_bits((bits + half_to_even) & 0xffff_0000)
+}
+
+/// Integers on a device.
+pub(crate) fn integers<const D: usize>(
+    values: impl IntoIterator<Item = u32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D, Int> {
+    let values: Vec<i32> = values.into_iter().map(|value| value as i32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// base^(−2k/w), rounded to single precision as the published buffers are.
@@ -225,7 +237,7 @@ impl Packed {
 }
 
 impl Factor {
-    /// The first `count` rows.
+    /// The first `count` rows, of at least as many.
     pub fn first(self, count: usize) -> Self {
         match self {
             Self::Tensor(weight) => Self::Tensor(weight.narrow(0, 0, count)),

@@ -4,9 +4,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 
-use crate::predictive::device::integers;
-
-use super::{Dropout, GroupNorm, Rotary, TableRows};
+use super::{Dropout, GroupNorm, Rotary, TableRows, integers};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];

@@ -1,8 +1,9 @@
 //! p_θ(x_0 | y_t) as tensors, where logits stay on the network's device.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::Predictive;
+use crate::ops::integers;
 
 /// The digits of all tokens on a device.
 #[derive(Clone, Debug)]
@@ -21,16 +22,6 @@ pub struct DeviceDraw {
     pub digits: Tensor<2, Int>,
     /// Whether the logits of the possible tokens are a distribution, [n, 1]; what was drawn of others means nothing.
     pub proper: Tensor<2, Bool>,
-}
-
-/// Integers on a device.
-pub(crate) fn integers<const D: usize>(
-    values: impl IntoIterator<Item = u32>,
-    shape: [usize; D],
-    device: &Device,
-) -> Tensor<D, Int> {
-    let values: Vec<i32> = values.into_iter().map(|value| value as i32).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 impl DeviceCodes {
@@ -61,15 +52,21 @@ impl DeviceCodes {
         if !self.carry_over {
             return logits;
         }
-        (0..self.by_digit.len()).fold(logits, |logits, j| {
+        let excluded_by = |j: usize| {
             let visible = y.clone().narrow(1, j, 1).not_equal_scalar(self.mask_id);
-            let excluded = self.differing(y, j).bool_and(visible.expand(logits.dims()));
-            logits.mask_fill(excluded, f32::NEG_INFINITY)
-        })
+            self.differing(y, j).bool_and(visible.expand(logits.dims()))
+        };
+        match (0..self.by_digit.len()).map(excluded_by).reduce(Tensor::bool_or) {
+            Some(excluded) => logits.mask_fill(excluded, f32::NEG_INFINITY),
+            None => logits,
+        }
     }
 
     /// Tokens at `uniforms` [n, 1] ∈ [0, 1) of the cumulative distributions, in token order, of softmax(logits/τ) over
-    /// the possible tokens. Sums are in single precision.
+    /// the possible tokens.
+    ///
+    /// Sums are in single precision, in blocks of about √C tokens and over the blocks: devices sum a row of k numbers up
+    /// in k² steps, and long sums would lose small terms. A token's probability is off by up to about 10⁻⁷.
     ///
     /// # Shapes
     /// - `logits`: [n, C], `y`: digits [n, ℓ] 0..=b, `temperatures`: τ > 0, [n, 1]
@@ -80,25 +77,48 @@ impl DeviceCodes {
         temperatures: Tensor<2>,
         uniforms: Tensor<2>,
     ) -> DeviceDraw {
-        let [n, classes] = logits.dims();
-        let logits = self.constrain(logits / temperatures, y);
+        let ([n, classes], device) = (logits.dims(), logits.device());
+        let logits = self.constrain(logits, y);
         let largest = logits.clone().max_dim(1);
-        let weights = (logits - largest).exp();
-        let possible = weights.clone().greater_scalar(0.0);
-        let sums = weights.cumsum(1);
-        let total = sums.clone().narrow(1, classes - 1, 1);
-        let beyond = sums.greater((uniforms * total.clone()).expand([n, classes]));
-        let tokens = integers(0..classes as u32, [1, classes], &total.device()).expand([n, classes]);
-        // A device may add up in any order: sums need not be the same where a token adds nothing, nor grow up to the target.
-        let first = tokens.clone().mask_fill(beyond.bool_and(possible.clone()).bool_not(), classes as u32);
-        let last = tokens.mask_fill(possible.bool_not(), 0);
-        let drawn = first.min_dim(1).min_pair(last.max_dim(1)).reshape([n]);
-        DeviceDraw { digits: self.digits(drawn), proper: total.is_finite() }
+        let weights = ((logits - largest) / temperatures).exp();
+        let width = classes.isqrt().max(1);
+        let count = classes.div_ceil(width);
+        let filling = Tensor::zeros([n, count * width - classes], &device);
+        let weights = Tensor::cat(vec![weights, filling], 1).reshape([n, count, width]);
+
+        let blocks = weights.clone().sum_dim(2).reshape([n, count]);
+        let sums = blocks.clone().cumsum(1);
+        let total = sums.clone().narrow(1, count - 1, 1);
+        let target = uniforms * total.clone();
+        let block = first_beyond(sums.clone(), target.clone(), blocks.clone());
+        let before = sums.gather(1, block.clone()) - blocks.gather(1, block.clone());
+        let weights = weights.gather(1, block.clone().reshape([n, 1, 1]).expand([n, 1, width]));
+        let weights = weights.reshape([n, width]);
+        let within = first_beyond(weights.clone().cumsum(1), target - before, weights);
+        DeviceDraw {
+            digits: self.digits((block * width as u32 + within).reshape([n])),
+            proper: total.is_finite(),
+        }
     }
+}
+
+/// Where `sums` of `weights` first exceed a target, [n, 1], among the positive weights; the last of these if nowhere, and
+/// 0 if there is none.
+///
+/// A device may add up in any order: sums need not be the same where a weight adds nothing, nor grow up to the target.
+fn first_beyond(sums: Tensor<2>, target: Tensor<2>, weights: Tensor<2>) -> Tensor<2, Int> {
+    let shape = weights.dims();
+    let places = integers(0..shape[1] as u32, [1, shape[1]], &weights.device()).expand(shape);
+    let positive = weights.greater_scalar(0.0);
+    let beyond = sums.greater(target.expand(shape)).bool_and(positive.clone());
+    let first = places.clone().mask_fill(beyond.bool_not(), shape[1] as u32).min_dim(1);
+    first.min_pair(places.mask_fill(positive.bool_not(), 0).max_dim(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
     use crate::random::{Draws, Purpose};
     use crate::subtoken::SubTokenizer;
@@ -108,23 +128,24 @@ mod tests {
     fn draws_are_those_of_the_distributions() {
         let device = Device::flex();
         let draws = Draws::new(1, Purpose::Token);
-        for carry_over in [true, false] {
-            let predictive = Predictive::new(SubTokenizer::new(11, 2).unwrap(), carry_over);
+        for (classes, carry_over) in [(11, true), (11, false), (2, true), (1000, false)] {
+            let predictive = Predictive::new(SubTokenizer::new(classes, 2).unwrap(), carry_over);
             let (codes, mask) = (predictive.codes(), predictive.codes().mask_id());
             let on_device = DeviceCodes::new(&predictive, &device);
             let n = 400u32;
-            let logits: Vec<f32> = (0..n * 11).map(|i| 2.0 * draws.normal(0, i, 0) as f32).collect();
+            let logits: Vec<f32> =
+                (0..n * classes as u32).map(|i| 2.0 * draws.normal(0, i, 0) as f32).collect();
             let temperature = |i: u32| 0.5 + f64::from(i % 3);
             let y: Vec<u32> = (0..n)
                 .flat_map(|i| {
-                    let digits = codes.digits(draws.below(11, 1, i, 0) as u32).iter().enumerate();
+                    let digits = codes.digits(draws.below(classes as u64, 1, i, 0) as u32).iter().enumerate();
                     digits.map(move |(j, digit)| if i >> j & 1 == 0 { mask } else { *digit })
                 })
                 .collect();
             let uniforms: Vec<f32> = (0..n).map(|i| draws.uniform(2, i, 0) as f32).collect();
             let column = |x: Vec<f32>| Tensor::<2>::from_data(TensorData::new(x, [n as usize, 1]), &device);
             let drawn = on_device.draw(
-                Tensor::from_data(TensorData::new(logits.clone(), [n as usize, 11]), &device),
+                Tensor::from_data(TensorData::new(logits.clone(), [n as usize, classes]), &device),
                 &integers(y.iter().copied(), [n as usize, 2], &device),
                 column((0..n).map(|i| temperature(i) as f32).collect()),
                 column(uniforms.clone()),
@@ -134,7 +155,7 @@ mod tests {
             let mut differing = 0;
             for i in 0..n as usize {
                 let p = predictive.distribution_at(
-                    &logits[11 * i..][..11],
+                    &logits[classes * i..][..classes],
                     &y[2 * i..][..2],
                     temperature(i as u32),
                 );

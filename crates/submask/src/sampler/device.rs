@@ -1,12 +1,13 @@
 //! Digits that stay on the network's device while they are sampled: when a digit is revealed does not depend on any value,
 //! so one step after the other is handed to the device without waiting for what it draws.
 
-use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::draw::improper;
 use crate::backbone::DeviceDenoiser;
+use crate::ops::integers;
 use crate::predictive::Predictive;
-use crate::predictive::device::{DeviceCodes, integers};
+use crate::predictive::device::DeviceCodes;
 use crate::{Error, Result};
 
 /// Rounds after which logits that were no distribution are noticed, and the program waits for the device.
@@ -17,9 +18,10 @@ pub(super) struct DeviceBatch<'a> {
     network: &'a dyn DeviceDenoiser,
     codes: DeviceCodes,
     subtoken_len: usize,
-    /// Digits of every sequence on its way, [1, L·ℓ].
-    active: Vec<Tensor<2, Int>>,
-    /// Those of sequences that are done.
+    /// Digits of all sequences on their way, [B·L, ℓ], and B.
+    active: Option<Tensor<2, Int>>,
+    count: usize,
+    /// Those of sequences that are done, [n·L, ℓ].
     done: Vec<Tensor<2, Int>>,
     /// Whether all logits since the last look were distributions.
     proper: Option<Tensor<1, Bool>>,
@@ -44,24 +46,36 @@ impl<'a> DeviceBatch<'a> {
             network,
             codes: DeviceCodes::new(predictive, &network.device()),
             subtoken_len: predictive.codes().subtoken_len(),
-            active: Vec::new(),
+            active: None,
+            count: 0,
             done: Vec::new(),
             proper: None,
             rounds: 0,
         }
     }
 
-    /// Takes a sequence of digits in.
+    /// Takes a sequence of digits in, after the others.
     pub fn add(&mut self, y: &[u32]) {
-        self.active.push(integers(y.iter().copied(), [1, y.len()], &self.network.device()));
+        let len = self.subtoken_len;
+        let y = integers(y.iter().copied(), [y.len() / len, len], &self.network.device());
+        self.active = Some(match self.active.take() {
+            Some(active) => Tensor::cat(vec![active, y], 0),
+            None => y,
+        });
+        self.count += 1;
     }
 
     /// Takes out the sequences that are done.
     pub fn retire(&mut self, is_done: impl Iterator<Item = bool>) {
-        let (done, active): (Vec<_>, Vec<_>) =
-            self.active.drain(..).zip(is_done).partition(|(_, done)| *done);
+        let is_done: Vec<bool> = is_done.collect();
+        let Some(active) = self.active.take_if(|_| is_done.contains(&true)) else { return };
+        let parts = active.chunk(self.count, 0).into_iter().zip(is_done);
+        let (done, active): (Vec<_>, Vec<_>) = parts.partition(|(_, is_done)| *is_done);
         self.done.extend(done.into_iter().map(|(y, _)| y));
-        self.active = active.into_iter().map(|(y, _)| y).collect();
+        self.count = active.len();
+        if self.count > 0 {
+            self.active = Some(Tensor::cat(active.into_iter().map(|(y, _)| y).collect(), 0));
+        }
     }
 
     /// Evaluates the network at the times of the sequences, and writes what the tokens draw.
@@ -79,11 +93,9 @@ impl<'a> DeviceBatch<'a> {
             tokens.iter().flat_map(|token| (0..len).map(|j| token.reveals.contains(&j))).collect();
         let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [n, len]), &device);
         let positions: Vec<usize> = tokens.iter().map(|token| token.position).collect();
+        let Some(y) = self.active.take() else { return Ok(()) };
         let places = integers(positions.iter().map(|position| *position as u32), [n], &device);
-
-        let (batch, digits) = (self.active.len(), self.active[0].dims()[1]);
-        let y = Tensor::cat(std::mem::take(&mut self.active), 0).reshape([batch * digits / len, len]);
-        let before = y.clone().select(0, places.clone());
+        let before = y.clone().select(0, places);
         let mut after = Vec::new();
         self.network.evaluate_on_device(&y, times, &positions, &mut |range, logits| {
             let (start, count) = (range.start, range.len());
@@ -97,8 +109,14 @@ impl<'a> DeviceBatch<'a> {
                 None => proper,
             });
         });
-        let y = y.select_assign(0, places, Tensor::cat(after, 0) - before, IndexingUpdateOp::Add);
-        self.active = y.reshape([batch, digits]).split(1, 0);
+        // Every row again, or what has become of it, which stands behind all of them.
+        let [rows, _] = y.dims();
+        let mut newest: Vec<u32> = (0..rows as u32).collect();
+        for (index, position) in positions.iter().enumerate() {
+            newest[*position] = (rows + index) as u32;
+        }
+        let all = Tensor::cat(std::iter::once(y).chain(after).collect(), 0);
+        self.active = Some(all.select(0, integers(newest, [rows], &device)));
         self.rounds += 1;
         if self.rounds.is_multiple_of(ROUNDS_A_LOOK) { self.look() } else { Ok(()) }
     }
@@ -115,12 +133,13 @@ impl<'a> DeviceBatch<'a> {
     /// As [`Self::reveal`].
     pub fn finish(mut self) -> Result<Vec<Vec<u32>>> {
         self.look()?;
-        let read = |y: Tensor<2, Int>| {
-            let digits = y.try_into_vec_as::<i32>();
-            let digits =
-                digits.map_err(|error| Error::invalid("digits", format!("{error:?}"), "integers"))?;
-            Ok(digits.into_iter().map(|digit| digit as u32).collect())
-        };
-        self.done.into_iter().map(read).collect()
+        let count = self.done.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let digits = Tensor::cat(self.done, 0).try_into_vec_as::<i32>();
+        let digits = digits.map_err(|error| Error::invalid("digits", format!("{error:?}"), "integers"))?;
+        let sequence = |digits: &[i32]| digits.iter().map(|digit| *digit as u32).collect();
+        Ok(digits.chunks_exact(digits.len() / count).map(sequence).collect())
     }
 }

@@ -22,8 +22,10 @@ pub struct DeviceState {
     gradients: Vec<Tensor<1>>,
     /// Σ of the losses since the last look.
     loss: Tensor<1>,
-    /// Of the last step's gradients, before clipping, if it was not looked at.
-    norm: Option<Tensor<1>>,
+    /// Of the last step's gradients, before clipping, and Σ of those of all steps since the last look, if there are any.
+    norms: Option<[Tensor<1>; 2]>,
+    /// Whether memory holds a copy of all this.
+    copied: bool,
 }
 
 /// What a look found.
@@ -33,6 +35,8 @@ pub struct Looked {
     pub loss: f64,
     /// ‖g‖₂ of the last step, before clipping.
     pub norm: f64,
+    /// Σ of ‖g‖₂ of these steps: finite if all gradients were.
+    pub norms: f64,
 }
 
 impl DeviceState {
@@ -53,7 +57,8 @@ impl DeviceState {
             steps: state.optimizer.steps,
             gradients: Vec::new(),
             loss: Tensor::zeros([1], device),
-            norm: None,
+            norms: None,
+            copied: true,
         }
     }
 
@@ -62,7 +67,7 @@ impl DeviceState {
         Weights::with_gradients(&self.parameters, &self.raw)
     }
 
-    /// Adds a micro-batch: `share` of its loss by `weights`, and of its gradients.
+    /// Adds a micro-batch: `share` of its loss \[1\] by `weights`, which are [`Self::weights`], and of its gradients.
     pub fn add(&mut self, loss: Option<Tensor<1>>, weights: &Weights, share: f32) {
         let Some(loss) = loss else { return };
         self.loss = self.loss.clone() + loss.clone().detach().inner() * share;
@@ -88,7 +93,11 @@ impl DeviceState {
         let squares = gradients.iter().map(|gradient| (gradient.clone() * gradient.clone()).sum());
         let norm = squares.reduce(|sum, square| sum + square).map_or(self.loss.zeros_like(), Tensor::sqrt);
         let factor = ((norm.clone() + 1e-6).recip() * settings.clip).clamp_max(1.0);
-        self.norm = Some(norm);
+        self.norms = Some(match self.norms.take() {
+            Some([_, sum]) => [norm.clone(), sum + norm],
+            None => [norm.clone(), norm],
+        });
+        self.copied = false;
         let update = Update::new(settings.adamw, self.steps, settings.learning_rate_at(step));
         let share = average_share(settings.ema_decay, self.steps);
         for (index, gradient) in gradients.into_iter().enumerate() {
@@ -105,35 +114,50 @@ impl DeviceState {
 
     /// Waits for the device. `None` if there was no step since the last look.
     pub fn look(&mut self) -> Option<Looked> {
-        let norm = f64::from(self.norm.take()?.into_scalar::<f32>());
-        let loss = f64::from(self.loss.clone().into_scalar::<f32>());
+        let number = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
+        let [norm, norms] = self.norms.take()?.map(number);
+        let loss = number(self.loss.clone());
         self.loss = self.loss.zeros_like();
-        Some(Looked { loss, norm })
+        Some(Looked { loss, norm, norms })
     }
 
-    /// Copies everything to `state`.
+    /// Copies the averages to `state`, which has had all copies so far.
     ///
     /// # Errors
     /// [`Error::Invalid`] for tensors that are no 32-bit floats.
-    pub fn copy_to(&self, state: &mut TrainState) -> Result<()> {
-        let copied = |tensors: &[Tensor<1>]| {
-            let copy = |tensor: &Tensor<1>| {
-                tensor
-                    .clone()
-                    .try_into_vec_as::<f32>()
-                    .map_err(|error| Error::invalid("training state", format!("{error:?}"), "32-bit floats"))
-            };
-            tensors.iter().map(copy).collect::<Result<Vec<_>>>()
-        };
+    pub fn copy_average_to(&self, state: &mut TrainState) -> Result<()> {
+        if !self.copied {
+            state.average = copied(&self.average)?;
+        }
+        Ok(())
+    }
+
+    /// Copies everything to `state`, which has had all copies so far.
+    ///
+    /// # Errors
+    /// As of [`Self::copy_average_to`].
+    pub fn copy_to(&mut self, state: &mut TrainState) -> Result<()> {
+        if self.copied {
+            return Ok(());
+        }
         state.raw = copied(&self.raw)?;
         state.average = copied(&self.average)?;
         state.optimizer.first = copied(&self.first)?;
         state.optimizer.second = copied(&self.second)?;
         state.optimizer.steps = self.steps;
+        self.copied = true;
         Ok(())
     }
 }
 
+/// The elements of tensors, in memory.
+fn copied(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
+    let copy = |tensor: &Tensor<1>| {
+        let elements = tensor.clone().try_into_vec_as::<f32>();
+        elements.map_err(|error| Error::invalid("training state", format!("{error:?}"), "32-bit floats"))
+    };
+    tensors.iter().map(copy).collect()
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,8 +207,11 @@ mod tests {
 
             let looked = on_device.look().unwrap();
             assert!((looked.norm - norm).abs() < 1e-5, "{looked:?}, not {norm}");
+            assert_eq!(looked.norms, looked.norm, "one step");
             assert!((looked.loss - f64::from(value)).abs() < 1e-5, "{looked:?}, not {value}");
             let mut copy = TrainState { raw: vec![], average: vec![], ..state.clone() };
+            on_device.copy_average_to(&mut copy).unwrap();
+            assert_eq!((copy.raw.len(), copy.average.len()), (0, 2));
             on_device.copy_to(&mut copy).unwrap();
             assert_eq!(copy.optimizer.steps, step);
             let pairs = [

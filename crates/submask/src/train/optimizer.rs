@@ -1,7 +1,7 @@
 //! AdamW, clipping by the global norm, and the exponential moving average of the weights.
 //!
-//! The state lives in host memory and one pass updates everything, element by element, so the result does
-//! not depend on the number of threads.
+//! The state of a run on the CPU lives in memory and one pass updates everything, element by element, so the result does
+//! not depend on the number of threads. For GPUs see [`super::DeviceState`].
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

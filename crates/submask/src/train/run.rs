@@ -74,8 +74,8 @@ pub struct Summary {
 ///
 /// # Errors
 /// Settings, files and corpora that do not go together, each naming what is wrong, before anything is
-/// allocated where that is possible; [`Error::NotFinite`] when the loss stops being a number: the last
-/// checkpoint stays.
+/// allocated where that is possible; [`Error::NotFinite`] when the loss or a gradient stops being a number, on a GPU
+/// when that is next looked at: the last checkpoint stays.
 pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
     request.settings.validate()?;
     check_folder(request)?;
@@ -147,8 +147,7 @@ struct Run<'a> {
     parameters: Vec<Parameter>,
     task: Box<dyn Task>,
     state: TrainState,
-    /// On GPUs, where `state` is between steps; then the weights, moments and averages of `state` are those of the last
-    /// [`Run::fetch`].
+    /// On GPUs, the weights, moments and averages; `state` has copies of them when a run is evaluated or saved.
     on_device: Option<DeviceState>,
     metrics: fs::File,
     window: Window,
@@ -212,8 +211,15 @@ impl<'a> Run<'a> {
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
         let step = self.state.step + 1;
-        match self.on_device {
-            Some(_) => self.step_on_device(step)?,
+        match &mut self.on_device {
+            Some(on_device) => {
+                let share = 1.0 / self.settings.accumulate as f32;
+                for index in 0..self.settings.accumulate {
+                    let weights = on_device.weights();
+                    on_device.add(self.task.next_loss(&weights, step, index)?, &weights, share);
+                }
+                on_device.step(self.settings, step);
+            }
             None => self.step_in_memory(step)?,
         }
         self.state.step = step;
@@ -249,35 +255,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn step_on_device(&mut self, step: u64) -> Result<()> {
-        let Some(state) = &mut self.on_device else { return Ok(()) };
-        let share = 1.0 / self.settings.accumulate as f32;
-        for index in 0..self.settings.accumulate {
-            let weights = state.weights();
-            state.add(self.task.next_loss(&weights, step, index)?, &weights, share);
-        }
-        state.step(self.settings, step);
-        Ok(())
-    }
-
     /// Waits for the device, and checks what its steps since the last look came to.
     fn look(&mut self) -> Result<()> {
         let started = Instant::now();
         if let Some(looked) = self.on_device.as_mut().and_then(DeviceState::look) {
             self.window.loss += finite(self.state.step, "loss", looked.loss)?;
-            self.window.norm = finite(self.state.step, "gradient norm", looked.norm)?;
+            finite(self.state.step, "sum of gradient norms", looked.norms)?;
+            self.window.norm = looked.norm;
         }
         self.window.time += started.elapsed();
         Ok(())
-    }
-
-    /// Brings the weights and all else from the device.
-    fn fetch(&mut self) -> Result<()> {
-        self.look()?;
-        match &self.on_device {
-            Some(on_device) => on_device.copy_to(&mut self.state),
-            None => Ok(()),
-        }
     }
 
     fn record_steps(&mut self, observer: &mut dyn Observer) -> Result<()> {
@@ -320,7 +307,10 @@ impl<'a> Run<'a> {
         samples: usize,
         observer: &mut dyn Observer,
     ) -> Result<Judgement> {
-        self.fetch()?;
+        self.look()?;
+        if let Some(on_device) = &self.on_device {
+            on_device.copy_average_to(&mut self.state)?;
+        }
         let judgement = self.task.judge(&self.state.average, size, samples, self.state.step)?;
         let record = ValidationRecord {
             step: self.state.step,
@@ -333,7 +323,10 @@ impl<'a> Run<'a> {
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
-        self.fetch()?;
+        self.look()?;
+        if let Some(on_device) = &mut self.on_device {
+            on_device.copy_to(&mut self.state)?;
+        }
         let Self { request, parameters, task, state, .. } = self;
         let path = checkpoint::save(&request.out, state, parameters, &mut |folder| {
             task.save(&state.average, folder)

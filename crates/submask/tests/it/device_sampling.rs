@@ -9,7 +9,7 @@ use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
 use submask::ops::Kernels;
 use submask::predictive::{Predictive, Sharpening};
-use submask::sampler::{Prompt, SampleSettings, Sampler, Samples, Steps};
+use submask::sampler::{Draw, Prompt, SampleSettings, Sampler, Samples, Steps};
 use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
 
@@ -54,16 +54,24 @@ fn loaded(network: Arc<dyn Backbone>, radius: f64, device: &Device) -> LoadedBac
     LoadedBackbone { weights: Weights::new(&parameters, &values, device), network }
 }
 
-/// Seven sequences, three at a time; the fourth is given whole, the sixth in part.
-fn sample(network: &dyn Denoiser, predictive: &Predictive) -> submask::Result<Samples> {
-    let settings = SampleSettings {
+/// What is drawn on the device.
+fn settings() -> SampleSettings {
+    SampleSettings {
         steps: Steps::Grid(9),
         seed: 5,
         batch: 3,
         sharpening: Sharpening { temperature: 0.7, ..Sharpening::default() },
         temperature_schedule: Some(TemperatureSchedule::default()),
         ..SampleSettings::default()
-    };
+    }
+}
+
+/// Seven sequences, three at a time; the fourth is given whole, the sixth in part.
+fn sample(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    settings: SampleSettings,
+) -> submask::Result<Samples> {
     let mut prompts = vec![Prompt::empty(predictive, LENGTH)?; 7];
     let digits = 2 * LENGTH;
     let given = |count: usize| -> Vec<Option<u32>> {
@@ -86,8 +94,8 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
                 let plain = loaded(plain, 0.6, &Device::flex());
                 let network = loaded(network, 0.6, &device);
                 assert!(network.on_device().is_some() && plain.on_device().is_none());
-                let in_memory = sample(&plain, &predictive).unwrap();
-                let on_device = sample(&network, &predictive).unwrap();
+                let in_memory = sample(&plain, &predictive, settings()).unwrap();
+                let on_device = sample(&network, &predictive, settings()).unwrap();
                 assert_eq!(on_device.reports, in_memory.reports);
                 let pairs = on_device.tokens.iter().zip(&in_memory.tokens);
                 let differing = pairs.filter(|(ours, theirs)| ours != theirs).count();
@@ -109,8 +117,35 @@ fn logits_on_the_device_that_are_not_finite_are_an_error() {
     let predictive = Predictive::new(codes.clone(), true);
     for (device, kernels) in places() {
         for network in networks(&codes, kernels) {
-            let error = sample(&loaded(network, f64::INFINITY, &device), &predictive).unwrap_err();
+            let error =
+                sample(&loaded(network, f64::INFINITY, &device), &predictive, settings()).unwrap_err();
             assert!(error.to_string().contains("logits"), "{error}");
         }
+    }
+}
+
+/// What needs values between the steps is drawn in memory, from the same network.
+#[test]
+fn what_the_device_does_not_draw_is_drawn_in_memory() {
+    // No token has the digits (4, 2): draws that follow each other may come to them.
+    let codes = SubTokenizer::new(22, 2).unwrap();
+    let sharper = |top_p, top_k| Sharpening { top_p, top_k, ..Sharpening::default() };
+    let cases = [
+        (true, SampleSettings { sharpening: sharper(0.8, None), ..settings() }),
+        (true, SampleSettings { sharpening: sharper(1.0, Some(3)), ..settings() }),
+        (true, SampleSettings { draw: Draw::Marginal, ..settings() }),
+        (true, SampleSettings { trajectories: true, ..settings() }),
+        (false, settings()),
+    ];
+    for (carry_over, settings) in cases {
+        let predictive = Predictive::new(codes.clone(), carry_over);
+        let [plain, gpu] = [Kernels::Plain, Kernels::Gpu].map(|kernels| {
+            let [network, _] = networks(&codes, kernels);
+            sample(&loaded(network, 0.6, &Device::flex()), &predictive, settings.clone()).unwrap()
+        });
+        assert_eq!((gpu.tokens, gpu.reports), (plain.tokens, plain.reports.clone()));
+        assert_eq!(gpu.trajectories.len(), if settings.trajectories { 7 } else { 0 });
+        let redraws: u64 = plain.reports.iter().map(|report| report.redraws).sum();
+        assert!(carry_over || redraws > 0, "nothing was drawn again");
     }
 }

@@ -74,8 +74,8 @@ fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
     let plain = request(folder.path(), "plain", Device::flex(), Kernels::Plain);
     finish(&plain);
     let expected = recorded(&plain);
-    // Three records of steps, and two of validations, of four figures each.
-    assert!(expected.len() >= 3 * 2 + 2 * 2, "{expected:?}");
+    // Three records of steps, two numbers each, and two of validations, of four figures.
+    assert_eq!(expected.len(), 3 * 2 + 2 * 4, "{expected:?}");
     for (index, (device, kernels)) in
         places().into_iter().enumerate().filter(|(_, place)| place.1 == Kernels::Gpu)
     {
@@ -93,13 +93,17 @@ fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
         assert!(matches!(outcome, Outcome::Stopped { step: 6, .. }));
         parts.resume = true;
         finish(&parts);
-        for request in [whole, parts] {
-            let ours = recorded(&request);
-            println!("{}: {ours:?}", request.out.display());
-            let last = |numbers: &[f64]| numbers[numbers.len() - 4..].to_vec();
-            for (ours, theirs) in last(&ours).iter().zip(last(&expected)) {
+        let agree = |ours: &[f64], theirs: &[f64]| {
+            for (ours, theirs) in ours.iter().zip(theirs) {
                 assert!((ours - theirs).abs() < 1e-3 * theirs.abs(), "{ours}, not {theirs}");
             }
-        }
+        };
+        let [whole, parts] = [&whole, &parts].map(recorded);
+        println!("whole {whole:?}\nin parts {parts:?}");
+        assert_eq!((whole.len(), parts.len()), (expected.len(), expected.len()));
+        agree(&whole, &expected);
+        // A resumed run's first record is of its own steps.
+        let last = expected.len() - 4;
+        agree(&parts[last..], &expected[last..]);
     }
 }

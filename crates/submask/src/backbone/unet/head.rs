@@ -57,10 +57,10 @@ impl Pixels {
                 let (row, column) = (row + tap / 3, column + tap % 3);
                 let inside = (1..=self.height).contains(&row) && (1..=self.width).contains(&column);
                 let index = image * area + (row.max(1) - 1) * self.width + column.max(1) - 1;
-                rows.push(if inside { index } else { count - 1 } as i32);
+                rows.push(if inside { index } else { count - 1 } as u32);
             }
         }
-        select(self.rows.clone(), rows).reshape([pixels.len(), 9 * channels])
+        select(self.rows.clone(), rows.into_iter()).reshape([pixels.len(), 9 * channels])
     }
 }
 

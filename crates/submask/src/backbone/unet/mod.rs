@@ -12,14 +12,14 @@ mod residual;
 #[cfg(test)]
 mod tests;
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, activation};
 
 pub use config::UnetConfig;
 pub use head::{Hidden, LoadedUnet, Pixels};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::Kernels;
+use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 use layers::{conv, conv_parameters_with, group_norm_silu, norm_parameters};
@@ -137,7 +137,7 @@ impl Unet {
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
         let batch = y_t.len() / (channels * pixels * len);
-        let rows = select(weights.get::<2>(DIGITS), y_t.iter().map(|digit| *digit as i32).collect());
+        let rows = select(weights.get::<2>(DIGITS), y_t.iter().copied());
         let places = rows.reshape([batch * channels, pixels, len * share]).swap_dims(1, 2);
         places.reshape([batch, planes, height, width])
     }
@@ -165,7 +165,7 @@ impl Unet {
         let table = weights.get::<2>(LABELS);
         let untrained = table.clone().narrow(0, classes, 1).detach();
         let table = Tensor::cat(vec![table.narrow(0, 0, classes), untrained], 0);
-        let rows = select(table, labels.iter().map(|label| *label as i32).collect());
+        let rows = select(table, labels.iter().map(|label| *label as u32));
         Ok(Some(activation::silu(rows)))
     }
 
@@ -191,7 +191,8 @@ impl Unet {
 }
 
 /// The rows `rows` of a table.
-fn select(table: Tensor<2>, rows: Vec<i32>) -> Tensor<2> {
-    let (count, device) = (rows.len(), table.device());
-    table.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device))
+fn select(table: Tensor<2>, rows: impl ExactSizeIterator<Item = u32>) -> Tensor<2> {
+    let count = rows.len();
+    let rows = integers(rows, [count], &table.device());
+    table.select(0, rows)
 }

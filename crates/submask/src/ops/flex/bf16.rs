@@ -513,11 +513,13 @@ pub struct Packed<'a> {
 impl<'a> Packed<'a> {
     /// Packs both, on the threads of the pool if these are to share it.
     pub fn new(a: Matrix, b: Matrix, shared: bool) -> Self {
+        assert_eq!(a.columns, b.rows);
         Self { rows: Rows::new(a, shared), columns: Cow::Owned(Lanes::new(b.t(), shared)) }
     }
 
     /// Packs the first; the second is the transpose of `weight`.
     pub fn by_weight(a: Matrix, weight: &'a PackedWeight, shared: bool) -> Self {
+        assert_eq!(a.columns, weight.inner);
         Self { rows: Rows::new(a, shared), columns: Cow::Borrowed(&weight.lanes) }
     }
 

@@ -1,5 +1,5 @@
 //! Convolutions that keep the resolution, without a matrix of patches: every vector of pixels is read where it stands in
-//! an image with a border of zeros.
+//! one of k copies of the image, moved by a column of the kernel each.
 
 mod kernel;
 mod slab;

@@ -1,4 +1,4 @@
-//! Rows of an image inside a border of zeros.
+//! Copies of an image's rows, between rows of zeros, and moved by the columns of the kernel.
 
 use std::ops::Range;
 
