@@ -130,12 +130,13 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
     // No token has the digits (2, 3): draws that follow each other may come to them.
     let codes = SubTokenizer::new(10, 2).unwrap();
     let sharper = |top_p, top_k| Sharpening { top_p, top_k, ..Sharpening::default() };
+    let flat = Sharpening { temperature: 50.0, ..Sharpening::default() };
     let cases = [
         (true, SampleSettings { sharpening: sharper(0.8, None), ..settings() }),
         (true, SampleSettings { sharpening: sharper(1.0, Some(3)), ..settings() }),
         (true, SampleSettings { draw: Draw::Marginal, ..settings() }),
         (true, SampleSettings { trajectories: true, ..settings() }),
-        (false, settings()),
+        (false, SampleSettings { sharpening: flat, ..settings() }),
     ];
     for (carry_over, settings) in cases {
         let predictive = Predictive::new(codes.clone(), carry_over);
