@@ -50,12 +50,18 @@ def slope(xs, ys):
     return sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys)) / sum((x - x_mean) ** 2 for x in xs)
 
 
-def plot(path, measured):
-    import matplotlib
-
+def plotting():
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("matplotlib is missing: pip install matplotlib")
     matplotlib.use("svg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot(pyplot, path, measured):
     figure, axes = pyplot.subplots(1, len(measured), figsize=(3.2 * len(measured), 3.2), layout="constrained")
     for place, (axis, points) in zip(axes, measured.items()):
         for column, name in enumerate(COLUMNS):
@@ -72,6 +78,7 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     _, program, path = sys.argv
+    pyplot = plotting()
     measured = {}
     for axis, values in AXES.items():
         rounds = [[measure(program, BASE | {axis: value}) for value in values] for _ in range(ROUNDS)]
@@ -81,7 +88,7 @@ def main():
             print(f"| {value:,} | {' | '.join(f'{figure:.1f}' for figure in point)} |")
         exponents = [slope(values[-3:], [point[column] for point in measured[axis][-3:]]) for column in range(4)]
         print(f"| exponent | {' | '.join(f'{exponent:.2f}' for exponent in exponents)} |\n", flush=True)
-    plot(path, measured)
+    plot(pyplot, path, measured)
 
 
 if __name__ == "__main__":
