@@ -45,8 +45,11 @@ pub fn default_in(parent: &Path, name: &str, resume: bool) -> Result<PathBuf, Fa
 /// Whether something stands there; what a run leaves that was killed before it began (before its settings were
 /// written) does not count, nor does an empty folder.
 fn is_taken(path: &Path) -> bool {
-    let counts =
-        |name: &str| !["data", "checkpoints", "metrics.jsonl"].contains(&name) && !name.starts_with('.');
+    let counts = |name: &str| {
+        let whole = name.strip_suffix(".tmp").unwrap_or(name);
+        let left = ["data", "checkpoints", "metrics.jsonl"].contains(&whole) || name == "settings.toml.tmp";
+        !left && !name.starts_with('.')
+    };
     match std::fs::read_dir(path) {
         Ok(entries) => {
             entries.flatten().any(|entry| counts(&entry.file_name().to_string_lossy())) || has_steps(path)
@@ -82,6 +85,10 @@ mod tests {
     fn a_given_folder_is_never_overwritten() {
         let parent = tempfile::tempdir().unwrap();
         assert!(given(parent.path(), false).is_ok(), "an empty folder is free");
+        for left in ["settings.toml.tmp", "metrics.jsonl", "metrics.jsonl.tmp"] {
+            std::fs::write(parent.path().join(left), "").unwrap();
+            assert!(given(parent.path(), false).is_ok(), "{left}: killed before it began");
+        }
         std::fs::write(parent.path().join("x"), "").unwrap();
         assert!(given(parent.path(), false).unwrap_err().to_string().contains("--resume"));
         assert!(given(&parent.path().join("x"), false).is_err());
