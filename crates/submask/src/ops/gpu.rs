@@ -22,13 +22,11 @@ const CHUNK_LOGITS: usize = 1 << 25;
 
 /// x·Wᵀ + bias.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, precision: Precision) -> Tensor<2> {
-    let product = match precision {
-        Precision::Fp32 => x.matmul(weight.transpose()),
-        Precision::Bf16 => {
-            let [x, weight] = [x, weight].map(|factor| factor.cast(FloatDType::BF16));
-            x.matmul(weight.transpose()).cast(FloatDType::F32)
-        }
-    };
+    if precision == Precision::Fp32 {
+        return plain::linear(x, weight, bias);
+    }
+    let [x, weight] = [x, weight].map(|factor| factor.cast(FloatDType::BF16));
+    let product = plain::linear(x, weight, None).cast(FloatDType::F32);
     match bias {
         Some(bias) => product + bias.unsqueeze(),
         None => product,
@@ -77,31 +75,15 @@ pub trait BlockAttentionOp: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         settings: BlockAttention,
-    ) -> FloatTensor<Self>;
-}
-
-impl BlockAttentionOp for Flex {
-    fn submask_block_attention(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        settings: BlockAttention,
     ) -> FloatTensor<Self> {
         settings.forward::<Self>(q, k, v)
     }
 }
+
+impl BlockAttentionOp for Flex {}
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl BlockAttentionOp for Cube {
-    fn submask_block_attention(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        settings: BlockAttention,
-    ) -> FloatTensor<Self> {
-        settings.forward::<Self>(q, k, v)
-    }
-}
+impl BlockAttentionOp for Cube {}
 
 impl<B: BlockAttentionOp, C: CheckpointStrategy> BlockAttentionOp for Autodiff<B, C> {
     fn submask_block_attention(

@@ -117,7 +117,7 @@ impl Rotary {
     /// The same table with every entry rounded to bfloat16 (to nearest, ties to even).
     pub fn rounded_to_bf16(mut self) -> Self {
         for x in self.cos.iter_mut().chain(&mut self.sin) {
-            *x = round_to_bf16(*x);
+            *x = flex::rounded_to_bf16(*x);
         }
         self
     }
@@ -127,13 +127,6 @@ impl Rotary {
         let range = position * self.half..(position + 1) * self.half;
         plain::rotate(x, &self.cos[range.clone()], &self.sin[range])
     }
-}
-
-/// The nearest number with a significand of 8 bits, the even one of two that are equally near.
-fn round_to_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let half_to_even = 0x7fff + (bits >> 16 & 1);
-    f32::from_bits((bits + half_to_even) & 0xffff_0000)
 }
 
 /// Integers on a device.

@@ -267,7 +267,7 @@ fn bfloat16_tables_are_rounded_to_the_nearest() {
         let above = f32::from_bits((x.to_bits() & 0xffff_0000) + 0x1_0000);
         assert_eq!((x - y).abs(), (x - below).abs().min((x - above).abs()), "{x} became {y}");
     }
-    let ties = [0x3f80_8000, 0x3f81_8000].map(|bits| round_to_bf16(f32::from_bits(bits)).to_bits());
+    let ties = [0x3f80_8000, 0x3f81_8000].map(|bits| flex::rounded_to_bf16(f32::from_bits(bits)).to_bits());
     assert_eq!(ties, [0x3f80_0000, 0x3f82_0000]);
 }
 

@@ -20,7 +20,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
-pub use bf16::{PackedWeight, is_native as has_bf16};
+pub use bf16::{PackedWeight, is_native as has_bf16, rounded as rounded_to_bf16};
 pub use conv::conv;
 pub use elementwise::gated_residual;
 pub use embedding::embedding;

@@ -4,16 +4,15 @@
 //! processor without it computes nearly the same in plain Rust, much slower, for tests: sums are in another order, and
 //! subnormal numbers, which the instruction takes for zero, are kept.
 
+mod pack;
+
 use std::borrow::Cow;
-use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::Arc;
 
-use rayon::prelude::*;
-
+use self::pack::{Lanes, RowPanel, Rows};
 use super::gemm::{Matrix, Parts, Place};
-use super::{filled, room};
-use crate::ops::lanes;
+
+pub use self::pack::{PackedWeight, rounded};
 
 /// Rows and columns of a micro-tile: 24 vectors of sums, two of columns and one of a row fit the 32 registers.
 const MR: usize = 12;
@@ -22,9 +21,6 @@ const NR: usize = 32;
 /// Inner elements that are added up in registers, and the pairs of these.
 const INNER: usize = 256;
 const BLOCK: usize = INNER / 2;
-
-/// Panels that a task packs, of lanes whose elements stand beside each other.
-const GROUP: usize = 4;
 
 /// Two neighbouring factors, the first in the lower half.
 type Pair = u32;
@@ -38,214 +34,6 @@ pub fn is_native() -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     {
         false
-    }
-}
-
-/// The nearest bfloat16, the even one of two that are equally near; what is not a number stays so.
-#[inline(always)]
-fn round(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    if x.is_nan() { bits >> 16 | 0x40 } else { rounded }
-}
-
-#[inline(always)]
-fn pair(low: f32, high: f32) -> Pair {
-    round(low) | round(high) << 16
-}
-
-/// Of two elements, or of the last one.
-#[inline(always)]
-fn pair_of(elements: &[f32]) -> Pair {
-    pair(elements[0], elements.get(1).copied().unwrap_or(0.0))
-}
-
-/// The rows of a matrix as lanes: blocks of [`INNER`] elements of the inner dimension, each of panels of `WIDTH` lanes,
-/// [block][panel][pair][lane], zero beyond the last lane and the last element.
-#[derive(Clone, Debug)]
-struct Lanes<const WIDTH: usize> {
-    pairs: Vec<Pair>,
-    panels: usize,
-    /// Pairs of a lane in all blocks.
-    inner: usize,
-}
-
-impl<const WIDTH: usize> Lanes<WIDTH> {
-    fn new(matrix: Matrix, shared: bool) -> Self {
-        let (panels, inner) = (matrix.rows.div_ceil(WIDTH), matrix.columns.div_ceil(2));
-        let mut pairs = room(panels * inner * WIDTH);
-        // Lanes that stand beside each other are read together.
-        let group = match matrix.column_stride {
-            1 => GROUP,
-            _ => panels.div_ceil(rayon::current_num_threads()),
-        };
-        for_each_chunk(&mut pairs, panels * BLOCK * WIDTH, shared, |block, out| {
-            let matrix = block_of(matrix, block);
-            for_each_chunk(out, group * matrix.columns.div_ceil(2) * WIDTH, shared, |index, out| {
-                lanes::vectorized(
-                    #[inline(always)]
-                    || match matrix.column_stride {
-                        1 => pack_rows::<WIDTH>(out, matrix, index * group * WIDTH),
-                        _ => pack_columns::<WIDTH>(out, matrix, index * group * WIDTH),
-                    },
-                );
-            });
-        });
-        // SAFETY: both ways write whole panels.
-        Self { pairs: unsafe { filled(pairs) }, panels, inner }
-    }
-
-    /// [pair][lane] of a panel in a block.
-    fn panel(&self, block: usize, panel: usize) -> &[Pair] {
-        let start = block * BLOCK;
-        let pairs = (self.inner - start).min(BLOCK);
-        &self.pairs[(start * self.panels + panel * pairs) * WIDTH..][..pairs * WIDTH]
-    }
-
-    fn blocks(&self) -> usize {
-        self.inner.div_ceil(BLOCK)
-    }
-}
-
-/// A row of a block, rounded; pairs beyond the last element of a matrix are missing.
-type RoundedRow = [MaybeUninit<Pair>; BLOCK];
-
-/// The first factor: rows whose elements do not stand beside each other as [`Lanes`], others as they are, rounded:
-/// [block][row], the last row again up to a whole panel.
-enum Rows {
-    ByPair(Lanes<MR>),
-    ByRow { rows: Vec<RoundedRow>, count: usize },
-}
-
-/// A panel of a block of [`Rows`].
-#[derive(Clone, Copy)]
-enum RowPanel<'a> {
-    ByPair(&'a [[Pair; MR]]),
-    ByRow(&'a [RoundedRow; MR]),
-}
-
-impl Rows {
-    fn new(matrix: Matrix, shared: bool) -> Self {
-        if matrix.column_stride != 1 {
-            return Self::ByPair(Lanes::new(matrix, shared));
-        }
-        let count = matrix.rows.next_multiple_of(MR);
-        let mut rows = vec![[MaybeUninit::uninit(); BLOCK]; count * matrix.columns.div_ceil(INNER)];
-        for_each_chunk(&mut rows, count, shared, |block, out| {
-            let matrix = block_of(matrix, block);
-            for_each_chunk(out, GROUP * MR, shared, |group, out| {
-                for (index, out) in out.iter_mut().enumerate() {
-                    round_row(matrix.row((group * GROUP * MR + index).min(matrix.rows - 1)), out);
-                }
-            });
-        });
-        Self::ByRow { rows, count }
-    }
-
-    fn panel(&self, block: usize, panel: usize) -> RowPanel<'_> {
-        match self {
-            Self::ByPair(lanes) => RowPanel::ByPair(lanes.panel(block, panel).as_chunks().0),
-            Self::ByRow { rows, count } => {
-                RowPanel::ByRow(rows[block * count + panel * MR..].first_chunk().expect("panels are whole"))
-            }
-        }
-    }
-}
-
-/// Writes as many pairs as a row of at most [`INNER`] elements has.
-fn round_row(row: &[f32], out: &mut RoundedRow) {
-    #[cfg(target_arch = "x86_64")]
-    if is_native() {
-        // SAFETY: the instructions are there.
-        return unsafe { native::round_row(row, out) };
-    }
-    round_pairs(row, out);
-}
-
-/// [`round_row`] in plain Rust.
-#[inline(always)]
-fn round_pairs(row: &[f32], out: &mut [MaybeUninit<Pair>]) {
-    for (out, two) in out.iter_mut().zip(row.chunks(2)) {
-        out.write(pair_of(two));
-    }
-}
-
-/// The `block`-th [`INNER`] columns of a matrix.
-fn block_of(matrix: Matrix<'_>, block: usize) -> Matrix<'_> {
-    matrix.some_columns(block * INNER..matrix.columns.min((block + 1) * INNER))
-}
-
-/// Calls `work` with chunks and their numbers, on the threads of the pool if these are to share it.
-fn for_each_chunk<T: Send>(
-    x: &mut [T],
-    len: usize,
-    shared: bool,
-    work: impl Fn(usize, &mut [T]) + Sync + Send,
-) {
-    match shared {
-        true => x.par_chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
-        false => x.chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
-    }
-}
-
-/// Packs panels from lane `first` on, whose elements stand beside each other.
-#[inline(always)]
-fn pack_rows<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, first: usize) {
-    let inner = matrix.columns;
-    for (panel, out) in out.chunks_exact_mut(inner.div_ceil(2) * WIDTH).enumerate() {
-        let first = first + panel * WIDTH;
-        let count = WIDTH.min(matrix.rows - first);
-        for (part, out) in out.chunks_mut(16 * WIDTH).enumerate() {
-            let start = 32 * part;
-            let mut pairs = [[0; 16]; WIDTH];
-            for (lane, pairs) in pairs[..count].iter_mut().enumerate() {
-                let row = &matrix.values[(first + lane) * matrix.row_stride..][..inner][start..];
-                match row.first_chunk::<32>() {
-                    Some(row) => *pairs = std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])),
-                    None => {
-                        for (out, two) in pairs.iter_mut().zip(row.chunks(2)) {
-                            *out = pair_of(two);
-                        }
-                    }
-                }
-            }
-            for (i, out) in out.chunks_exact_mut(WIDTH).enumerate() {
-                for (out, pairs) in out.iter_mut().zip(&pairs) {
-                    out.write(pairs[i]);
-                }
-            }
-        }
-    }
-}
-
-/// Packs panels from lane `first` on, where lanes stand beside each other.
-#[inline(always)]
-fn pack_columns<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matrix, first: usize) {
-    let (inner, pairs) = (matrix.columns, matrix.columns.div_ceil(2));
-    let lanes = |k: usize, first: usize, count: usize| {
-        &matrix.values[k * matrix.column_stride + first * matrix.row_stride..][..count]
-    };
-    for index in 0..pairs {
-        for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
-            let out = &mut out[index * WIDTH..][..WIDTH];
-            let first = first + panel * WIDTH;
-            let count = WIDTH.min(matrix.rows - first);
-            let low = lanes(2 * index, first, count);
-            if count == WIDTH && 2 * index + 1 < inner {
-                let high = lanes(2 * index + 1, first, count);
-                for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
-                    out.write(pair(*low, *high));
-                }
-                continue;
-            }
-            for (lane, out) in out.iter_mut().enumerate() {
-                let at = |k: usize| match lane < count && k < inner {
-                    true => lanes(k, first + lane, 1)[0],
-                    false => 0.0,
-                };
-                out.write(pair(at(2 * index), at(2 * index + 1)));
-            }
-        }
     }
 }
 
@@ -302,7 +90,8 @@ mod native {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{MicroTile, NR, Pair, RoundedRow, RowPanel, Vectors, round_pairs};
+    use super::pack::{RoundedRow, RowPanel, round_pairs};
+    use super::{MicroTile, NR, Pair, Vectors};
 
     /// AVX-512.
     #[derive(Clone, Copy)]
@@ -348,7 +137,7 @@ mod native {
         unsafe { super::write::<Avx512>(rows, columns, tile) }
     }
 
-    /// See [`super::round_row`].
+    /// As many pairs as a row of at most [`super::INNER`] elements has.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub fn round_row(row: &[f32], out: &mut RoundedRow) {
         let (whole, rest) = row.as_chunks::<32>();
@@ -464,46 +253,6 @@ pub fn tiles(rows: usize, columns: usize) -> (Parts, Parts) {
     (parts(rows, MR, 40), parts(columns, NR, 4))
 }
 
-/// A weight [out, in] of a linear layer, rounded and packed for many products.
-#[derive(Clone, Debug)]
-pub struct PackedWeight {
-    lanes: Arc<Lanes<NR>>,
-    outer: usize,
-    inner: usize,
-}
-
-impl PackedWeight {
-    /// Rounds and packs the elements of a weight, which stand row after row.
-    pub fn new(values: &[f32], outer: usize, inner: usize) -> Self {
-        assert_eq!(values.len(), outer * inner);
-        Self { lanes: Arc::new(Lanes::new(Matrix::new(values, outer, inner), true)), outer, inner }
-    }
-
-    /// [out, in].
-    pub fn shape(&self) -> [usize; 2] {
-        [self.outer, self.inner]
-    }
-
-    /// The first `rows` rows.
-    pub fn first(self, rows: usize) -> Self {
-        assert!(rows <= self.outer);
-        Self { outer: rows, ..self }
-    }
-
-    /// The rounded elements, row after row.
-    pub fn unpacked(&self) -> Vec<f32> {
-        let mut out = Vec::with_capacity(self.outer * self.inner);
-        for row in 0..self.outer {
-            for column in 0..self.inner {
-                let panel = self.lanes.panel(column / INNER, row / NR);
-                let pair = panel[column % INNER / 2 * NR + row % NR];
-                out.push(f32::from_bits(if column % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 }));
-            }
-        }
-        out
-    }
-}
-
 /// Two packed factors of a product.
 pub struct Packed<'a> {
     rows: Rows,
@@ -566,16 +315,13 @@ impl<'a> Packed<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::pack::pair;
     use super::*;
     use crate::random::{Draws, Purpose};
 
     fn drawn(id: u64, len: usize) -> Vec<f32> {
         let draws = Draws::new(id, Purpose::Init);
         (0..len).map(|i| draws.normal(0, i as u32, 0) as f32).collect()
-    }
-
-    fn rounded(x: f32) -> f32 {
-        f32::from_bits(round(x) << 16)
     }
 
     #[test]
