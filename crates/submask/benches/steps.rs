@@ -9,7 +9,8 @@ use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
-use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::denoiser::{Denoiser, States};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::model::Network;
 use submask::ops::Kernels;
@@ -179,7 +180,8 @@ fn logits_where_asked(c: &mut Criterion) {
             let positions: Vec<usize> = (0..count).collect();
             group.bench_function(BenchmarkId::new(name, size.name), |b| {
                 b.iter(|| {
-                    network.evaluate(&y_t, &[0.5], &positions, &mut |_, rows| {
+                    let states = States { y_t: &y_t, t: &[0.5], labels: None };
+                    network.evaluate(&states, &positions, &mut |_, rows| {
                         black_box(rows);
                         Ok(())
                     })

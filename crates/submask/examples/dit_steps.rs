@@ -18,7 +18,8 @@ use std::time::Instant;
 use burn::tensor::Device;
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Parameter, Weights};
-use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::denoiser::{Denoiser, States};
 use submask::forward::{draw_mask, stratified_times};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::objective::{LossRows, Objective};
@@ -231,7 +232,8 @@ impl Case {
     fn evaluate(&self) -> Outcome<serde_json::Value> {
         let positions: Vec<usize> = (0..self.x_0.len()).step_by(ASKED).collect();
         let mut squares = 0.0;
-        self.loaded().evaluate(&self.y_t, &self.times, &positions, &mut |_, logits| {
+        let states = States { y_t: &self.y_t, t: &self.times, labels: None };
+        self.loaded().evaluate(&states, &positions, &mut |_, logits| {
             squares += logits.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
             Ok(())
         })?;

@@ -17,7 +17,8 @@ use burn::tensor::{Device, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::Weights;
-use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::denoiser::{Denoiser, States};
 use submask::ops::{Kernels, Precision};
 use submask::subtoken::SubTokenizer;
 
@@ -88,8 +89,11 @@ fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>>
 
     let y_t = vec![codes.mask_id(); 4 * LENGTH];
     let loaded = LoadedBackbone { network, weights };
-    let evaluation =
-        median(|| loaded.evaluate(&y_t, &[0.5], &[7, 77], &mut |_, _| Ok(())).expect("it is evaluated"));
+    let evaluation = median(|| {
+        loaded
+            .evaluate(&States { y_t: &y_t, t: &[0.5], labels: None }, &[7, 77], &mut |_, _| Ok(()))
+            .expect("it is evaluated")
+    });
     let attention = (4 * BLOCKS * LENGTH * LENGTH * HIDDEN) as f64 / 1e9;
     // After the last attention only the two positions are computed.
     let computed = linear + attention - gflop(&LAYERS[1..]);

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use submask::backbone::Denoiser;
 use submask::backbone::unet::{LoadedUnet, Unet, UnetConfig};
 use submask::backbone::weights::{Parameter, Weights};
+use submask::denoiser::{Denoiser, States};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
@@ -122,7 +122,7 @@ impl Case {
 
     fn loaded(&self) -> LoadedUnet {
         let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
-        LoadedUnet { network: self.network.clone(), weights, label: None }
+        LoadedUnet { network: self.network.clone(), weights }
     }
 
     /// Median time of an evaluation, and the sum of the logits' squares.
@@ -132,7 +132,8 @@ impl Case {
         let mut squares = 0.0;
         let ms = median(count, || {
             squares = 0.0;
-            loaded.evaluate(&self.y_t, &[0.5; BATCH], &positions, &mut |_, logits| {
+            let states = States { y_t: &self.y_t, t: &[0.5; BATCH], labels: None };
+            loaded.evaluate(&states, &positions, &mut |_, logits| {
                 squares += logits.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
                 Ok(())
             })?;

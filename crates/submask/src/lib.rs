@@ -35,6 +35,7 @@
 //! | [`forward`] | q(y_t given y_0): masking |
 //! | [`predictive`] | p_θ(x_0 given y_t), carry-over, digit marginals |
 //! | [`objective`] | the training losses `joint` and `marginal` |
+//! | [`denoiser`] | a network as samplers and likelihoods see it |
 //! | [`likelihood`] | bounds and exact values, whose types say what they are |
 //! | [`sampler`] | reveal plans without idle steps, correctors, prompts with holes |
 //! | [`backbone`] | the networks: diffusion transformer, encoder, autoregressive baseline, U-Net, toy |
@@ -61,6 +62,7 @@
 
 pub mod backbone;
 pub mod data;
+pub mod denoiser;
 pub mod device;
 mod durable;
 pub mod error;

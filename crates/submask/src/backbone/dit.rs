@@ -9,6 +9,7 @@ use super::block::{self, Asked, BlockShape, Modulation, TrainingDropout};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
 use super::{Backbone, Digits};
+use crate::denoiser::Spec;
 use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -93,8 +94,7 @@ pub(super) fn check_transformer(
 #[derive(Clone, Debug)]
 pub struct Dit {
     config: DitConfig,
-    vocab_size: usize,
-    subtoken_len: usize,
+    spec: Spec,
     embedding: DigitEmbedding,
     shape: BlockShape,
 }
@@ -118,8 +118,7 @@ impl Dit {
             kernels,
         };
         Ok(Self {
-            vocab_size: codes.vocab_size(),
-            subtoken_len: codes.subtoken_len(),
+            spec: Spec { reads_time: config.time_conditioning, ..Spec::new(codes, config.seq_len) },
             embedding: DigitEmbedding::new(table, config.embedding, codes, config.hidden),
             config,
             shape,
@@ -133,7 +132,7 @@ impl Dit {
 
     /// Classes of the output layer: C, for ℓ = 1 also the mask, which is never predicted.
     fn output_classes(&self) -> usize {
-        self.vocab_size + usize::from(self.subtoken_len == 1)
+        self.spec.vocab_size + usize::from(self.spec.subtoken_len == 1)
     }
 
     /// SiLU(MLP([cos σω | sin σω])): [B, c], or [1, c] where the network does not read the time.
@@ -172,26 +171,14 @@ impl Dit {
 
     /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
-        let all: Vec<usize> = (0..y_t.len() / self.subtoken_len).collect();
+        let all: Vec<usize> = (0..y_t.len() / self.spec.subtoken_len).collect();
         self.shape.linear(weights, "output_layer.linear", self.trunk(weights, y_t, t, &all, None))
     }
 }
 
 impl Backbone for Dit {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.subtoken_len
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.config.seq_len
-    }
-
-    fn reads_time(&self) -> bool {
-        self.config.time_conditioning
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn kernels(&self) -> Kernels {
@@ -258,9 +245,9 @@ impl Backbone for Dit {
     fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
         let weight = weights.factor("output_layer.linear.weight");
         let bias = weights.get::<1>("output_layer.linear.bias");
-        if self.output_classes() == self.vocab_size {
+        if self.output_classes() == self.spec.vocab_size {
             return (weight, bias);
         }
-        (weight.first(self.vocab_size), bias.narrow(0, 0, self.vocab_size))
+        (weight.first(self.spec.vocab_size), bias.narrow(0, 0, self.spec.vocab_size))
     }
 }

@@ -10,6 +10,7 @@ use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::weights::{Init, Parameter, Weights};
 use super::{Backbone, Digits};
+use crate::denoiser::Spec;
 use crate::ops::{Factor, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -77,8 +78,7 @@ impl EncoderConfig {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     config: EncoderConfig,
-    vocab_size: usize,
-    subtoken_len: usize,
+    spec: Spec,
     embedding: DigitEmbedding,
     rotary: Arc<Rotary>,
     kernels: Kernels,
@@ -92,8 +92,7 @@ impl Encoder {
     pub fn new(config: EncoderConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
         Ok(Self {
-            vocab_size: codes.vocab_size(),
-            subtoken_len: codes.subtoken_len(),
+            spec: Spec::new(codes, config.seq_len),
             embedding: DigitEmbedding::new("transformer.wte.weight", config.embedding, codes, config.hidden),
             rotary: Arc::new(Rotary::new(config.seq_len, config.hidden / config.heads).rounded_to_bf16()),
             config,
@@ -168,20 +167,8 @@ impl Encoder {
 }
 
 impl Backbone for Encoder {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.subtoken_len
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.config.seq_len
-    }
-
-    fn reads_time(&self) -> bool {
-        false
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn kernels(&self) -> Kernels {
@@ -193,7 +180,7 @@ impl Backbone for Encoder {
         let (groups, inner) = (self.config.groups(), self.config.inner_width());
         let init = Init::Normal((2.0 / (5.0 * hidden as f64)).sqrt());
         let mut all = vec![
-            Parameter::new("lm_head.weight", &[self.vocab_size, hidden], init).of_linear(self.kernels),
+            Parameter::new("lm_head.weight", &[self.spec.vocab_size, hidden], init).of_linear(self.kernels),
             self.embedding.parameter(init),
         ];
         let packed = (heads + 2 * groups) * (hidden / heads);
@@ -242,6 +229,6 @@ impl Backbone for Encoder {
 
     /// There is no bias: it is zero.
     fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
-        (weights.factor("lm_head.weight"), Tensor::zeros([self.vocab_size], &weights.device()))
+        (weights.factor("lm_head.weight"), Tensor::zeros([self.spec.vocab_size], &weights.device()))
     }
 }

@@ -20,51 +20,12 @@ use burn::tensor::{Device, Int, Tensor};
 
 use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
+use crate::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, Spec, States};
 use crate::objective::LossRows;
 use crate::ops::{Factor, Kernels, integers};
 use crate::{Error, Result};
 
 pub use embedding::Embedding;
-
-/// A network that samplers and likelihoods evaluate: (y_t, t) → logits at asked positions.
-///
-/// Implementations must give the same numbers for a sequence whatever batch it stands in.
-pub trait Denoiser: Sync {
-    /// C, the number of token classes, hence of logits at a position.
-    fn vocab_size(&self) -> usize;
-
-    /// ℓ, sub-tokens a token.
-    fn subtoken_len(&self) -> usize;
-
-    /// The longest sequence, in tokens.
-    fn max_seq_len(&self) -> usize;
-
-    /// Whether the network reads the time.
-    fn reads_time(&self) -> bool;
-
-    /// Logits of the positions `positions` (flat indices b·L + i into [B, L], in any order).
-    ///
-    /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b, row by row, b being the mask; B = `t.len()`.
-    /// - `t`: \[B\] times in [0, 1]; ignored unless [`Self::reads_time`].
-    /// - `rows` is called with consecutive ranges of `positions` and their logits, [range length, C].
-    ///
-    /// # Errors
-    /// What the implementation cannot evaluate, and the first error of `rows`.
-    #[allow(clippy::type_complexity, reason = "a name for the callback would hide what it is given")]
-    fn evaluate(
-        &self,
-        y_t: &[u32],
-        t: &[f64],
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()>;
-
-    /// The same network where that saves waiting for its device: on GPUs.
-    fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
-        None
-    }
-}
 
 /// Where digits are.
 #[derive(Clone, Copy, Debug)]
@@ -75,38 +36,13 @@ pub enum Digits<'a> {
     Device(&'a Tensor<2, Int>),
 }
 
-/// A network whose samplers can leave digits and logits on its device.
-pub trait DeviceDenoiser {
-    /// The device.
-    fn device(&self) -> Device;
-
-    /// [`Denoiser::evaluate`] for digits `y_t` [B·L, ℓ] of sequences that fit the network, at one position at least;
-    /// `rows` gets logits [range length, C].
-    fn evaluate_on_device(
-        &self,
-        y_t: &Tensor<2, Int>,
-        t: &[f64],
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
-    );
-}
-
 /// A diffusion network without its weights: a trunk that runs over whole sequences, and an output layer for
 /// the positions that are asked for.
 ///
 /// Training needs no more than this, and [`LoadedBackbone`] makes a [`Denoiser`] of any.
 pub trait Backbone: Debug + Send + Sync {
-    /// C, the number of token classes.
-    fn vocab_size(&self) -> usize;
-
-    /// ℓ, sub-tokens a token.
-    fn subtoken_len(&self) -> usize;
-
-    /// The longest sequence, in tokens.
-    fn max_seq_len(&self) -> usize;
-
-    /// Whether the network reads the time.
-    fn reads_time(&self) -> bool;
+    /// What the network takes and gives.
+    fn spec(&self) -> &Spec;
 
     /// Which operations run.
     fn kernels(&self) -> Kernels;
@@ -201,35 +137,24 @@ pub struct LoadedBackbone {
 }
 
 impl Denoiser for LoadedBackbone {
-    fn vocab_size(&self) -> usize {
-        self.network.vocab_size()
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.network.subtoken_len()
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.network.max_seq_len()
-    }
-
-    fn reads_time(&self) -> bool {
-        self.network.reads_time()
+    fn spec(&self) -> &Spec {
+        self.network.spec()
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        t: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        check_seq_len(self, y_t.len() / (t.len() * self.subtoken_len()))?;
-        let hidden = self.network.trunk(&self.weights, y_t, t, positions, None);
-        chunks(positions.len(), self.vocab_size()).try_for_each(|range| {
+        let Spec { vocab_size, subtoken_len, .. } = *self.spec();
+        self.spec().check_seq_len(states.seq_len(subtoken_len))?;
+        check_unlabelled(states.labels)?;
+        let hidden = self.network.trunk(&self.weights, states.y_t, states.t, positions, None);
+        chunks(positions.len(), vocab_size).try_for_each(|range| {
             let logits = self.logits(&hidden, &range).into_data();
             let logits = logits
                 .as_slice::<f32>()
@@ -257,39 +182,27 @@ impl DeviceDenoiser for LoadedBackbone {
 
     fn evaluate_on_device(
         &self,
-        y_t: &Tensor<2, Int>,
-        t: &[f64],
+        states: &DeviceStates,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
-    ) {
-        let embedded = self.network.embed(&self.weights, Digits::Device(y_t));
-        let hidden = self.network.hidden_states(&self.weights, embedded, t, positions, None);
-        for range in chunks(positions.len(), self.vocab_size()) {
+    ) -> Result<()> {
+        check_unlabelled(states.labels)?;
+        let embedded = self.network.embed(&self.weights, Digits::Device(states.y_t));
+        let hidden = self.network.hidden_states(&self.weights, embedded, states.t, positions, None);
+        for range in chunks(positions.len(), self.spec().vocab_size) {
             let logits = self.logits(&hidden, &range);
             rows(range, logits);
         }
+        Ok(())
     }
 }
 
-/// Checks that `seq_len` tokens fit a network.
-///
-/// # Errors
-/// [`Error::Invalid`] naming both lengths.
-pub fn check_seq_len(network: &(impl Denoiser + ?Sized), seq_len: usize) -> Result<()> {
-    let longest = network.max_seq_len();
-    if (1..=longest).contains(&seq_len) {
-        return Ok(());
+/// Refuses labels, for networks that read none.
+fn check_unlabelled(labels: Option<&[usize]>) -> Result<()> {
+    match labels {
+        Some(_) => Err(Error::invalid("labels", "given", "none: the network takes no labels")),
+        None => Ok(()),
     }
-    Err(Error::invalid("sequence length", seq_len, format!("1 to {longest} tokens, the model's length")))
-}
-
-/// Checks that `seq_len` is the one length of a network.
-fn check_only_len(network: &(impl Denoiser + ?Sized), seq_len: usize) -> Result<()> {
-    let only = network.max_seq_len();
-    if seq_len == only {
-        return Ok(());
-    }
-    Err(Error::invalid("sequence length", seq_len, format!("{only} tokens, the model's only length")))
 }
 
 /// The elements of logits.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
-use super::{Denoiser, at, check_only_len, chunks, floats, loss_of_layers};
+use super::{at, check_unlabelled, chunks, floats, loss_of_layers};
+use crate::denoiser::{Denoiser, Spec, States};
 use crate::objective::LossRows;
 use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
@@ -47,8 +48,7 @@ impl ToyConfig {
 #[derive(Clone, Debug)]
 pub struct Toy {
     config: ToyConfig,
-    vocab_size: usize,
-    subtoken_len: usize,
+    spec: Spec,
     base: usize,
     kernels: Kernels,
 }
@@ -61,9 +61,12 @@ impl Toy {
     pub fn new(config: ToyConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate()?;
         Ok(Self {
+            spec: Spec {
+                reads_time: true,
+                seq_lens: config.tokens..=config.tokens,
+                ..Spec::new(codes, config.tokens)
+            },
             config,
-            vocab_size: codes.vocab_size(),
-            subtoken_len: codes.subtoken_len(),
             base: codes.base() as usize,
             kernels,
         })
@@ -81,7 +84,7 @@ impl Toy {
 
     /// L·ℓ.
     fn digits(&self) -> usize {
-        self.config.tokens * self.subtoken_len
+        self.config.tokens * self.spec.subtoken_len
     }
 
     /// All weights in definition order.
@@ -103,7 +106,12 @@ impl Toy {
             all.push(Parameter::new(format!("main.{}.bias", NORM[layer]), &[hidden], Init::Zeros));
             all.push(swish(SWISH[2 + layer], hidden));
         }
-        all.extend(Parameter::linear(&main(LINEAR[3]), self.config.tokens * self.vocab_size, hidden, true));
+        all.extend(Parameter::linear(
+            &main(LINEAR[3]),
+            self.config.tokens * self.spec.vocab_size,
+            hidden,
+            true,
+        ));
         all
     }
 
@@ -145,7 +153,7 @@ impl Toy {
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let hidden = self.trunk(weights, y_t, t, None)?;
         let logits = self.linear(weights, &format!("main.{}", LINEAR[3]), hidden);
-        Ok(logits.reshape([t.len() * self.config.tokens, self.vocab_size]))
+        Ok(logits.reshape([t.len() * self.config.tokens, self.spec.vocab_size]))
     }
 
     /// Σ of the rows' weighted losses, \[1\], for `rows` of the flat positions b·L + i; `None` where there are none.
@@ -156,7 +164,7 @@ impl Toy {
         positions: &[usize],
         rows: &LossRows,
     ) -> Option<Tensor<1>> {
-        let (tokens, classes) = (self.config.tokens, self.vocab_size);
+        let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
         let weight = weights.get::<2>(&format!("main.{}.weight", LINEAR[3]));
         let bias = weights.get::<1>(&format!("main.{}.bias", LINEAR[3]));
         loss_of_layers(
@@ -217,35 +225,23 @@ pub struct LoadedToy {
 }
 
 impl Denoiser for LoadedToy {
-    fn vocab_size(&self) -> usize {
-        self.network.vocab_size
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.network.subtoken_len
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.network.config.tokens
-    }
-
-    fn reads_time(&self) -> bool {
-        true
+    fn spec(&self) -> &Spec {
+        &self.network.spec
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        t: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        check_only_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
-        let classes = self.network.vocab_size;
-        let logits = floats(self.network.all_logits(&self.weights, y_t, t)?)?;
+        self.spec().check_seq_len(states.seq_len(self.network.spec.subtoken_len))?;
+        check_unlabelled(states.labels)?;
+        let classes = self.network.spec.vocab_size;
+        let logits = floats(self.network.all_logits(&self.weights, states.y_t, states.t)?)?;
         chunks(positions.len(), classes).try_for_each(|range| {
             let asked: Vec<f32> = positions[range.clone()]
                 .iter()
@@ -279,7 +275,8 @@ mod tests {
 
     fn evaluate(network: &LoadedToy, y_t: &[u32], t: &[f64], positions: &[usize]) -> Result<Vec<f32>> {
         let mut all = Vec::new();
-        network.evaluate(y_t, t, positions, &mut |_, logits| {
+        let states = States { y_t, t, labels: None };
+        network.evaluate(&states, positions, &mut |_, logits| {
             all.extend_from_slice(logits);
             Ok(())
         })?;

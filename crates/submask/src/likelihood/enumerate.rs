@@ -5,7 +5,7 @@ use super::estimate::{Estimate, Meaning, Surrogate, UpperBound};
 use super::path::{check_subtoken_len, step_query};
 use super::query::{Charge, Layout, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences};
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::schedule::{RevealSteps, RevealUnit};
 use crate::{Error, Result};
@@ -89,7 +89,7 @@ fn all_masks<K: Meaning>(
     unit: RevealUnit,
     charge: Charge,
 ) -> Result<Estimate<K>> {
-    if network.reads_time() {
+    if network.spec().reads_time {
         return Err(Error::invalid(
             "network",
             "one that reads the time",

@@ -7,7 +7,7 @@ use super::estimate::{Estimate, Exact};
 use super::query::{Charge, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences};
 use crate::Result;
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::{Predictive, TokenDistribution};
 use crate::schedule::RevealUnit;
 

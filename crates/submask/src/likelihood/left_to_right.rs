@@ -4,7 +4,7 @@ use super::estimate::{Estimate, Exact};
 use super::query::{Charge, Layout, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences};
 use crate::Result;
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::schedule::RevealUnit;
 

@@ -5,7 +5,7 @@ use super::levels::Levels;
 use super::query::{Charge, Layout, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences, Target};
 use crate::Result;
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::random::{Draws, Purpose};
 use crate::schedule::RevealUnit;

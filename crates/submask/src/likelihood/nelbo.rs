@@ -8,7 +8,7 @@ use super::levels::{Levels, stratified_rank};
 use super::query::{Charge, Layout, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences};
 use crate::Result;
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::random::{Draws, Purpose};
 use crate::schedule::RevealUnit;

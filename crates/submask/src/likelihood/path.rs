@@ -7,7 +7,7 @@ use super::estimate::{Estimate, UpperBound};
 use super::levels::{Levels, stratified_rank};
 use super::query::{Charge, Layout, Problem, Query};
 use super::sequences::{LikelihoodSettings, Sequences, Target};
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::random::{Draws, Purpose};
 use crate::schedule::{RevealSteps, RevealUnit};

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::estimate::{Estimate, Exact, Meaning, UpperBound};
 use super::sequences::{Encoded, LikelihoodSettings, Sequences, Target};
-use crate::backbone::Denoiser;
+use crate::denoiser::{Denoiser, States};
 use crate::predictive::{Predictive, TokenDistribution};
 use crate::schedule::RevealUnit;
 use crate::{Error, Result};
@@ -143,10 +143,12 @@ impl<'a> Problem<'a> {
         row: impl Fn(&TokenDistribution, f64) -> R + Sync,
     ) -> Result<Vec<R>> {
         let (mut y_t, mut t, mut positions, mut charged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut labels = Vec::new();
         for (s, query) in queries.iter().filter_map(|(s, query)| query.as_ref().map(|query| (*s, query))) {
             let first = t.len() * query.y_t.len() / self.predictive.codes().subtoken_len();
             y_t.extend_from_slice(&query.y_t);
             t.push(query.t);
+            labels.push(self.encoded.target(s).label);
             positions.extend(query.charges.iter().map(|(i, _)| first + i));
             charged.extend(query.charges.iter().map(|&(i, charge)| (s, query, i, charge)));
         }
@@ -156,7 +158,9 @@ impl<'a> Problem<'a> {
         }
         let vocab_size = self.predictive.codes().vocab_size();
         let at_once = (1 << 14) / vocab_size + 1;
-        self.network.evaluate(&y_t, &t, &positions, &mut |range, logits| {
+        let labels = self.network.spec().labels(labels.into_iter());
+        let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
+        self.network.evaluate(&states, &positions, &mut |range, logits| {
             let rows = rows[range.clone()].par_iter_mut().zip(&charged[range]);
             let rows = rows.zip(logits.par_chunks(vocab_size)).with_min_len(at_once);
             rows.try_for_each(|((result, (s, query, i, charge)), logits)| {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Denoiser, check_seq_len};
+use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::schedule::{RevealUnit, Schedule};
 use crate::{Error, Result};
@@ -13,6 +13,7 @@ pub struct Sequences<'a> {
     pub(super) x_0: &'a [u32],
     pub(super) seq_len: usize,
     given: Option<&'a [bool]>,
+    labels: Option<&'a [usize]>,
     first_index: u64,
 }
 
@@ -29,7 +30,7 @@ impl<'a> Sequences<'a> {
                 format!("a positive multiple of the length {seq_len}"),
             ));
         }
-        Ok(Self { x_0, seq_len, given: None, first_index: 0 })
+        Ok(Self { x_0, seq_len, given: None, labels: None, first_index: 0 })
     }
 
     /// Marks sub-tokens as given (a prompt): [n, L·ℓ], digit j of token i of sequence s at (s·L + i)·ℓ + j. Given
@@ -37,6 +38,13 @@ impl<'a> Sequences<'a> {
     #[must_use]
     pub fn with_given(mut self, given: &'a [bool]) -> Self {
         self.given = Some(given);
+        self
+    }
+
+    /// Labels the sequences, \[n\], for a network that reads classes: the figures are of sequences given their class.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &'a [usize]) -> Self {
+        self.labels = Some(labels);
         self
     }
 
@@ -56,13 +64,11 @@ impl<'a> Sequences<'a> {
     /// Checks everything against the network, and encodes.
     pub(super) fn encode(&self, network: &dyn Denoiser, predictive: &Predictive) -> Result<Encoded<'a>> {
         let codes = predictive.codes();
-        check_seq_len(network, self.seq_len)?;
-        if (network.vocab_size(), network.subtoken_len()) != (codes.vocab_size(), codes.subtoken_len()) {
-            return Err(Error::invalid(
-                "network",
-                format!("{} tokens of {} sub-tokens", network.vocab_size(), network.subtoken_len()),
-                format!("{} tokens of {} sub-tokens, as the codes", codes.vocab_size(), codes.subtoken_len()),
-            ));
+        network.spec().check_seq_len(self.seq_len)?;
+        network.spec().check_codes(codes)?;
+        if let Some(labels) = self.labels.filter(|labels| labels.len() != self.count()) {
+            let allowed = format!("one for each of {} sequences", self.count());
+            return Err(Error::invalid("labels", labels.len(), allowed));
         }
         let y_0 = codes.encode(self.x_0)?;
         match self.given {
@@ -129,6 +135,7 @@ impl Encoded<'_> {
             index: self.sequences.first_index + s as u64,
             x_0: &self.sequences.x_0[s * tokens..(s + 1) * tokens],
             y_0: &self.y_0[s * width..(s + 1) * width],
+            label: self.sequences.labels.map(|labels| labels[s]),
             given: self.sequences.given.map(|given| &given[s * width..(s + 1) * width]),
             subtoken_len: self.subtoken_len,
             mask_id: self.mask_id,
@@ -147,6 +154,8 @@ pub(super) struct Target<'a> {
     pub(super) index: u64,
     pub(super) x_0: &'a [u32],
     pub(super) y_0: &'a [u32],
+    /// Its class, where it has one.
+    pub(super) label: Option<usize>,
     given: Option<&'a [bool]>,
     pub(super) subtoken_len: usize,
     pub(super) mask_id: u32,

@@ -4,8 +4,8 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Model, Network};
-use crate::backbone::Denoiser;
 use crate::data::ValidationBlock;
+use crate::denoiser::Denoiser;
 use crate::likelihood::{
     Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
     exact_autoregressive, exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
@@ -97,19 +97,6 @@ impl Estimator {
                 joint_objective(network, predictive, sequences, settings).map(Estimated::Surrogate)
             }
         }
-    }
-}
-
-impl Estimated {
-    /// These sequences, then those of `other`, which the same estimator gave.
-    pub(super) fn followed_by(mut self, other: Self) -> Self {
-        match (&mut self, other) {
-            (Self::Exact(all), Self::Exact(other)) => all.append(other),
-            (Self::UpperBound(all), Self::UpperBound(other)) => all.append(other),
-            (Self::Surrogate(all), Self::Surrogate(other)) => all.append(other),
-            _ => unreachable!("one estimator gives one kind"),
-        }
-        self
     }
 }
 

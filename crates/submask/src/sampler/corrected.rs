@@ -9,6 +9,7 @@ use super::prompt::Prompt;
 use super::report::{Change, SampleReport, Samples, Trajectory};
 use super::sample::{Progress, Sampler};
 use crate::Result;
+use crate::denoiser::States;
 use crate::random::{Draws, Purpose};
 use crate::schedule::{RevealSteps, Schedule};
 
@@ -140,7 +141,10 @@ impl Sampler<'_> {
         let mut after: Vec<u32> =
             positions.iter().flat_map(|p| y_t[p * len..(p + 1) * len].iter().copied()).collect();
         let mut outcomes = vec![Outcome::default(); asked.len()];
-        self.network.evaluate(&y_t, &vec![step.time; rows.len()], &positions, &mut |range, logits| {
+        let t = vec![step.time; rows.len()];
+        let labels = self.network.spec().labels(rows.iter().map(|row| row.prompt.label()));
+        let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
+        self.network.evaluate(&states, &positions, &mut |range, logits| {
             let digits = after[range.start * len..range.end * len].par_chunks_mut(len);
             let outcomes = outcomes[range.clone()].par_iter_mut();
             let logits = logits.par_chunks(vocab_size).zip(&asked[range]);

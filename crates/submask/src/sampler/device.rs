@@ -4,7 +4,7 @@
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::draw::improper;
-use crate::backbone::DeviceDenoiser;
+use crate::denoiser::{DeviceDenoiser, DeviceStates};
 use crate::ops::integers;
 use crate::predictive::Predictive;
 use crate::predictive::device::DeviceCodes;
@@ -78,11 +78,16 @@ impl<'a> DeviceBatch<'a> {
         }
     }
 
-    /// Evaluates the network at the times of the sequences, and writes what the tokens draw.
+    /// Evaluates the network at the times and with the labels of the sequences, and writes what the tokens draw.
     ///
     /// # Errors
     /// [`Error::Invalid`] for logits of this round or one before that are no distribution.
-    pub fn reveal(&mut self, tokens: &[RevealedToken], times: &[f64]) -> Result<()> {
+    pub fn reveal(
+        &mut self,
+        tokens: &[RevealedToken],
+        times: &[f64],
+        labels: Option<&[usize]>,
+    ) -> Result<()> {
         let (device, len, n) = (self.network.device(), self.subtoken_len, tokens.len());
         let column = |value: &dyn Fn(&RevealedToken) -> f64| {
             let values: Vec<f32> = tokens.iter().map(|token| value(token) as f32).collect();
@@ -97,7 +102,8 @@ impl<'a> DeviceBatch<'a> {
         let places = integers(positions.iter().map(|position| *position as u32), [n], &device);
         let before = y.clone().select(0, places);
         let mut after = Vec::new();
-        self.network.evaluate_on_device(&y, times, &positions, &mut |range, logits| {
+        let states = DeviceStates { y_t: &y, t: times, labels };
+        self.network.evaluate_on_device(&states, &positions, &mut |range, logits| {
             let (start, count) = (range.start, range.len());
             let before = before.clone().narrow(0, start, count);
             let part = |x: &Tensor<2>| x.clone().narrow(0, start, count);
@@ -108,7 +114,7 @@ impl<'a> DeviceBatch<'a> {
                 Some(before) => before.bool_and(proper),
                 None => proper,
             });
-        });
+        })?;
         // Every row again, or what has become of it, which stands behind all of them.
         let [rows, _] = y.dims();
         let mut newest: Vec<u32> = (0..rows as u32).collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::backbone::Denoiser;
+use crate::denoiser::{Denoiser, Spec, States};
 use crate::schedule::TemperatureSchedule;
 use crate::{Error, Result};
 
@@ -14,8 +14,16 @@ use crate::{Error, Result};
 /// sampler divides log p̄, and carry-over is applied to p̄. With [`Self::with_temperature`] every network's own logits
 /// are divided by τ before the mean, as the published sampler does; the sampler's temperature is then left at 1.
 pub struct MixtureDenoiser<'a> {
-    networks: Vec<&'a dyn Denoiser>,
+    members: Vec<Member<'a>>,
+    spec: Spec,
     temperature: TemperatureSchedule,
+}
+
+/// One of the predictions that are averaged.
+struct Member<'a> {
+    network: &'a dyn Denoiser,
+    /// The class that the network is told of every sequence; `None`: what the sampler says.
+    label: Option<usize>,
 }
 
 impl<'a> MixtureDenoiser<'a> {
@@ -24,29 +32,50 @@ impl<'a> MixtureDenoiser<'a> {
     /// # Errors
     /// [`Error::Invalid`] when there is none or they differ in C or ℓ.
     pub fn new(networks: &[&'a dyn Denoiser]) -> Result<Self> {
-        let Some(first) = networks.first() else {
+        Self::of_members(networks.iter().map(|network| Member { network: *network, label: None }).collect())
+    }
+
+    /// The mixture of one network's predictions given each of its classes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a network that reads no labels.
+    pub fn of_classes(network: &'a dyn Denoiser) -> Result<Self> {
+        let Some(classes) = network.spec().classes else {
+            return Err(Error::invalid("label", "mixture", "none: the network takes no labels"));
+        };
+        Self::of_members((0..classes).map(|label| Member { network, label: Some(label) }).collect())
+    }
+
+    fn of_members(members: Vec<Member<'a>>) -> Result<Self> {
+        let Some(first) = members.first() else {
             return Err(Error::invalid("mixture", "0 networks", "at least 1"));
         };
-        let sizes = |network: &dyn Denoiser| (network.vocab_size(), network.subtoken_len());
-        if let Some(other) = networks.iter().find(|network| sizes(**network) != sizes(*first)) {
-            return Err(Error::invalid(
-                "mixture",
-                format!("a network of {} tokens of {} sub-tokens", other.vocab_size(), other.subtoken_len()),
-                format!("{} tokens of {} sub-tokens, as the first", first.vocab_size(), first.subtoken_len()),
-            ));
+        let mut spec = first.network.spec().clone();
+        for other in members.iter().map(|member| member.network.spec()) {
+            if (other.vocab_size, other.subtoken_len) != (spec.vocab_size, spec.subtoken_len) {
+                let sizes =
+                    |spec: &Spec| format!("{} tokens of {} sub-tokens", spec.vocab_size, spec.subtoken_len);
+                let given = format!("a network of {}", sizes(other));
+                return Err(Error::invalid("mixture", given, format!("{}, as the first", sizes(&spec))));
+            }
+            let (start, end) = (*spec.seq_lens.start(), *spec.seq_lens.end());
+            spec.seq_lens = start.max(*other.seq_lens.start())..=end.min(*other.seq_lens.end());
+            spec.reads_time |= other.reads_time;
         }
-        Ok(Self { networks: networks.to_vec(), temperature: TemperatureSchedule::default() })
+        Ok(Self { members, spec, temperature: TemperatureSchedule::default() })
     }
 
     /// The same with every network's logits divided by τ(1 − t) before the mean.
     pub fn with_temperature(mut self, temperature: TemperatureSchedule) -> Self {
+        let constant = temperature.scale == 0.0 || temperature.exponent == 0.0;
+        self.spec.reads_time |= !constant;
         self.temperature = temperature;
         self
     }
 
     /// Adds the log-probabilities of one network's `logits` to `sums` = log Σ p, both [n, C].
     fn add(&self, sums: &mut [f32], logits: &[f32], times: impl Fn(usize) -> f64 + Sync) {
-        let vocab_size = self.vocab_size();
+        let vocab_size = self.spec.vocab_size;
         let rows = sums.par_chunks_mut(vocab_size).zip(logits.par_chunks(vocab_size)).enumerate();
         rows.with_min_len((1 << 14) / vocab_size + 1).for_each(|(row, (sums, logits))| {
             let temperature = self.temperature.at(times(row));
@@ -67,45 +96,33 @@ fn log_add(a: f64, b: f64) -> f64 {
 }
 
 impl Denoiser for MixtureDenoiser<'_> {
-    fn vocab_size(&self) -> usize {
-        self.networks[0].vocab_size()
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.networks[0].subtoken_len()
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.networks.iter().map(|network| network.max_seq_len()).min().unwrap_or(0)
-    }
-
-    fn reads_time(&self) -> bool {
-        let constant = self.temperature.scale == 0.0 || self.temperature.exponent == 0.0;
-        !constant || self.networks.iter().any(|network| network.reads_time())
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        t: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        let vocab_size = self.vocab_size();
-        let seq_len = y_t.len() / (t.len() * self.subtoken_len());
+        let Spec { vocab_size, subtoken_len, .. } = self.spec;
+        let seq_len = states.seq_len(subtoken_len);
         let mut sums = vec![f32::NEG_INFINITY; positions.len() * vocab_size];
-        for network in &self.networks {
-            network.evaluate(y_t, t, positions, &mut |range, logits| {
+        for member in &self.members {
+            let labels = member.label.map(|label| vec![label; states.t.len()]);
+            let states = States { labels: labels.as_deref().or(states.labels), ..*states };
+            member.network.evaluate(&states, positions, &mut |range, logits| {
                 let first = range.start;
                 let sums = &mut sums[first * vocab_size..range.end * vocab_size];
-                self.add(sums, logits, |row| t[positions[first + row] / seq_len]);
+                self.add(sums, logits, |row| states.t[positions[first + row] / seq_len]);
                 Ok(())
             })?;
         }
-        let count = (self.networks.len() as f32).ln();
+        let count = (self.members.len() as f32).ln();
         sums.par_iter_mut().for_each(|sum| *sum -= count);
         rows(0..positions.len(), &sums)
     }
@@ -114,36 +131,29 @@ impl Denoiser for MixtureDenoiser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subtoken::SubTokenizer;
 
     /// The same logits at every position, times 1 + t.
-    struct Fixed(Vec<f32>);
+    struct Fixed(Vec<f32>, Spec);
+
+    fn fixed(logits: Vec<f32>) -> Fixed {
+        let codes = SubTokenizer::new(logits.len(), 1).unwrap();
+        Fixed(logits, Spec { reads_time: true, ..Spec::new(&codes, 4) })
+    }
 
     impl Denoiser for Fixed {
-        fn vocab_size(&self) -> usize {
-            self.0.len()
-        }
-
-        fn subtoken_len(&self) -> usize {
-            1
-        }
-
-        fn max_seq_len(&self) -> usize {
-            4
-        }
-
-        fn reads_time(&self) -> bool {
-            true
+        fn spec(&self) -> &Spec {
+            &self.1
         }
 
         fn evaluate(
             &self,
-            _: &[u32],
-            t: &[f64],
+            states: &States,
             positions: &[usize],
             rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
         ) -> Result<()> {
             for (k, position) in positions.iter().enumerate() {
-                let scale = 1.0 + t[position / 4] as f32;
+                let scale = 1.0 + states.t[position / 4] as f32;
                 rows(k..k + 1, &self.0.iter().map(|logit| logit * scale).collect::<Vec<_>>())?;
             }
             Ok(())
@@ -158,7 +168,7 @@ mod tests {
 
     #[test]
     fn probabilities_are_the_mean_of_the_networks() {
-        let networks = [Fixed(vec![0.0, 3.0, -1.0]), Fixed(vec![2.0, f32::NEG_INFINITY, 0.5])];
+        let networks = [fixed(vec![0.0, 3.0, -1.0]), fixed(vec![2.0, f32::NEG_INFINITY, 0.5])];
         let mixture = MixtureDenoiser::new(&[&networks[0], &networks[1], &networks[1]]).unwrap();
         for temperature in [None, Some(TemperatureSchedule::from([-0.5, 1.0, 1.0]))] {
             let mixture = match temperature {
@@ -169,10 +179,14 @@ mod tests {
             };
             let mut seen = Vec::new();
             mixture
-                .evaluate(&[3; 8], &[0.25, 0.75], &[1, 6], &mut |_, logits| {
-                    seen.extend_from_slice(logits);
-                    Ok(())
-                })
+                .evaluate(
+                    &States { y_t: &[3; 8], t: &[0.25, 0.75], labels: None },
+                    &[1, 6],
+                    &mut |_, logits| {
+                        seen.extend_from_slice(logits);
+                        Ok(())
+                    },
+                )
                 .unwrap();
             for (logits, t) in seen.chunks(3).zip([0.25, 0.75]) {
                 let tau = temperature.map_or(1.0, |schedule| schedule.at(t));
@@ -185,15 +199,16 @@ mod tests {
                 }
             }
         }
-        assert_eq!((mixture.vocab_size(), mixture.subtoken_len(), mixture.max_seq_len()), (3, 1, 4));
+        let spec = mixture.spec();
+        assert_eq!((spec.vocab_size, spec.subtoken_len, spec.max_seq_len()), (3, 1, 4));
     }
 
     #[test]
     fn one_network_is_itself_up_to_a_constant() {
-        let network = Fixed(vec![100.0, -100.0, 3.0]);
+        let network = fixed(vec![100.0, -100.0, 3.0]);
         let mixture = MixtureDenoiser::new(&[&network]).unwrap();
         mixture
-            .evaluate(&[3; 4], &[0.0], &[0], &mut |_, logits| {
+            .evaluate(&States { y_t: &[3; 4], t: &[0.0], labels: None }, &[0], &mut |_, logits| {
                 assert!(
                     (logits[0] - logits[1] - 200.0).abs() < 1e-3
                         && (logits[0] - logits[2] - 97.0).abs() < 1e-3
@@ -206,7 +221,7 @@ mod tests {
     #[test]
     fn mixtures_of_nothing_and_of_unlike_networks_are_refused() {
         assert!(MixtureDenoiser::new(&[]).is_err());
-        let error = MixtureDenoiser::new(&[&Fixed(vec![0.0; 3]), &Fixed(vec![0.0; 4])]).err().unwrap();
+        let error = MixtureDenoiser::new(&[&fixed(vec![0.0; 3]), &fixed(vec![0.0; 4])]).err().unwrap();
         assert!(error.to_string().contains("4 tokens"), "{error}");
     }
 }

@@ -5,7 +5,7 @@
 //! samples have exactly the distribution of the plain loop over all steps.
 //!
 //! ```no_run
-//! use submask::backbone::Denoiser;
+//! use submask::denoiser::Denoiser;
 //! use submask::predictive::Predictive;
 //! use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
 //!

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 pub struct Prompt {
     y: Vec<u32>,
     mask_id: u32,
+    label: Option<usize>,
 }
 
 impl Prompt {
@@ -61,7 +62,7 @@ impl Prompt {
                 ));
             }
         }
-        Ok(Self { y, mask_id: base })
+        Ok(Self { y, mask_id: base, label: None })
     }
 
     /// The same from a state y_t [L·ℓ], whose masks are the holes.
@@ -90,6 +91,17 @@ impl Prompt {
         let digits: Vec<Option<u32>> =
             y_0.map(|(digit, value)| keep(digit / len, digit % len).then_some(value)).collect();
         Self::from_digits(predictive, &digits)
+    }
+
+    /// The same sequence, of this class, for a network that reads labels.
+    #[must_use]
+    pub fn with_label(self, label: Option<usize>) -> Self {
+        Self { label, ..self }
+    }
+
+    /// The class of the sequence, if it has one.
+    pub fn label(&self) -> Option<usize> {
+        self.label
     }
 
     /// The state of a hole, = b.

@@ -9,7 +9,7 @@ use super::plan::{Planner, RevealEvent, RevealPlan};
 use super::prompt::Prompt;
 use super::report::{Change, SampleReport, Samples, Trajectory};
 use super::settings::SampleSettings;
-use crate::backbone::{Denoiser, check_seq_len};
+use crate::denoiser::{Denoiser, States};
 use crate::predictive::Predictive;
 use crate::{Error, Result};
 
@@ -39,6 +39,7 @@ pub struct Progress {
 struct Slot {
     /// Which prompt.
     s: usize,
+    label: Option<usize>,
     y: Vec<u32>,
     plan: RevealPlan,
     next: usize,
@@ -66,13 +67,7 @@ impl<'a> Sampler<'a> {
         settings: SampleSettings,
     ) -> Result<Self> {
         let codes = predictive.codes();
-        if (network.vocab_size(), network.subtoken_len()) != (codes.vocab_size(), codes.subtoken_len()) {
-            return Err(Error::invalid(
-                "network",
-                format!("{} tokens of {} sub-tokens", network.vocab_size(), network.subtoken_len()),
-                format!("{} tokens of {} sub-tokens, as the codes", codes.vocab_size(), codes.subtoken_len()),
-            ));
-        }
+        network.spec().check_codes(codes)?;
         let planner = Planner::new(&settings, codes.subtoken_len())?;
         let draws = TokenDraws::new(predictive, &settings);
         let corrected = settings.corrector.zip(settings.reveal_steps()?).map(|(corrector, grid)| {
@@ -160,13 +155,22 @@ impl<'a> Sampler<'a> {
             return Err(Error::invalid("prompt length", other.y().len(), allowed));
         }
         let seq_len = width / self.predictive.codes().subtoken_len();
-        check_seq_len(self.network, seq_len)?;
+        self.network.spec().check_seq_len(seq_len)?;
         Ok(seq_len)
     }
 
     fn start(&self, s: usize, prompt: &Prompt) -> Slot {
         let plan = self.planner.plan(self.settings.first_sequence + s as u64, &prompt.masked());
-        Slot { s, y: prompt.y().to_vec(), plan, next: 0, redraws: 0, positions: 0, changes: Vec::new() }
+        Slot {
+            s,
+            label: prompt.label(),
+            y: prompt.y().to_vec(),
+            plan,
+            next: 0,
+            redraws: 0,
+            positions: 0,
+            changes: Vec::new(),
+        }
     }
 
     /// The next event of every active sequence, in one network call. Returns the number of digits revealed.
@@ -182,7 +186,9 @@ impl<'a> Sampler<'a> {
         let mut after: Vec<u32> = asked.iter().flat_map(|asked| asked.y.iter().copied()).collect();
         let mut redrawn = vec![false; asked.len()];
         let at_once = (1 << 14) / vocab_size + 1;
-        self.network.evaluate(&y_t, &t, &positions, &mut |range, logits| {
+        let labels = self.network.spec().labels(active.iter().map(|slot| slot.label));
+        let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
+        self.network.evaluate(&states, &positions, &mut |range, logits| {
             let digits = after[range.start * len..range.end * len].par_chunks_mut(len);
             let redrawn = redrawn[range.clone()].par_iter_mut();
             let logits = logits.par_chunks(vocab_size).zip(&asked[range]);
@@ -236,7 +242,8 @@ impl<'a> Sampler<'a> {
             revealed += event.digits.len();
             slot.next += 1;
         }
-        batch.reveal(&tokens, &times)?;
+        let labels = self.network.spec().labels(active.iter().map(|slot| slot.label));
+        batch.reveal(&tokens, &times, labels.as_deref())?;
         Ok(revealed)
     }
 

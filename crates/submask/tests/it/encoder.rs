@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use submask::backbone::block::TrainingDropout;
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Init, Weights};
-use submask::backbone::{Backbone, Denoiser, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::denoiser::{Denoiser, States};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
@@ -255,7 +256,8 @@ fn a_sequence_has_the_same_logits_in_every_batch() {
                 all.extend_from_slice(rows);
                 Ok(())
             };
-            network.evaluate(y_t, &vec![0.5; batch], &positions, &mut keep).unwrap();
+            let states = States { y_t, t: &vec![0.5; batch], labels: None };
+            network.evaluate(&states, &positions, &mut keep).unwrap();
             all
         };
         let y_t = digits(&codes(), 3 * 15);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use submask::backbone::Denoiser;
+use submask::denoiser::Denoiser;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{
@@ -388,7 +388,7 @@ proptest! {
         };
         let settings = sampling.settings(Schedule::Polynomial { exponent: 3.0 }).unwrap();
         let settings = SampleSettings { seed, trajectories: true, ..settings };
-        let network = HashNetwork { codes: codes.clone(), seq_len, seed };
+        let network = HashNetwork::new(codes.clone(), seq_len, seed);
         let sampler = Sampler::new(&network, &predictive, settings).unwrap();
         let samples = sampler.sample(&vec![prompt; 4]).unwrap();
         let y_0 = codes.encode(&x_0).unwrap();

@@ -1,5 +1,6 @@
 //! Likelihoods on random tables: what holds without any fixture.
 
+use submask::denoiser::{Denoiser, Spec, States};
 use submask::likelihood::{
     Estimate, Kind, Likelihood, LikelihoodSettings, Meaning, Sequences, enumerate, exact_left_to_right,
     joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
@@ -81,34 +82,25 @@ fn bounds_hold_for_the_sampler_whose_bound_they_are() {
 /// One token that is 00 or 11 with equal probability: entropy log 2, joint objective ½ log 2 (math.md §5).
 #[test]
 fn two_dependent_bits_show_that_the_joint_objective_is_no_bound() {
-    struct TwoBits;
-    impl submask::backbone::Denoiser for TwoBits {
-        fn vocab_size(&self) -> usize {
-            4
-        }
-        fn subtoken_len(&self) -> usize {
-            2
-        }
-        fn max_seq_len(&self) -> usize {
-            1
-        }
-        fn reads_time(&self) -> bool {
-            false
+    struct TwoBits(Spec);
+    impl Denoiser for TwoBits {
+        fn spec(&self) -> &Spec {
+            &self.0
         }
         fn evaluate(
             &self,
-            _: &[u32],
-            _: &[f64],
+            _: &States,
             positions: &[usize],
             rows: &mut dyn FnMut(std::ops::Range<usize>, &[f32]) -> submask::Result<()>,
         ) -> submask::Result<()> {
             rows(0..positions.len(), &[0.0, -200.0, -200.0, 0.0].repeat(positions.len()))
         }
     }
+    let network = TwoBits(Spec::new(&SubTokenizer::new(4, 2).unwrap(), 1));
     let predictive = Predictive::new(SubTokenizer::new(4, 2).unwrap(), true);
     let x = Sequences::new(&[0, 3], 1).unwrap();
-    let joint = enumerate::joint_objective(&TwoBits, &predictive, &x, &settings(0, 1)).unwrap();
-    let nelbo = enumerate::nelbo_subtoken(&TwoBits, &predictive, &x, &settings(0, 1)).unwrap();
+    let joint = enumerate::joint_objective(&network, &predictive, &x, &settings(0, 1)).unwrap();
+    let nelbo = enumerate::nelbo_subtoken(&network, &predictive, &x, &settings(0, 1)).unwrap();
     let log_2 = std::f64::consts::LN_2;
     assert!(largest_difference(joint.nats(), &[0.5 * log_2; 2]) < 1e-12);
     assert!(largest_difference(nelbo.nats(), &[log_2; 2]) < 1e-12);

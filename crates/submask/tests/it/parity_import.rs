@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use submask::Device;
-use submask::backbone::Denoiser;
+use submask::denoiser::{Denoiser, Spec, States};
 use submask::import::{Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation};
 use submask::model::visual::VisualModel;
 use submask::model::{ExportFormat, Model, ModelConfig};
@@ -51,13 +51,14 @@ fn reloaded(imported: &Imported) -> Model {
 /// Logits [B·L, C] at all positions.
 fn logits(model: &Model, y_t: &[u32]) -> Vec<f64> {
     let network = model.denoiser(&Device::flex()).unwrap();
-    let width = model.config.model.seq_len * network.subtoken_len();
+    let Spec { vocab_size: classes, subtoken_len, .. } = *network.spec();
+    let width = model.config.model.seq_len * subtoken_len;
     let batch = y_t.len() / width;
     let positions: Vec<usize> = (0..batch * model.config.model.seq_len).collect();
-    let mut all = vec![0.0; positions.len() * network.vocab_size()];
-    let classes = network.vocab_size();
+    let mut all = vec![0.0; positions.len() * classes];
+    let states = States { y_t, t: &vec![0.0; batch], labels: None };
     network
-        .evaluate(y_t, &vec![0.0; batch], &positions, &mut |range, rows| {
+        .evaluate(&states, &positions, &mut |range, rows| {
             let place = &mut all[range.start * classes..range.end * classes];
             place.iter_mut().zip(rows).for_each(|(to, from)| *to = f64::from(*from));
             Ok(())
@@ -147,11 +148,11 @@ fn reloaded_visual(imported: &Imported) -> VisualModel {
 /// never predicted.
 fn compare_visual(case: &Case, model: &VisualModel, name: &str) {
     let Some((shape, expected)) = case.tensor("vectors", name) else { return };
-    let network = model.denoiser(&Device::flex(), None);
+    let network = model.denoiser(&Device::flex());
     let y_t = case.ids("vectors", "y_t");
-    let (batch, tokens, classes) = (shape[0], model.config.seq_len(), network.vocab_size());
+    let (batch, tokens, classes) = (shape[0], model.config.seq_len(), network.spec().vocab_size);
     // Digits of a channel stand in planes of their own in the vectors, and together here.
-    let len = network.subtoken_len();
+    let len = network.spec().subtoken_len;
     let area = if shape.len() == 5 { shape[2] * shape[3] } else { 1 };
     let y_t: Vec<u32> = y_t
         .chunks(len * area)
@@ -161,7 +162,7 @@ fn compare_visual(case: &Case, model: &VisualModel, name: &str) {
     let positions: Vec<usize> = (0..batch * tokens).collect();
     let mut ours = Vec::new();
     network
-        .evaluate(&y_t, &times, &positions, &mut |_, rows| {
+        .evaluate(&States { y_t: &y_t, t: &times, labels: None }, &positions, &mut |_, rows| {
             ours.extend(rows.iter().map(|logit| f64::from(*logit)));
             Ok(())
         })

@@ -352,7 +352,7 @@ proptest! {
             seed,
             ..SampleSettings::default()
         };
-        let network = HashNetwork { codes: codes.clone(), seq_len, seed };
+        let network = HashNetwork::new(codes.clone(), seq_len, seed);
         let prompts = vec![Prompt::from_digits(&predictive, &digits).unwrap(); 4];
         let samples = Sampler::new(&network, &predictive, settings).unwrap().sample(&prompts).unwrap();
         for x in samples.sequences() {

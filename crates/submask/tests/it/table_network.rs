@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use submask::Result;
-use submask::backbone::Denoiser;
+use submask::denoiser::{Denoiser, Spec, States};
 use submask::random::{Draws, Purpose};
 use submask::subtoken::SubTokenizer;
 
@@ -14,6 +14,7 @@ use crate::fixtures::Case;
 pub struct TableNetwork {
     pub codes: SubTokenizer,
     pub seq_len: usize,
+    spec: Spec,
     logits: Vec<f32>,
     /// Logits are multiplied by 1 + `time_slope` · t; 0 for a network that does not read the time.
     time_slope: f64,
@@ -28,7 +29,7 @@ impl TableNetwork {
         let states = (codes.base() as usize + 1).pow((seq_len * codes.subtoken_len()) as u32);
         let count = states * seq_len * codes.vocab_size();
         let logits = (0..count).map(|k| (spread * draws.normal(0, k as u32, 0)) as f32).collect();
-        Self { codes, seq_len, logits, time_slope: 0.0, chunk: 1000 }
+        Self { spec: Spec::new(&codes, seq_len), codes, seq_len, logits, time_slope: 0.0, chunk: 1000 }
     }
 
     /// The table of a fixture.
@@ -37,9 +38,11 @@ impl TableNetwork {
         assert_eq!(codes.base() as usize, case.integer("base"));
         let (shape, states) = case.tensor_i64("oracle", "states");
         let (logits_shape, rows) = case.tensor_f32("oracle", "logits");
+        let seq_len = case.integer("tokens");
         let mut network = Self {
+            spec: Spec::new(&codes, seq_len),
             codes,
-            seq_len: case.integer("tokens"),
+            seq_len,
             logits: rows.clone(),
             time_slope: 0.0,
             chunk: 1000,
@@ -56,6 +59,7 @@ impl TableNetwork {
     /// The same network, reading the time.
     pub fn with_time_slope(mut self, slope: f64) -> Self {
         self.time_slope = slope;
+        self.spec.reads_time = slope != 0.0;
         self
     }
 
@@ -82,34 +86,22 @@ impl TableNetwork {
 }
 
 impl Denoiser for TableNetwork {
-    fn vocab_size(&self) -> usize {
-        self.codes.vocab_size()
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.codes.subtoken_len()
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.seq_len
-    }
-
-    fn reads_time(&self) -> bool {
-        self.time_slope != 0.0
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        t: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
+        let States { y_t, t, .. } = *states;
         let width = self.seq_len * self.codes.subtoken_len();
         assert_eq!(y_t.len(), t.len() * width);
         for start in (0..positions.len()).step_by(self.chunk) {
             let range = start..(start + self.chunk).min(positions.len());
-            let mut logits = Vec::with_capacity(range.len() * self.vocab_size());
+            let mut logits = Vec::with_capacity(range.len() * self.codes.vocab_size());
             for &position in &positions[range.clone()] {
                 let (b, i) = (position / self.seq_len, position % self.seq_len);
                 logits.extend(self.logits(&y_t[b * width..(b + 1) * width], i, t[b]));
@@ -134,40 +126,34 @@ pub struct HashNetwork {
     pub codes: SubTokenizer,
     pub seq_len: usize,
     pub seed: u64,
+    pub spec: Spec,
+}
+
+impl HashNetwork {
+    pub fn new(codes: SubTokenizer, seq_len: usize, seed: u64) -> Self {
+        Self { spec: Spec::new(&codes, seq_len), codes, seq_len, seed }
+    }
 }
 
 impl Denoiser for HashNetwork {
-    fn vocab_size(&self) -> usize {
-        self.codes.vocab_size()
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.codes.subtoken_len()
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.seq_len
-    }
-
-    fn reads_time(&self) -> bool {
-        false
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        _: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
         let (draws, width) = (Draws::new(self.seed, Purpose::Init), self.seq_len * self.codes.subtoken_len());
         for (k, &position) in positions.iter().enumerate() {
             let (b, i) = (position / self.seq_len, position % self.seq_len);
-            let state = y_t[b * width..(b + 1) * width]
+            let state = states.y_t[b * width..(b + 1) * width]
                 .iter()
                 .fold(7u64, |h, &d| (h ^ u64::from(d)).wrapping_mul(0x100_0000_01b3));
             let logit = |x| 2.0 * draws.normal(state & 0xffff_ffff_ffff, i as u32, x) as f32;
-            rows(k..k + 1, &(0..self.vocab_size() as u32).map(logit).collect::<Vec<_>>())?;
+            rows(k..k + 1, &(0..self.codes.vocab_size() as u32).map(logit).collect::<Vec<_>>())?;
         }
         Ok(())
     }

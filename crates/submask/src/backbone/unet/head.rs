@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use super::{Unet, select};
 use crate::Result;
 use crate::backbone::weights::Weights;
-use crate::backbone::{Denoiser, check_only_len, chunks, floats, loss_of_layers};
+use crate::backbone::{chunks, floats, loss_of_layers};
+use crate::denoiser::{Denoiser, Spec, States};
 use crate::objective::LossRows;
 
 /// Hidden states of a batch, from which logits are made.
@@ -98,15 +99,13 @@ pub struct LoadedUnet {
     pub network: Unet,
     /// Its weights, not on an autodiff device.
     pub weights: Weights,
-    /// The class of all images that are evaluated; `None`: no label.
-    pub label: Option<usize>,
 }
 
 impl LoadedUnet {
     /// The logits [n, C] of `positions`, channel by channel.
     fn logits(&self, pixels: &Pixels, positions: &[usize], layers: &[Layer]) -> Result<Vec<f32>> {
         let (tokens, area) = (self.network.config.tokens(), self.network.config.pixels());
-        let classes = self.network.vocab_size;
+        let classes = self.network.spec.vocab_size;
         let mut logits = vec![0.0; positions.len() * classes];
         for (channel, (weight, bias)) in layers.iter().enumerate() {
             let of_channel = |i: &usize| positions[*i] % tokens / area == channel;
@@ -129,35 +128,21 @@ impl LoadedUnet {
 type Layer = (Tensor<2>, Tensor<1>);
 
 impl Denoiser for LoadedUnet {
-    fn vocab_size(&self) -> usize {
-        self.network.vocab_size
-    }
-
-    fn subtoken_len(&self) -> usize {
-        self.network.subtoken_len
-    }
-
-    fn max_seq_len(&self) -> usize {
-        self.network.config.tokens()
-    }
-
-    fn reads_time(&self) -> bool {
-        false
+    fn spec(&self) -> &Spec {
+        &self.network.spec
     }
 
     fn evaluate(
         &self,
-        y_t: &[u32],
-        t: &[f64],
+        states: &States,
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        check_only_len(self, y_t.len() / (t.len() * self.network.subtoken_len))?;
-        let labels = self.label.map(|label| vec![label; t.len()]);
-        let hidden = self.network.trunk(&self.weights, y_t, labels.as_deref(), None)?;
+        self.spec().check_seq_len(states.seq_len(self.network.spec.subtoken_len))?;
+        let hidden = self.network.trunk(&self.weights, states.y_t, states.labels, None)?;
         let pixels = hidden.pixels();
         let channels = 0..self.network.config.channels;
         let layers: Vec<Layer> =

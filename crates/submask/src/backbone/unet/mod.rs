@@ -19,6 +19,7 @@ pub use head::{Hidden, LoadedUnet, Pixels};
 
 use super::block::TrainingDropout;
 use super::weights::{Init, Parameter, Weights};
+use crate::denoiser::Spec;
 use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -35,8 +36,7 @@ const OUTPUT_CONV: &str = "unet.out.2";
 #[derive(Clone, Debug)]
 pub struct Unet {
     config: UnetConfig,
-    vocab_size: usize,
-    subtoken_len: usize,
+    spec: Spec,
     base: usize,
     kernels: Kernels,
     paths: Paths,
@@ -59,8 +59,11 @@ impl Unet {
     pub fn new(config: UnetConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
         Ok(Self {
-            vocab_size: codes.vocab_size(),
-            subtoken_len: codes.subtoken_len(),
+            spec: Spec {
+                seq_lens: config.tokens()..=config.tokens(),
+                classes: config.classes,
+                ..Spec::new(codes, config.tokens())
+            },
             base: codes.base() as usize,
             kernels,
             paths: Paths::new(&config),
@@ -80,13 +83,13 @@ impl Unet {
 
     /// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
     pub fn output_classes(&self) -> usize {
-        self.vocab_size + usize::from(self.subtoken_len == 1)
+        self.spec.vocab_size + usize::from(self.spec.subtoken_len == 1)
     }
 
     /// All weights in definition order.
     pub fn parameters(&self) -> Vec<Parameter> {
         let width = self.config.widths()[0];
-        let shares = self.config.channels * self.subtoken_len;
+        let shares = self.config.channels * self.spec.subtoken_len;
         let mut all = vec![Parameter::new(DIGITS, &[self.base + 1, width / shares], Init::Normal(1.0))];
         if let Some(classes) = self.config.classes {
             let shape = [classes + 1, self.config.cond_dim()];
@@ -116,7 +119,7 @@ impl Unet {
         labels: Option<&[usize]>,
         dropout: Option<TrainingDropout>,
     ) -> Result<Hidden> {
-        let digits = self.config.tokens() * self.subtoken_len;
+        let digits = self.config.tokens() * self.spec.subtoken_len;
         if y_t.is_empty() || !y_t.len().is_multiple_of(digits) {
             return Err(Error::invalid(
                 "digits",
@@ -133,7 +136,7 @@ impl Unet {
     /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
     fn embed(&self, weights: &Weights, y_t: &[u32]) -> Tensor<4> {
         let UnetConfig { channels, height, width, .. } = self.config;
-        let (pixels, len) = (self.config.pixels(), self.subtoken_len);
+        let (pixels, len) = (self.config.pixels(), self.spec.subtoken_len);
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
         let batch = y_t.len() / (channels * pixels * len);
@@ -183,10 +186,11 @@ impl Unet {
     /// bias \[C\], without the row of the mask class.
     pub fn output_layer(&self, weights: &Weights, channel: usize) -> (Tensor<2>, Tensor<1>) {
         let start = channel * self.output_classes();
-        let weight = weights.get::<4>(&format!("{OUTPUT_CONV}.weight")).narrow(0, start, self.vocab_size);
-        let bias = weights.get::<1>(&format!("{OUTPUT_CONV}.bias")).narrow(0, start, self.vocab_size);
+        let weight =
+            weights.get::<4>(&format!("{OUTPUT_CONV}.weight")).narrow(0, start, self.spec.vocab_size);
+        let bias = weights.get::<1>(&format!("{OUTPUT_CONV}.bias")).narrow(0, start, self.spec.vocab_size);
         let patch = 9 * weight.dims()[1];
-        (weight.permute([0, 2, 3, 1]).reshape([self.vocab_size, patch]), bias)
+        (weight.permute([0, 2, 3, 1]).reshape([self.spec.vocab_size, patch]), bias)
     }
 }
 

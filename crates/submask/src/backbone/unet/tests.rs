@@ -3,7 +3,9 @@
 use burn::tensor::{Device, TensorData};
 
 use super::*;
-use crate::backbone::{Denoiser, floats};
+use crate::backbone::floats;
+use crate::denoiser::Denoiser;
+use crate::denoiser::States;
 use crate::random::{Draws, Purpose};
 
 fn codes() -> SubTokenizer {
@@ -47,14 +49,23 @@ fn loaded(kernels: Kernels) -> LoadedUnet {
     let network = Unet::new(config(), &codes(), kernels).unwrap();
     let parameters = network.parameters();
     let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
-    LoadedUnet { network, weights, label: None }
+    LoadedUnet { network, weights }
 }
 
 fn evaluate(network: &LoadedUnet, y_t: &[u32], positions: &[usize]) -> Vec<f32> {
+    evaluate_labelled(network, y_t, None, positions)
+}
+
+fn evaluate_labelled(
+    network: &LoadedUnet,
+    y_t: &[u32],
+    labels: Option<&[usize]>,
+    positions: &[usize],
+) -> Vec<f32> {
     let batch = y_t.len() / config().tokens() / 2;
     let mut all = Vec::new();
     network
-        .evaluate(y_t, &vec![0.5; batch], positions, &mut |range, logits| {
+        .evaluate(&States { y_t, t: &vec![0.5; batch], labels }, positions, &mut |range, logits| {
             assert_eq!((range.start * 8, range.len() * 8), (all.len(), logits.len()));
             all.extend_from_slice(logits);
             Ok(())
@@ -184,22 +195,22 @@ fn no_label_is_the_last_row_and_labels_change_the_logits() {
 }
 
 #[test]
-fn a_label_of_the_loaded_network_is_every_images() {
-    let mut network = loaded(Kernels::Fused);
+fn a_label_changes_logits_and_the_class_after_the_last_is_no_label() {
+    let network = loaded(Kernels::Fused);
     let y_t = digits(1, 6);
-    let none = evaluate(&network, &y_t, &[3]);
-    network.label = Some(2);
-    assert_ne!(evaluate(&network, &y_t, &[3]), none);
-    network.label = Some(3);
-    assert_eq!(evaluate(&network, &y_t, &[3]), none);
-    network.label = Some(4);
-    assert!(network.evaluate(&y_t, &[0.5], &[3], &mut |_, _| Ok(())).is_err());
+    let of = |labels| evaluate_labelled(&network, &y_t, labels, &[3]);
+    assert_ne!(of(Some(&[2])), of(None));
+    assert_eq!(of(Some(&[3])), of(None));
+    let states = States { y_t: &y_t, t: &[0.5], labels: Some(&[4]) };
+    assert!(network.evaluate(&states, &[3], &mut |_, _| Ok(())).is_err());
 }
 
 #[test]
 fn only_whole_images_are_evaluated() {
     let network = loaded(Kernels::Fused);
-    let error = network.evaluate(&digits(1, 7)[2..], &[0.5], &[3], &mut |_, _| Ok(())).unwrap_err();
+    let error = network
+        .evaluate(&States { y_t: &digits(1, 7)[2..], t: &[0.5], labels: None }, &[3], &mut |_, _| Ok(()))
+        .unwrap_err();
     assert!(error.to_string().contains("47") && error.to_string().contains("48 tokens"), "{error}");
     assert!(network.network.trunk(&network.weights, &[0; 7], None, None).is_err());
 }
@@ -215,9 +226,9 @@ fn the_mask_is_never_predicted() {
     let hidden = network.trunk(&weights, &y_t, None, None).unwrap();
     let all = floats(network.all_logits(&weights, &hidden)).unwrap();
     assert_eq!(all.len(), 48 * 9);
-    let loaded = LoadedUnet { network, weights, label: None };
+    let loaded = LoadedUnet { network, weights };
     let asked = |rows: &mut Vec<f32>| {
-        loaded.evaluate(&y_t, &[0.5], &[47, 0], &mut |_, logits| {
+        loaded.evaluate(&States { y_t: &y_t, t: &[0.5], labels: None }, &[47, 0], &mut |_, logits| {
             rows.extend_from_slice(logits);
             Ok(())
         })

@@ -91,45 +91,31 @@ impl VisualModel {
         let constraint = carry_over.unwrap_or(self.predictive.carry_over());
         let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
         let name = estimator.name();
-        let weights = self.weights(device);
-        let mut total: Option<Estimated> = None;
-        for (label, x_0, first) in self.by_label(held_out) {
-            let sequences = Sequences::new(&x_0, self.config.seq_len())?.starting_at(first);
-            let network = self.denoiser_with(weights.clone(), label);
-            let part = estimator.estimate(&*network, &predictive, &sequences, settings)?;
-            total = Some(match total {
-                Some(total) => total.followed_by(part),
-                None => part,
-            });
+        let network = self.denoiser(device);
+        let (x_0, labels) = self.by_label(held_out);
+        let mut sequences = Sequences::new(&x_0, self.config.seq_len())?;
+        if let Some(labels) = &labels {
+            sequences = sequences.with_labels(labels);
         }
-        match total {
-            Some(Estimated::Exact(estimate)) => self.likelihood_figures(name, &estimate),
-            Some(Estimated::UpperBound(estimate)) => self.likelihood_figures(name, &estimate),
-            Some(Estimated::Surrogate(estimate)) => Ok(vec![surrogate_figure(name, &estimate)]),
-            // Says that there is no sequence.
-            None => Sequences::new(&[], self.config.seq_len()).map(|_| Vec::new()),
+        match estimator.estimate(&*network, &predictive, &sequences, settings)? {
+            Estimated::Exact(estimate) => self.likelihood_figures(name, &estimate),
+            Estimated::UpperBound(estimate) => self.likelihood_figures(name, &estimate),
+            Estimated::Surrogate(estimate) => Ok(vec![surrogate_figure(name, &estimate)]),
         }
     }
 
-    /// The sequences of every class, with the number of the first; all together where the network reads no class.
-    fn by_label(&self, held_out: &HeldOut) -> Vec<(Option<usize>, Vec<u32>, u64)> {
-        let Some(classes) = self.config.classes() else {
-            return match held_out.x_0.is_empty() {
-                true => Vec::new(),
-                false => vec![(None, held_out.x_0.clone(), 0)],
-            };
-        };
-        let mut first = 0;
-        let mut parts = Vec::new();
+    /// The sequences, class by class with their classes where the network reads them.
+    fn by_label(&self, held_out: &HeldOut) -> (Vec<u32>, Option<Vec<usize>>) {
+        let Some(classes) = self.config.classes() else { return (held_out.x_0.clone(), None) };
+        let (mut x_0, mut labels) = (Vec::new(), Vec::new());
         for class in 0..classes {
-            let own = held_out.x_0.chunks(self.config.seq_len()).zip(&held_out.labels);
-            let own: Vec<&[u32]> = own.filter(|(_, label)| **label == class).map(|(x_0, _)| x_0).collect();
-            if !own.is_empty() {
-                parts.push((Some(class), own.concat(), first));
-                first += own.len() as u64;
+            let all = held_out.x_0.chunks(self.config.seq_len()).zip(&held_out.labels);
+            for (own, label) in all.filter(|(_, label)| **label == class) {
+                x_0.extend_from_slice(own);
+                labels.push(*label);
             }
         }
-        parts
+        (x_0, Some(labels))
     }
 
     fn likelihood_figures<K: Meaning>(&self, name: &str, estimate: &Estimate<K>) -> Result<Vec<Figure>>

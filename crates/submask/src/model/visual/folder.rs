@@ -7,10 +7,10 @@ use burn::tensor::Device;
 
 use super::{VisualConfig, VisualNetwork};
 use crate::Result;
-use crate::backbone::Denoiser;
 use crate::backbone::toy::LoadedToy;
 use crate::backbone::unet::LoadedUnet;
 use crate::backbone::weights::{Parameter, Weights, arrange};
+use crate::denoiser::Denoiser;
 use crate::durable::{check_free, create_folder};
 use crate::model::{WEIGHTS_FILE, read_safetensors, resolve, write_safetensors};
 use crate::ops::Kernels;
@@ -96,23 +96,11 @@ impl VisualModel {
         create_folder(folder, |folder| self.save(folder))
     }
 
-    /// The network with its weights; `label`: the class of all that it evaluates, `None` for a network that reads no
-    /// class, or no class.
-    pub fn denoiser(&self, device: &Device, label: Option<usize>) -> Box<dyn Denoiser> {
-        self.denoiser_with(self.weights(device), label)
-    }
-
-    /// The weights on a device.
-    pub(super) fn weights(&self, device: &Device) -> Weights {
-        Weights::new(&self.network.parameters(), &self.values, device)
-    }
-
-    /// The network with weights that are on a device already.
-    pub(super) fn denoiser_with(&self, weights: Weights, label: Option<usize>) -> Box<dyn Denoiser> {
+    /// The network with its weights on a device.
+    pub fn denoiser(&self, device: &Device) -> Box<dyn Denoiser> {
+        let weights = Weights::new(&self.network.parameters(), &self.values, device);
         match &self.network {
-            VisualNetwork::Unet(network) => {
-                Box::new(LoadedUnet { network: (**network).clone(), weights, label })
-            }
+            VisualNetwork::Unet(network) => Box::new(LoadedUnet { network: (**network).clone(), weights }),
             VisualNetwork::Toy(network) => Box::new(LoadedToy { network: network.clone(), weights }),
         }
     }

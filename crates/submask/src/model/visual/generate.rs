@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use super::VisualModel;
-use crate::backbone::Denoiser;
+use crate::denoiser::Denoiser;
 use crate::model::generate::MAX_SAMPLES;
 use crate::predictive::Predictive;
 use crate::sampler::{
@@ -119,19 +119,19 @@ impl VisualModel {
     ) -> Result<VisualGenerated> {
         let constraint = request.carry_over.unwrap_or(self.predictive.carry_over());
         let predictive = Predictive::new(self.predictive.codes().clone(), constraint);
-        let prompt = Prompt::from_digits(&predictive, &request.given)?;
-        let networks = self.networks(request.label, device)?;
-        let several: Vec<&dyn Denoiser> = networks.iter().map(|network| &**network).collect();
+        let prompt = Prompt::from_digits(&predictive, &request.given)?.with_label(self.class(request.label)?);
+        let single = self.denoiser(device);
         let mixture;
         let mut settings = request.sampling.settings(self.schedule())?;
-        let network: &dyn Denoiser = match several.as_slice() {
-            [network] => *network,
-            _ => {
-                // As the published sampler does: the temperature of every network, then the mean.
-                mixture = MixtureDenoiser::new(&several)?.with_temperature(request.sampling.temperature);
+        let network: &dyn Denoiser = match request.label {
+            Label::Mixture => {
+                // As the published sampler does: the temperature of every prediction, then the mean.
+                mixture =
+                    MixtureDenoiser::of_classes(&*single)?.with_temperature(request.sampling.temperature);
                 settings.temperature_schedule = None;
                 &mixture
             }
+            Label::Every | Label::Class(_) => &*single,
         };
         let digits_total = request.num * prompt.masked().len();
         let mut all = VisualGenerated::default();
@@ -159,17 +159,14 @@ impl VisualModel {
         Ok(all)
     }
 
-    /// The network of a class, or one for every class that is averaged over.
-    fn networks(&self, label: Label, device: &Device) -> Result<Vec<Box<dyn Denoiser>>> {
-        let weights = self.weights(device);
-        let of = |label| self.denoiser_with(weights.clone(), label);
+    /// The class that a label means.
+    fn class(&self, label: Label) -> Result<Option<usize>> {
         match (label, self.config.classes()) {
-            (Label::Every, _) => Ok(vec![of(None)]),
-            (Label::Class(label), Some(classes)) if label < classes => Ok(vec![of(Some(label))]),
+            (Label::Every, _) | (Label::Mixture, Some(_)) => Ok(None),
+            (Label::Class(label), Some(classes)) if label < classes => Ok(Some(label)),
             (Label::Class(label), Some(classes)) => {
                 Err(Error::invalid("label", label, format!("0 to {}", classes - 1)))
             }
-            (Label::Mixture, Some(classes)) => Ok((0..classes).map(|label| of(Some(label))).collect()),
             (Label::Class(_) | Label::Mixture, None) => {
                 Err(Error::invalid("label", "given", "none: the model does not read classes"))
             }

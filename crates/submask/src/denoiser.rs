@@ -1,0 +1,154 @@
+//! Networks as samplers and likelihoods see them: partially masked digits y_t (with the time and the class, where a
+//! network reads them) become logits over the C tokens, at the positions that are asked for and nowhere else.
+
+use std::ops::{Range, RangeInclusive};
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+
+/// What a network takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Number of token classes C, hence of logits per position.
+    pub vocab_size: usize,
+    /// Sub-tokens per token ℓ.
+    pub subtoken_len: usize,
+    /// Lengths of the sequences that fit, in tokens.
+    pub seq_lens: RangeInclusive<usize>,
+    /// Whether the network reads the time.
+    pub reads_time: bool,
+    /// Number of classes that a sequence may be labelled with; `None` where the network reads no labels.
+    pub classes: Option<usize>,
+}
+
+impl Spec {
+    /// A network over the tokens of `codes`, for sequences of 1 to `max_seq_len` tokens, that reads neither the time
+    /// nor labels.
+    pub fn new(codes: &SubTokenizer, max_seq_len: usize) -> Self {
+        Self {
+            vocab_size: codes.vocab_size(),
+            subtoken_len: codes.subtoken_len(),
+            seq_lens: 1..=max_seq_len,
+            reads_time: false,
+            classes: None,
+        }
+    }
+
+    /// The longest sequence L, in tokens.
+    pub fn max_seq_len(&self) -> usize {
+        *self.seq_lens.end()
+    }
+
+    /// Checks that sequences of `seq_len` tokens fit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the length given and those allowed.
+    pub fn check_seq_len(&self, seq_len: usize) -> Result<()> {
+        if self.seq_lens.contains(&seq_len) {
+            return Ok(());
+        }
+        let (shortest, longest) = (self.seq_lens.start(), self.seq_lens.end());
+        let allowed = match shortest == longest {
+            true => format!("{longest} tokens, the model's only length"),
+            false => format!("{shortest} to {longest} tokens, the model's length"),
+        };
+        Err(Error::invalid("sequence length", seq_len, allowed))
+    }
+
+    /// Checks that the network is over the tokens and sub-tokens of `codes`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming both sizes of both.
+    pub fn check_codes(&self, codes: &SubTokenizer) -> Result<()> {
+        let sizes = |vocab_size, subtoken_len| format!("{vocab_size} tokens of {subtoken_len} sub-tokens");
+        let (ours, theirs) =
+            (sizes(self.vocab_size, self.subtoken_len), sizes(codes.vocab_size(), codes.subtoken_len()));
+        match ours == theirs {
+            true => Ok(()),
+            false => Err(Error::invalid("network", ours, format!("{theirs}, as the codes"))),
+        }
+    }
+
+    /// The labels of sequences as [`States::labels`] takes them: a sequence without one gets the class that stands for
+    /// no label. `None` where the network reads no labels and none is given.
+    pub fn labels(&self, labels: impl Iterator<Item = Option<usize>> + Clone) -> Option<Vec<usize>> {
+        if self.classes.is_none() && labels.clone().all(|label| label.is_none()) {
+            return None;
+        }
+        Some(labels.map(|label| label.or(self.classes).unwrap_or(0)).collect())
+    }
+}
+
+/// A batch of partially masked sequences in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct States<'a> {
+    /// Digits [B, L·ℓ], 0..=b, row by row, b being the mask.
+    pub y_t: &'a [u32],
+    /// Times \[B\] in [0, 1]; ignored unless [`Spec::reads_time`].
+    pub t: &'a [f64],
+    /// Classes \[B\], 0 to [`Spec::classes`], where that number itself stands for no label; `None`: no label for all.
+    pub labels: Option<&'a [usize]>,
+}
+
+impl States<'_> {
+    /// Tokens per sequence L, given ℓ.
+    pub fn seq_len(&self, subtoken_len: usize) -> usize {
+        self.y_t.len() / (self.t.len() * subtoken_len)
+    }
+}
+
+/// A network that samplers and likelihoods evaluate: (y_t, t, labels) → logits at asked positions.
+///
+/// Implementations must give the same numbers for a sequence whatever batch it stands in.
+pub trait Denoiser: Send + Sync {
+    /// What the network takes and gives.
+    fn spec(&self) -> &Spec;
+
+    /// Logits of the positions `positions` (flat indices b·L + i into [B, L], in any order).
+    ///
+    /// `rows` is called with consecutive ranges of `positions` and their logits, [range length, C].
+    ///
+    /// # Errors
+    /// What the implementation cannot evaluate, and the first error of `rows`.
+    fn evaluate(
+        &self,
+        states: &States,
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The same network where that saves waiting for its device: on GPUs.
+    fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
+        None
+    }
+}
+
+/// A batch of partially masked sequences on a network's device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceStates<'a> {
+    /// Digits [B·L, ℓ], of sequences that fit the network.
+    pub y_t: &'a Tensor<2, Int>,
+    /// As [`States::t`].
+    pub t: &'a [f64],
+    /// As [`States::labels`].
+    pub labels: Option<&'a [usize]>,
+}
+
+/// A network whose samplers can leave digits and logits on its device.
+pub trait DeviceDenoiser {
+    /// The device.
+    fn device(&self) -> Device;
+
+    /// As [`Denoiser::evaluate`], at one position at least; `rows` gets logits [range length, C].
+    ///
+    /// # Errors
+    /// What the implementation cannot evaluate.
+    fn evaluate_on_device(
+        &self,
+        states: &DeviceStates,
+        positions: &[usize],
+        rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
+    ) -> Result<()>;
+}
