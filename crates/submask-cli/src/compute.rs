@@ -1,7 +1,6 @@
 //! Where and how the verbs compute.
 
-use submask::ops::{Kernels, Precision};
-use submask::{Device, DeviceChoice, Result};
+use submask::{DeviceChoice, Precision, Result};
 
 /// As the user says.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +14,7 @@ impl Compute {
     ///
     /// # Errors
     /// Of a device that is not there, and of a precision that it does not compute in.
-    pub fn open(self) -> Result<(Device, Kernels)> {
-        let device = self.device.open()?;
-        let kernels = Kernels::new(&device, self.precision)?;
-        Ok((device, kernels))
+    pub fn open(self) -> Result<submask::Compute> {
+        submask::Compute::open(self.device, self.precision)
     }
 }

@@ -10,17 +10,18 @@ mod commands;
 mod compute;
 mod dashboard;
 mod failure;
+mod flags;
 mod format;
+mod given;
 mod heldout;
 mod locate;
 mod metrics;
 mod output;
 mod plot;
+mod present;
 mod progress;
-mod prompt;
 mod settings;
 mod stop;
-mod trace;
 
 use std::process::ExitCode;
 

@@ -61,6 +61,7 @@
 #![warn(missing_docs)]
 
 pub mod backbone;
+mod compute;
 pub mod data;
 pub mod denoiser;
 pub mod device;
@@ -81,9 +82,15 @@ pub mod schedule;
 pub mod subtoken;
 pub mod train;
 
+#[doc(hidden)]
 pub use burn::tensor::Device;
+pub use compute::Compute;
+pub use denoiser::Denoiser;
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
+pub use likelihood::Figure;
+pub use model::{Generated, Model, Request, Session};
+pub use ops::Precision;
 
 /// The README's examples, compiled and run as tests.
 #[cfg(doctest)]

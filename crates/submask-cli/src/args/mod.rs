@@ -9,6 +9,7 @@ mod bench;
 mod convert;
 mod data;
 mod eval;
+pub mod fits;
 mod metrics;
 mod sample;
 mod train;

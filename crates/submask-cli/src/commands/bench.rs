@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use submask::backbone::dit::DitConfig;
+use submask::backbone::encoder::EncoderConfig;
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{Backbone, LoadedBackbone};
 use submask::data::Cursor;
+use submask::data::TokenizerKind;
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
-use submask::model::{ModelSettings, Network};
+use submask::model::{Network, NetworkConfig, Subject, TextSubject};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
@@ -17,7 +20,7 @@ use submask::schedule::Schedule;
 use submask::train::DeviceState;
 use submask::train::checkpoint::TrainState;
 use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
-use submask::train::settings::{Settings, TrainSettings};
+use submask::train::settings::{RunSettings, TrainSettings};
 use submask::train::step::{LossFunction, MicroBatch};
 use submask::{Device, device};
 
@@ -41,7 +44,8 @@ struct BenchResult {
     /// Cargo features of this build.
     features: Vec<&'static str>,
     vocab_size: usize,
-    model: ModelSettings,
+    model: NetworkConfig,
+    subtokens: usize,
     parameters: usize,
     batch_size: usize,
     lines: Vec<Line>,
@@ -65,13 +69,15 @@ struct Line {
 /// Measures and prints.
 pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
     let settings = settings::for_bench(&args.settings)?;
-    let vocab_size = settings.tokenizer.vocab_size().ok_or_else(|| {
-        Failure::usage(
-            "tokenizer.kind: the vocabulary of this tokenizer is known only with its file or corpus",
-        )
-        .hint("--set tokenizer.kind=numbers tokenizer.vocab_size=N gives its size")
-    })?;
-    let (device, kernels) = compute.open()?;
+    let vocab_size =
+        settings.tokenizer.as_ref().and_then(|tokenizer| tokenizer.vocab_size()).ok_or_else(|| {
+            Failure::usage(
+                "tokenizer.kind: the vocabulary of this tokenizer is known only with its file or corpus",
+            )
+            .hint("--set tokenizer.kind=numbers tokenizer.vocab_size=N gives its size")
+        })?;
+    let compute = compute.open()?;
+    let (device, kernels) = (compute.device().clone(), compute.kernels());
     let bench = Bench::new(&settings, vocab_size, &device, kernels)?;
     let lines = vec![bench.training()?, bench.evaluation()?, bench.sampling()?];
     let result = BenchResult {
@@ -82,7 +88,8 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
         vectors: vectors(),
         features: features(),
         vocab_size,
-        model: settings.model.clone(),
+        model: settings.network.clone(),
+        subtokens: settings.codes.subtokens,
         parameters: bench.parameters.iter().map(Parameter::len).sum(),
         batch_size: settings.train.batch_size,
         lines,
@@ -93,7 +100,7 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
 
 /// A network with drawn weights, and everything that its measurements share.
 struct Bench<'a> {
-    settings: &'a Settings,
+    settings: &'a RunSettings,
     device: &'a Device,
     network: Arc<dyn Backbone>,
     predictive: Arc<Predictive>,
@@ -104,20 +111,23 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(
-        settings: &'a Settings,
+        settings: &'a RunSettings,
         vocab_size: usize,
         device: &'a Device,
         kernels: Kernels,
     ) -> Result<Self, Failure> {
-        let codes = settings.model.codes(vocab_size)?;
-        let Network::Diffusion(network) = Network::new(&settings.model, &codes, kernels)? else {
+        let subject =
+            Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Numbers { vocab_size } });
+        let config = settings.config(subject);
+        let codes = config.sub_tokenizer()?;
+        let Network::Diffusion(network) = Network::new(&config, &codes, kernels)? else {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
         };
         let parameters = network.parameters();
         let seed = settings.train.seed;
         let values = parameters.iter().enumerate().map(|(i, parameter)| parameter.initial(seed, i)).collect();
-        let predictive = Arc::new(Predictive::new(codes, settings.model.carry_over));
-        let schedule = settings.schedule.schedule();
+        let predictive = Arc::new(Predictive::new(codes, settings.codes.carry_over));
+        let schedule = settings.schedule;
         Ok(Self { settings, device, network, predictive, schedule, parameters, values })
     }
 
@@ -125,7 +135,7 @@ impl<'a> Bench<'a> {
     fn tokens(&self, sequences: usize) -> Vec<u32> {
         let draws = Draws::new(self.settings.train.seed, Purpose::Point);
         let vocab_size = self.predictive.codes().vocab_size() as u64;
-        let count = (sequences * self.settings.model.seq_len) as u32;
+        let count = (sequences * self.settings.network.seq_len().unwrap_or(0)) as u32;
         (0..count).map(|i| draws.below(vocab_size, 0, i, 0) as u32).collect()
     }
 
@@ -138,7 +148,7 @@ impl<'a> Bench<'a> {
     fn training(&self) -> Result<Line, Failure> {
         let train = TrainSettings { accumulate: 1, ..self.settings.train.clone() };
         let network = Network::Diffusion(self.network.clone());
-        let dropout = self.settings.model.dropout;
+        let dropout = self.settings.network.dropout();
         let loss =
             LossFunction::new(network, self.predictive.clone(), self.schedule, train.clone(), dropout)?;
         let x_0 = self.tokens(train.batch_size);
@@ -177,7 +187,7 @@ impl<'a> Bench<'a> {
     fn evaluation(&self) -> Result<Line, Failure> {
         let network = self.loaded();
         let x_0 = self.tokens(EVALUATED);
-        let sequences = Sequences::new(&x_0, self.settings.model.seq_len)?;
+        let sequences = Sequences::new(&x_0, self.settings.network.seq_len().unwrap_or(0))?;
         let settings =
             LikelihoodSettings { draws: 1, schedule: self.schedule, ..LikelihoodSettings::default() };
         let time = median(|| {
@@ -189,7 +199,7 @@ impl<'a> Bench<'a> {
 
     fn sampling(&self) -> Result<Line, Failure> {
         let network = self.loaded();
-        let seq_len = self.settings.model.seq_len;
+        let seq_len = self.settings.network.seq_len().unwrap_or(0);
         let (steps, grid) = match self.settings.sample.steps {
             0 => (Steps::Exact, "first-hitting steps".to_owned()),
             steps => (Steps::Grid(steps), format!("{steps} steps")),
@@ -275,16 +285,23 @@ fn table(result: &BenchResult) -> String {
         true => "none beside the defaults".to_owned(),
         false => result.features.join(", "),
     };
-    let ModelSettings { hidden, blocks, heads, seq_len, subtokens, .. } = &result.model;
+    let sizes = match &result.model {
+        NetworkConfig::Diffusion(DitConfig { hidden, blocks, heads, seq_len, .. })
+        | NetworkConfig::Encoder(EncoderConfig { hidden, blocks, heads, seq_len, .. }) => {
+            format!("d {hidden}, {blocks} blocks, {heads} heads, L {seq_len}")
+        }
+        other => other.name().to_owned(),
+    };
     let mut text = format!(
         "submask {}, device {}, {}, {} threads, {}; features: {features}\n\
-         d {hidden}, {blocks} blocks, {heads} heads, L {seq_len}, C {}, ℓ {subtokens}: {} parameters\n\n",
+         {sizes}, C {}, ℓ {}: {} parameters\n\n",
         result.version,
         result.device,
         result.precision,
         result.threads,
         result.vectors,
         result.vocab_size,
+        result.subtokens,
         format::count(result.parameters as u64),
     );
     let width = result.lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);

@@ -21,17 +21,19 @@ pub fn run(args: &DataArgs) -> Result<(), Failure> {
 
 fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let settings = settings::for_data(&args.settings)?;
+    let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
+        return Err(Failure::usage("data.kind: only text is prepared"));
+    };
+    let wanted = text.prepare(tokenizer, settings.train.seed);
     let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
     let mut observer = progress::training_observer();
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
     let data =
-        submask::data::prepare(&settings.prepare(), &args.out, outdated, &mut watch).map_err(|error| {
-            match error {
-                submask::Error::Format { .. } => {
-                    Failure::from(error).hint("--rebuild replaces a prepared folder")
-                }
-                error => error.into(),
+        submask::data::prepare(&wanted, &args.out, outdated, &mut watch).map_err(|error| match error {
+            submask::Error::Format { .. } => {
+                Failure::from(error).hint("--rebuild replaces a prepared folder")
             }
+            error => error.into(),
         })?;
     drop(observer);
     if data.reused {

@@ -1,86 +1,130 @@
 //! `submask eval`.
 
-use submask::likelihood::LikelihoodSettings;
-use submask::model::visual::VisualConfig;
-use submask::model::{Estimator, Model, NetworkChoice};
+use std::path::Path;
 
-use crate::args::{EstimatorArg, EvalArgs};
+use submask::model::{
+    Architecture, Estimator, EvaluateRequest, HeldOut, Model, ModelConfig, Sampling, Session,
+};
+
+use crate::args::{EstimatorArg, EvalArgs, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::heldout::HeldOut;
+use crate::heldout::{HeldOutText, Wanted, held_out_images};
 use crate::output::{self, EvalResult};
 use crate::{locate, progress};
 
-/// Measures a model on held-out text.
+/// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
-    if VisualConfig::is_in(&folder) {
-        return super::visual::eval(args, &folder, compute);
-    }
-    let images = &args.images;
-    if images.images.is_some() || images.labels.is_some() || images.carry_over.is_some() {
-        let message = "--images, --labels and --carry-over have a meaning for images only";
-        return Err(Failure::usage(message).hint("this is a model of text"));
-    }
-    let text = HeldOut::choose(args, &folder)?;
-    let (device, kernels) = compute.open()?;
-    let model = Model::load(&folder, kernels)?;
-    let estimator = estimator(args, &model)?;
-    for note in text.notes(&model.tokenizer) {
-        eprintln!("data  {note}");
-    }
-    let blocks = text.blocks(&model, args.sequences.map(Into::into))?;
-    let settings = LikelihoodSettings {
+    let kind = fits::Kind::of(&ModelConfig::read(&folder)?.subject);
+    fits::eval(args, kind)?;
+    let text = match kind {
+        fits::Kind::Text => Some(HeldOutText::choose(args, &folder)?),
+        fits::Kind::Image | fits::Kind::Point => None,
+    };
+    let session = Model::open(&folder)?.session(&compute.open()?)?;
+    let estimator = estimator(args, &session)?;
+    let (held_out, name) = match text {
+        Some(text) => of_text(args, &text, session.architecture())?,
+        None => of_images(args, &folder, session.architecture().config())?,
+    };
+    let request = EvaluateRequest {
+        estimator,
         draws: args.draws.map_or(1, Into::into),
         seed: args.seed,
         batch: args.batch.into(),
-        schedule: model.schedule(),
+        carry_over: args.images.carry_over,
     };
-    let name = estimator.name();
-    let waiting = progress::Waiting::new(format!("{name} of {} sequences, {}", blocks.len(), text.name()));
-    let figures = model.evaluate(&device, estimator, &blocks, &settings)?;
+    let count = held_out.len();
+    let waiting = progress::Waiting::new(format!("{} of {count} sequences, {name}", estimator.name()));
+    let figures = session.evaluate(&request, &held_out)?;
     drop(waiting);
     if !args.json {
         return output::write(&output::figure_table(&figures));
     }
+    let architecture = session.architecture();
+    let is_drawn = kind != fits::Kind::Text;
     output::write_json(&EvalResult {
         model: folder.display().to_string(),
-        data: text.name(),
-        estimator: name.to_owned(),
-        sequences: blocks.len() as u64,
-        draws: settings.draws as u64,
+        data: name,
+        estimator: estimator.name().to_owned(),
+        sequences: count as u64,
+        draws: request.draws as u64,
         seed: args.seed,
         steps: estimator.steps(),
-        carry_over: None,
-        conditional_on_class: None,
+        carry_over: is_drawn
+            .then(|| args.images.carry_over.unwrap_or(architecture.predictive().carry_over())),
+        conditional_on_class: is_drawn.then(|| architecture.config().classes().is_some()),
         figures,
     })
 }
 
-/// The estimator asked for, or what fits the network.
-fn estimator(args: &EvalArgs, model: &Model) -> Result<Estimator, Failure> {
-    let default = match model.config.model.network {
-        NetworkChoice::Diffusion | NetworkChoice::Encoder => EstimatorArg::NelboSubtoken,
-        NetworkChoice::Autoregressive => EstimatorArg::Exact,
+/// Sequences of text, and what they are called; what was chosen without being asked for is said.
+fn of_text(
+    args: &EvalArgs,
+    text: &HeldOutText,
+    architecture: &Architecture,
+) -> Result<(HeldOut, String), Failure> {
+    for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
+        eprintln!("data  {note}");
+    }
+    Ok((text.sequences(architecture, args.sequences.map(Into::into))?, text.name()))
+}
+
+fn of_images(args: &EvalArgs, folder: &Path, config: &ModelConfig) -> Result<(HeldOut, String), Failure> {
+    let wanted = Wanted {
+        data: &args.data,
+        set: args.images.images,
+        labels: args.images.labels.as_deref(),
+        count: args.sequences.map_or(0, Into::into),
     };
-    let estimator = args.estimator.unwrap_or(default);
+    held_out_images(&wanted, folder, config)
+}
+
+/// The estimator asked for, or what fits the network.
+fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
+    let Some(estimator) = args.estimator else {
+        let usual = session.usual_estimator();
+        if usual == Estimator::Exact {
+            check_draws(args, EstimatorArg::Exact)?;
+        }
+        return Ok(usual);
+    };
     check_draws(args, estimator)?;
+    let config = session.architecture().config();
     Ok(match estimator {
         EstimatorArg::NelboSubtoken => Estimator::NelboSubtoken,
         EstimatorArg::NelboToken => Estimator::NelboToken,
         EstimatorArg::Path => {
-            let sampler = Some(model.config.sample.steps).filter(|&steps| steps > 0);
-            let steps = args.steps.map(Into::into).or(sampler).unwrap_or(model.config.model.seq_len);
-            Estimator::Path { steps }
+            if let Some(what) = beyond_the_path_bound(&config.sample) {
+                eprintln!(
+                    "note: the bound is of joint draws on an even grid at temperature 1: the model's {what} differs"
+                );
+            }
+            let sampler = Some(config.sample.steps).filter(|&steps| steps > 0);
+            Estimator::Path { steps: args.steps.map(Into::into).or(sampler).unwrap_or(config.seq_len()) }
         }
         EstimatorArg::Exact => Estimator::Exact,
         EstimatorArg::JointObjective => Estimator::JointObjective,
     })
 }
 
+/// What of the model's sampling is not that of the path bound.
+fn beyond_the_path_bound(sampling: &Sampling) -> Option<&'static str> {
+    let plain = Sampling::default();
+    [
+        ("sample.draw", sampling.draw != plain.draw),
+        ("sample.temperature", sampling.temperature.schedule() != plain.temperature.schedule()),
+        ("sample.warp", !sampling.warp.is_off()),
+        ("sample.corrector", sampling.corrector.is_some()),
+    ]
+    .into_iter()
+    .find_map(|(key, differs)| differs.then_some(key))
+}
+
 /// Options that mean nothing for the estimator are errors, as far as it is known before the model is read.
-pub fn check(args: &EvalArgs) -> Result<(), Failure> {
+fn check(args: &EvalArgs) -> Result<(), Failure> {
     if args.steps.is_some() && args.estimator != Some(EstimatorArg::Path) {
         return Err(Failure::usage("--steps has no meaning without --estimator path")
             .hint("--estimator path gives the bound of the sampler with T steps"));

@@ -2,23 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::model::Model;
-use submask::model::visual::{VisualConfig, VisualModel};
-use submask::ops::Kernels;
+use submask::Model;
 
 use crate::args::{ExportArgs, FormatArg};
 use crate::failure::Failure;
-use crate::{locate, output};
+use crate::{flags, locate, output};
 
 /// Writes a model for other programs.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
     let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
-    match VisualConfig::is_in(&folder) {
-        // These networks have no buffers: both formats are the same.
-        true => VisualModel::load(&folder, Kernels::Plain)?.export(&to)?,
-        false => Model::load(&folder, Kernels::Plain)?.export(&to, args.format.into())?,
-    }
+    Model::open(&folder)?.export(&to, args.format.into()).map_err(flags::name_them)?;
     output::write(&format!("{}\n", to.display()))
 }
 

@@ -7,7 +7,7 @@ use submask::import::{self, Foreign, ImportOptions, ImportTokenizer, Origin, Rep
 
 use crate::args::{ImportArgs, NetworkArgs};
 use crate::failure::Failure;
-use crate::{locate, output};
+use crate::{flags, locate, output};
 
 /// Tensors that are named in the report; of more, their number is given. With `--json` all are.
 const SHOWN: usize = 8;
@@ -17,9 +17,9 @@ pub fn run(args: &ImportArgs) -> Result<(), Failure> {
     let foreign = Foreign::open(&locate::source(&args.source)?)?;
     let imported = import::import(&foreign, &options(args)?).map_err(|error| {
         let hint = format!("`submask info {}` shows what is known of the file", args.source.display());
-        Failure::from(error).hint(hint)
+        Failure::from(flags::name_them(error)).hint(hint)
     })?;
-    imported.save(&args.to)?;
+    imported.save(&args.to).map_err(flags::name_them)?;
     match args.json {
         true => output::write_json(&imported.report),
         false => output::write(&describe(&imported.report, &args.to.display().to_string())),

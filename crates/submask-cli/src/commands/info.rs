@@ -4,18 +4,15 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use submask::backbone::weights::Parameter;
 use submask::data::{DATA_FILE, DataInfo, Shard};
 use submask::import::{self, Foreign, ImportOptions};
-use submask::model::visual::{VisualConfig, VisualNetwork};
-use submask::model::{CONFIG_FILE, ModelConfig, Network, WEIGHTS_FILE};
-use submask::ops::Kernels;
+use submask::model::{Architecture, CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
 
 use super::data::{describe_prepared, describe_shard};
 use crate::args::InfoArgs;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::{locate, output, settings};
+use crate::{flags, locate, output, settings};
 
 /// Describes what stands at a path.
 pub fn run(args: &InfoArgs) -> Result<(), Failure> {
@@ -74,7 +71,7 @@ fn describe_foreign(path: &Path) -> Result<Value, Failure> {
         "weights": to_json(&inspection.weights)?,
         "base": inspection.base,
         "settings": settings,
-        "needed_flags": inspection.needed_flags,
+        "needed_flags": inspection.needed.iter().map(|key| flags::of(key)).collect::<Vec<_>>(),
     }))
 }
 
@@ -85,37 +82,17 @@ fn describe_permutation(path: &Path) -> Option<Value> {
 }
 
 fn describe_model(folder: &Path) -> Result<Value, Failure> {
-    if VisualConfig::is_in(folder) {
-        return describe_visual_model(folder);
-    }
-    let config = ModelConfig::read(folder)?;
-    let codes = config.model.codes(config.vocab_size)?;
-    let network = Network::new(&config.model, &codes, Kernels::Plain)?;
+    let architecture = Architecture::read(folder)?;
+    let codes = architecture.predictive().codes();
+    let parameters: u64 = architecture.parameters().iter().map(|parameter| parameter.len() as u64).sum();
     Ok(json!({
         "kind": "model",
         "path": folder.display().to_string(),
-        "parameters": count(&network.parameters()),
-        "base": codes.base(),
-        "config": to_json(&config)?,
-    }))
-}
-
-fn describe_visual_model(folder: &Path) -> Result<Value, Failure> {
-    let config = VisualConfig::read(folder)?;
-    let codes = config.codes()?;
-    let network = VisualNetwork::new(&config, &codes, Kernels::Plain)?;
-    Ok(json!({
-        "kind": "model",
-        "path": folder.display().to_string(),
-        "parameters": count(&network.parameters()),
+        "parameters": parameters,
         "vocab_size": codes.vocab_size(),
         "base": codes.base(),
-        "config": to_json(&config)?,
+        "config": to_json(architecture.config())?,
     }))
-}
-
-fn count(parameters: &[Parameter]) -> u64 {
-    parameters.iter().map(|parameter| parameter.len() as u64).sum()
 }
 
 fn describe_run(run: &Path) -> Result<Value, Failure> {
@@ -139,7 +116,7 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
         "path": run.display().to_string(),
         "parameters": model,
         "step": checkpoints.first(),
-        "steps": settings.train().steps,
+        "steps": settings.train.steps,
         "checkpoints": checkpoints,
         "figures_step": validation.map(|record| record.step),
         "figures": to_json(&validation.map(|record| &record.figures))?,

@@ -1,31 +1,30 @@
 //! `submask metrics`.
 
 use serde_json::{Value, json};
-use submask::Device;
 use submask::metrics::frechet::StatisticsFile;
 use submask::metrics::image::{
     FeatureSet, ImageFeatures, ImageMetricOptions, NamedMetric, Reference, image_metrics,
 };
 use submask::metrics::inception::Preprocessing;
-use submask::model::visual::{HeldOut, VisualConfig, VisualModel, VisualRequest};
-use submask::sampler::ImageSampling;
+use submask::model::{HeldOut, ImageSubject, Model, ModelConfig, Request, Sampling, Session};
 
-use super::visual::{Wanted, held_out};
 use crate::args::{MetricsArgs, PreprocessingArg};
 use crate::compute::Compute;
 use crate::failure::Failure;
+use crate::heldout::{Wanted, held_out_images};
 use crate::{format, locate, output, progress};
 
 /// Measures samples of a model against real images.
 pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
     let folder = locate::model(&args.model)?;
-    if !VisualConfig::is_in(&folder) {
-        return Err(Failure::usage(format!("{} is no model of images", folder.display())));
-    }
-    let (device, kernels) = compute.open()?;
-    let model = VisualModel::load(&folder, kernels)?;
+    let config = ModelConfig::read(&folder)?;
+    let image = config.subject.image().ok_or_else(|| {
+        let hint = "`submask eval` says how good other models are";
+        Failure::usage(format!("{} is no model of images", folder.display())).hint(hint)
+    })?;
     check_counts(args)?;
-    let network = network(args, &device)?;
+    let session = Model::open(&folder)?.session(&compute.open()?)?;
+    let network = network(args, session.compute())?;
     let statistics = args.statistics.as_deref().map(StatisticsFile::read).transpose()?;
     let real = match statistics {
         Some(_) => None,
@@ -36,15 +35,15 @@ pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
                 labels: None,
                 count: args.sequences.map_or(0, Into::into),
             };
-            let (held_out, _) = held_out(&wanted, &folder, &model)?;
-            Some(features(&network, &model, &held_out)?)
+            let (held_out, _) = held_out_images(&wanted, &folder, &config)?;
+            Some(features(&network, image, &held_out)?)
         }
     };
     if let (Some(path), Some(real)) = (&args.save_statistics, &real) {
         real.statistics()?.write(path)?;
     }
-    let (samples, sampling) = generate(args, &model, &device)?;
-    let generated = features(&network, &model, &samples)?;
+    let (samples, sampling) = generate(args, &session)?;
+    let generated = features(&network, image, &samples)?;
     let reference = match (&real, &statistics) {
         (Some(real), _) => Reference::Features(real),
         (None, Some(statistics)) => Reference::Statistics(statistics),
@@ -79,44 +78,36 @@ fn check_counts(args: &MetricsArgs) -> Result<(), Failure> {
     }
 }
 
-fn network(args: &MetricsArgs, device: &Device) -> Result<ImageFeatures, Failure> {
+fn network(args: &MetricsArgs, compute: &submask::Compute) -> Result<ImageFeatures, Failure> {
     let Some(weights) = &args.weights else { return Ok(ImageFeatures::Pixels) };
     let preprocessing = match args.preprocessing {
         PreprocessingArg::PytorchFid => Preprocessing::PytorchFid,
         PreprocessingArg::TorchFidelity => Preprocessing::TorchFidelity,
     };
-    Ok(ImageFeatures::inception(weights, preprocessing, device)?)
+    Ok(ImageFeatures::inception(weights, preprocessing, compute)?)
 }
 
 /// Samples by the model's default sampling.
-fn generate(
-    args: &MetricsArgs,
-    model: &VisualModel,
-    device: &Device,
-) -> Result<(HeldOut, ImageSampling), Failure> {
-    let mut request = VisualRequest {
-        num: args.num.get(),
-        seed: args.seed,
-        batch: args.batch.get(),
-        ..VisualRequest::new(model)
-    };
+fn generate(args: &MetricsArgs, session: &Session) -> Result<(HeldOut, Sampling), Failure> {
+    let mut request =
+        Request { num: args.num.get(), seed: args.seed, batch: args.batch.get(), ..session.request() };
     request.sampling.steps = args.steps.map_or(request.sampling.steps, Into::into);
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = model.generate(&request, device, &mut |progress| {
+    let generated = session.generate(&request, &mut |progress| {
         counter.set(progress.digits as u64, progress.digits_total as u64);
         Ok(())
     })?;
-    Ok((HeldOut { x_0: generated.tokens.concat(), labels: Vec::new() }, request.sampling))
+    let seq_len = session.architecture().config().seq_len();
+    let samples = HeldOut { x_0: generated.tokens.concat(), seq_len, ..HeldOut::default() };
+    Ok((samples, request.sampling))
 }
 
 /// The features of images given as tokens.
-fn features(network: &ImageFeatures, model: &VisualModel, images: &HeldOut) -> Result<FeatureSet, Failure> {
-    let shape = model.config.image_shape().ok_or_else(|| {
-        Failure::usage("a model of points draws no images: `submask eval` says how good it is")
-    })?;
+fn features(network: &ImageFeatures, image: &ImageSubject, images: &HeldOut) -> Result<FeatureSet, Failure> {
+    let shape = image.shape();
     let mut pixels = Vec::with_capacity(images.x_0.len());
-    for x_0 in images.x_0.chunks(model.config.seq_len()) {
-        pixels.extend(model.config.pixels_of(x_0)?);
+    for x_0 in images.x_0.chunks(images.seq_len) {
+        pixels.extend(image.pixels_of(x_0)?);
     }
     let mut counter = progress::Counter::new("images");
     let count = (pixels.len() / shape.tokens()) as u64;

@@ -11,4 +11,3 @@ pub mod plot;
 pub mod presets;
 pub mod sample;
 pub mod train;
-pub mod visual;

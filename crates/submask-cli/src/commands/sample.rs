@@ -1,173 +1,223 @@
 //! `submask sample`.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use submask::model::visual::VisualConfig;
-use submask::model::{GenerateRequest, Generated, Model};
-use submask::sampler::{RevealUnit, Steps};
+use submask::model::{
+    Architecture, Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
+};
+use submask::sampler::{self, Draw, RevealUnit, SampleReport};
 
-use crate::args::{SampleArgs, StepsArg, TemperatureArg, UnitArg};
+use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::output::{self, SampleCost, SampleResult, SampleText};
-use crate::prompt::{self, Part};
-use crate::trace::{Painter, Style, frames};
-use crate::{format, locate, progress};
+use crate::output::{self, PictureResult, SampleCost, SampleResult, SampleText};
+use crate::present::{picture, text};
+use crate::{format, given, locate, progress};
 
-/// Writes texts.
+/// Writes texts, or draws images or points.
 pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
-    let parts = prompt::parse(args.prompt.as_deref().unwrap_or_default())?;
+    let prompt = prompt(args)?;
     let folder = locate::model(&args.model)?;
-    if VisualConfig::is_in(&folder) {
-        return super::visual::sample(args, &folder, compute);
-    }
-    check(args)?;
-    let (device, kernels) = compute.open()?;
-    let model = Model::load(&folder, kernels)?;
-    let request = request(args, &model, &parts)?;
+    check(args, &ModelConfig::read(&folder)?)?;
+    let session = Model::open(&folder)?.session(&compute.open()?)?;
+    let request = request(args, &session, prompt.as_ref())?;
     let start = Instant::now();
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = model.generate_observed(&request, &device, &mut |progress| {
+    let generated = session.generate(&request, &mut |progress| {
         counter.set(progress.digits as u64, progress.digits_total as u64);
         Ok(())
     })?;
     drop(counter);
-    if args.json {
-        return output::write_json(&result(args, &folder.display().to_string(), generated));
+    let (report, time) = (generated.report, start.elapsed());
+    let shown = present(args, &folder.display().to_string(), session.architecture(), generated);
+    if shown.is_ok() && !args.json {
+        say_cost(&report, time);
     }
-    if args.trace {
-        show_traces(&model, &generated)?;
-    }
-    output::write(&(generated.texts.join("\n---\n") + "\n"))?;
-    let rate = generated.report.digits as f64 / start.elapsed().as_secs_f64().max(1e-9);
-    eprintln!("{}, {} sub-tokens/s", output::sampling_cost(&generated.report), format::count(rate as u64));
-    Ok(())
+    shown
 }
 
-/// Flags that have a meaning for images only.
-fn check(args: &SampleArgs) -> Result<(), Failure> {
-    let images = &args.images;
-    let flags = [
-        ("--out", images.out.is_some()),
-        ("--preset", images.preset.is_some()),
-        ("--draw", images.draw.is_some()),
-        ("--warp", images.warp.is_some()),
-        ("--corrector", images.corrector.is_some()),
-        ("--carry-over", images.carry_over.is_some()),
-        ("--label", images.label.is_some()),
-        ("--given", images.given.is_some()),
-        ("--mask", images.mask.is_some()),
-        ("--keep-digits", images.keep_digits.is_some()),
-        ("--keep-channels", !images.keep_channels.is_empty()),
-        ("--temperature a,n,c", matches!(args.temperature, Some(TemperatureArg::Schedule(_)))),
-    ];
-    let Some((flag, _)) = flags.iter().find(|(_, given)| *given) else { return Ok(()) };
-    Err(Failure::usage(format!("{flag} has a meaning for images only"))
-        .hint("`submask sample --help` lists these under \"Images and points\"; this is a model of text"))
+/// What was asked for is known before a model is read.
+fn prompt(args: &SampleArgs) -> Result<Option<TextPrompt>, Failure> {
+    let Some(text) = &args.prompt else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| {
+        let problem = match error {
+            submask::Error::Conflict { problem, .. } => problem,
+            error => error.to_string(),
+        };
+        Failure::usage(format!("bad prompt: {problem}"))
+            .hint("[[5]] is a hole of five tokens, [[*]] one to the end of the sequence, \\[[ two brackets")
+    })
+}
+
+/// Flags that say nothing to this model.
+fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
+    let kind = fits::Kind::of(&config.subject);
+    fits::sample(args, kind)?;
+    if args.trace && kind == fits::Kind::Point {
+        return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));
+    }
+    match args.length {
+        Some(length) if length.get() > config.seq_len() => Err(Failure::usage(format!(
+            "--length {length} is too long: at most {} for this model",
+            config.seq_len()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What the library is asked for.
-fn request(args: &SampleArgs, model: &Model, parts: &[Part]) -> Result<GenerateRequest, Failure> {
-    let defaults = GenerateRequest::new(model);
-    let mut sharpening = defaults.sharpening;
-    if let Some(TemperatureArg::Constant(temperature)) = args.temperature {
-        sharpening.temperature = temperature;
-    }
-    sharpening.top_p = args.top_p.unwrap_or(sharpening.top_p);
-    if let Some(top_k) = args.top_k {
-        sharpening.top_k = Some(top_k).filter(|&k| k > 0);
-    }
-    sharpening.validate()?;
-    let longest = model.config.model.seq_len;
-    Ok(GenerateRequest {
+fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) -> Result<Request, Failure> {
+    let architecture = session.architecture();
+    let defaults = session.request();
+    let length = args.length.map(Into::into);
+    let prompt = match (fits::Kind::of(&architecture.config().subject), prompt) {
+        (fits::Kind::Text, None) if length.is_none() => defaults.prompt.clone(),
+        (fits::Kind::Text, prompt) => {
+            let continued = TextPrompt::default();
+            session.prompt(prompt.unwrap_or(&continued), length)?
+        }
+        _ => given::digits(&args.images, architecture)?,
+    };
+    let sampling = sampling(args, defaults.sampling.clone())?;
+    Ok(Request {
         num: usize::try_from(args.num.get()).map_err(|_| Failure::usage("--num is too large"))?,
-        prompt: sequence(model, parts, args.length.map(Into::into), longest)?,
-        steps: match args.steps {
-            None => defaults.steps,
-            Some(StepsArg::Exact) => Steps::Exact,
-            Some(StepsArg::Grid(steps)) => Steps::Grid(steps.get()),
-        },
+        prompt,
+        label: label(args, architecture.config())?,
+        sampling,
         unit: match args.unit {
             UnitArg::Subtoken => RevealUnit::Digits,
             UnitArg::Token => RevealUnit::Tokens,
         },
-        sharpening,
+        carry_over: args.images.carry_over,
         seed: args.seed,
         batch: args.batch.get(),
         trajectories: args.trace,
     })
 }
 
-/// The tokens of a prompt, holes being none; it begins where a text begins.
-fn sequence(
-    model: &Model,
-    parts: &[Part],
-    length: Option<usize>,
-    longest: usize,
-) -> Result<Vec<Option<u32>>, Failure> {
-    let wanted = length.unwrap_or(longest);
-    if wanted > longest {
-        return Err(Failure::usage(format!(
-            "--length {wanted} is too long: at most {longest} for this model"
-        )));
+/// The model's sampling, changed by a preset, and that by flags.
+fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failure> {
+    let images = &args.images;
+    if let Some(name) = &images.preset {
+        let preset = sampler::preset(name).map_err(|_| {
+            Failure::usage(format!("unknown sampler preset `{name}`"))
+                .hint("`submask help presets` lists them")
+        })?;
+        sampling = preset.sampling.into();
     }
-    // Of long holes, what is not held here.
-    let mut taken = 0_usize;
-    let mut tokens: Vec<Option<u32>> = model.tokenizer.end_of_text().map(Some).into_iter().collect();
-    for part in parts {
-        match part {
-            Part::Text(text) => tokens.extend(model.tokenizer.encode(text)?.into_iter().map(Some)),
-            // One more than fits is enough to see that it does not.
-            Part::Hole(size) => {
-                let held = (*size).min(longest + 1);
-                taken = taken.saturating_add(size - held);
-                tokens.extend(vec![None; held]);
-            }
-            Part::Rest => tokens.extend(vec![None; wanted.saturating_sub(tokens.len())]),
+    match args.steps {
+        None => {}
+        Some(StepsArg::Exact) => sampling.steps = 0,
+        Some(StepsArg::Grid(steps)) => sampling.steps = steps.get(),
+    }
+    match args.temperature {
+        None => {}
+        Some(TemperatureArg::Constant(temperature)) => {
+            sampling.temperature = Temperature::Constant(temperature);
+        }
+        Some(TemperatureArg::Schedule(triple)) => {
+            sampling.temperature = Temperature::Schedule(triple.into());
         }
     }
-    let taken = taken.saturating_add(tokens.len());
-    let least = format!("the prompt takes {taken} tokens, its beginning included");
-    if tokens.len() > wanted {
-        return Err(Failure::usage(format!("{least}: at most {wanted} are allowed")));
+    sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
+    sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
+    if let Some(TripleArg(warp)) = images.warp {
+        sampling.warp = warp.into();
     }
-    if length.is_some_and(|length| length != tokens.len()) {
-        return Err(Failure::usage(format!("{least}, but --length is {wanted}"))
-            .hint("[[*]] at the end of the prompt fills the rest"));
+    match images.corrector {
+        None => {}
+        Some(CorrectorArg::Off) => sampling.corrector = None,
+        Some(CorrectorArg::On(triple)) => sampling.corrector = Some(triple.into()),
     }
-    if tokens.iter().all(Option::is_some) {
-        return Err(Failure::usage(format!("{least}: nothing is left to write")));
+    match images.draw {
+        None => {}
+        Some(DrawArg::Joint) => sampling.draw = Draw::Joint,
+        Some(DrawArg::Marginal) => sampling.draw = Draw::Marginal,
     }
-    Ok(tokens)
+    sampling.validate().map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(sampling)
 }
 
-/// Replays how the texts came about; in place, it takes a few seconds.
-fn show_traces(model: &Model, generated: &Generated) -> Result<(), Failure> {
-    let style = Style::for_stdout();
-    for (n, trajectory) in generated.trajectories.iter().enumerate() {
-        let frames = frames(model, trajectory)?;
-        if generated.trajectories.len() > 1 {
-            output::write(&format!("text {n}\n"))?;
-        }
-        let pause = Duration::from_secs(6) / frames.len().max(1) as u32;
-        let mut painter = Painter::new(style);
-        for frame in &frames {
-            output::write(&painter.paint(frame))?;
-            if style.screen.is_some() {
-                std::thread::sleep(pause.min(Duration::from_millis(150)));
-            }
-        }
+fn label(args: &SampleArgs, config: &ModelConfig) -> Result<Label, Failure> {
+    let Some(text) = args.images.label.as_deref() else { return Ok(Label::Every) };
+    if config.classes().is_none() {
+        return Err(Failure::usage(format!("--label {text}: the model does not read classes")));
     }
-    Ok(())
+    if text == "mixture" {
+        return Ok(Label::Mixture);
+    }
+    let names = config.subject.class_names();
+    let by_name = names.iter().position(|name| name == text);
+    let by_number = text.parse().ok().filter(|number| *number < names.len());
+    by_name.or(by_number).map(Label::Class).ok_or_else(|| {
+        let last = names.len().saturating_sub(1);
+        Failure::usage(format!("--label {text}: there is no such class"))
+            .hint(format!("classes are 0 to {last}: {}; or mixture", names.join(", ")))
+    })
 }
 
-fn result(args: &SampleArgs, model: &str, generated: Generated) -> SampleResult {
-    let cost = SampleCost::from(&generated.report);
-    let texts = generated.texts.into_iter().enumerate();
-    SampleResult {
-        model: model.to_owned(),
-        seed: args.seed,
-        samples: texts.map(|(n, text)| SampleText { index: n as u64, text }).collect(),
-        cost,
+/// Writes what was generated, in the form of its subject.
+fn present(
+    args: &SampleArgs,
+    model: &str,
+    architecture: &Architecture,
+    generated: Generated,
+) -> Result<(), Failure> {
+    match fits::Kind::of(&architecture.config().subject) {
+        fits::Kind::Text => present_texts(args, model, architecture, generated),
+        fits::Kind::Image | fits::Kind::Point => present_pictures(args, model, architecture, generated),
     }
+}
+
+fn present_texts(
+    args: &SampleArgs,
+    model: &str,
+    architecture: &Architecture,
+    generated: Generated,
+) -> Result<(), Failure> {
+    if args.json {
+        let cost = SampleCost::from(&generated.report);
+        let texts = generated.texts.into_iter().enumerate();
+        return output::write_json(&SampleResult {
+            model: model.to_owned(),
+            seed: args.seed,
+            samples: texts.map(|(n, text)| SampleText { index: n as u64, text }).collect(),
+            cost,
+        });
+    }
+    if args.trace {
+        text::show_traces(architecture, &generated)?;
+    }
+    output::write(&(generated.texts.join("\n---\n") + "\n"))
+}
+
+fn present_pictures(
+    args: &SampleArgs,
+    model: &str,
+    architecture: &Architecture,
+    generated: Generated,
+) -> Result<(), Failure> {
+    let out = args.images.out.as_deref().unwrap_or(Path::new("samples.png"));
+    let mut written: Vec<PathBuf> = vec![picture::write(architecture, &generated, out)?];
+    if args.trace {
+        written.push(picture::write_traces(architecture, &generated, out)?);
+    }
+    let pictures: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    if args.json {
+        let cost = SampleCost::from(&generated.report);
+        return output::write_json(&PictureResult {
+            model: model.to_owned(),
+            seed: args.seed,
+            pictures,
+            samples: generated.tokens,
+            cost,
+        });
+    }
+    output::write(&pictures.into_iter().map(|path| path + "\n").collect::<String>())
+}
+
+fn say_cost(report: &SampleReport, time: Duration) {
+    let rate = report.digits as f64 / time.as_secs_f64().max(1e-9);
+    eprintln!("{}, {} sub-tokens/s", output::sampling_cost(report), format::count(rate as u64));
 }

@@ -22,14 +22,12 @@ pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
         );
     }
     let plan = settings::for_training(args)?;
-    let (device, kernels) = compute.open()?;
     let request = RunRequest {
         settings: plan.settings,
         out: plan.out,
         resume: plan.resume,
         init: plan.init,
-        device,
-        kernels,
+        compute: compute.open()?,
     };
     let title = request.out.display().to_string();
     let stop = Stop::on_signal()?;
@@ -47,7 +45,7 @@ pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
     match outcome? {
         Outcome::Finished(summary) => output::write(&report(&request, &summary)),
         Outcome::Stopped { step, checkpoint } => {
-            let steps = request.settings.train().steps;
+            let steps = request.settings.train.steps;
             Err(Failure::stopped(format!("after step {step} of {steps}; saved {}", checkpoint.display()))
                 .hint(format!("go on by: submask train --out {title} --resume")))
         }
@@ -66,7 +64,7 @@ fn note(event: &Event, stop: &Stop, next: &mut dyn FnMut(&Event)) {
 fn report(request: &RunRequest, summary: &Summary) -> String {
     let mut text = format!("{}\n\n", summary.checkpoint.display());
     let judgement = &summary.judgement;
-    let train = request.settings.train();
+    let train = &request.settings.train;
     let sequences = match train.final_sequences {
         0 => "all held-out sequences".to_owned(),
         most => format!("at most {most} held-out sequences"),

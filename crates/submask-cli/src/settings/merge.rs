@@ -8,14 +8,22 @@ use toml::{Table, Value};
 
 use super::keys;
 use super::layer::{Layer, Origin};
-use super::preset::{Preset, Subject};
+use super::preset::Preset;
+use super::{renamed, variants};
+use crate::args::fits::Kind;
 use crate::failure::Failure;
 
-/// Puts the layers over `base`, which names every key, and validates the result.
+/// Puts the layers over `base`, which names every key, and validates the result. Notes on keys of earlier versions, and on
+/// keys that the chosen network, schedule or codes do not have, go to standard error.
 pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
+    let (layers, notes): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
+    for note in notes.concat() {
+        eprintln!("note: {note}");
+    }
+    let base = &variants::choose(base, &layers);
     let mut merged = base.clone();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
-    for layer in layers {
+    for layer in &layers {
         for (key, value) in checked(base, layer)? {
             if let (Some(before), Some(old)) = (origins.get(&key), keys::get(&merged, &key)) {
                 contradiction(&key, (before, old), (&layer.origin, &value))?;
@@ -32,8 +40,8 @@ pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
 /// Reads and validates a settings file by itself, over the first preset of its subject.
 pub fn check_file(path: &Path) -> Result<RunSettings, Failure> {
     let layer = Layer::read(path)?;
-    let subject = Subject::of(&layer.table).unwrap_or(Subject::Text);
-    merge(&Preset::first_of(subject).table()?, &[layer])
+    let kind = Preset::kind_of(&layer.table).unwrap_or(Kind::Text);
+    merge(&Preset::first_of(kind).table()?, &[layer])
 }
 
 /// The keys of a layer with values of the type that `base` has.
@@ -42,6 +50,13 @@ fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure>
     keys::visit(&layer.table, "", &mut |key, value| given.push((key.to_owned(), value.clone())));
     given
         .into_iter()
+        .filter(|(key, _)| {
+            let unread = keys::get(base, key).is_none().then(|| variants::other_choice(key)).flatten();
+            if let Some((choice, value)) = unread {
+                eprintln!("note: `{key}` {} is ignored: it is of {choice} = {value}", layer.origin);
+            }
+            unread.is_none()
+        })
         .map(|(key, value)| {
             let expected = keys::get(base, &key).ok_or_else(|| unknown(&key, base, &layer.origin))?;
             let value = of_type(&key, value, expected, &layer.origin)?;
@@ -139,10 +154,13 @@ fn with_origin(error: submask::Error, origins: &BTreeMap<String, Origin>) -> Fai
 
 #[cfg(test)]
 mod tests {
+    use submask::model::{Assignment, NetworkConfig};
+    use submask::schedule::Schedule;
+
     use super::*;
 
     fn base() -> Table {
-        Preset::first_of(Subject::Text).table().unwrap()
+        Preset::first_of(Kind::Text).table().unwrap()
     }
 
     fn file(text: &str) -> Layer {
@@ -160,14 +178,15 @@ mod tests {
     #[test]
     fn later_layers_win_and_the_rest_stays() {
         let layers = [file("[train]\nsteps = 7\nseed = 3"), flag("train.steps=9"), flag("model.dropout=0")];
-        let RunSettings::Text(settings) = merge(&base(), &layers).unwrap() else { panic!("not of text") };
-        assert_eq!((settings.train.steps, settings.train.seed, settings.model.hidden), (9, 3, 192));
+        let settings = merge(&base(), &layers).unwrap();
+        let NetworkConfig::Diffusion(sizes) = &settings.network else { panic!("not of text") };
+        assert_eq!((settings.train.steps, settings.train.seed, sizes.hidden), (9, 3, 192));
     }
 
     #[test]
     fn numbers_may_be_written_either_way() {
         let settings = merge(&base(), &[flag("train.steps=1e6"), flag("train.clip=2")]).unwrap();
-        assert_eq!((settings.train().steps, settings.train().clip), (1_000_000, 2.0));
+        assert_eq!((settings.train.steps, settings.train.clip), (1_000_000, 2.0));
         assert!(error(&[flag("train.steps=1.5")]).contains("is a number, not a whole number"));
     }
 
@@ -210,6 +229,33 @@ mod tests {
         assert_eq!(
             text,
             "error: train.clip = 0 is not allowed: a number above 0\nhint: train.clip stands in my.toml\n"
+        );
+    }
+
+    #[test]
+    fn a_choice_brings_the_keys_of_its_own_and_keeps_those_that_both_have() {
+        let chosen = ["model.network=encoder", "model.embedding=per-digit-summed", "model.query_groups=2"];
+        let settings = merge(&base(), &chosen.map(flag)).unwrap();
+        let NetworkConfig::Encoder(sizes) = &settings.network else { panic!("no encoder") };
+        assert_eq!((sizes.hidden, sizes.query_groups, sizes.intermediate), (192, 2, 0));
+        let settings = merge(&base(), &[flag("schedule.kind=log-linear")]).unwrap();
+        assert_eq!(settings.schedule, Schedule::LogLinear { epsilon: 1e-3 });
+        assert!(error(&[flag("schedule.kind=square")]).contains("unknown variant `square`"));
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_and_keys_that_are_not_read_still_work() {
+        let old = ["model.subtokens=4", "model.codes=shuffled", "model.codes_seed=5", "schedule.epsilon=0.1"];
+        let settings = merge(&base(), &old.map(flag)).unwrap();
+        assert_eq!(settings.codes.subtokens, 4);
+        assert_eq!(settings.codes.assignment, Assignment::Shuffled { seed: 5 });
+        assert_eq!(settings.schedule, Schedule::Linear);
+        let file =
+            file("[model]\nsubtokens = 3\n[schedule]\nkind = 'polynomial'\nepsilon = 0.1\nexponent = 2.0");
+        let settings = merge(&base(), &[file]).unwrap();
+        assert_eq!(
+            (settings.codes.subtokens, settings.schedule),
+            (3, Schedule::Polynomial { exponent: 2.0 })
         );
     }
 }

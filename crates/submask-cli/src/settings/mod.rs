@@ -5,20 +5,23 @@ mod keys;
 mod layer;
 mod merge;
 mod preset;
+mod renamed;
 mod run_folder;
+mod variants;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use submask::data::DATA_FILE;
-use submask::model::visual::{VisualConfig, VisualSettings};
-use submask::model::{CONFIG_FILE, ModelConfig, ModelSettings, SampleDefaults, ScheduleSettings};
-use submask::sampler::ImageSampling;
+use submask::model::{CONFIG_FILE, CodeSettings, ModelConfig, NetworkConfig, Sampling};
+use submask::schedule::Schedule;
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{RunSettings, Settings, TokenizerChoice, TokenizerSettings};
-use submask::train::visual_settings::{ImageSetChoice, VisualData};
+use submask::train::settings::{
+    ImageSetChoice, RunData, RunSettings, TextData, TokenizerChoice, TokenizerSettings,
+};
 use toml::{Table, Value};
 
+use crate::args::fits::Kind;
 use crate::args::{SettingsArgs, TrainArgs};
 use crate::failure::Failure;
 use crate::locate;
@@ -26,7 +29,7 @@ use layer::{Layer, Origin};
 pub use merge::check_file;
 use merge::merge;
 pub use preset::PRESETS;
-use preset::{Preset, Subject};
+use preset::Preset;
 
 /// Tokens of the smallest BPE.
 const SMALLEST_BPE: usize = 257;
@@ -50,8 +53,8 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
     let init = args.init.as_deref().map(locate::model).transpose()?;
     let model = init.as_deref().map(of_model).transpose()?;
     let config = args.settings.config.as_deref().map(Layer::read).transpose()?;
-    let subject = |layer: &Option<Layer>| layer.as_ref().and_then(|layer| Subject::of(&layer.table));
-    let known = subject(&config).or(subject(&model));
+    let kind = |layer: &Option<Layer>| layer.as_ref().and_then(|layer| Preset::kind_of(&layer.table));
+    let known = kind(&config).or(kind(&model));
     let preset = asked.or(known.map(Preset::first_of));
     let name = run_folder::default_name(&args.settings, preset.unwrap_or(&PRESETS[0]));
     let out = match &args.out {
@@ -64,14 +67,14 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         None => Begin::Preset,
     };
     let preset = match &begin {
-        Begin::Run(run) => asked.or(Subject::of(&run.table).map(Preset::first_of)).or(preset),
+        Begin::Run(run) => asked.or(Preset::kind_of(&run.table).map(Preset::first_of)).or(preset),
         Begin::Preset | Begin::Model(_) => preset,
     };
     let preset = preset.unwrap_or(&PRESETS[0]);
-    let flags = named_flags(args, preset.subject)?;
+    let flags = named_flags(args, preset.kind)?;
     let settings = resolve(preset, begin, config, &args.settings, flags)?;
     if args.resume {
-        check_progress(&out, settings.train().steps)?;
+        check_progress(&out, settings.train.steps)?;
     }
     Ok(TrainPlan { settings, out, resume: args.resume, init })
 }
@@ -79,41 +82,35 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
 /// What a run that begins with a model's weights takes over from the model.
 #[derive(Serialize)]
 struct Inherited {
-    tokenizer: TokenizerSettings,
-    model: ModelSettings,
-    schedule: ScheduleSettings,
-    sample: SampleDefaults,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<InheritedData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<TokenizerSettings>,
+    model: NetworkConfig,
+    codes: CodeSettings,
+    schedule: Schedule,
+    sample: Sampling,
 }
 
-/// The same of a model of images or points.
+/// What images are written as.
 #[derive(Serialize)]
-struct VisualInherited {
-    model: VisualSettings,
-    schedule: ScheduleSettings,
-    sample: ImageSampling,
+struct InheritedData {
+    super_tokens: bool,
 }
 
 fn of_model(folder: &Path) -> Result<Layer, Failure> {
-    let table = match VisualConfig::is_in(folder) {
-        true => of_visual_model(folder)?,
-        false => of_text_model(folder)?,
+    let ModelConfig { subject, network, codes, schedule, sample, .. } = ModelConfig::read(folder)?;
+    let inherited = Inherited {
+        data: subject.image().map(|image| InheritedData { super_tokens: image.super_tokens }),
+        tokenizer: subject.text().map(|text| TokenizerSettings::of(&text.tokenizer, folder)),
+        model: network,
+        codes,
+        schedule,
+        sample,
     };
+    let table = Table::try_from(inherited)
+        .map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
     Ok(Layer { origin: Origin::File(folder.join(CONFIG_FILE)), table })
-}
-
-fn of_visual_model(folder: &Path) -> Result<Table, Failure> {
-    let VisualConfig { model, schedule, sample, .. } = VisualConfig::read(folder)?;
-    inherited(folder, &VisualInherited { model, schedule, sample })
-}
-
-fn inherited(folder: &Path, settings: &impl Serialize) -> Result<Table, Failure> {
-    Table::try_from(settings).map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))
-}
-
-fn of_text_model(folder: &Path) -> Result<Table, Failure> {
-    let ModelConfig { tokenizer, model, schedule, sample, .. } = ModelConfig::read(folder)?;
-    let tokenizer = TokenizerSettings::of(&tokenizer, folder);
-    inherited(folder, &Inherited { tokenizer, model, schedule, sample })
 }
 
 /// A run goes on from a checkpoint, and not beyond its last step.
@@ -131,28 +128,26 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
 }
 
 /// Settings of `submask data prepare`.
-pub fn for_data(args: &SettingsArgs) -> Result<Settings, Failure> {
+pub fn for_data(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
-    let config = args.config.as_deref().map(Layer::read).transpose()?;
-    match resolve(preset, Begin::Preset, config, args, data_flag(args)?)? {
-        RunSettings::Text(settings) => Ok(*settings),
-        RunSettings::Visual(_) => Err(Failure::usage(format!("--preset {} is not of text", preset.name))
-            .hint("images are read when training starts: nothing is prepared")),
+    if preset.kind != Kind::Text {
+        return Err(Failure::usage(format!("--preset {} is not of text", preset.name))
+            .hint("images are read when training starts: nothing is prepared"));
     }
+    let config = args.config.as_deref().map(Layer::read).transpose()?;
+    resolve(preset, Begin::Preset, config, args, data_flag(args)?)
 }
 
 /// Settings of `submask bench`, which reads no corpus.
-pub fn for_bench(args: &SettingsArgs) -> Result<Settings, Failure> {
+pub fn for_bench(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
+    if preset.kind != Kind::Text {
+        let message = format!("--preset {} is not of text, and bench measures text networks", preset.name);
+        return Err(Failure::usage(message));
+    }
     let config = args.config.as_deref().map(Layer::read).transpose()?;
     let layers = config.into_iter().chain(data_flag(args)?).collect();
-    match merged(preset, layers, args)?.1 {
-        RunSettings::Text(settings) => Ok(*settings),
-        RunSettings::Visual(_) => Err(Failure::usage(format!(
-            "--preset {} is not of text, and bench measures text networks",
-            preset.name
-        ))),
-    }
+    Ok(merged(preset, layers, args)?.1)
 }
 
 /// What stands between the preset and what the user asked for.
@@ -186,15 +181,15 @@ fn resolve(
     layers.extend(config);
     layers.extend(flags);
     let (layers, settings) = merged(preset, layers, args)?;
-    match &settings {
-        // A run on text that goes on has its tokens already.
-        RunSettings::Text(_) if has_tokens => {}
-        RunSettings::Text(settings) => {
-            check_tokenizer(settings)?;
+    match &settings.data {
+        // A run on text that is resumed has its tokens already.
+        RunData::Text(_) if has_tokens => {}
+        RunData::Text(text) => {
+            check_tokenizer(text, &settings)?;
             let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());
-            check_corpus(settings, preset, named)?;
+            check_corpus(text, preset, named)?;
         }
-        RunSettings::Visual(settings) => check_pictures(&settings.data, preset)?,
+        data => check_pictures(data, preset)?,
     }
     Ok(settings)
 }
@@ -213,10 +208,10 @@ fn merged(
     Ok((layers, settings))
 }
 
-fn named_flags(args: &TrainArgs, subject: Subject) -> Result<Vec<Layer>, Failure> {
+fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
     let mut layers = data_flag(&args.settings)?;
     if let Some(image) = &args.image {
-        if subject != Subject::Points {
+        if kind != Kind::Point {
             return Err(Failure::usage("--image has a meaning for --preset toy only")
                 .hint("the pictures to train on are given by --data"));
         }
@@ -227,7 +222,7 @@ fn named_flags(args: &TrainArgs, subject: Subject) -> Result<Vec<Layer>, Failure
     let numbers = [
         ("--steps", "train.steps", args.steps),
         ("--seed", "train.seed", args.seed),
-        ("--subtokens", "model.subtokens", args.subtokens),
+        ("--subtokens", "codes.subtokens", args.subtokens),
     ];
     for (flag, key, number) in numbers {
         let Some(number) = number else { continue };
@@ -259,24 +254,23 @@ fn utf8(flag: &str, path: &Path) -> Result<String, Failure> {
 }
 
 /// Every file of the images must be there, and a set that is not built in needs some.
-fn check_pictures(data: &VisualData, preset: &Preset) -> Result<(), Failure> {
-    let (images, named): (Vec<&PathBuf>, bool) = match data {
-        VisualData::Images(images) => {
-            let single = [&images.labels, &images.valid_labels];
-            let single = single.into_iter().filter(|path| !path.as_os_str().is_empty());
-            let all = images.paths.iter().chain(&images.valid_paths).chain(single).collect();
-            (all, images.set == ImageSetChoice::Emoji || !images.paths.is_empty())
-        }
-        VisualData::Density(density) => {
-            let is_given = !density.image.as_os_str().is_empty();
-            (Some(&density.image).filter(|_| is_given).into_iter().collect(), is_given)
-        }
-    };
+fn check_pictures(data: &RunData, preset: &Preset) -> Result<(), Failure> {
+    let (mut images, mut named): (Vec<&PathBuf>, bool) = (Vec::new(), true);
+    if let Some(set) = data.images() {
+        images.extend(set.paths.iter().chain(&set.valid_paths));
+        images
+            .extend([&set.labels, &set.valid_labels].into_iter().filter(|path| !path.as_os_str().is_empty()));
+        named = set.set == ImageSetChoice::Emoji || !set.paths.is_empty();
+    }
+    if let Some(density) = data.density() {
+        named = !density.image.as_os_str().is_empty();
+        images.extend(named.then_some(&density.image));
+    }
     if let Some(missing) = images.into_iter().find(|path| !path.exists()) {
         return Err(Failure::usage(format!("[data] names {}, which does not exist", missing.display())));
     }
     if !named {
-        let flag = if preset.subject == Subject::Points { "--image FILE" } else { "--data PATH" };
+        let flag = if preset.kind == Kind::Point { "--image FILE" } else { "--data PATH" };
         let message = format!("the preset {} needs pictures: only the emoji are built in", preset.name);
         return Err(Failure::usage(message).hint(format!("give them by {flag}")));
     }
@@ -284,9 +278,9 @@ fn check_pictures(data: &VisualData, preset: &Preset) -> Result<(), Failure> {
 }
 
 /// What would otherwise be found out only after the corpus has been read. Prepared data have their tokenizer.
-fn check_tokenizer(settings: &Settings) -> Result<(), Failure> {
-    let tokenizer = &settings.tokenizer;
-    let prepared = matches!(settings.data.paths.as_slice(), [path] if path.join(DATA_FILE).is_file());
+fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failure> {
+    let Some(tokenizer) = &settings.tokenizer else { return Ok(()) };
+    let prepared = matches!(text.paths.as_slice(), [path] if path.join(DATA_FILE).is_file());
     match tokenizer.kind {
         _ if prepared => Ok(()),
         TokenizerChoice::TokenizerJson if tokenizer.path.as_os_str().is_empty() => {
@@ -303,8 +297,8 @@ fn check_tokenizer(settings: &Settings) -> Result<(), Failure> {
 
 /// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one. `named`:
 /// whether the user named a corpus, be it the one that is built in.
-fn check_corpus(settings: &Settings, preset: &Preset, named: bool) -> Result<(), Failure> {
-    let paths = &settings.data.paths;
+fn check_corpus(text: &TextData, preset: &Preset, named: bool) -> Result<(), Failure> {
+    let paths = &text.paths;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
     }

@@ -4,6 +4,7 @@ use toml::Table;
 
 use super::keys::closest;
 use crate::args::SettingsArgs;
+use crate::args::fits::Kind;
 use crate::failure::Failure;
 
 /// A complete settings file in the program.
@@ -12,54 +13,43 @@ pub struct Preset {
     /// As `--preset` takes it.
     pub name: &'static str,
     /// What it learns.
-    pub subject: Subject,
+    pub kind: Kind,
     /// Whether its data have to be given.
     pub needs_corpus: bool,
     text: &'static str,
 }
 
-/// What a model learns, hence which keys its settings have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Text.
-    Text,
-    /// Images.
-    Images,
-    /// Points whose density is a picture.
-    Points,
-}
-
-impl Subject {
-    /// That of the settings in a table, if it names a network.
-    pub fn of(table: &Table) -> Option<Self> {
-        match table.get("model")?.get("network")?.as_str()? {
-            "unet" => Some(Self::Images),
-            "toy" => Some(Self::Points),
-            _ => Some(Self::Text),
-        }
-    }
-}
-
 /// All of them, the default first, and of every subject first one that has an ordinary size.
 pub const PRESETS: [Preset; 8] = [
-    Preset::new("dictionary", Subject::Text, false, include_str!("../../presets/dictionary.toml")),
-    Preset::new("text8", Subject::Text, true, include_str!("../../presets/text8.toml")),
-    Preset::new("owt-small", Subject::Text, true, include_str!("../../presets/owt-small.toml")),
-    Preset::new("owt-tiny", Subject::Text, true, include_str!("../../presets/owt-tiny.toml")),
-    Preset::new("emoji", Subject::Images, false, include_str!("../../presets/emoji.toml")),
-    Preset::new("fashion", Subject::Images, true, include_str!("../../presets/fashion.toml")),
-    Preset::new("cifar10", Subject::Images, true, include_str!("../../presets/cifar10.toml")),
-    Preset::new("toy", Subject::Points, true, include_str!("../../presets/toy.toml")),
+    Preset::new("dictionary", Kind::Text, false, include_str!("../../presets/dictionary.toml")),
+    Preset::new("text8", Kind::Text, true, include_str!("../../presets/text8.toml")),
+    Preset::new("owt-small", Kind::Text, true, include_str!("../../presets/owt-small.toml")),
+    Preset::new("owt-tiny", Kind::Text, true, include_str!("../../presets/owt-tiny.toml")),
+    Preset::new("emoji", Kind::Image, false, include_str!("../../presets/emoji.toml")),
+    Preset::new("fashion", Kind::Image, true, include_str!("../../presets/fashion.toml")),
+    Preset::new("cifar10", Kind::Image, true, include_str!("../../presets/cifar10.toml")),
+    Preset::new("toy", Kind::Point, true, include_str!("../../presets/toy.toml")),
 ];
 
 impl Preset {
-    const fn new(name: &'static str, subject: Subject, needs_corpus: bool, text: &'static str) -> Self {
-        Self { name, subject, needs_corpus, text }
+    const fn new(name: &'static str, kind: Kind, needs_corpus: bool, text: &'static str) -> Self {
+        Self { name, kind, needs_corpus, text }
     }
 
     /// The first of a subject.
-    pub fn first_of(subject: Subject) -> &'static Self {
-        PRESETS.iter().find(|preset| preset.subject == subject).unwrap_or(&PRESETS[0])
+    pub fn first_of(kind: Kind) -> &'static Self {
+        PRESETS.iter().find(|preset| preset.kind == kind).unwrap_or(&PRESETS[0])
+    }
+
+    /// What the settings in a table learn, if they name their data or their network.
+    pub fn kind_of(table: &Table) -> Option<Kind> {
+        let name = |section: &str, key: &str| table.get(section)?.get(key)?.as_str();
+        match (name("data", "kind"), name("model", "network")) {
+            (Some("images"), _) | (None, Some("unet")) => Some(Kind::Image),
+            (Some("density"), _) | (None, Some("toy")) => Some(Kind::Point),
+            (None, None) => None,
+            _ => Some(Kind::Text),
+        }
     }
 
     /// The one asked for; `None` where none is asked for.
@@ -91,7 +81,7 @@ mod tests {
     fn every_preset_is_valid_and_names_every_key() {
         for preset in &PRESETS {
             let table = preset.table().unwrap();
-            assert_eq!(Subject::of(&table), Some(preset.subject));
+            assert_eq!(Preset::kind_of(&table), Some(preset.kind));
             let settings = RunSettings::from_table(table.clone()).unwrap();
             settings.validate().unwrap_or_else(|error| panic!("{}: {error}", preset.name));
             let all: Table = settings.to_toml().unwrap().parse().unwrap();
@@ -104,7 +94,7 @@ mod tests {
         for name in ["text8", "owt-small", "owt-tiny", "cifar10"] {
             let preset = PRESETS.iter().find(|preset| preset.name == name).unwrap();
             let settings = RunSettings::from_table(preset.table().unwrap()).unwrap();
-            let train = settings.train();
+            let train = settings.train;
             assert_eq!(train.batch_size * train.accumulate, 512, "{name}");
         }
     }

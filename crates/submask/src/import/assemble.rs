@@ -43,7 +43,7 @@ pub(super) fn assemble<'a>(
     let weights = asked.unwrap_or(if has_average { WeightSet::Ema } else { WeightSet::Raw });
     if weights == WeightSet::Ema && !has_average {
         let given = format!("ema, but {} holds one set of weights", foreign.path.display());
-        return Err(Error::invalid("--weights", given, "raw, or nothing"));
+        return Err(Error::invalid("weights", given, "raw, or nothing"));
     }
     let found = match weights {
         WeightSet::Raw => by_name(foreign, parameters),

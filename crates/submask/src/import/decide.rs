@@ -37,7 +37,7 @@ pub struct Setting {
 pub struct Decisions {
     /// Settings in the order in which they were decided.
     pub settings: Vec<Setting>,
-    /// The flags of what is not known.
+    /// The settings that are not known.
     pub unknown: Vec<&'static str>,
 }
 
@@ -67,7 +67,6 @@ impl Decisions {
     pub(super) fn decide<T: Clone + PartialEq + Display>(
         &mut self,
         key: &'static str,
-        flag: &'static str,
         sources: Sources<T>,
         placeholder: T,
     ) -> Result<T> {
@@ -75,7 +74,7 @@ impl Decisions {
             && shapes != given
         {
             let allowed = format!("{shapes}, as the shapes of the weights say: leave it out");
-            return Err(Error::invalid(flag, given, allowed));
+            return Err(Error::invalid(key, given, allowed));
         }
         let all = [
             (sources.shapes, Origin::Shapes),
@@ -89,7 +88,7 @@ impl Decisions {
                 Ok(value)
             }
             None => {
-                self.unknown.push(flag);
+                self.unknown.push(key);
                 Ok(placeholder)
             }
         }
@@ -104,7 +103,7 @@ mod tests {
     fn shapes_come_first_and_may_not_be_contradicted() {
         let mut decisions = Decisions::default();
         let mut heads = |shapes, flag, config, default| {
-            decisions.decide("model.heads", "--heads", Sources { shapes, flag, config, default }, 1usize)
+            decisions.decide("model.heads", Sources { shapes, flag, config, default }, 1usize)
         };
         assert_eq!(heads(Some(4), None, Some(8), None).unwrap(), 4);
         assert_eq!(heads(None, Some(2), Some(8), None).unwrap(), 2);
@@ -112,9 +111,9 @@ mod tests {
         assert_eq!(heads(None, None, None, Some(3)).unwrap(), 3);
         assert_eq!(heads(None, None, None, None).unwrap(), 1);
         let error = heads(Some(4), Some(2), None, None).unwrap_err().to_string();
-        assert!(error.contains("--heads = 2") && error.contains("4, as the shapes"), "{error}");
+        assert!(error.contains("model.heads = 2") && error.contains("4, as the shapes"), "{error}");
         let origins: Vec<_> = decisions.settings.iter().map(|setting| setting.origin).collect();
         assert_eq!(origins, [Origin::Shapes, Origin::Flag, Origin::Config, Origin::Default]);
-        assert_eq!(decisions.unknown, ["--heads"]);
+        assert_eq!(decisions.unknown, ["model.heads"]);
     }
 }

@@ -10,7 +10,6 @@ use super::facts::Facts;
 use super::safetensors::{SafetensorsFile, SafetensorsRef};
 use super::torch::{TensorRef, TorchFile};
 use super::{encoder, image, lightning, mdlm, toy};
-use crate::model::visual::VisualConfig;
 use crate::{Error, Result};
 
 /// What kind of file it is.
@@ -190,11 +189,6 @@ impl Foreign {
         let mut by_name: Vec<u32> = (0..raw.len() as u32).collect();
         by_name.sort_unstable_by_key(|&index| (raw[index as usize].name.as_str(), index));
         Self { path, format, raw, averaged, facts, skipped, by_name, container }
-    }
-
-    /// Whether it is a model folder of this program for images or points.
-    pub(super) fn is_visual_folder(&self) -> bool {
-        self.format == Format::Submask && self.path.parent().is_some_and(VisualConfig::is_in)
     }
 
     /// The numbers of one tensor.

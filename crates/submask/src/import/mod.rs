@@ -45,12 +45,11 @@ pub use facts::{Fact, Facts};
 pub use foreign::{Foreign, ForeignTensor, Format, Skipped, WeightSet};
 pub use report::{Applied, Report};
 
-use crate::backbone::weights::Parameter;
 use crate::data::Tokenizer;
 use crate::durable::{check_free, create_folder};
-use crate::model::visual::{VisualConfig, VisualNetwork, VisualParts};
-use crate::model::{self, CONFIG_FILE, FORMAT_VERSION, ModelConfig, ModelParts, ModelSettings, Network};
-use crate::ops::Kernels;
+use crate::model::{
+    self, Architecture, CONFIG_FILE, FORMAT_VERSION, ModelConfig, Sampling, Subject, TextSubject,
+};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 use decide::Decisions;
@@ -111,24 +110,26 @@ impl ImportOptions {
     /// Refuses what is said of another kind of network.
     fn refuse_what_is_not_read(&self, network: Family) -> Result<()> {
         let text = [
-            ("--heads", self.heads.is_some()),
-            ("--seq-len", self.seq_len.is_some()),
-            ("--time-conditioning", self.time_conditioning.is_some()),
-            ("--permutation", self.permutation.is_some()),
-            ("--tokenizer", self.tokenizer.is_some()),
+            ("model.heads", self.heads.is_some()),
+            ("model.seq_len", self.seq_len.is_some()),
+            ("model.time_conditioning", self.time_conditioning.is_some()),
+            ("codes.assignment.path", self.permutation.is_some()),
+            ("tokenizer", self.tokenizer.is_some()),
         ];
         let images = [
-            ("--height", self.height.is_some()),
-            ("--width", self.width.is_some()),
-            ("--head-channels", self.head_channels.is_some()),
+            ("height", self.height.is_some()),
+            ("width", self.width.is_some()),
+            ("model.head_channels", self.head_channels.is_some()),
         ];
-        let (flags, what) = match network {
+        let (settings, what) = match network {
             Family::Unet => (text.to_vec(), "a network of images"),
             Family::Toy => ([&text[..], &images].concat(), "a network of points"),
             _ => (images.to_vec(), "a network of text"),
         };
-        match flags.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Error::invalid(flag, "given", format!("nothing: the file holds {what}"))),
+        match settings.into_iter().find(|(_, given)| *given) {
+            Some((setting, _)) => {
+                Err(Error::invalid(setting, "given", format!("nothing: the file holds {what}")))
+            }
             None => Ok(()),
         }
     }
@@ -175,37 +176,19 @@ pub struct Inspection {
     pub base: u32,
     /// The settings of the network, and where they come from.
     pub settings: Vec<Setting>,
-    /// Flags of `submask import` for what the file does not say.
-    pub needed_flags: Vec<&'static str>,
+    /// Settings of [`ImportOptions`] that the file does not say.
+    pub needed: Vec<&'static str>,
 }
 
 /// A foreign model, read.
 #[derive(Debug)]
 pub struct Imported {
     /// What it is besides its weights.
-    pub model: ImportedModel,
-    /// The weights' names and shapes, in definition order.
-    pub parameters: Vec<Parameter>,
+    pub architecture: Architecture,
     /// The weights.
     pub values: Vec<Vec<f32>>,
     /// What was taken and what was not.
     pub report: Report,
-}
-
-/// A foreign model without its weights.
-#[derive(Debug)]
-pub enum ImportedModel {
-    /// A model of text.
-    Text {
-        /// Its configuration.
-        config: Box<ModelConfig>,
-        /// Its tokenizer.
-        tokenizer: Box<Tokenizer>,
-        /// Its sub-tokens.
-        codes: SubTokenizer,
-    },
-    /// A model of images or points.
-    Visual(VisualConfig),
 }
 
 impl Imported {
@@ -214,14 +197,8 @@ impl Imported {
     /// # Errors
     /// [`Error::Invalid`] when the folder exists, [`Error::Io`] naming the file.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let Self { model, parameters, values, .. } = self;
-        check_free("--to", folder)?;
-        create_folder(folder, |folder| match model {
-            ImportedModel::Text { config, tokenizer, codes } => {
-                ModelParts { config, tokenizer, codes, parameters, values }.save(folder)
-            }
-            ImportedModel::Visual(config) => VisualParts { config, parameters, values }.save(folder),
-        })
+        check_free("to", folder)?;
+        create_folder(folder, |folder| self.architecture.save(&self.values, folder))
     }
 }
 
@@ -268,7 +245,7 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
         parameters: sizes.fold(0, u64::saturating_add),
         base: SubTokenizer::base_for(vocab_size, subtokens)?,
         settings: decisions.settings,
-        needed_flags: decisions.unknown,
+        needed: decisions.unknown,
     })
 }
 
@@ -282,52 +259,40 @@ fn vocabulary(
     match network {
         Family::Unet | Family::Toy => {
             let config = visual_config(foreign, network, options, decisions)?;
-            Ok((config.vocab_size(), config.model.subtokens()))
+            Ok((config.vocab_size(), config.codes.subtokens))
         }
         Family::Diffusion | Family::Encoder | Family::Autoregressive => {
             let text = text::describe(foreign, network, options, decisions)?;
-            Ok((text.vocab_size, text.model.subtokens))
+            Ok((text.vocab_size, text.codes.subtokens))
         }
     }
 }
 
 /// What a model is made of besides its weights, and where that comes from.
 struct Plan {
-    model: ImportedModel,
+    architecture: Architecture,
     settings: Vec<Setting>,
     tokenizer_note: Option<String>,
-}
-
-impl Plan {
-    /// The weights that the network has.
-    fn parameters(&self) -> Result<Vec<Parameter>> {
-        match &self.model {
-            ImportedModel::Text { config, codes, .. } => {
-                // The weights do not depend on the length; tables for it are not needed here.
-                let short = ModelSettings { seq_len: 1, ..config.model.clone() };
-                Ok(Network::new(&short, codes, Kernels::Plain)?.parameters())
-            }
-            ImportedModel::Visual(config) => {
-                config.validate()?;
-                Ok(VisualNetwork::new(config, &config.codes()?, Kernels::Plain)?.parameters())
-            }
-        }
-    }
 }
 
 /// Reads a model: an opened file, and what the caller says where the file does not.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
-/// flags that contradict the shapes, and naming the flags of what the file does not say. Never a part of a model.
+/// options that contradict the shapes, and naming the settings that the file does not say. Never a part of a model.
 pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
     import_as_said(foreign, options).map_err(|error| with_file(foreign, options, error))
 }
 
-/// The file's name before an error about a value that the file gave, and no flag.
+/// What stands for a setting that the file does not say.
+const NOTHING: &str = "nothing";
+
+/// The file's name before an error about a value that the file gave, and not the caller.
 fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error {
     match &error {
-        Error::Invalid { field, .. } if !field.starts_with("--") && options.says_nothing_of_the_network() => {
+        Error::Invalid { field, given, .. }
+            if field != "weights" && given != NOTHING && options.says_nothing_of_the_network() =>
+        {
             foreign.error(error.to_string())
         }
         _ => error,
@@ -335,13 +300,11 @@ fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error 
 }
 
 fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
-    let plan = match (foreign.format, foreign.is_visual_folder()) {
-        (Format::Submask, false) => plan_of_folder(foreign, options)?,
-        (Format::Submask, true) => plan_of_visual_folder(foreign, options)?,
+    let plan = match foreign.format {
+        Format::Submask => plan_of_folder(foreign, options)?,
         _ => plan_of_file(foreign, options)?,
     };
-    let parameters = plan.parameters()?;
-    let assembly = assemble::assemble(foreign, &parameters, options.weights)?;
+    let assembly = assemble::assemble(foreign, plan.architecture.parameters(), options.weights)?;
     let values = assembly.sources.iter().map(|tensor| foreign.read(tensor)).collect::<Result<Vec<_>>>()?;
     let report = Report {
         path: foreign.path.clone(),
@@ -353,7 +316,7 @@ fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported
         skipped: assembly.skipped,
         unused: assembly.unused,
     };
-    Ok(Imported { model: plan.model, parameters, values, report })
+    Ok(Imported { architecture: plan.architecture, values, report })
 }
 
 /// Decides everything about an image or toy network.
@@ -362,7 +325,7 @@ fn visual_config(
     network: Family,
     options: &ImportOptions,
     decisions: &mut Decisions,
-) -> Result<VisualConfig> {
+) -> Result<ModelConfig> {
     match network {
         Family::Toy => visual::describe_toy(foreign, options, decisions),
         _ => visual::describe_unet(foreign, options, decisions),
@@ -375,7 +338,7 @@ fn all_known(foreign: &Foreign, decisions: &Decisions) -> Result<()> {
         return Ok(());
     }
     let allowed = format!("the file {} does not say them", foreign.path.display());
-    Err(Error::invalid(decisions.unknown.join(", "), "nothing", allowed))
+    Err(Error::invalid(decisions.unknown.join(", "), NOTHING, allowed))
 }
 
 /// The plan of a file of another program.
@@ -386,31 +349,35 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     if matches!(network, Family::Unet | Family::Toy) {
         let config = visual_config(foreign, network, options, &mut decisions)?;
         all_known(foreign, &decisions)?;
-        check_digits(foreign, config.vocab_size(), config.model.subtokens())?;
-        let model = ImportedModel::Visual(config);
-        return Ok(Plan { model, settings: decisions.settings, tokenizer_note: None });
+        check_digits(foreign, config.vocab_size(), config.codes.subtokens)?;
+        config.validate()?;
+        let architecture = Architecture::new(config, None)?;
+        return Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: None });
     }
     let text = text::describe(foreign, network, options, &mut decisions)?;
     all_known(foreign, &decisions)?;
-    if !(1..=MAX_SEQ_LEN).contains(&text.model.seq_len) {
-        return Err(Error::invalid("--seq-len", text.model.seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
+    let seq_len = text.network.seq_len().unwrap_or(0);
+    if !(1..=MAX_SEQ_LEN).contains(&seq_len) {
+        return Err(Error::invalid("model.seq_len", seq_len, format!("1 to {MAX_SEQ_LEN} tokens")));
     }
-    check_digits(foreign, text.vocab_size, text.model.subtokens)?;
-    let mut codes = SubTokenizer::new(text.vocab_size, text.model.subtokens)?;
+    check_digits(foreign, text.vocab_size, text.codes.subtokens)?;
+    let mut codes = SubTokenizer::new(text.vocab_size, text.codes.subtokens)?;
     if let Some(permutation) = &options.permutation {
         codes = codes.with_permutation(permutation)?;
     }
     let (tokenizer, tokenizer_note) = tokenizer(foreign, text.vocab_size, options)?;
+    let subject =
+        Subject::Text(TextSubject { vocab_size: text.vocab_size, tokenizer: tokenizer.kind().clone() });
     let config = ModelConfig {
         format_version: FORMAT_VERSION,
-        vocab_size: text.vocab_size,
-        tokenizer: tokenizer.kind().clone(),
-        model: text.model,
+        subject,
+        network: text.network,
+        codes: text.codes,
         schedule: text.schedule,
-        sample: text::SAMPLE,
+        sample: Sampling::default(),
     };
-    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
-    Ok(Plan { model, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
+    let architecture = Architecture::with_codes(config, Some(tokenizer), codes)?;
+    Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
 }
 
 /// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
@@ -425,30 +392,22 @@ fn check_digits(foreign: &Foreign, vocab_size: usize, subtokens: usize) -> Resul
     Ok(())
 }
 
-/// Refuses flags for a model folder of this program, which says everything itself. Returns the folder.
+/// Refuses options for a model folder of this program, which says everything itself. Returns the folder.
 fn folder_of<'a>(foreign: &'a Foreign, options: &ImportOptions) -> Result<&'a Path> {
     let folder = foreign.path.parent().unwrap_or(Path::new(""));
     if options.says_nothing_of_the_network() {
         return Ok(folder);
     }
-    let allowed = format!("no flags but --weights: {} says all of it", folder.join(CONFIG_FILE).display());
-    Err(Error::invalid("the network", "given by flags", allowed))
+    let allowed =
+        format!("nothing but a choice of weights: {} says all of it", folder.join(CONFIG_FILE).display());
+    Err(Error::invalid("the network", "given", allowed))
 }
 
-/// The plan of a model folder of text.
+/// The plan of a model folder of this program.
 fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
-    let folder = folder_of(foreign, options)?;
-    let config = ModelConfig::read(folder)?;
-    let tokenizer = Tokenizer::load(&config.tokenizer, folder)?;
-    let codes = config.model.codes(config.vocab_size)?;
-    let model = ImportedModel::Text { config: Box::new(config), tokenizer: Box::new(tokenizer), codes };
-    Ok(Plan { model, settings: Vec::new(), tokenizer_note: Some("that of the folder".to_owned()) })
-}
-
-/// The plan of a model folder of images or points.
-fn plan_of_visual_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
-    let model = ImportedModel::Visual(VisualConfig::read(folder_of(foreign, options)?)?);
-    Ok(Plan { model, settings: Vec::new(), tokenizer_note: None })
+    let architecture = Architecture::read(folder_of(foreign, options)?)?;
+    let tokenizer_note = architecture.tokenizer().map(|_| "that of the folder".to_owned());
+    Ok(Plan { architecture, settings: Vec::new(), tokenizer_note })
 }
 
 /// The tokenizer, and why it is this one.
@@ -461,7 +420,7 @@ fn tokenizer(foreign: &Foreign, vocab_size: usize, options: &ImportOptions) -> R
         Some(ImportTokenizer::Given(given)) if given.vocab_size() != vocab_size => {
             let given = format!("one of {} tokens", given.vocab_size());
             let allowed = format!("one of {vocab_size} tokens, the vocabulary of {}", foreign.path.display());
-            Err(Error::invalid("--tokenizer", given, allowed))
+            Err(Error::invalid("tokenizer", given, allowed))
         }
         Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), "as given".to_owned())),
         Some(ImportTokenizer::Numbers) => numbers("as asked"),

@@ -6,9 +6,11 @@ use super::shapes::{length, matrix};
 use super::{Family, ImportOptions};
 use crate::Result;
 use crate::backbone::Embedding;
-use crate::model::{
-    CodeChoice, ModelSettings, NetworkChoice, SampleDefaults, ScheduleChoice, ScheduleSettings,
-};
+use crate::backbone::autoregressive::AutoregressiveConfig;
+use crate::backbone::dit::DitConfig;
+use crate::backbone::encoder::EncoderConfig;
+use crate::model::{Assignment, CodeSettings, NetworkConfig};
+use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 
 /// Most sub-tokens a token.
@@ -22,13 +24,12 @@ pub struct TextArchitecture {
     /// C.
     pub vocab_size: usize,
     /// The network.
-    pub model: ModelSettings,
+    pub network: NetworkConfig,
+    /// How tokens become sub-tokens.
+    pub codes: CodeSettings,
     /// The noise schedule.
-    pub schedule: ScheduleSettings,
+    pub schedule: Schedule,
 }
-
-/// How samples of an imported model are drawn by default: as the network says, without a time grid.
-pub(super) const SAMPLE: SampleDefaults = SampleDefaults { steps: 0, temperature: 1.0, top_p: 1.0, top_k: 0 };
 
 /// Shapes of a text network's first and last layer.
 struct Ends {
@@ -84,30 +85,30 @@ pub(super) fn describe(
     };
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
     let form = Sources { shapes: Some(form), ..Sources::default() };
-    decisions.decide("model.embedding", "--embedding", form, "")?;
+    decisions.decide("model.embedding", form, "")?;
     let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
-    let blocks = decisions.decide("model.blocks", "--blocks", by_shapes(layers(foreign, prefix)?), 1)?;
-    let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(ends.hidden), 1)?;
+    let blocks = decisions.decide("model.blocks", by_shapes(layers(foreign, prefix)?), 1)?;
+    let hidden = decisions.decide("model.hidden", by_shapes(ends.hidden), 1)?;
     let heads = Sources {
         shapes: heads(foreign, hidden)?,
         flag: options.heads,
         config: facts.integer(&["model.n_heads", "n_heads", "n_head", "config.n_head"]),
         default: None,
     };
-    let heads = decisions.decide("model.heads", "--heads", heads, 1)?;
+    let heads = decisions.decide("model.heads", heads, 1)?;
     let seq_len = Sources {
         flag: options.seq_len,
         config: facts.integer(&["model.length", "model_length", "prime.seq_length", "block_size"]),
         ..Sources::default()
     };
-    let seq_len = decisions.decide("model.seq_len", "--seq-len", seq_len, 1)?;
+    let seq_len = decisions.decide("model.seq_len", seq_len, 1)?;
     let carry_over = Sources {
         flag: options.carry_over,
         config: facts.flag(&["prime.carry_over", "carry_over"]),
         default: (subtokens == 1 || !is_diffusion).then_some(true),
         ..Sources::default()
     };
-    let carry_over = decisions.decide("model.carry_over", "--carry-over", carry_over, true)?;
+    let carry_over = decisions.decide("codes.carry_over", carry_over, true)?;
     let time_conditioning = Sources {
         flag: options.time_conditioning,
         config: facts.flag(&["time_conditioning"]),
@@ -115,46 +116,48 @@ pub(super) fn describe(
         ..Sources::default()
     };
     let time_conditioning = match family {
-        Family::Diffusion => {
-            decisions.decide("model.time_conditioning", "--time-conditioning", time_conditioning, false)?
-        }
+        Family::Diffusion => decisions.decide("model.time_conditioning", time_conditioning, false)?,
         _ => false,
     };
-    let codes = if options.permutation.is_some() { CodeChoice::Table } else { CodeChoice::Plain };
-    let (query_groups, intermediate) = match family {
-        Family::Encoder => encoder_sizes(foreign, hidden, heads, decisions)?,
-        _ => (0, 0),
+    let assignment = match options.permutation {
+        Some(_) => Assignment::Table { path: Default::default() },
+        None => Assignment::Plain,
     };
-    let cond_dim = match family {
-        Family::Diffusion => {
-            let width = length(foreign, "sigma_map.mlp.2.bias")?;
-            decisions.decide("model.cond_dim", "--cond-dim", by_shapes(width), 1)?
+    let dropout = facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0);
+    let network = match family {
+        Family::Autoregressive => {
+            NetworkConfig::Autoregressive(AutoregressiveConfig { hidden, heads, blocks, seq_len, dropout })
         }
-        _ => 1,
+        Family::Encoder => {
+            let (query_groups, intermediate) = encoder_sizes(foreign, hidden, heads, decisions)?;
+            NetworkConfig::Encoder(EncoderConfig {
+                hidden,
+                heads,
+                query_groups,
+                blocks,
+                intermediate,
+                seq_len,
+                dropout,
+                embedding,
+            })
+        }
+        _ => {
+            let width = length(foreign, "sigma_map.mlp.2.bias")?;
+            let cond_dim = decisions.decide("model.cond_dim", by_shapes(width), 1)?;
+            NetworkConfig::Diffusion(DitConfig {
+                hidden,
+                heads,
+                blocks,
+                cond_dim,
+                seq_len,
+                dropout,
+                embedding,
+                time_conditioning,
+            })
+        }
     };
-    let model = ModelSettings {
-        network: match family {
-            Family::Autoregressive => NetworkChoice::Autoregressive,
-            Family::Encoder => NetworkChoice::Encoder,
-            _ => NetworkChoice::Diffusion,
-        },
-        subtokens,
-        codes,
-        codes_seed: 0,
-        codes_path: Default::default(),
-        carry_over,
-        hidden,
-        heads,
-        blocks,
-        cond_dim,
-        seq_len,
-        dropout: facts.number(&["model.dropout", "dropout"]).unwrap_or(0.0),
-        embedding,
-        time_conditioning,
-        query_groups,
-        intermediate,
-    };
-    Ok(TextArchitecture { vocab_size, model, schedule: schedule(foreign, decisions)? })
+    let codes = CodeSettings { subtokens, carry_over, assignment };
+    Ok(TextArchitecture { vocab_size, network, codes, schedule: schedule(foreign, decisions)? })
 }
 
 /// Number of blocks, of which each has several weights.
@@ -218,14 +221,14 @@ fn digits(
         config: foreign.facts.integer(&["prime.target_length", "target_length"]),
         default: None,
     };
-    let subtokens = decisions.decide("model.subtokens", "--subtokens", asked, first)?;
+    let subtokens = decisions.decide("codes.subtokens", asked, first)?;
     if !possible.contains(&subtokens) {
         let allowed = format!("one of {possible:?}, with which the shapes of the weights go together");
-        return Err(crate::Error::invalid("--subtokens", subtokens, allowed));
+        return Err(crate::Error::invalid("codes.subtokens", subtokens, allowed));
     }
     let vocab_size =
         Sources { shapes: Some(ends.vocab_size(subtokens)), flag: options.vocab_size, ..Sources::default() };
-    Ok((decisions.decide("vocab_size", "--vocab-size", vocab_size, 2)?, subtokens))
+    Ok((decisions.decide("vocab_size", vocab_size, 2)?, subtokens))
 }
 
 /// C and ℓ of the autoregressive network, which runs over digits: its shapes say b + 1 only.
@@ -242,10 +245,9 @@ fn digits_of_autoregressive(
         default: Some(1),
         ..Sources::default()
     };
-    let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
+    let subtokens = decisions.decide("codes.subtokens", subtokens, 1)?;
     if !(1..=MAX_SUBTOKENS).contains(&subtokens) {
-        let field = if options.subtokens.is_some() { "--subtokens" } else { "model.subtokens" };
-        return Err(crate::Error::invalid(field, subtokens, format!("1 to {MAX_SUBTOKENS}")));
+        return Err(crate::Error::invalid("codes.subtokens", subtokens, format!("1 to {MAX_SUBTOKENS}")));
     }
     let vocab_size = Sources {
         shapes: (subtokens == 1).then_some(base),
@@ -253,7 +255,7 @@ fn digits_of_autoregressive(
         config: foreign.facts.integer(&["prime.vocab_size", "vocab_size"]),
         default: None,
     };
-    let vocab_size = decisions.decide("vocab_size", "--vocab-size", vocab_size, base.max(2))?;
+    let vocab_size = decisions.decide("vocab_size", vocab_size, base.max(2))?;
     let expected = SubTokenizer::base_for(vocab_size, subtokens)?;
     if decisions.unknown.is_empty() && expected as usize != base {
         return Err(foreign.error(format!(
@@ -275,14 +277,14 @@ fn encoder_sizes(
     let head_width = (hidden / heads.max(1)).max(1);
     let groups = packed.saturating_sub(hidden) / 2 / head_width;
     let by_shapes = |value| Sources { shapes: Some(value), ..Sources::default() };
-    if !decisions.unknown.contains(&"--heads") {
-        decisions.decide("model.query_groups", "--query-groups", by_shapes(groups), 1)?;
+    if !decisions.unknown.contains(&"model.heads") {
+        decisions.decide("model.query_groups", by_shapes(groups), 1)?;
     }
-    Ok((groups, decisions.decide("model.intermediate", "--intermediate", by_shapes(inner), 1)?))
+    Ok((groups, decisions.decide("model.intermediate", by_shapes(inner), 1)?))
 }
 
 /// The schedule that the configuration names, or else the linear one.
-fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSettings> {
+fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<Schedule> {
     let named = foreign.facts.text(&["noise.type", "noise"]).and_then(|name| match name {
         "loglinear" => Some("log-linear"),
         "linear" => Some("linear"),
@@ -290,10 +292,9 @@ fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<ScheduleSett
         _ => None,
     });
     let sources = Sources { config: named, default: Some("linear"), ..Sources::default() };
-    let kind = match decisions.decide("schedule.kind", "--schedule", sources, "linear")? {
-        "log-linear" => ScheduleChoice::LogLinear,
-        "cosine" => ScheduleChoice::Cosine,
-        _ => ScheduleChoice::Linear,
-    };
-    Ok(ScheduleSettings { kind, epsilon: 1e-3, exponent: 3.0 })
+    Ok(match decisions.decide("schedule.kind", sources, "linear")? {
+        "log-linear" => Schedule::LogLinear { epsilon: 1e-3 },
+        "cosine" => Schedule::Cosine,
+        _ => Schedule::Linear,
+    })
 }

@@ -5,9 +5,12 @@ use super::decide::{Decisions, Sources};
 use super::foreign::Foreign;
 use super::shapes::{length, matrix};
 use crate::data::image::super_tokens;
-use crate::model::visual::{Subject, ToySettings, UnetSettings, VisualConfig, VisualSettings};
-use crate::model::{FORMAT_VERSION, ScheduleChoice, ScheduleSettings};
+use crate::model::{
+    CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig, NetworkConfig, PointSubject, Sampling, Subject,
+    ToySettings, UnetSettings,
+};
 use crate::sampler::ImageSampling;
+use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -30,7 +33,7 @@ pub(super) fn describe_unet(
     foreign: &Foreign,
     options: &ImportOptions,
     decisions: &mut Decisions,
-) -> Result<VisualConfig> {
+) -> Result<ModelConfig> {
     let (channels, subtokens, vocab_size) = digits(foreign, options, decisions)?;
     let super_tokens = vocab_size == super_tokens::VOCAB_SIZE && channels == 2;
     let levels = Levels::find(foreign)?;
@@ -47,17 +50,17 @@ pub(super) fn describe_unet(
         return Err(foreign.error(problem));
     }
     if classes > 0 {
-        decisions.decide("classes", "--classes", by_shapes(classes), 0)?;
+        decisions.decide("classes", by_shapes(classes), 0)?;
     }
-    decisions.decide("model.res_blocks", "--res-blocks", by_shapes(levels.res_blocks), 1)?;
-    let model_channels = decisions.decide("model.model_channels", "--model-channels", by_shapes(unit), 1)?;
+    decisions.decide("model.res_blocks", by_shapes(levels.res_blocks), 1)?;
+    let model_channels = decisions.decide("model.model_channels", by_shapes(unit), 1)?;
     let is_published = levels.widths == PUBLISHED.0;
     let head_channels = Sources {
         flag: options.head_channels,
         default: is_published.then_some(PUBLISHED.1),
         ..Sources::default()
     };
-    let head_channels = decisions.decide("model.head_channels", "--head-channels", head_channels, 2)?;
+    let head_channels = decisions.decide("model.head_channels", head_channels, 2)?;
     let known_set = foreign.facts.text(&["dataset"]).is_some_and(|name| PUBLISHED_SETS.contains(&name));
     let size = |flag| Sources {
         flag,
@@ -65,19 +68,18 @@ pub(super) fn describe_unet(
         default: is_published.then_some(PUBLISHED.2),
         ..Sources::default()
     };
-    let height = decisions.decide("height", "--height", size(options.height), PUBLISHED.2)?;
-    let width = decisions.decide("width", "--width", size(options.width), PUBLISHED.2)?;
-    let subject = Subject::Image {
+    let height = decisions.decide("height", size(options.height), PUBLISHED.2)?;
+    let width = decisions.decide("width", size(options.width), PUBLISHED.2)?;
+    let subject = Subject::Image(ImageSubject {
         channels: if super_tokens { 3 } else { channels },
         height,
         width,
         levels: if super_tokens { 256 } else { vocab_size },
-        class_names: (0..classes).map(|class| class.to_string()).collect(),
-    };
-    let model = VisualSettings::Unet(UnetSettings {
-        subtokens,
-        carry_over: carry_over(foreign, options, decisions)?,
         super_tokens,
+        class_names: (0..classes).map(|class| class.to_string()).collect(),
+    });
+    let codes = CodeSettings::plain(subtokens, carry_over(foreign, options, decisions)?);
+    let network = NetworkConfig::Unet(UnetSettings {
         class_conditional: classes > 0,
         model_channels,
         channel_mult: levels.widths.iter().map(|width| width / model_channels).collect(),
@@ -91,15 +93,10 @@ pub(super) fn describe_unet(
         default: Some(if super_tokens { 2.0 } else { 3.0 }),
         ..Sources::default()
     };
-    let exponent = decisions.decide("schedule.exponent", "--schedule-exponent", exponent, 3.0)?;
-    let schedule = ScheduleSettings { kind: ScheduleChoice::Polynomial, epsilon: 0.0, exponent };
-    Ok(VisualConfig {
-        format_version: FORMAT_VERSION,
-        subject,
-        model,
-        schedule,
-        sample: ImageSampling::default(),
-    })
+    let exponent = decisions.decide("schedule.exponent", exponent, 3.0)?;
+    let schedule = Schedule::Polynomial { exponent };
+    let sample = Sampling::from(ImageSampling::default());
+    Ok(ModelConfig { format_version: FORMAT_VERSION, subject, network, codes, schedule, sample })
 }
 
 /// Decides everything about a toy network: of two tokens, its points' coordinates.
@@ -110,7 +107,7 @@ pub(super) fn describe_toy(
     foreign: &Foreign,
     options: &ImportOptions,
     decisions: &mut Decisions,
-) -> Result<VisualConfig> {
+) -> Result<ModelConfig> {
     let [rows, hidden] = matrix(foreign, "token_embedding.weight")?;
     let input = length(foreign, "main.0.beta")?;
     let [outputs, _] = matrix(foreign, "main.11.weight")?;
@@ -125,21 +122,17 @@ pub(super) fn describe_toy(
     }
     let by_shapes = |value: usize| Sources { shapes: Some(value), ..Sources::default() };
     let subtokens = Sources { shapes: Some(subtokens), flag: options.subtokens, ..Sources::default() };
-    let subtokens = decisions.decide("model.subtokens", "--subtokens", subtokens, 1)?;
+    let subtokens = decisions.decide("codes.subtokens", subtokens, 1)?;
     let cells = Sources { shapes: Some(cells), flag: options.vocab_size, ..Sources::default() };
-    let cells = decisions.decide("vocab_size", "--vocab-size", cells, 2)?;
-    let hidden = decisions.decide("model.hidden", "--hidden", by_shapes(hidden), 1)?;
+    let cells = decisions.decide("vocab_size", cells, 2)?;
+    let hidden = decisions.decide("model.hidden", by_shapes(hidden), 1)?;
     let carry_over = carry_over(foreign, options, decisions)?;
-    let model = VisualSettings::Toy(ToySettings { subtokens, carry_over, hidden, dropout: 0.0 });
-    let schedule = ScheduleSettings { kind: ScheduleChoice::Linear, epsilon: 0.0, exponent: 3.0 };
-    let subject = Subject::Point { cells };
-    Ok(VisualConfig {
-        format_version: FORMAT_VERSION,
-        subject,
-        model,
-        schedule,
-        sample: ImageSampling::default(),
-    })
+    let codes = CodeSettings::plain(subtokens, carry_over);
+    let network = NetworkConfig::Toy(ToySettings { hidden, dropout: 0.0 });
+    let schedule = Schedule::Linear;
+    let subject = Subject::Point(PointSubject { cells });
+    let sample = Sampling::from(ImageSampling::default());
+    Ok(ModelConfig { format_version: FORMAT_VERSION, subject, network, codes, schedule, sample })
 }
 
 /// Without a flag or a word in the file: off, as these networks were trained.
@@ -150,7 +143,7 @@ fn carry_over(foreign: &Foreign, options: &ImportOptions, decisions: &mut Decisi
         default: Some(false),
         ..Sources::default()
     };
-    decisions.decide("model.carry_over", "--carry-over", sources, false)
+    decisions.decide("codes.carry_over", sources, false)
 }
 
 /// Tokens of a pixel, ℓ and C: the pairs of the first two with which the first and the last layer go together.
@@ -183,14 +176,14 @@ fn digits(
         config: foreign.facts.integer(&["target_length"]),
         default: None,
     };
-    let subtokens = decisions.decide("model.subtokens", "--subtokens", asked, first.1)?;
+    let subtokens = decisions.decide("codes.subtokens", asked, first.1)?;
     let Some(&(channels, _, vocab_size)) = possible.iter().find(|(_, len, _)| *len == subtokens) else {
         let known: Vec<usize> = possible.iter().map(|(_, len, _)| *len).collect();
         let allowed = format!("one of {known:?}, with which the shapes of the weights go together");
-        return Err(Error::invalid("--subtokens", subtokens, allowed));
+        return Err(Error::invalid("codes.subtokens", subtokens, allowed));
     };
     let by_shapes = Sources { shapes: Some(vocab_size), flag: options.vocab_size, ..Sources::default() };
-    let vocab_size = decisions.decide("vocab_size", "--vocab-size", by_shapes, 2)?;
+    let vocab_size = decisions.decide("vocab_size", by_shapes, 2)?;
     Ok((channels, subtokens, vocab_size))
 }
 

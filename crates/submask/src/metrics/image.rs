@@ -21,7 +21,6 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use rayon::prelude::*;
 
 use super::frechet::{FeatureSpace, FeatureStatistics, StatisticsFile, frechet_distance};
@@ -29,6 +28,7 @@ use super::inception::{Inception, Preprocessing};
 use super::inception_score::{SPLITS, inception_score};
 use super::pixels;
 use super::precision_recall::{NEIGHBOURS, precision_recall};
+use crate::compute::Compute;
 use crate::data::image::ImageShape;
 use crate::{Error, Result};
 
@@ -99,8 +99,8 @@ impl ImageFeatures {
     ///
     /// # Errors
     /// As [`Inception::load`].
-    pub fn inception(weights: &Path, preprocessing: Preprocessing, device: &Device) -> Result<Self> {
-        Ok(Self::Inception(Box::new(Inception::load(weights, preprocessing, device)?)))
+    pub fn inception(weights: &Path, preprocessing: Preprocessing, compute: &Compute) -> Result<Self> {
+        Ok(Self::Inception(Box::new(Inception::load(weights, preprocessing, compute)?)))
     }
 
     /// What its features are.

@@ -1,10 +1,10 @@
-//! Held-out text under a model: figures that say what they are.
+//! Held-out data under a model: figures that say what they are.
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Network};
-use crate::data::ValidationBlock;
+use super::held_out::HeldOut;
+use super::session::Session;
+use super::subject::Unit;
 use crate::denoiser::Denoiser;
 use crate::likelihood::{
     Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
@@ -56,7 +56,7 @@ impl Estimator {
 }
 
 /// What an estimator gave, of whichever meaning.
-pub(super) enum Estimated {
+enum Estimated {
     /// An exact value.
     Exact(Estimate<Exact>),
     /// An upper bound.
@@ -70,7 +70,7 @@ impl Estimator {
     ///
     /// # Errors
     /// Those of the estimators in [`crate::likelihood`].
-    pub(super) fn estimate(
+    fn estimate(
         self,
         network: &dyn Denoiser,
         predictive: &Predictive,
@@ -100,63 +100,104 @@ impl Estimator {
     }
 }
 
-/// The one figure of the joint objective.
-pub(super) fn surrogate_figure(name: &str, estimate: &Estimate<Surrogate>) -> Figure {
-    estimate.figure_of(name, "nats per token", estimate.nats_per_token())
-}
-
 /// Most sub-tokens a token for which all subsets of digits are summed at once.
 const MAX_SUBSET_DIGITS: usize = 12;
 
-impl Model {
-    /// Evaluates `blocks`, which all have the same length.
-    ///
-    /// Likelihoods are given per character of text, per token and as a perplexity; the joint objective, which
-    /// is none, in nats per token only.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when there are no blocks, or the estimator does not fit the network.
-    pub fn evaluate(
-        &self,
-        device: &Device,
-        estimator: Estimator,
-        blocks: &[ValidationBlock],
-        settings: &LikelihoodSettings,
-    ) -> Result<Vec<Figure>> {
-        let tokens: Vec<u32> = blocks.iter().flat_map(|block| block.tokens.iter().copied()).collect();
-        let seq_len = blocks.first().map_or(0, |block| block.tokens.len());
-        let sequences = Sequences::new(&tokens, seq_len)?;
-        let characters: Vec<u64> = blocks.iter().map(|block| block.characters).collect();
-        let name = estimator.name();
-        if let Network::Autoregressive(_) = self.network {
-            if estimator != Estimator::Exact {
-                let allowed = "exact: an autoregressive model has an exact likelihood";
-                return Err(Error::invalid("estimator", name, allowed));
-            }
-            let network = self.autoregressive(device)?;
-            let estimate = exact_autoregressive(&network, &self.predictive, &sequences, settings)?;
-            return likelihood_figures(name, &estimate, &characters);
-        }
-        let network = self.denoiser(device)?;
-        match estimator.estimate(&network, &self.predictive, &sequences, settings)? {
-            Estimated::Exact(estimate) => likelihood_figures(name, &estimate, &characters),
-            Estimated::UpperBound(estimate) => likelihood_figures(name, &estimate, &characters),
-            Estimated::Surrogate(estimate) => Ok(vec![surrogate_figure(name, &estimate)]),
-        }
+/// How an evaluation is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluateRequest {
+    /// What is computed.
+    pub estimator: Estimator,
+    /// Draws per sequence; exact values draw nothing.
+    pub draws: usize,
+    /// Seed of all draws.
+    pub seed: u64,
+    /// States per network call; the figures do not depend on it.
+    pub batch: usize,
+    /// Takes the place of the model's own carry-over constraint: a network trained without it has one more valid bound
+    /// with it, that of the process in which digits that are visible stay (math.md §3). `None`: as the model says.
+    pub carry_over: Option<bool>,
+}
+
+impl EvaluateRequest {
+    /// One draw per sequence, seed 0, by the model's own constraint.
+    pub fn new(estimator: Estimator) -> Self {
+        Self { estimator, draws: 1, seed: 0, batch: 16, carry_over: None }
     }
 }
 
-fn likelihood_figures<K: Meaning>(
-    name: &str,
-    estimate: &Estimate<K>,
-    characters: &[u64],
-) -> Result<Vec<Figure>>
-where
-    Estimate<K>: Likelihood,
-{
-    Ok(vec![
-        estimate.figure_of(name, "bits per character", estimate.bits_per_character(characters)?),
-        estimate.figure_of(name, "nats per token", estimate.nats_per_token()),
-        estimate.figure_of(name, "perplexity per token", estimate.perplexity()),
-    ])
+impl Session {
+    /// What is usually estimated: the bound, or the exact value where a network has one.
+    pub fn usual_estimator(&self) -> Estimator {
+        if self.is_autoregressive() { Estimator::Exact } else { Estimator::NelboSubtoken }
+    }
+
+    /// Evaluates held-out sequences.
+    ///
+    /// Likelihoods are given in the units of the subject: of text per character, per token and as a perplexity, of
+    /// images and points per dimension (a colour channel of a pixel, or a coordinate) and per sequence. The joint
+    /// objective, which is no likelihood, is given in nats per token only. A network that reads classes is told those of
+    /// `held_out`: its figures are of sequences given their classes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
+    pub fn evaluate(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Vec<Figure>> {
+        let architecture = self.architecture();
+        let by_class = architecture.config().classes().map(|classes| held_out.by_class(classes));
+        let held_out = by_class.as_ref().unwrap_or(held_out);
+        let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
+        if by_class.is_some() {
+            sequences = sequences.with_labels(&held_out.labels);
+        }
+        let settings = LikelihoodSettings {
+            draws: request.draws,
+            seed: request.seed,
+            batch: request.batch,
+            schedule: architecture.schedule(),
+        };
+        let predictive = architecture.predictive_with(request.carry_over);
+        let name = request.estimator.name();
+        if self.is_autoregressive() {
+            if request.estimator != Estimator::Exact {
+                let allowed = "exact: an autoregressive model has an exact likelihood";
+                return Err(Error::invalid("estimator", name, allowed));
+            }
+            let estimate = exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)?;
+            return self.figures(name, &estimate, held_out);
+        }
+        match request.estimator.estimate(self.denoiser()?, &predictive, &sequences, &settings)? {
+            Estimated::Exact(estimate) => self.figures(name, &estimate, held_out),
+            Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out),
+            Estimated::Surrogate(estimate) => {
+                Ok(vec![estimate.figure_of(name, "nats per token", estimate.nats_per_token())])
+            }
+        }
+    }
+
+    fn figures<K: Meaning>(
+        &self,
+        name: &str,
+        estimate: &Estimate<K>,
+        held_out: &HeldOut,
+    ) -> Result<Vec<Figure>>
+    where
+        Estimate<K>: Likelihood,
+    {
+        let figure = |unit: Unit| {
+            Ok(match unit {
+                Unit::BitsPerCharacter => {
+                    let bits = estimate.bits_per_character(&held_out.characters)?;
+                    estimate.figure_of(name, "bits per character", bits)
+                }
+                Unit::NatsPerToken => estimate.figure_of(name, "nats per token", estimate.nats_per_token()),
+                Unit::Perplexity => estimate.figure_of(name, "perplexity per token", estimate.perplexity()),
+                Unit::BitsPerDimension(dimensions) => {
+                    let bits = estimate.bits_per_dimension(dimensions)?;
+                    estimate.figure_of(name, "bits per dimension", bits)
+                }
+                Unit::NatsPerSequence => estimate.figure(name),
+            })
+        };
+        self.architecture().config().subject.units().into_iter().map(figure).collect()
+    }
 }

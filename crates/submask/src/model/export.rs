@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use super::{Model, ModelParts, NetworkChoice};
+use super::Model;
+use super::config::NetworkConfig;
 use crate::Result;
+use crate::backbone::autoregressive::AutoregressiveConfig;
+use crate::backbone::dit::DitConfig;
 use crate::backbone::weights::{Init, Parameter};
 use crate::durable::{check_free, create_folder};
 use crate::ops::frequency;
@@ -23,33 +26,29 @@ impl Model {
     /// # Errors
     /// [`crate::Error::Invalid`] when the folder exists, [`crate::Error::Io`] naming the file.
     pub fn export(&self, folder: &Path, format: ExportFormat) -> Result<()> {
-        check_free("--to", folder)?;
-        let mut parameters = self.network.parameters();
+        check_free("to", folder)?;
         let buffer = match format {
             ExportFormat::Safetensors => None,
             ExportFormat::Reference => self.rotary_frequencies(),
         };
         let Some(frequencies) = buffer else { return create_folder(folder, |folder| self.save(folder)) };
+        let architecture = self.architecture();
+        let mut parameters = architecture.parameters().to_vec();
         parameters.push(Parameter::new("rotary_emb.inv_freq", &[frequencies.len()], Init::Zeros));
-        let mut values = self.values.clone();
+        let mut values = self.weights().to_vec();
         values.push(frequencies);
-        let parts = ModelParts {
-            config: &self.config,
-            tokenizer: &self.tokenizer,
-            codes: self.predictive.codes(),
-            parameters: &parameters,
-            values: &values,
-        };
-        create_folder(folder, |folder| parts.save(folder))
+        create_folder(folder, |folder| architecture.save_with(&parameters, &values, folder))
     }
 
-    /// The buffer of the reference's transformers: base^(−2k/w) for k = 0..w/2 and heads of width w.
+    /// The buffer of the reference's transformers: base^(−2k/w) for k = 0..w/2 and heads of width w. The other networks
+    /// have none.
     fn rotary_frequencies(&self) -> Option<Vec<f32>> {
-        let model = &self.config.model;
-        if model.network == NetworkChoice::Encoder {
+        let (NetworkConfig::Diffusion(DitConfig { hidden, heads, .. })
+        | NetworkConfig::Autoregressive(AutoregressiveConfig { hidden, heads, .. })) = &self.config().network
+        else {
             return None;
-        }
-        let width = model.hidden / model.heads;
+        };
+        let width = hidden / heads;
         Some((0..width / 2).map(|k| frequency(k, width)).collect())
     }
 }

@@ -1,32 +1,50 @@
-//! New text from a model, with holes filled wherever they are.
+//! New sequences from a model, with holes filled wherever they are.
 
-use burn::tensor::Device;
-
-use super::{Model, Network};
-use crate::predictive::Sharpening;
+use super::sampling::Sampling;
+use super::session::Session;
+use super::subject::text_of;
+use crate::denoiser::Denoiser;
+use crate::predictive::Predictive;
 use crate::sampler::{
-    AutoregressiveRequest, Progress, Prompt, RevealUnit, SampleReport, SampleSettings, Sampler, Steps,
-    Trajectory, sample_autoregressive,
+    AutoregressiveRequest, MixtureDenoiser, Progress, Prompt, RevealUnit, SampleReport, SampleSettings,
+    Sampler, Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
 
 /// Most samples of one request: their prompts and tokens are held in memory.
-pub(super) const MAX_SAMPLES: usize = 1_000_000;
+const MAX_SAMPLES: usize = 1_000_000;
+
+/// Samples that are under way together at least: enough that few evaluations are of a batch that is not full.
+const AT_ONCE: usize = 256;
+
+/// Of which class samples are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Label {
+    /// Equally many of every class, one class after the other; of none where the network reads no classes.
+    #[default]
+    Every,
+    /// Of this one.
+    Class(usize),
+    /// Predictions are averaged over all classes (math.md §8).
+    Mixture,
+}
 
 /// What is generated.
 #[derive(Clone, Debug)]
-pub struct GenerateRequest {
+pub struct Request {
     /// Number of samples.
     pub num: usize,
-    /// The sequence: given tokens and holes, all samples alike. A position that a text would begin at is given
-    /// as the end-of-text token.
+    /// The sub-tokens that are given, [L·ℓ], holes being `None`; all samples alike. See [`Session::prompt`] for text.
     pub prompt: Vec<Option<u32>>,
-    /// Time steps; an autoregressive model has none.
-    pub steps: Steps,
+    /// The class of the samples, for a network that reads it.
+    pub label: Label,
+    /// Steps, draws, temperature, nucleus, warp and corrector; an autoregressive model reads temperature, nucleus and
+    /// top-k only.
+    pub sampling: Sampling,
     /// What is revealed together.
     pub unit: RevealUnit,
-    /// Temperature, top-k, nucleus.
-    pub sharpening: Sharpening,
+    /// Whether tokens that contradict a visible digit are excluded; `None`: as the model says.
+    pub carry_over: Option<bool>,
     /// Seed of all draws.
     pub seed: u64,
     /// Sequences evaluated together; the samples do not depend on it.
@@ -38,7 +56,8 @@ pub struct GenerateRequest {
 /// Samples and what they cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
-    /// The text of each sample, up to the first end of text after its beginning and after all that was given.
+    /// The text of each sample of a model of text, up to the first end of text after its beginning and after all that
+    /// was given; otherwise empty.
     pub texts: Vec<String>,
     /// The tokens of each sample, \[n\]\[L\].
     pub tokens: Vec<Vec<u32>>,
@@ -48,91 +67,133 @@ pub struct Generated {
     pub trajectories: Vec<Trajectory>,
 }
 
-impl GenerateRequest {
-    /// One sample of the model's full length, by its default sampling, beginning where a text begins.
-    pub fn new(model: &Model) -> Self {
-        let defaults = model.config.sample;
-        let mut prompt = vec![None; model.config.model.seq_len];
-        if let Some(first) = prompt.first_mut() {
-            *first = model.tokenizer.end_of_text();
-        }
-        Self {
+impl Session {
+    /// One sample of the model's full length by its default sampling, nothing given; a text begins where texts begin,
+    /// after the end of another.
+    pub fn request(&self) -> Request {
+        let architecture = self.architecture();
+        let tokens = vec![None; architecture.config().seq_len()];
+        Request {
             num: 1,
-            prompt,
-            steps: if defaults.steps == 0 { Steps::Exact } else { Steps::Grid(defaults.steps) },
+            prompt: self.beginning(tokens),
+            label: Label::Every,
+            sampling: architecture.config().sample.clone(),
             unit: RevealUnit::Digits,
-            sharpening: defaults.sharpening(),
+            carry_over: None,
             seed: 0,
             batch: 8,
             trajectories: false,
         }
     }
-}
 
-impl Model {
-    /// Generates samples.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a request that does not fit the model.
-    pub fn generate(&self, request: &GenerateRequest, device: &Device) -> Result<Generated> {
-        self.generate_observed(request, device, &mut |_| Ok(()))
+    /// The sub-tokens of tokens of which the first is given as the end of another text.
+    fn beginning(&self, mut tokens: Vec<Option<u32>>) -> Vec<Option<u32>> {
+        if let Some(first) = tokens.first_mut() {
+            *first = self.architecture().tokenizer().and_then(|tokenizer| tokenizer.end_of_text());
+        }
+        self.architecture().digits_of(&tokens)
     }
 
-    /// The same; `observe` is called after every network call, and its error ends the work.
+    /// Generates samples; `observe` is called after every network call, and its error ends the work.
     ///
     /// # Errors
-    /// As [`Self::generate`], and the first error of `observe`.
-    pub fn generate_observed(
+    /// [`Error::Invalid`] for a request that does not fit the model, and the first error of `observe`.
+    pub fn generate(
         &self,
-        request: &GenerateRequest,
-        device: &Device,
+        request: &Request,
         observe: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Generated> {
         if request.num == 0 || request.num > MAX_SAMPLES {
             return Err(Error::invalid("num", request.num, format!("1 to {MAX_SAMPLES} samples at once")));
         }
-        let mut generated = match self.network {
-            Network::Diffusion(_) => self.diffuse(request, device, observe)?,
-            Network::Autoregressive(_) => self.continue_text(request, device)?,
+        let mut generated = match self.is_autoregressive() {
+            false => self.diffuse(request, observe)?,
+            true => self.continue_text(request)?,
         };
-        generated.texts = generated
-            .tokens
-            .iter()
-            .map(|tokens| self.text_of(tokens, &request.prompt))
-            .collect::<Result<_>>()?;
+        if let Some(tokenizer) = self.architecture().tokenizer() {
+            let len = self.architecture().predictive().codes().subtoken_len();
+            let given = request.prompt.iter().rposition(Option::is_some).map_or(0, |last| last / len + 1);
+            let texts = generated.tokens.iter().map(|tokens| text_of(tokenizer, tokens, given));
+            generated.texts = texts.collect::<Result<_>>()?;
+        }
         Ok(generated)
     }
 
+    /// Samples of a diffusion model, a part after the other, so that memory is taken for the finished ones only.
     fn diffuse(
         &self,
-        request: &GenerateRequest,
-        device: &Device,
+        request: &Request,
         observe: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Generated> {
-        let network = self.denoiser(device)?;
-        let settings = SampleSettings {
-            steps: request.steps.clone(),
+        let architecture = self.architecture();
+        let predictive = architecture.predictive_with(request.carry_over);
+        let prompt = Prompt::from_digits(&predictive, &request.prompt)?;
+        let labels = self.labels(request)?;
+        let single = self.denoiser()?;
+        let mixture;
+        let settings = request.sampling.settings(architecture.schedule())?;
+        let mut settings = SampleSettings {
             unit: request.unit,
-            sharpening: request.sharpening,
-            schedule: self.schedule(),
             seed: request.seed,
-            first_sequence: 0,
             batch: request.batch,
             trajectories: request.trajectories,
-            ..SampleSettings::default()
+            ..settings
         };
-        let prompt = Prompt::from_tokens(&self.predictive, &request.prompt)?;
-        let sampler = Sampler::new(&network, &self.predictive, settings)?;
-        let samples = sampler.sample_observed(&vec![prompt; request.num], observe)?;
-        Ok(Generated {
-            texts: Vec::new(),
-            tokens: samples.sequences().map(<[u32]>::to_vec).collect(),
-            report: samples.report(),
-            trajectories: samples.trajectories,
-        })
+        settings.validate()?;
+        let network: &dyn Denoiser = match request.label {
+            Label::Mixture => {
+                // As the published sampler does: the temperature of every prediction, then the mean.
+                let temperature = request.sampling.temperature.schedule();
+                mixture = MixtureDenoiser::of_classes(single)?.with_temperature(temperature);
+                settings.temperature_schedule = None;
+                settings.sharpening.temperature = 1.0;
+                &mixture
+            }
+            Label::Every | Label::Class(_) => single,
+        };
+        let masked = prompt.masked().len();
+        let mut all = Generated::default();
+        for labels in labels.chunks(request.batch.max(AT_ONCE)) {
+            let done = all.tokens.len();
+            let settings = SampleSettings { first_sequence: done as u64, ..settings.clone() };
+            let prompts: Vec<Prompt> = labels.iter().map(|label| prompt.clone().with_label(*label)).collect();
+            let mut observe = |progress: Progress| {
+                observe(Progress {
+                    sequences: done + progress.sequences,
+                    digits: done * masked + progress.digits,
+                    digits_total: request.num * masked,
+                })
+            };
+            let samples =
+                Sampler::new(network, &predictive, settings)?.sample_observed(&prompts, &mut observe)?;
+            all.tokens.extend(samples.sequences().map(<[u32]>::to_vec));
+            all.report = [all.report, samples.report()].iter().sum();
+            all.trajectories.extend(samples.trajectories);
+        }
+        Ok(all)
     }
 
-    fn continue_text(&self, request: &GenerateRequest, device: &Device) -> Result<Generated> {
+    /// The class of every sample.
+    fn labels(&self, request: &Request) -> Result<Vec<Option<usize>>> {
+        match (request.label, self.architecture().config().classes()) {
+            (Label::Every, Some(classes)) => {
+                // The first classes have one more where there is no even share.
+                let of_class =
+                    |class| std::iter::repeat_n(Some(class), (request.num + classes - 1 - class) / classes);
+                Ok((0..classes).flat_map(of_class).collect())
+            }
+            (Label::Every, None) | (Label::Mixture, Some(_)) => Ok(vec![None; request.num]),
+            (Label::Class(label), Some(classes)) if label < classes => Ok(vec![Some(label); request.num]),
+            (Label::Class(label), Some(classes)) => {
+                Err(Error::invalid("label", label, format!("0 to {}", classes - 1)))
+            }
+            (Label::Class(_) | Label::Mixture, None) => {
+                Err(Error::invalid("label", "given", "none: the model does not read classes"))
+            }
+        }
+    }
+
+    fn continue_text(&self, request: &Request) -> Result<Generated> {
         if request.trajectories {
             return Err(Error::invalid(
                 "trace",
@@ -140,40 +201,46 @@ impl Model {
                 "a diffusion model: this one writes left to right",
             ));
         }
-        let network = self.autoregressive(device)?;
+        let predictive = self.architecture().predictive();
+        let len = predictive.codes().subtoken_len();
+        let prompt = tokens_of(predictive, &request.prompt)?;
         let tokens = sample_autoregressive(
-            &network,
-            &self.predictive,
+            self.autoregressive()?,
+            predictive,
             &AutoregressiveRequest {
-                prompt: &request.prompt,
+                prompt: &prompt,
                 count: request.num,
                 first_index: 0,
                 batch: request.batch,
                 seed: request.seed,
-                sharpening: request.sharpening,
+                sharpening: request.sampling.sharpening(),
             },
         )?;
-        let digits = (request.prompt.len() * self.predictive.codes().subtoken_len()) as u64;
-        let holes = request.prompt.iter().filter(|token| token.is_none()).count();
-        let per_token = self.predictive.codes().subtoken_len();
+        let holes = prompt.iter().filter(|token| token.is_none()).count();
+        let evaluations = (request.num * prompt.len() * len) as u64;
         let report = SampleReport {
             sequences: request.num as u64,
-            digits: (request.num * holes * per_token) as u64,
-            evaluations: request.num as u64 * digits,
-            positions: request.num as u64 * digits,
-            steps_total: request.num as u64 * digits,
+            digits: (request.num * holes * len) as u64,
+            evaluations,
+            positions: evaluations,
+            steps_total: evaluations,
             ..SampleReport::default()
         };
-        Ok(Generated { texts: Vec::new(), tokens, report, trajectories: Vec::new() })
+        Ok(Generated { tokens, report, ..Generated::default() })
     }
+}
 
-    /// The text from the first token that is no end of text, up to the first end of text after everything that
-    /// was given.
-    fn text_of(&self, tokens: &[u32], prompt: &[Option<u32>]) -> Result<String> {
-        let end = self.tokenizer.end_of_text();
-        let start = tokens.iter().take_while(|token| Some(**token) == end).count();
-        let given = prompt.iter().rposition(Option::is_some).map_or(0, |last| last + 1).max(start);
-        let rest = tokens[given..].iter().position(|token| Some(*token) == end);
-        self.tokenizer.decode(&tokens[start..rest.map_or(tokens.len(), |length| given + length)], "")
-    }
+/// Whole tokens, given or not, of given sub-tokens.
+fn tokens_of(predictive: &Predictive, digits: &[Option<u32>]) -> Result<Vec<Option<u32>>> {
+    let codes = predictive.codes();
+    let token = |digits: &[Option<u32>]| match digits.iter().copied().collect::<Option<Vec<u32>>>() {
+        Some(whole) => codes.decode_token(&whole).map(Some),
+        None if digits.iter().all(Option::is_none) => Ok(None),
+        None => Err(Error::invalid(
+            "prompt",
+            "a part of a token",
+            "whole tokens: an autoregressive model fills them",
+        )),
+    };
+    digits.chunks(codes.subtoken_len()).map(token).collect()
 }

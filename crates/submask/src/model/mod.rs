@@ -1,22 +1,45 @@
-//! A model: settings, tokenizer and weights, and the folder that holds them.
+//! A model: what its tokens mean, its network and weights, the folder that holds them, and a session on a device that
+//! generates and evaluates.
+//!
+//! | type | is |
+//! |---|---|
+//! | [`ModelConfig`] | `config.json`: subject, network, codes, schedule, sampling |
+//! | [`Architecture`] | a model without its weights |
+//! | [`Model`] | an architecture with its weights: open, save, export |
+//! | [`Session`] | a model on a device: [`Session::generate`], [`Session::evaluate`] |
 
+mod architecture;
+pub mod checkpoints;
+mod config;
 mod evaluate;
 mod export;
 mod files;
 mod folder;
+pub(crate) mod format_1;
+mod frames;
 mod generate;
+mod held_out;
 mod network;
-mod settings;
-pub mod visual;
+mod prompt;
+mod sampling;
+mod session;
+mod subject;
 
-pub use evaluate::Estimator;
+pub use architecture::Architecture;
+pub use checkpoints::resolve;
+pub use config::{
+    Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
+    ToySettings, UnetSettings,
+};
+pub use evaluate::{Estimator, EvaluateRequest};
 pub use export::ExportFormat;
 pub use files::{read_codes, read_safetensors, write_safetensors};
-pub use folder::{
-    CODES_FILE, CONFIG_FILE, FORMAT_VERSION, Model, ModelConfig, ModelParts, WEIGHTS_FILE, resolve,
-};
-pub use generate::{GenerateRequest, Generated};
+pub use folder::{Model, WEIGHTS_FILE};
+pub use frames::{Cell, Frame};
+pub use generate::{Generated, Label, Request};
+pub use held_out::HeldOut;
 pub use network::Network;
-pub use settings::{
-    CodeChoice, ModelSettings, NetworkChoice, SampleDefaults, ScheduleChoice, ScheduleSettings,
-};
+pub use prompt::TextPrompt;
+pub use sampling::{Sampling, Temperature};
+pub use session::Session;
+pub use subject::{ImageSubject, PointSubject, Subject, TextSubject, Unit};

@@ -164,7 +164,7 @@ mod tests {
     use crate::backbone::weights::Init;
     use crate::random::{Draws, Purpose};
     use crate::train::optimizer::{AdamW, AdamWConfig, Average, StepSize, clip_factor, global_norm};
-    use crate::train::settings::Settings;
+    use crate::train::settings::RunSettings;
 
     /// Steps whose gradients are known: those in memory and on a device agree.
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
         let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
         let settings =
-            TrainSettings { adamw, ema_decay: 0.5, ..toml::from_str::<Settings>(preset).unwrap().train };
+            TrainSettings { adamw, ema_decay: 0.5, ..toml::from_str::<RunSettings>(preset).unwrap().train };
         let optimizer = AdamW::new(adamw, &parameters);
         let mut state =
             TrainState { step: 0, average: raw.clone(), raw, optimizer, cursor: Default::default() };

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
-
 use super::checkpoint::{self, TrainState};
 use super::device::DeviceState;
 use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
@@ -17,8 +15,8 @@ use super::step::gradients;
 use super::task::{self, Judgement, Task};
 use super::validate::EvaluationSize;
 use crate::backbone::weights::{Parameter, Weights};
+use crate::compute::Compute;
 use crate::durable::write_atomically;
-use crate::ops::Kernels;
 use crate::{Error, Result};
 
 /// File of a run with its resolved settings.
@@ -38,10 +36,8 @@ pub struct RunRequest {
     pub resume: bool,
     /// Model whose weights are the start.
     pub init: Option<PathBuf>,
-    /// Where to compute.
-    pub device: Device,
-    /// Which operations run. A run goes on bit for bit on the same device, with the same kernels, only.
-    pub kernels: Kernels,
+    /// Where and how to compute. A run is resumed bit for bit on the same device, in the same precision, only.
+    pub compute: Compute,
 }
 
 /// How a run ended.
@@ -166,7 +162,7 @@ struct Window {
 
 impl<'a> Run<'a> {
     fn new(request: &'a RunRequest, mut task: Box<dyn Task>) -> Result<Self> {
-        let settings = request.settings.train();
+        let settings = &request.settings.train;
         let parameters = task.parameters();
         let state = if request.resume {
             let folder = checkpoint::newest(&request.out)?;
@@ -178,8 +174,8 @@ impl<'a> Run<'a> {
         task.seek(state.cursor)?;
         let metrics =
             open_metrics(&request.out.join(METRICS_FILE), state.step, state.step >= settings.steps)?;
-        let on_device = request.kernels.are_for_gpus();
-        let on_device = on_device.then(|| DeviceState::new(&state, &parameters, &request.device));
+        let on_device = request.compute.kernels().are_for_gpus();
+        let on_device = on_device.then(|| DeviceState::new(&state, &parameters, request.compute.device()));
         let window = Window::default();
         Ok(Self { request, settings, parameters, task, state, on_device, metrics, window })
     }
@@ -231,7 +227,7 @@ impl<'a> Run<'a> {
 
     fn step_in_memory(&mut self, step: u64) -> Result<()> {
         let settings = self.settings;
-        let device = self.request.device.clone().autodiff();
+        let device = self.request.compute.device().clone().autodiff();
         let share = 1.0 / settings.accumulate as f32;
         let mut loss = 0.0;
         let mut sums: Vec<Vec<f32>> = Vec::new();

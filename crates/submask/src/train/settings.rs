@@ -1,34 +1,94 @@
 //! Everything that determines a training run, as it stands in `settings.toml`.
 //!
-//! Every key is always present, so that a resolved file says all that was used.
+//! Every key of the chosen data, network, codes and schedule is always present, so that a resolved file says all that
+//! was used.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::optimizer::AdamWConfig;
-use crate::data::{
-    BlockLayout, PrepareSettings, Source, Split, TOKENIZER_FILE, TokenizerKind, TokenizerSpec,
+use crate::data::TokenizerKind;
+use crate::data::image::ImageShape;
+use crate::model::{
+    Assignment, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig, NetworkConfig, PointSubject,
+    Sampling, Subject, TextSubject, format_1,
 };
-use crate::model::{ModelSettings, SampleDefaults, ScheduleSettings};
 use crate::objective::Objective;
+use crate::schedule::Schedule;
 use crate::{Error, Result};
 
-use super::visual_settings::VisualRunSettings;
+pub use super::image_settings::{DensityData, ImageData, ImageSetChoice};
+pub use super::text_settings::{TextData, TokenizerChoice, TokenizerSettings};
+
+/// Intensities of a colour channel.
+const LEVELS: usize = 256;
 
 /// Settings of a run, whatever it trains on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum RunSettings {
-    /// On text.
-    Text(Box<Settings>),
-    /// On images or points.
-    Visual(Box<VisualRunSettings>),
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSettings {
+    /// What is learnt.
+    pub data: RunData,
+    /// How text becomes tokens; of text only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerSettings>,
+    /// The network.
+    #[serde(rename = "model")]
+    pub network: NetworkConfig,
+    /// How tokens become sub-tokens.
+    pub codes: CodeSettings,
+    /// The noise schedule.
+    pub schedule: Schedule,
+    /// The training loop.
+    pub train: TrainSettings,
+    /// How samples are drawn while training and by default afterwards.
+    pub sample: Sampling,
+}
+
+/// What is learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunData {
+    /// A corpus of text.
+    Text(TextData),
+    /// A set of images.
+    Images(ImageData),
+    /// Points whose density is a picture.
+    Density(DensityData),
+}
+
+impl RunData {
+    /// The corpus of text that it is, if it is one.
+    pub fn text(&self) -> Option<&TextData> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The set of images that it is, if it is one.
+    pub fn images(&self) -> Option<&ImageData> {
+        match self {
+            Self::Images(images) => Some(images),
+            _ => None,
+        }
+    }
+
+    /// The density that it is, if it is one.
+    pub fn density(&self) -> Option<&DensityData> {
+        match self {
+            Self::Density(density) => Some(density),
+            _ => None,
+        }
+    }
 }
 
 impl RunSettings {
-    /// Reads `settings.toml`.
+    /// Reads `settings.toml`, of this or an earlier version.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong.
@@ -39,15 +99,60 @@ impl RunSettings {
         Self::from_table(table).map_err(|error| Error::format(path, error.to_string()))
     }
 
-    /// From all keys; `model.network` says what kind they are of.
+    /// From all keys, of this or an earlier version.
     ///
     /// # Errors
     /// What is missing, unknown, or of the wrong type.
     pub fn from_table(table: Table) -> std::result::Result<Self, toml::de::Error> {
-        let network = table.get("model").and_then(|model| model.get("network")?.as_str());
-        match network {
-            Some("unet" | "toy") => table.try_into().map(|settings| Self::Visual(Box::new(settings))),
-            _ => table.try_into().map(|settings| Self::Text(Box::new(settings))),
+        Self::upgraded(table).map_err(toml::de::Error::custom)?.try_into()
+    }
+
+    /// The keys of the present version from all keys of this or an earlier one.
+    ///
+    /// # Errors
+    /// What is missing or unknown.
+    pub fn upgraded(table: Table) -> std::result::Result<Table, String> {
+        match format_1::is_of_settings(&table) {
+            true => format_1::settings(table),
+            false => Ok(table),
+        }
+    }
+
+    /// The values of a key that chooses which keys its section has: `model.network`, `schedule.kind` and
+    /// `codes.assignment.kind`; none for other keys.
+    pub fn choices(key: &str) -> &'static [&'static str] {
+        match key {
+            "model.network" => &["diffusion", "encoder", "autoregressive", "unet", "toy"],
+            "schedule.kind" => &["linear", "log-linear", "polynomial", "cosine"],
+            "codes.assignment.kind" => &["plain", "shuffled", "table"],
+            _ => &[],
+        }
+    }
+
+    /// The section of such a key with one of its values, and the defaults of everything else.
+    pub fn section_with(key: &str, value: &str) -> Option<Table> {
+        match key {
+            "model.network" => Table::try_from(NetworkConfig::named(value)?).ok(),
+            "schedule.kind" => {
+                let schedule = match value {
+                    "linear" => Schedule::Linear,
+                    "log-linear" => Schedule::LogLinear { epsilon: 1e-3 },
+                    "polynomial" => Schedule::Polynomial { exponent: 3.0 },
+                    "cosine" => Schedule::Cosine,
+                    _ => return None,
+                };
+                Table::try_from(schedule).ok()
+            }
+            "codes.assignment.kind" => {
+                let assignment = match value {
+                    "plain" => Assignment::Plain,
+                    "shuffled" => Assignment::Shuffled { seed: 0 },
+                    "table" => Assignment::Table { path: Default::default() },
+                    _ => return None,
+                };
+                Table::try_from(assignment).ok()
+            }
+            _ => None,
         }
     }
 
@@ -56,19 +161,7 @@ impl RunSettings {
     /// # Errors
     /// What cannot be written as TOML.
     pub fn to_toml(&self) -> std::result::Result<String, String> {
-        match self {
-            Self::Text(settings) => toml::to_string(settings),
-            Self::Visual(settings) => toml::to_string(settings),
-        }
-        .map_err(|error| error.to_string())
-    }
-
-    /// The training loop's.
-    pub fn train(&self) -> &TrainSettings {
-        match self {
-            Self::Text(settings) => &settings.train,
-            Self::Visual(settings) => &settings.train,
-        }
+        toml::to_string(self).map_err(|error| error.to_string())
     }
 
     /// Checks everything that can be checked without the data.
@@ -76,99 +169,95 @@ impl RunSettings {
     /// # Errors
     /// [`Error::Invalid`] naming the key, the value and what is allowed.
     pub fn validate(&self) -> Result<()> {
-        match self {
-            Self::Text(settings) => settings.validate(),
-            Self::Visual(settings) => settings.validate(),
-        }
-    }
-
-    /// The first section or key that a run must not change when it goes on, and that differs.
-    pub(super) fn first_difference(&self, other: &Self) -> Option<&'static str> {
-        let (Ok(ours), Ok(theirs)) = (self.to_toml(), other.to_toml()) else { return Some("settings") };
-        let (Ok(ours), Ok(theirs)) = (ours.parse::<Table>(), theirs.parse::<Table>()) else {
-            return Some("settings");
+        self.train.validate()?;
+        let subject = match &self.data {
+            RunData::Text(text) => {
+                text.validate()?;
+                let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
+                    Error::invalid("tokenizer", "nothing", "a section: text is made of tokens")
+                })?;
+                // Widths do not depend on the vocabulary; two classes stand for an unknown one.
+                let vocab_size = tokenizer.vocab_size().unwrap_or(2);
+                Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Bytes })
+            }
+            RunData::Images(images) => {
+                images.validate()?;
+                let Some(shape) = images.known_shape() else {
+                    self.schedule.validate()?;
+                    self.codes.validate()?;
+                    return self.sample.validate();
+                };
+                // Names of classes stand for those that are not read yet.
+                images.subject(shape, &["0".to_owned()])
+            }
+            RunData::Density(density) => {
+                density.validate()?;
+                density.subject()
+            }
         };
-        let sections = ["data", "tokenizer", "model", "schedule"];
-        if let Some(section) = sections.into_iter().find(|section| ours.get(*section) != theirs.get(*section))
-        {
-            return Some(section);
+        if self.tokenizer.is_some() && subject.text().is_none() {
+            return Err(Error::invalid("tokenizer", "given", "nothing: it is of text only"));
         }
-        let (ours, theirs) = (self.train(), other.train());
-        let keys = [
-            ("train.seed", ours.seed == theirs.seed),
-            ("train.batch_size", ours.batch_size == theirs.batch_size),
-            ("train.accumulate", ours.accumulate == theirs.accumulate),
+        self.config(subject).validate()
+    }
+
+    /// The configuration of the model, once its subject is known.
+    pub fn config(&self, subject: Subject) -> ModelConfig {
+        ModelConfig {
+            format_version: FORMAT_VERSION,
+            subject,
+            network: self.network.clone(),
+            codes: self.codes.clone(),
+            schedule: self.schedule,
+            sample: self.sample.clone(),
+        }
+    }
+
+    /// The first section or key that must not change when a run is resumed, and that differs.
+    pub(super) fn first_difference(&self, other: &Self) -> Option<&'static str> {
+        let sections = [
+            ("data", self.data == other.data),
+            ("tokenizer", self.tokenizer == other.tokenizer),
+            ("model", self.network == other.network),
+            ("codes", self.codes == other.codes),
+            ("schedule", self.schedule == other.schedule),
+            ("train.seed", self.train.seed == other.train.seed),
+            ("train.batch_size", self.train.batch_size == other.train.batch_size),
+            ("train.accumulate", self.train.accumulate == other.train.accumulate),
         ];
-        keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+        sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section)
     }
 }
 
-/// Settings of a run on text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The corpus.
-    pub data: DataSettings,
-    /// How text becomes tokens.
-    pub tokenizer: TokenizerSettings,
-    /// The network and how tokens become sub-tokens.
-    pub model: ModelSettings,
-    /// The noise schedule.
-    pub schedule: ScheduleSettings,
-    /// The training loop.
-    pub train: TrainSettings,
-    /// How samples are drawn while training and by default afterwards.
-    pub sample: SampleDefaults,
+impl TextData {
+    fn validate(&self) -> Result<()> {
+        in_open_unit("data.valid_fraction", self.valid_fraction)
+    }
 }
 
-/// The corpus and how sequences are cut out of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataSettings {
-    /// Files and folders; empty: the built-in dictionary.
-    pub paths: Vec<PathBuf>,
-    /// What in a text file is one document.
-    pub split: Split,
-    /// The field of JSON lines, or column of parquet files, that holds the text.
-    pub field: String,
-    /// Share of the documents that is held out for validation, in (0, 1).
-    pub valid_fraction: f64,
-    /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
-    pub block_ends: bool,
-    /// Where prepared token shards are kept; empty: inside the run folder.
-    pub cache: PathBuf,
+impl ImageData {
+    /// What the tokens of images of a shape mean.
+    pub fn subject(&self, shape: ImageShape, class_names: &[String]) -> Subject {
+        Subject::Image(ImageSubject {
+            channels: shape.channels,
+            height: shape.height,
+            width: shape.width,
+            levels: LEVELS,
+            super_tokens: self.super_tokens,
+            class_names: class_names.to_vec(),
+        })
+    }
 }
 
-/// Which kind of tokenizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TokenizerChoice {
-    /// The 256 bytes.
-    Bytes,
-    /// The characters of the corpus.
-    Characters,
-    /// Space and a to z.
-    Text8,
-    /// GPT-2's vocabulary.
-    Gpt2,
-    /// Numbers below `vocab_size`, with white space between them.
-    Numbers,
-    /// A byte-level BPE of `vocab_size` tokens trained on the corpus.
-    Bpe,
-    /// The Hugging Face file at `path`.
-    TokenizerJson,
-}
+impl DensityData {
+    /// What the tokens of its points mean.
+    pub fn subject(&self) -> Subject {
+        Subject::Point(PointSubject { cells: self.cells })
+    }
 
-/// The tokenizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenizerSettings {
-    /// Which kind.
-    pub kind: TokenizerChoice,
-    /// Tokens of a trained BPE, or of numbers; no other kind reads it.
-    pub vocab_size: usize,
-    /// The file of `tokenizer-json`; no other kind reads it.
-    pub path: PathBuf,
+    fn validate(&self) -> Result<()> {
+        at_least_one("data.valid_points", self.valid_points)
+    }
 }
 
 /// How the learning rate goes on after the warm-up.
@@ -229,94 +318,6 @@ pub struct TrainSettings {
     pub checkpoint_every: u64,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
-}
-
-impl Settings {
-    /// Checks everything that can be checked without the corpus.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the key, the value and what is allowed.
-    pub fn validate(&self) -> Result<()> {
-        in_open_unit("data.valid_fraction", self.data.valid_fraction)?;
-        self.schedule.schedule().validate()?;
-        at_least_one("model.subtokens", self.model.subtokens as u64)?;
-        at_least_one("model.seq_len", self.model.seq_len as u64)?;
-        self.train.validate()?;
-        self.sample.validate()?;
-        self.model.validate(self.tokenizer.vocab_size())
-    }
-}
-
-impl DataSettings {
-    /// How sequences of `seq_len` tokens are cut.
-    pub fn layout(&self, seq_len: usize) -> BlockLayout {
-        BlockLayout { seq_len, block_ends: self.block_ends }
-    }
-
-    /// Where documents come from.
-    pub fn source(&self) -> Source {
-        if self.paths.is_empty() {
-            return Source::Dictionary;
-        }
-        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
-    }
-}
-
-impl Settings {
-    /// What the data room is asked for.
-    pub fn prepare(&self) -> PrepareSettings {
-        PrepareSettings {
-            valid_fraction: self.data.valid_fraction,
-            seed: self.train.seed,
-            ..PrepareSettings::new(self.data.source(), self.tokenizer.spec())
-        }
-    }
-}
-
-impl TokenizerSettings {
-    /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
-    /// the corpus gives it.
-    pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
-        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
-        match kind {
-            TokenizerKind::Bytes => nothing(TokenizerChoice::Bytes),
-            TokenizerKind::Characters { .. } => nothing(TokenizerChoice::Characters),
-            TokenizerKind::Text8 => nothing(TokenizerChoice::Text8),
-            TokenizerKind::Gpt2 => nothing(TokenizerChoice::Gpt2),
-            TokenizerKind::Numbers { vocab_size } => {
-                Self { vocab_size: *vocab_size, ..nothing(TokenizerChoice::Numbers) }
-            }
-            TokenizerKind::TokenizerJson { .. } => {
-                Self { path: folder.join(TOKENIZER_FILE), ..nothing(TokenizerChoice::TokenizerJson) }
-            }
-        }
-    }
-
-    /// C, where it is known before the corpus, or the file, is read.
-    pub fn vocab_size(&self) -> Option<usize> {
-        match self.kind {
-            TokenizerChoice::Bytes => Some(257),
-            TokenizerChoice::Text8 => Some(27),
-            TokenizerChoice::Gpt2 => Some(50_257),
-            TokenizerChoice::Bpe | TokenizerChoice::Numbers => Some(self.vocab_size),
-            TokenizerChoice::Characters | TokenizerChoice::TokenizerJson => None,
-        }
-    }
-
-    /// What the data room is asked for.
-    pub fn spec(&self) -> TokenizerSpec {
-        match self.kind {
-            TokenizerChoice::Bytes => TokenizerSpec::Bytes,
-            TokenizerChoice::Characters => TokenizerSpec::Characters,
-            TokenizerChoice::Text8 => TokenizerSpec::Text8,
-            TokenizerChoice::Gpt2 => TokenizerSpec::Gpt2,
-            TokenizerChoice::Numbers => TokenizerSpec::Numbers { vocab_size: self.vocab_size },
-            TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
-            TokenizerChoice::TokenizerJson => {
-                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }
-            }
-        }
-    }
 }
 
 impl TrainSettings {
@@ -398,9 +399,23 @@ fn positive(key: &str, value: f64) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn dictionary() -> Settings {
+    fn dictionary() -> RunSettings {
         toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
             .expect("the preset is whole")
+    }
+
+    fn text(settings: &mut RunSettings) -> &mut TextData {
+        match &mut settings.data {
+            RunData::Text(text) => text,
+            other => panic!("{other:?} is no text"),
+        }
+    }
+
+    fn dit(settings: &mut RunSettings) -> &mut crate::backbone::dit::DitConfig {
+        match &mut settings.network {
+            NetworkConfig::Diffusion(sizes) => sizes,
+            other => panic!("{other:?} is no diffusion transformer"),
+        }
     }
 
     #[test]
@@ -420,23 +435,8 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_were_saved_before_the_encoders_keys_existed_still_load() {
-        let text = toml::to_string(&dictionary()).unwrap();
-        let new = ["query_groups", "intermediate"];
-        let old: Vec<&str> =
-            text.lines().filter(|line| !new.iter().any(|key| line.starts_with(key))).collect();
-        assert_eq!(old.len() + new.len(), text.lines().count());
-        assert_eq!(toml::from_str::<Settings>(&old.join("\n")).unwrap(), dictionary());
-        let mut model = serde_json::to_value(dictionary().model).unwrap();
-        for key in new {
-            model.as_object_mut().unwrap().remove(key).unwrap();
-        }
-        assert_eq!(serde_json::from_value::<ModelSettings>(model).unwrap(), dictionary().model);
-    }
-
-    #[test]
     fn values_out_of_range_are_refused_by_key() {
-        let refused = |change: fn(&mut Settings), key: &str| {
+        let refused = |change: fn(&mut RunSettings), key: &str| {
             let mut settings = dictionary();
             change(&mut settings);
             let error = settings.validate().unwrap_err().to_string();
@@ -446,7 +446,9 @@ mod tests {
         refused(|s| s.train.steps = 1 << 24, "train.steps");
         refused(|s| s.train.batch_size = 0, "train.batch_size");
         refused(|s| s.train.ema_decay = 1.0, "train.ema_decay");
-        refused(|s| s.data.valid_fraction = 0.0, "data.valid_fraction");
-        refused(|s| s.model.hidden = 190, "model.hidden");
+        refused(|s| text(s).valid_fraction = 0.0, "data.valid_fraction");
+        refused(|s| dit(s).hidden = 190, "model.hidden");
+        refused(|s| s.codes.subtokens = 0, "codes.subtokens");
+        refused(|s| s.tokenizer = None, "tokenizer");
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use super::settings::TrainSettings;
-use crate::backbone::Backbone;
 use crate::backbone::autoregressive::Autoregressive;
 use crate::backbone::block::TrainingDropout;
 use crate::backbone::weights::{Parameter, Weights};
+use crate::denoiser::States;
 use crate::forward::{draw_mask, stratified_times};
 use crate::model::Network;
 use crate::objective::{LossRows, Objective};
@@ -160,10 +160,10 @@ impl LossFunction {
     ) -> Result<Self> {
         let codes = predictive.codes().clone();
         let predictive = match &network {
-            Network::Diffusion(_) => predictive,
             Network::Autoregressive(network) => {
                 Arc::new(Predictive::new(SubTokenizer::new(network.base(), 1)?, true))
             }
+            _ => predictive,
         };
         Ok(Self { network, predictive, codes, schedule, settings, dropout })
     }
@@ -172,7 +172,7 @@ impl LossFunction {
     pub fn name(&self) -> &'static str {
         match self.network {
             Network::Autoregressive(_) => "next-token",
-            Network::Diffusion(_) => self.settings.objective.name(),
+            _ => self.settings.objective.name(),
         }
     }
 
@@ -198,27 +198,18 @@ impl LossFunction {
     pub fn loss(&self, weights: &Weights, batch: &MicroBatch) -> Result<Option<Tensor<1>>> {
         let dropout = dropout_of(batch, self.dropout, self.settings.seed);
         match &self.network {
-            Network::Diffusion(network) => self.diffusion_loss(&**network, weights, batch, dropout),
             Network::Autoregressive(network) => self.next_token_loss(network, weights, batch, dropout),
-        }
-    }
-
-    /// w(t)·objective at the positions that can cost something; `None` when there are none.
-    fn diffusion_loss(
-        &self,
-        network: &dyn Backbone,
-        weights: &Weights,
-        batch: &MicroBatch,
-        dropout: TrainingDropout,
-    ) -> Result<Option<Tensor<1>>> {
-        let masked =
-            Masking { predictive: &self.predictive, schedule: &self.schedule, settings: &self.settings }
+            network => {
+                let masked = Masking {
+                    predictive: &self.predictive,
+                    schedule: &self.schedule,
+                    settings: &self.settings,
+                }
                 .mask(batch)?;
-        if masked.positions.is_empty() {
-            return Ok(None);
+                let states = States { y_t: &masked.y_t, t: &masked.times, labels: None };
+                network.loss(weights, &states, &masked.positions, masked.rows, dropout)
+            }
         }
-        let hidden = network.trunk(weights, &masked.y_t, &masked.times, &masked.positions, Some(dropout));
-        Ok(Some(network.loss(weights, hidden, Arc::new(masked.rows))))
     }
 
     /// −log p of every digit given those before it, per token.

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::event::Observer;
 use super::run::RunRequest;
-use super::settings::RunSettings;
+use super::settings::RunData;
 use super::text::TextTask;
 use super::validate::EvaluationSize;
 use super::visual::VisualTask;
@@ -92,8 +92,10 @@ pub(super) fn unlike_the_start(key: &str) -> Error {
 /// # Errors
 /// Settings, files and corpora that do not go together.
 pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<Box<dyn Task>> {
-    match &request.settings {
-        RunSettings::Text(settings) => Ok(Box::new(TextTask::open(settings, request, observer)?)),
-        RunSettings::Visual(settings) => Ok(Box::new(VisualTask::open(settings, request)?)),
+    let settings = &request.settings;
+    match &settings.data {
+        RunData::Text(text) => Ok(Box::new(TextTask::open(text, settings, request, observer)?)),
+        RunData::Images(images) => Ok(Box::new(VisualTask::of_images(images, settings, request)?)),
+        RunData::Density(density) => Ok(Box::new(VisualTask::of_density(density, settings, request)?)),
     }
 }

@@ -1,19 +1,20 @@
 //! Training on text.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::event::{Event, Observer};
 use super::run::RunRequest;
-use super::settings::Settings;
+use super::settings::{RunSettings, TextData};
 use super::step::{LossFunction, MicroBatch};
 use super::task::{Judgement, Task};
 use super::validate::{EvaluationSize, Validator};
 use crate::backbone::weights::{Parameter, Weights, are_alike};
-use crate::data::{Batcher, Blocks, Cursor, DATA_FILE, Outdated, PreparedData, prepare};
-use crate::model::{FORMAT_VERSION, Model, ModelConfig};
-use crate::ops::Kernels;
+use crate::compute::Compute;
+use crate::data::{Batcher, Blocks, Cursor, DATA_FILE, Outdated, PreparedData, Tokenizer, prepare};
+use crate::model::{Architecture, Model, NetworkConfig, Session, Subject, TextSubject};
 use crate::{Error, Result};
 
 /// A text model, its corpus and its loss.
@@ -21,10 +22,9 @@ pub(super) struct TextTask {
     batch_size: usize,
     loss: LossFunction,
     batcher: Batcher,
-    /// Holds the averaged weights whenever it is evaluated or saved.
-    model: Model,
+    architecture: Arc<Architecture>,
     validator: Validator,
-    device: Device,
+    compute: Compute,
     tokens: (u64, u64),
 }
 
@@ -33,35 +33,37 @@ impl TextTask {
     ///
     /// # Errors
     /// Files and settings that do not go together.
-    pub fn open(settings: &Settings, request: &RunRequest, observer: &mut dyn Observer) -> Result<Self> {
-        let data = open_data(settings, request, observer)?;
+    pub fn open(
+        text: &TextData,
+        settings: &RunSettings,
+        request: &RunRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let data = open_data(text, settings, request, observer)?;
         data.train.verify()?;
         data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
-        let config = ModelConfig {
-            format_version: FORMAT_VERSION,
+        let subject = Subject::Text(TextSubject {
             vocab_size: data.tokenizer.vocab_size(),
             tokenizer: data.tokenizer.kind().clone(),
-            model: settings.model.clone(),
-            schedule: settings.schedule,
-            sample: settings.sample,
-        };
-        let model = Model::new(config, data.tokenizer.clone(), Vec::new(), request.kernels)?;
-        let blocks =
-            Blocks::new(data.train.clone(), &data.tokenizer, settings.data.layout(settings.model.seq_len))?;
+        });
+        let architecture =
+            Arc::new(Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?);
+        let layout = text.layout(architecture.config().seq_len());
+        let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
         let loss = LossFunction::new(
-            model.network.clone(),
-            model.predictive.clone(),
-            model.schedule(),
+            architecture.network(request.compute.kernels())?,
+            architecture.predictive().clone(),
+            architecture.schedule(),
             settings.train.clone(),
-            settings.model.dropout,
+            settings.network.dropout(),
         )?;
         Ok(Self {
             batch_size: settings.train.batch_size,
             loss,
             batcher: Batcher::new(blocks, settings.train.seed),
-            model,
-            validator: Validator::new(&data, settings)?,
-            device: request.device.clone(),
+            architecture,
+            validator: Validator::new(&data, layout, settings.train.seed)?,
+            compute: request.compute.clone(),
             tokens: (data.train.tokens(), data.valid.as_ref().map_or(0, |store| store.tokens())),
         })
     }
@@ -69,7 +71,7 @@ impl TextTask {
 
 impl Task for TextTask {
     fn parameters(&self) -> Vec<Parameter> {
-        self.model.network.parameters()
+        self.architecture.parameters().to_vec()
     }
 
     fn tokens(&self) -> (Option<u64>, Option<u64>) {
@@ -81,7 +83,7 @@ impl Task for TextTask {
     }
 
     fn seq_len(&self) -> usize {
-        self.model.config.model.seq_len
+        self.architecture.config().seq_len()
     }
 
     fn cursor(&self) -> Cursor {
@@ -98,8 +100,7 @@ impl Task for TextTask {
     }
 
     fn save(&mut self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
-        self.model.values = average.to_vec();
-        self.model.save(folder)
+        self.architecture.save(average, folder)
     }
 
     fn judge(
@@ -109,31 +110,37 @@ impl Task for TextTask {
         samples: usize,
         _step: u64,
     ) -> Result<Judgement> {
-        self.model.values = average.to_vec();
-        let figures = self.validator.figures(&self.model, size, &self.device)?;
-        let generated = self.validator.samples(&self.model, samples, &self.device)?;
+        let session = Session::new(self.architecture.clone(), average, &self.compute)?;
+        let figures = self.validator.figures(&session, size)?;
+        let generated = self.validator.samples(&session, samples)?;
         Ok(Judgement { figures, samples: generated.texts, report: generated.report })
     }
 
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
-        let init = Model::load(folder, Kernels::Plain)?;
-        if init.tokenizer.fingerprint() != self.model.tokenizer.fingerprint() {
-            let given = format!("a tokenizer of {} tokens", self.model.tokenizer.vocab_size());
+        let init = Model::open(folder)?;
+        let fingerprint = |tokenizer: Option<&Tokenizer>| tokenizer.map(Tokenizer::fingerprint);
+        if fingerprint(init.tokenizer()) != fingerprint(self.architecture.tokenizer()) {
+            let given = format!("a tokenizer of {} tokens", self.architecture.config().vocab_size());
             return Err(Error::invalid("tokenizer", given, "the tokenizer of the model given by --init"));
         }
-        check_same_network(&init, &self.model)?;
-        Ok(init.values)
+        check_same_network(init.architecture(), &self.architecture)?;
+        Ok(init.weights().to_vec())
     }
 }
 
 /// Opens a folder that is prepared already, or prepares the corpus.
-fn open_data(settings: &Settings, request: &RunRequest, observer: &mut dyn Observer) -> Result<PreparedData> {
-    if let [path] = settings.data.paths.as_slice()
+fn open_data(
+    text: &TextData,
+    settings: &RunSettings,
+    request: &RunRequest,
+    observer: &mut dyn Observer,
+) -> Result<PreparedData> {
+    if let [path] = text.paths.as_slice()
         && path.join(DATA_FILE).is_file()
     {
         return PreparedData::open(path);
     }
-    let folder = match settings.data.cache.as_os_str() {
+    let folder = match text.cache.as_os_str() {
         empty if empty.is_empty() => request.out.join("data"),
         cache => PathBuf::from(cache),
     };
@@ -142,24 +149,41 @@ fn open_data(settings: &Settings, request: &RunRequest, observer: &mut dyn Obser
         return PreparedData::open(folder);
     }
     // What a run left that was killed before it began is of no use to one with other settings.
-    let outdated =
-        if settings.data.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
-    prepare(&settings.prepare(), &folder, outdated, &mut |progress| {
+    let outdated = if text.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
+    let tokenizer = settings
+        .tokenizer
+        .as_ref()
+        .ok_or_else(|| Error::invalid("tokenizer", "nothing", "a section: text is made of tokens"))?;
+    prepare(&text.prepare(tokenizer, settings.train.seed), &folder, outdated, &mut |progress| {
         observer.notify(&Event::Preparing(progress));
     })
 }
 
 /// Weights mean the same only in the same network over the same codes; dropout may differ.
-fn check_same_network(init: &Model, model: &Model) -> Result<()> {
-    let (theirs, ours) = (&init.config.model, &model.config.model);
+pub(super) fn check_same_network(init: &Architecture, ours: &Architecture) -> Result<()> {
+    let (theirs, own) = (init.config(), ours.config());
+    let kind = |network: &NetworkConfig| match network {
+        NetworkConfig::Diffusion(sizes) => (sizes.heads, Some(sizes.embedding), sizes.time_conditioning),
+        NetworkConfig::Encoder(sizes) => (sizes.heads, Some(sizes.embedding), false),
+        NetworkConfig::Autoregressive(sizes) => (sizes.heads, None, false),
+        NetworkConfig::Unet(_) | NetworkConfig::Toy(_) => (0, None, false),
+    };
+    let (their_kind, own_kind) = (kind(&theirs.network), kind(&own.network));
+    let codes =
+        |architecture: &Architecture| architecture.predictive().codes().permutation().map(<[u32]>::to_vec);
     let keys = [
-        ("model.network", theirs.network == ours.network),
-        ("model.subtokens", theirs.subtokens == ours.subtokens),
-        ("model.codes", init.predictive.codes().permutation() == model.predictive.codes().permutation()),
-        ("model.heads", theirs.heads == ours.heads),
-        ("model.embedding", theirs.embedding == ours.embedding),
-        ("model.time_conditioning", theirs.time_conditioning == ours.time_conditioning),
-        ("model (sizes)", are_alike(&init.network.parameters(), &model.network.parameters())),
+        ("model.network", theirs.network.name() == own.network.name()),
+        ("codes.subtokens", theirs.codes.subtokens == own.codes.subtokens),
+        ("codes.assignment", codes(init) == codes(ours)),
+        ("model.heads", their_kind.0 == own_kind.0),
+        ("model.embedding", their_kind.1 == own_kind.1),
+        ("model.time_conditioning", their_kind.2 == own_kind.2),
+        (
+            "data (size or number of the tokens)",
+            own.subject.seq_len().is_none()
+                || theirs.vocab_size() == own.vocab_size() && theirs.seq_len() == own.seq_len(),
+        ),
+        ("model (sizes)", are_alike(init.parameters(), ours.parameters())),
     ];
     match keys.iter().find(|(_, same)| !same) {
         Some((key, _)) => Err(super::task::unlike_the_start(key)),

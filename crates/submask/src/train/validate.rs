@@ -1,11 +1,8 @@
 //! Figures and samples of a model while it trains.
 
-use burn::tensor::Device;
-
-use super::settings::Settings;
-use crate::data::{Blocks, PreparedData, ValidationBlock, ValidationBlocks};
-use crate::likelihood::{Figure, LikelihoodSettings};
-use crate::model::{Estimator, GenerateRequest, Generated, Model, Network};
+use crate::data::{BlockLayout, Blocks, PreparedData, ValidationBlock, ValidationBlocks};
+use crate::likelihood::Figure;
+use crate::model::{Estimator, EvaluateRequest, Generated, HeldOut, Request, Session};
 use crate::{Error, Result};
 
 /// How much an evaluation looks at.
@@ -31,36 +28,21 @@ impl Validator {
     ///
     /// # Errors
     /// [`Error::Invalid`] when nothing is held out, or less than one sequence.
-    pub fn new(data: &PreparedData, settings: &Settings) -> Result<Self> {
+    pub fn new(data: &PreparedData, layout: BlockLayout, seed: u64) -> Result<Self> {
         let Some(store) = &data.valid else {
             return Err(Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out"));
         };
-        let layout = settings.data.layout(settings.model.seq_len);
         let blocks = Blocks::new(store.clone(), &data.tokenizer, layout)?;
-        Ok(Self { blocks: ValidationBlocks::new(blocks, data.tokenizer.clone())?, seed: settings.train.seed })
+        Ok(Self { blocks: ValidationBlocks::new(blocks, data.tokenizer.clone())?, seed })
     }
 
     /// The valid bound (exact value of an autoregressive model) and the joint objective.
     ///
     /// # Errors
     /// What reading and evaluating report.
-    pub fn figures(&self, model: &Model, size: EvaluationSize, device: &Device) -> Result<Vec<Figure>> {
-        let blocks = self.read(size.sequences)?;
-        let settings = LikelihoodSettings {
-            draws: size.draws,
-            seed: self.seed,
-            batch: BATCH,
-            schedule: model.schedule(),
-        };
-        let estimators: &[Estimator] = match model.network {
-            Network::Diffusion(_) => &[Estimator::NelboSubtoken, Estimator::JointObjective],
-            Network::Autoregressive(_) => &[Estimator::Exact],
-        };
-        let mut figures = Vec::new();
-        for estimator in estimators {
-            figures.extend(model.evaluate(device, *estimator, &blocks, &settings)?);
-        }
-        Ok(figures)
+    pub fn figures(&self, session: &Session, size: EvaluationSize) -> Result<Vec<Figure>> {
+        let held_out = HeldOut::of_text(&self.read(size.sequences)?);
+        validation_figures(session, &held_out, size, self.seed, BATCH)
     }
 
     /// Blocks spread evenly over the held-out text; `count` 0: all.
@@ -74,8 +56,26 @@ impl Validator {
     ///
     /// # Errors
     /// What the sampler reports.
-    pub fn samples(&self, model: &Model, count: usize, device: &Device) -> Result<Generated> {
-        let request = GenerateRequest { num: count, seed: self.seed, ..GenerateRequest::new(model) };
-        if count == 0 { Ok(Generated::default()) } else { model.generate(&request, device) }
+    pub fn samples(&self, session: &Session, count: usize) -> Result<Generated> {
+        let request = Request { num: count, seed: self.seed, ..session.request() };
+        if count == 0 { Ok(Generated::default()) } else { session.generate(&request, &mut |_| Ok(())) }
     }
+}
+
+/// The valid bound (exact value of an autoregressive model) and the joint objective, which only a diffusion network has.
+pub(super) fn validation_figures(
+    session: &Session,
+    held_out: &HeldOut,
+    size: EvaluationSize,
+    seed: u64,
+    batch: usize,
+) -> Result<Vec<Figure>> {
+    let usual = session.usual_estimator();
+    let surrogate = (!session.is_autoregressive()).then_some(Estimator::JointObjective);
+    let mut figures = Vec::new();
+    for estimator in std::iter::once(usual).chain(surrogate) {
+        let request = EvaluateRequest { draws: size.draws, seed, batch, ..EvaluateRequest::new(estimator) };
+        figures.extend(session.evaluate(&request, held_out)?);
+    }
+    Ok(figures)
 }

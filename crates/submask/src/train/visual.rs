@@ -1,24 +1,25 @@
 //! Training on images and points.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::image_stamp::ImageStamp;
 use super::run::RunRequest;
+use super::settings::{DensityData, ImageData, RunSettings};
 use super::step::{Masking, MicroBatch, dropout_of};
 use super::task::{Judgement, Task};
-use super::validate::EvaluationSize;
-use super::visual_settings::{VisualData, VisualRunSettings};
-use crate::Result;
-use crate::backbone::weights::{Parameter, Weights, are_alike};
+use super::text::check_same_network;
+use super::validate::{EvaluationSize, validation_figures};
+use crate::backbone::weights::{Parameter, Weights};
+use crate::compute::Compute;
 use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
 use crate::data::{Cursor, Density};
-use crate::likelihood::LikelihoodSettings;
-use crate::model::Estimator;
-use crate::model::visual::{HeldOut, MaskedBatch, VisualModel, VisualRequest};
-use crate::ops::Kernels;
+use crate::denoiser::States;
+use crate::model::{Architecture, HeldOut, Model, Network, Request, Session, Subject};
 use crate::random::{Draws, Purpose};
+use crate::{Error, Result};
 
 /// States of one network call.
 const BATCH: usize = 16;
@@ -29,11 +30,11 @@ pub const SAMPLES: &str = "samples";
 
 /// A model of images or points, its data and its loss.
 pub(super) struct VisualTask {
-    settings: VisualRunSettings,
+    settings: RunSettings,
     data: Data,
-    /// Holds the averaged weights whenever it is evaluated or saved.
-    model: VisualModel,
-    device: Device,
+    architecture: Arc<Architecture>,
+    network: Network,
+    compute: Compute,
     /// Folder of the pictures.
     pictures: PathBuf,
 }
@@ -53,38 +54,43 @@ enum Data {
 }
 
 impl VisualTask {
-    /// Reads the images, or the picture of the density.
+    /// Reads the images.
     ///
     /// # Errors
     /// Files and settings that do not go together.
-    pub fn open(settings: &VisualRunSettings, request: &RunRequest) -> Result<Self> {
-        let mut stamp = None;
-        let (data, shape, class_names) = match &settings.data {
-            VisualData::Images(images) => {
-                let (train, valid) = images.load(settings.train.seed)?;
-                stamp = Some(ImageStamp::of(&train, &valid));
-                let (shape, names) = (train.shape(), train.class_names().to_vec());
-                let batcher = ImageBatcher::new(train, settings.train.seed, images.flips);
-                (Data::Images { batcher, valid }, Some(shape), names)
-            }
-            VisualData::Density(points) => {
-                let density = Density::of_picture(&points.image, points.cells)?;
-                let valid_points = points.valid_points;
-                (Data::Points { density, given: 0, valid_points }, None, Vec::new())
-            }
-        };
-        let config = settings.config(shape, &class_names);
-        config.validate()?;
-        match stamp {
-            Some(stamp) if request.resume => stamp.check(&request.out)?,
-            Some(stamp) => stamp.write(&request.out)?,
-            None => {}
+    pub fn of_images(images: &ImageData, settings: &RunSettings, request: &RunRequest) -> Result<Self> {
+        let (train, valid) = images.load(settings.train.seed)?;
+        let stamp = ImageStamp::of(&train, &valid);
+        let subject = images.subject(train.shape(), train.class_names());
+        let batcher = ImageBatcher::new(train, settings.train.seed, images.flips);
+        let task = Self::new(Data::Images { batcher, valid }, subject, settings, request)?;
+        match request.resume {
+            true => stamp.check(&request.out)?,
+            false => stamp.write(&request.out)?,
         }
+        Ok(task)
+    }
+
+    /// Reads the picture of the density.
+    ///
+    /// # Errors
+    /// As [`Self::of_images`].
+    pub fn of_density(points: &DensityData, settings: &RunSettings, request: &RunRequest) -> Result<Self> {
+        let density = Density::of_picture(&points.image, points.cells)?;
+        let data = Data::Points { density, given: 0, valid_points: points.valid_points };
+        Self::new(data, points.subject(), settings, request)
+    }
+
+    fn new(data: Data, subject: Subject, settings: &RunSettings, request: &RunRequest) -> Result<Self> {
+        let config = settings.config(subject);
+        config.validate()?;
+        let architecture = Arc::new(Architecture::new(config, None)?);
         Ok(Self {
             settings: settings.clone(),
             data,
-            model: VisualModel::new(config, Vec::new(), request.kernels)?,
-            device: request.device.clone(),
+            network: architecture.network(request.compute.kernels())?,
+            architecture,
+            compute: request.compute.clone(),
             pictures: request.out.join(SAMPLES),
         })
     }
@@ -95,7 +101,11 @@ impl VisualTask {
         match &mut self.data {
             Data::Images { batcher, .. } => {
                 let ImageBatch { x_0, labels } = batcher.next_batch(count)?;
-                Ok(ImageBatch { x_0: self.model.config.tokens_of(x_0)?, labels })
+                let x_0 = match self.architecture.config().subject.image() {
+                    Some(image) => image.tokens_of(x_0)?,
+                    None => x_0,
+                };
+                Ok(ImageBatch { x_0, labels })
             }
             Data::Points { density, given, .. } => {
                 let draws = Draws::new(self.settings.train.seed, Purpose::Point);
@@ -110,7 +120,7 @@ impl VisualTask {
     /// Held-out sequences; `count` 0: all.
     fn held_out(&self, count: u64) -> Result<HeldOut> {
         match &self.data {
-            Data::Images { valid, .. } => HeldOut::of_images(valid, &self.model.config, count),
+            Data::Images { valid, .. } => HeldOut::of_images(valid, self.architecture.config(), count),
             Data::Points { density, valid_points, .. } => {
                 let count = if count == 0 { *valid_points } else { count.min(*valid_points) };
                 Ok(HeldOut::of_density(density, count, self.settings.train.seed))
@@ -121,37 +131,28 @@ impl VisualTask {
     /// Draws samples into a picture, and returns its path.
     fn picture(&self, tokens: &[Vec<u32>], step: u64) -> Result<PathBuf> {
         let path = self.pictures.join(format!("step-{step}.png"));
-        match self.model.config.image_shape() {
-            Some(shape) => {
-                let images =
-                    tokens.iter().map(|x_0| self.model.config.pixels_of(x_0)).collect::<Result<Vec<_>>>()?;
-                Grid { columns: COLUMNS, scale: 2 }.write(&path, &images, shape)?;
+        match &self.architecture.config().subject {
+            Subject::Image(image) => {
+                let images = tokens.iter().map(|x_0| image.pixels_of(x_0)).collect::<Result<Vec<_>>>()?;
+                Grid { columns: COLUMNS, scale: 2 }.write(&path, &images, image.shape())?;
             }
-            None => {
-                let cells = self.model.config.vocab_size();
-                let shape = ImageShape { channels: 1, height: cells, width: cells };
-                Grid { columns: 1, scale: 3 }.write(&path, &[density_picture(tokens, cells)], shape)?;
+            Subject::Point(point) => {
+                let shape = ImageShape { channels: 1, height: point.cells, width: point.cells };
+                Grid { columns: 1, scale: 3 }.write(&path, &[point.picture(tokens)], shape)?;
             }
+            Subject::Text(_) => return Err(Error::invalid("samples", "text", "images or points")),
         }
         Ok(path)
     }
 }
 
-/// The share of points in every cell, dark where there are many: 255 at none, 0 at the most.
-pub fn density_picture(points: &[Vec<u32>], cells: usize) -> Vec<u8> {
-    let mut counts = vec![0u32; cells * cells];
-    points.iter().for_each(|point| counts[point[0] as usize * cells + point[1] as usize] += 1);
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    counts.iter().map(|count| 255 - (255 * count / most) as u8).collect()
-}
-
 impl Task for VisualTask {
     fn parameters(&self) -> Vec<Parameter> {
-        self.model.network.parameters()
+        self.architecture.parameters().to_vec()
     }
 
     fn tokens(&self) -> (Option<u64>, Option<u64>) {
-        let per_image = self.model.config.seq_len() as u64;
+        let per_image = self.architecture.config().seq_len() as u64;
         match &self.data {
             Data::Images { batcher, valid } => {
                 let tokens = |set: &ImageSet| Some(set.len() as u64 * per_image);
@@ -166,7 +167,7 @@ impl Task for VisualTask {
     }
 
     fn seq_len(&self) -> usize {
-        self.model.config.seq_len()
+        self.architecture.config().seq_len()
     }
 
     fn cursor(&self) -> Cursor {
@@ -189,18 +190,17 @@ impl Task for VisualTask {
     fn next_loss(&mut self, weights: &Weights, step: u64, index: usize) -> Result<Option<Tensor<1>>> {
         let ImageBatch { x_0, labels } = self.next_batch()?;
         let batch = MicroBatch { x_0: &x_0, step, index };
-        let (schedule, train) = (self.model.schedule(), &self.settings.train);
-        let masked = Masking { predictive: &self.model.predictive, schedule: &schedule, settings: train }
-            .mask(&batch)?;
-        let dropout = dropout_of(&batch, self.model.config.model.dropout(), train.seed);
-        let labels = self.model.config.classes().map(|_| labels.as_slice());
-        let states = MaskedBatch { y_t: &masked.y_t, t: &masked.times, labels };
-        self.model.network.loss(weights, &states, &masked.positions, &masked.rows, dropout)
+        let (schedule, train) = (self.architecture.schedule(), &self.settings.train);
+        let predictive = self.architecture.predictive();
+        let masked = Masking { predictive, schedule: &schedule, settings: train }.mask(&batch)?;
+        let dropout = dropout_of(&batch, self.settings.network.dropout(), train.seed);
+        let labels = self.architecture.config().classes().map(|_| labels.as_slice());
+        let states = States { y_t: &masked.y_t, t: &masked.times, labels };
+        self.network.loss(weights, &states, &masked.positions, masked.rows, dropout)
     }
 
     fn save(&mut self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
-        self.model.values = average.to_vec();
-        self.model.save(folder)
+        self.architecture.save(average, folder)
     }
 
     fn judge(
@@ -210,42 +210,22 @@ impl Task for VisualTask {
         samples: usize,
         step: u64,
     ) -> Result<Judgement> {
-        self.model.values = average.to_vec();
+        let session = Session::new(self.architecture.clone(), average, &self.compute)?;
         let held_out = self.held_out(size.sequences)?;
-        let settings = LikelihoodSettings {
-            draws: size.draws,
-            seed: self.settings.train.seed,
-            batch: BATCH,
-            schedule: self.model.schedule(),
-        };
-        let mut figures = Vec::new();
-        for estimator in [Estimator::NelboSubtoken, Estimator::JointObjective] {
-            figures.extend(self.model.evaluate(&self.device, estimator, &held_out, None, &settings)?);
-        }
+        let seed = self.settings.train.seed;
+        let figures = validation_figures(&session, &held_out, size, seed, BATCH)?;
         if samples == 0 {
             return Ok(Judgement { figures, ..Judgement::default() });
         }
-        let seed = self.settings.train.seed;
-        let request = VisualRequest { num: samples, seed, batch: BATCH, ..VisualRequest::new(&self.model) };
-        let generated = self.model.generate(&request, &self.device, &mut |_| Ok(()))?;
+        let request = Request { num: samples, seed, batch: BATCH, ..session.request() };
+        let generated = session.generate(&request, &mut |_| Ok(()))?;
         let picture = self.picture(&generated.tokens, step)?;
         Ok(Judgement { figures, samples: vec![picture.display().to_string()], report: generated.report })
     }
 
     fn weights_of(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
-        let init = VisualModel::load(folder, Kernels::Plain)?;
-        let (theirs, ours) = (&init.config, &self.model.config);
-        let keys = [
-            ("model.subtokens", theirs.model.subtokens() == ours.model.subtokens()),
-            (
-                "data (size or number of the tokens)",
-                theirs.vocab_size() == ours.vocab_size() && theirs.seq_len() == ours.seq_len(),
-            ),
-            ("model (sizes)", are_alike(&init.network.parameters(), &self.model.network.parameters())),
-        ];
-        match keys.iter().find(|(_, same)| !same) {
-            Some((key, _)) => Err(super::task::unlike_the_start(key)),
-            None => Ok(init.values),
-        }
+        let init = Model::open(folder)?;
+        check_same_network(init.architecture(), &self.architecture)?;
+        Ok(init.weights().to_vec())
     }
 }

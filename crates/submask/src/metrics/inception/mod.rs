@@ -20,6 +20,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
+use crate::compute::Compute;
 use crate::data::image::ImageShape;
 use crate::metrics::frechet::FeatureSpace;
 use crate::{Error, Result};
@@ -88,8 +89,8 @@ impl Inception {
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file and the weights that are missing, of another shape, or of no
     /// layer; [`Error::Invalid`] for torch-fidelity's preprocessing with torchvision's weights, which nobody uses.
-    pub fn load(path: &Path, preprocessing: Preprocessing, device: &Device) -> Result<Self> {
-        Self::of(read(path)?, path, preprocessing, device)
+    pub fn load(path: &Path, preprocessing: Preprocessing, compute: &Compute) -> Result<Self> {
+        Self::of(read(path)?, path, preprocessing, compute.device())
     }
 
     fn of(raw: RawWeights, source: &Path, preprocessing: Preprocessing, device: &Device) -> Result<Self> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use submask::data::{
     BlockLayout, Blocks, DATA_FILE, PreparedData, Source, Split, Tokenizer, ValidationBlock, ValidationBlocks,
 };
-use submask::model::Model;
+use submask::model::{Architecture, HeldOut};
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{DataSettings, RunSettings, Settings};
+use submask::train::settings::TextData;
 
 use crate::args::{EvalArgs, SplitArg};
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ use crate::locate;
 
 /// Text, and how it becomes sequences.
 #[derive(Clone, Debug)]
-pub struct HeldOut {
+pub struct HeldOutText {
     text: Text,
     /// Whether sequences have end of text at both ends; `None` where no run says so.
     block_ends: Option<bool>,
@@ -50,13 +50,13 @@ impl<T> Chosen<T> {
     }
 }
 
-impl HeldOut {
+impl HeldOutText {
     /// The text given, or else the validation text of the run that the model folder is in.
     pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
         if let Some(missing) = args.data.iter().find(|path| !path.exists()) {
             return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
         }
-        let run = locate::run_of(model).map(|run| Ok::<_, Failure>((read_settings(&run)?.data, run)));
+        let run = locate::run_of(model).map(|run| Ok::<_, Failure>((read_data(&run)?, run)));
         let run = run.transpose()?;
         let block_ends = run.as_ref().map(|(data, _)| data.block_ends);
         let text = match args.data.as_slice() {
@@ -100,24 +100,34 @@ impl HeldOut {
     }
 
     /// Sequences of the model's length, `count` of them spread evenly, or all.
-    pub fn blocks(&self, model: &Model, count: Option<u64>) -> Result<Vec<ValidationBlock>, Failure> {
-        let block_ends = self.block_ends.unwrap_or(false);
-        let layout = BlockLayout { seq_len: model.config.model.seq_len, block_ends };
+    pub fn sequences(&self, architecture: &Architecture, count: Option<u64>) -> Result<HeldOut, Failure> {
+        let tokenizer =
+            architecture.tokenizer().ok_or_else(|| Failure::failed("a model of text has a tokenizer"))?;
+        Ok(HeldOut::of_text(&self.blocks(tokenizer, architecture.config().seq_len(), count)?))
+    }
+
+    fn blocks(
+        &self,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        count: Option<u64>,
+    ) -> Result<Vec<ValidationBlock>, Failure> {
+        let layout = BlockLayout { seq_len, block_ends: self.block_ends.unwrap_or(false) };
         match &self.text {
             Text::Prepared(folder) => {
                 let data = PreparedData::open(folder)?;
                 let store = data.valid.ok_or_else(|| {
                     Failure::failed(format!("{} holds no validation part", folder.display()))
                 })?;
-                store.check_tokenizer(&model.tokenizer)?;
-                let blocks = Blocks::new(store, &model.tokenizer, layout)?;
-                let blocks = ValidationBlocks::new(blocks, model.tokenizer.clone())?;
+                store.check_tokenizer(tokenizer)?;
+                let blocks = Blocks::new(store, tokenizer, layout)?;
+                let blocks = ValidationBlocks::new(blocks, tokenizer.clone())?;
                 spread(blocks.blocks().len(), count).map(|i| Ok(blocks.block(i)?)).collect()
             }
             Text::Files { paths, split, field } => {
                 let (paths, field) = (paths.clone(), field.value.clone());
                 let source = Source::Files { paths, split: split.value, field };
-                cut(&tokenize(&source, &model.tokenizer)?, &model.tokenizer, layout, count)
+                cut(&tokenize(&source, tokenizer)?, tokenizer, layout, count)
             }
         }
     }
@@ -125,7 +135,7 @@ impl HeldOut {
 
 impl Text {
     /// The validation text of a run.
-    fn of_run(model: &Path, run: Option<&(DataSettings, PathBuf)>) -> Result<Self, Failure> {
+    fn of_run(model: &Path, run: Option<&(TextData, PathBuf)>) -> Result<Self, Failure> {
         let give = |message: String| Failure::failed(message).hint("give the text by --data PATH");
         let (data, run) =
             run.ok_or_else(|| give(format!("{} is in no run that has validation text", model.display())))?;
@@ -137,7 +147,7 @@ impl Text {
     }
 
     /// Files, whose documents are found as the flags say, or as the run found its own.
-    fn files(paths: &[PathBuf], args: &EvalArgs, run: Option<&(DataSettings, PathBuf)>) -> Self {
+    fn files(paths: &[PathBuf], args: &EvalArgs, run: Option<&(TextData, PathBuf)>) -> Self {
         let split = run.map(|(data, run)| (run.as_path(), data.split));
         let field = run.map(|(data, run)| (run.as_path(), data.field.clone()));
         Self::Files {
@@ -167,7 +177,7 @@ fn split_name(split: Split) -> &'static str {
 }
 
 /// Where a run keeps its tokens.
-fn data_folder(data: &DataSettings, run: &Path) -> PathBuf {
+fn data_folder(data: &TextData, run: &Path) -> PathBuf {
     match data.paths.as_slice() {
         [path] if path.join(DATA_FILE).is_file() => path.clone(),
         _ if data.cache.as_os_str().is_empty() => run.join("data"),
@@ -175,11 +185,10 @@ fn data_folder(data: &DataSettings, run: &Path) -> PathBuf {
     }
 }
 
-fn read_settings(run: &Path) -> Result<Settings, Failure> {
-    match crate::settings::check_file(&run.join(SETTINGS_FILE))? {
-        RunSettings::Text(settings) => Ok(*settings),
-        RunSettings::Visual(_) => Err(Failure::failed(format!("{} is no run on text", run.display()))),
-    }
+fn read_data(run: &Path) -> Result<TextData, Failure> {
+    let settings = crate::settings::check_file(&run.join(SETTINGS_FILE))?;
+    let text = settings.data.text().cloned();
+    text.ok_or_else(|| Failure::failed(format!("{} is no run on text", run.display())))
 }
 
 /// The stream of tokens that the library would prepare: separators around documents, or between them.

@@ -2,73 +2,15 @@
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
+use std::time::Duration;
 
 use ratatui::text::Span;
 
-use submask::model::Model;
-use submask::sampler::Trajectory;
+use submask::model::{Architecture, Cell, Frame, Generated};
 
 use crate::failure::Failure;
 use crate::format::one_line;
-
-/// One token of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
-    /// No digit is known.
-    Masked,
-    /// Some digits are known.
-    Partial {
-        /// How many.
-        known: usize,
-        /// ℓ.
-        of: usize,
-    },
-    /// All digits are known.
-    Clean {
-        /// The token's text.
-        text: String,
-        /// Whether its last digit was revealed in this step.
-        fresh: bool,
-    },
-}
-
-/// The sequence after a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Network evaluations so far.
-    pub step: usize,
-    /// How many there will be.
-    pub steps: usize,
-    /// The tokens.
-    pub cells: Vec<Cell>,
-}
-
-/// The frames of a sequence: its start, then one after every event.
-pub fn frames(model: &Model, trajectory: &Trajectory) -> Result<Vec<Frame>, Failure> {
-    let codes = model.predictive.codes();
-    let (len, mask) = (codes.subtoken_len(), codes.mask_id());
-    let steps = trajectory.changes.len();
-    let mut frames = Vec::with_capacity(steps + 1);
-    for (step, (_, y)) in trajectory.states().enumerate() {
-        let mut fresh = vec![false; y.len() / len];
-        if let Some(change) = step.checked_sub(1).and_then(|event| trajectory.changes.get(event)) {
-            change.digits.iter().for_each(|&(digit, _)| fresh[digit / len] = true);
-        }
-        let cells = y.chunks_exact(len).zip(fresh).map(|(digits, fresh)| {
-            let known = digits.iter().filter(|&&digit| digit != mask).count();
-            match known {
-                0 => Ok(Cell::Masked),
-                known if known < len => Ok(Cell::Partial { known, of: len }),
-                _ => {
-                    let text = model.tokenizer.token_text(codes.decode_token(digits)?)?;
-                    Ok(Cell::Clean { text, fresh })
-                }
-            }
-        });
-        frames.push(Frame { step, steps, cells: cells.collect::<Result<_, Failure>>()? });
-    }
-    Ok(frames)
-}
+use crate::output;
 
 /// How frames are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +122,26 @@ fn pieces(text: &str, width: usize) -> Vec<String> {
         return vec![text.to_owned()];
     }
     text.chars().map(String::from).collect()
+}
+
+/// Replays how the texts came about; in place, it takes a few seconds.
+pub fn show_traces(architecture: &Architecture, generated: &Generated) -> Result<(), Failure> {
+    let style = Style::for_stdout();
+    for (n, trajectory) in generated.trajectories.iter().enumerate() {
+        let frames = architecture.frames(trajectory)?;
+        if generated.trajectories.len() > 1 {
+            output::write(&format!("text {n}\n"))?;
+        }
+        let pause = Duration::from_secs(6) / frames.len().max(1) as u32;
+        let mut painter = Painter::new(style);
+        for frame in &frames {
+            output::write(&painter.paint(frame))?;
+            if style.screen.is_some() {
+                std::thread::sleep(pause.min(Duration::from_millis(150)));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,41 +1,11 @@
-//! Everything that determines a training run on images or points, as it stands in `settings.toml`.
+//! What a run on images or points reads.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::TrainSettings;
 use crate::data::image::{Background, ImageSet, ImageShape, ImageSource};
-use crate::model::visual::{Subject, VisualConfig, VisualSettings};
-use crate::model::{FORMAT_VERSION, ScheduleSettings};
-use crate::sampler::ImageSampling;
 use crate::{Error, Result};
-
-/// Settings of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VisualRunSettings {
-    /// The images, or the distribution of points.
-    pub data: VisualData,
-    /// The network and how tokens become sub-tokens.
-    pub model: VisualSettings,
-    /// The noise schedule.
-    pub schedule: ScheduleSettings,
-    /// The training loop.
-    pub train: TrainSettings,
-    /// How samples are drawn while training and by default afterwards.
-    pub sample: ImageSampling,
-}
-
-/// What is learnt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum VisualData {
-    /// A set of images.
-    Images(ImageDataSettings),
-    /// Points whose density is a picture.
-    Density(DensitySettings),
-}
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +27,7 @@ pub enum ImageSetChoice {
 /// A set of images and what is held out of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImageDataSettings {
+pub struct ImageData {
     /// Which.
     pub set: ImageSetChoice,
     /// Files and folders; `emoji` needs none, `idx` takes one file of images.
@@ -72,6 +42,9 @@ pub struct ImageDataSettings {
     pub labelled: bool,
     /// What transparent pixels are put on; `pictures` only.
     pub background: Background,
+    /// Whether the three bytes of a pixel are two tokens of 12 bits (math.md §8).
+    #[serde(default)]
+    pub super_tokens: bool,
     /// Whether half of the training images are mirrored left to right.
     pub flips: bool,
     /// Share of the images that is held out for validation, in (0, 1), where `valid_paths` is empty.
@@ -85,7 +58,7 @@ pub struct ImageDataSettings {
 /// A distribution over the cells of a square.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DensitySettings {
+pub struct DensityData {
     /// The picture: the darker a cell, the likelier it is.
     pub image: PathBuf,
     /// Rows, and columns.
@@ -95,17 +68,18 @@ pub struct DensitySettings {
     pub valid_points: u64,
 }
 
-impl ImageDataSettings {
-    /// Whether `height` and `width` say how large the images are.
-    fn has_size(&self) -> bool {
-        matches!(self.set, ImageSetChoice::Emoji | ImageSetChoice::Pictures)
+impl ImageData {
+    /// The shape of the images, where `height` and `width` say it and not the files.
+    pub(super) fn known_shape(&self) -> Option<ImageShape> {
+        let is_chosen = matches!(self.set, ImageSetChoice::Emoji | ImageSetChoice::Pictures);
+        is_chosen.then_some(ImageShape { channels: 3, height: self.height, width: self.width })
     }
 
     /// Checks everything that can be checked without the files. What a set does not read must not be given.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the key, the value and what is allowed.
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let is_emoji = self.set == ImageSetChoice::Emoji;
         if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
             let given = self.paths.first().or(self.valid_paths.first());
@@ -209,61 +183,5 @@ impl ImageDataSettings {
             return Err(Error::invalid("data.valid_paths", given, allowed));
         }
         Ok((all, valid))
-    }
-}
-
-/// Intensities of a colour channel.
-const LEVELS: usize = 256;
-
-impl VisualRunSettings {
-    /// The configuration of the model, for images of `shape` with these classes.
-    pub fn config(&self, shape: Option<ImageShape>, class_names: &[String]) -> VisualConfig {
-        let subject = match (&self.data, shape) {
-            (VisualData::Density(density), _) => Subject::Point { cells: density.cells },
-            (VisualData::Images(data), shape) => {
-                let shape =
-                    shape.unwrap_or(ImageShape { channels: 3, height: data.height, width: data.width });
-                Subject::Image {
-                    channels: shape.channels,
-                    height: shape.height,
-                    width: shape.width,
-                    levels: LEVELS,
-                    class_names: class_names.to_vec(),
-                }
-            }
-        };
-        VisualConfig {
-            format_version: FORMAT_VERSION,
-            subject,
-            model: self.model.clone(),
-            schedule: self.schedule,
-            sample: self.sample.clone(),
-        }
-    }
-
-    /// Checks everything that can be checked without the images.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the key, the value and what is allowed.
-    pub fn validate(&self) -> Result<()> {
-        self.train.validate()?;
-        self.schedule.schedule().validate()?;
-        self.sample.validate()?;
-        match &self.data {
-            VisualData::Images(data) => {
-                data.validate()?;
-                match data.has_size() {
-                    // Names of classes stand for those that are not read yet.
-                    true => self.config(None, &["0".to_owned()]).validate(),
-                    false => Ok(()),
-                }
-            }
-            VisualData::Density(data) => {
-                if data.valid_points == 0 {
-                    return Err(Error::invalid("data.valid_points", 0, "at least 1"));
-                }
-                self.config(None, &[]).validate()
-            }
-        }
     }
 }

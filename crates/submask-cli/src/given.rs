@@ -1,7 +1,7 @@
 //! The part of an image that is given: imputation.
 
 use submask::data::image::{picture_size, read_grey, read_picture};
-use submask::model::visual::VisualModel;
+use submask::model::Architecture;
 
 use crate::args::ImageSampleArgs;
 use crate::failure::Failure;
@@ -10,14 +10,15 @@ use crate::failure::Failure;
 const WHITE: f64 = 128.0;
 
 /// The digits given, [L·ℓ]; `None` where a digit is to be drawn.
-pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<u32>>, Failure> {
-    let len = model.config.model.subtokens();
-    let nothing = vec![None; model.config.seq_len() * len];
-    let Some(path) = &args.given else { return Ok(nothing) };
-    let shape = model
-        .config
-        .image_shape()
+pub fn digits(args: &ImageSampleArgs, architecture: &Architecture) -> Result<Vec<Option<u32>>, Failure> {
+    let (config, codes) = (architecture.config(), architecture.predictive().codes());
+    let len = codes.subtoken_len();
+    let Some(path) = &args.given else { return Ok(vec![None; config.seq_len() * len]) };
+    let subject = config
+        .subject
+        .image()
         .ok_or_else(|| Failure::usage("--given has a meaning for models of images only"))?;
+    let shape = subject.shape();
     if args.mask.is_none() && args.keep_digits.is_none() && args.keep_channels.is_empty() {
         return Err(Failure::usage("--given keeps nothing yet")
             .hint("say what is kept by --mask FILE, --keep-digits N or --keep-channels N,…"));
@@ -31,7 +32,7 @@ pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<
             return Err(Failure::usage(message));
         }
     };
-    let x_0 = model.config.tokens_of(intensities)?;
+    let x_0 = subject.tokens_of(intensities)?;
     let kept_pixels = kept_pixels(args, shape.height, shape.width)?;
     if let Some(channel) = args.keep_channels.iter().find(|channel| **channel >= x_0.len() / area) {
         let message =
@@ -48,7 +49,7 @@ pub fn digits(args: &ImageSampleArgs, model: &VisualModel) -> Result<Vec<Option<
         let channel = args.keep_channels.is_empty() || args.keep_channels.contains(&(token / area));
         digit < keep_digits && channel && kept_pixels[token % area]
     };
-    let y_0 = model.predictive.codes().encode(&x_0)?;
+    let y_0 = codes.encode(&x_0)?;
     let digits = y_0.into_iter().enumerate();
     Ok(digits.map(|(at, digit)| keep(at / len, at % len).then_some(digit)).collect())
 }

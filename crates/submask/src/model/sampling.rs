@@ -1,0 +1,150 @@
+//! How a model is sampled by default, as it stands in its configuration.
+
+use serde::{Deserialize, Serialize};
+
+use crate::predictive::Sharpening;
+use crate::sampler::{Corrector, Draw, ImageSampling, SampleSettings, Steps};
+use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
+use crate::{Error, Result};
+
+/// How samples are drawn. The triples are written as arrays, `[a, n, c]` and `[k, p, unused]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// Steps T of the time grid; 0: first-hitting, no grid. With a corrector a sequence takes T network evaluations,
+    /// without one at most T.
+    pub steps: usize,
+    /// How the digits that a token reveals are drawn.
+    pub draw: Draw,
+    /// Temperature, which divides the logits.
+    pub temperature: Temperature,
+    /// Nucleus p in (0, 1]: the smallest set of most probable tokens with this mass is kept.
+    pub top_p: f64,
+    /// Most probable tokens kept; 0: all.
+    pub top_k: usize,
+    /// Warp of the time grid, u ↦ 1 − a(1 − u)ⁿ + c; n = 0 is off.
+    pub warp: TimeWarp,
+    /// Corrector of strength κ(u) = k·uᵖ(1 − u)ᵖ; `None` is off, which k = 0 is not, and is written as an empty array.
+    #[serde(with = "off_as_empty")]
+    pub corrector: Option<Corrector>,
+}
+
+/// A temperature, constant or a function of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Temperature {
+    /// The same τ at all times.
+    Constant(f64),
+    /// τ(u) = a·uⁿ + c at the warped image time u.
+    Schedule(TemperatureSchedule),
+}
+
+impl Temperature {
+    /// The temperature as a function of the time.
+    pub fn schedule(self) -> TemperatureSchedule {
+        match self {
+            Self::Constant(temperature) => [0.0, 1.0, temperature].into(),
+            Self::Schedule(schedule) => schedule,
+        }
+    }
+}
+
+/// A corrector in a file: `[k, p, unused]`, or `[]` for none, so that the key is always there.
+mod off_as_empty {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Corrector;
+
+    pub fn serialize<S: Serializer>(corrector: &Option<Corrector>, to: S) -> Result<S::Ok, S::Error> {
+        corrector.map_or(Vec::new(), |corrector| <[f64; 3]>::from(corrector).to_vec()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Corrector>, D::Error> {
+        let given = Vec::<f64>::deserialize(from)?;
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let triple = <[f64; 3]>::try_from(given)
+            .map_err(|given| D::Error::custom(format!("{given:?} is neither [k, p, unused] nor []")))?;
+        Ok(Some(triple.into()))
+    }
+}
+
+impl Default for Sampling {
+    /// First-hitting, joint draws at temperature 1, nothing left out.
+    fn default() -> Self {
+        Self {
+            steps: 0,
+            draw: Draw::Joint,
+            temperature: Temperature::Constant(1.0),
+            top_p: 1.0,
+            top_k: 0,
+            warp: TimeWarp::default(),
+            corrector: None,
+        }
+    }
+}
+
+impl From<ImageSampling> for Sampling {
+    fn from(sampling: ImageSampling) -> Self {
+        let ImageSampling { steps, draw, temperature, warp, corrector } = sampling;
+        let temperature = Temperature::Schedule(temperature);
+        Self { steps, draw, temperature, warp, corrector, ..Self::default() }
+    }
+}
+
+impl Sampling {
+    /// Checks everything that does not depend on a model: that a warped grid decreases, that the temperature is above 0
+    /// on it, the corrector's range, and the nucleus.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        self.settings(Schedule::Linear).map(drop)
+    }
+
+    /// Temperature, nucleus and top-k.
+    pub fn sharpening(&self) -> Sharpening {
+        let temperature = match self.temperature {
+            Temperature::Constant(temperature) => temperature,
+            Temperature::Schedule(_) => 1.0,
+        };
+        Sharpening { temperature, top_p: self.top_p, top_k: (self.top_k > 0).then_some(self.top_k) }
+    }
+
+    /// The settings of a [`Sampler`](crate::sampler::Sampler) for a noise schedule; what this struct does not say (seed,
+    /// batch, …) has its default.
+    ///
+    /// # Errors
+    /// As [`Self::validate`], and for a schedule out of range.
+    pub fn settings(&self, schedule: Schedule) -> Result<SampleSettings> {
+        let steps = match (self.steps, self.warp.is_off()) {
+            (0, true) => Steps::Exact,
+            (0, false) => {
+                return Err(Error::invalid(
+                    "warp",
+                    "given",
+                    "off, or a grid of steps: first-hitting has none",
+                ));
+            }
+            (steps, true) => Steps::Grid(steps),
+            (steps, false) => Steps::Times(self.warp.times(steps)?),
+        };
+        let temperature_schedule = match self.temperature {
+            Temperature::Constant(_) => None,
+            Temperature::Schedule(schedule) => Some(schedule),
+        };
+        let settings = SampleSettings {
+            steps,
+            draw: self.draw,
+            sharpening: self.sharpening(),
+            temperature_schedule,
+            corrector: self.corrector,
+            schedule,
+            ..SampleSettings::default()
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+}

@@ -1,0 +1,129 @@
+//! What a run on text reads: the corpus and the tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{
+    BlockLayout, PrepareSettings, Source, Split, TOKENIZER_FILE, TokenizerKind, TokenizerSpec,
+};
+
+/// A corpus of text and how sequences are cut out of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextData {
+    /// Files and folders; empty: the built-in dictionary.
+    pub paths: Vec<PathBuf>,
+    /// What in a text file is one document.
+    pub split: Split,
+    /// The field of JSON lines, or column of parquet files, that holds the text.
+    pub field: String,
+    /// Share of the documents that is held out for validation, in (0, 1).
+    pub valid_fraction: f64,
+    /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
+    pub block_ends: bool,
+    /// Where prepared token shards are kept; empty: inside the run folder.
+    pub cache: PathBuf,
+}
+
+/// Which kind of tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerChoice {
+    /// The 256 bytes.
+    Bytes,
+    /// The characters of the corpus.
+    Characters,
+    /// Space and a to z.
+    Text8,
+    /// GPT-2's vocabulary.
+    Gpt2,
+    /// Numbers below `vocab_size`, with white space between them.
+    Numbers,
+    /// A byte-level BPE of `vocab_size` tokens trained on the corpus.
+    Bpe,
+    /// The Hugging Face file at `path`.
+    TokenizerJson,
+}
+
+/// The tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerSettings {
+    /// Which kind.
+    pub kind: TokenizerChoice,
+    /// Tokens of a trained BPE, or of numbers; no other kind reads it.
+    pub vocab_size: usize,
+    /// The file of `tokenizer-json`; no other kind reads it.
+    pub path: PathBuf,
+}
+
+impl TextData {
+    /// How sequences of `seq_len` tokens are cut.
+    pub fn layout(&self, seq_len: usize) -> BlockLayout {
+        BlockLayout { seq_len, block_ends: self.block_ends }
+    }
+
+    /// Where documents come from.
+    pub fn source(&self) -> Source {
+        if self.paths.is_empty() {
+            return Source::Dictionary;
+        }
+        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
+    }
+
+    /// What the data room is asked for, with a seed of the choice of held-out documents.
+    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64) -> PrepareSettings {
+        PrepareSettings {
+            valid_fraction: self.valid_fraction,
+            seed,
+            ..PrepareSettings::new(self.source(), tokenizer.spec())
+        }
+    }
+}
+
+impl TokenizerSettings {
+    /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
+    /// the corpus gives it.
+    pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
+        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
+        match kind {
+            TokenizerKind::Bytes => nothing(TokenizerChoice::Bytes),
+            TokenizerKind::Characters { .. } => nothing(TokenizerChoice::Characters),
+            TokenizerKind::Text8 => nothing(TokenizerChoice::Text8),
+            TokenizerKind::Gpt2 => nothing(TokenizerChoice::Gpt2),
+            TokenizerKind::Numbers { vocab_size } => {
+                Self { vocab_size: *vocab_size, ..nothing(TokenizerChoice::Numbers) }
+            }
+            TokenizerKind::TokenizerJson { .. } => {
+                Self { path: folder.join(TOKENIZER_FILE), ..nothing(TokenizerChoice::TokenizerJson) }
+            }
+        }
+    }
+
+    /// C, where it is known before the corpus, or the file, is read.
+    pub fn vocab_size(&self) -> Option<usize> {
+        match self.kind {
+            TokenizerChoice::Bytes => Some(257),
+            TokenizerChoice::Text8 => Some(27),
+            TokenizerChoice::Gpt2 => Some(50_257),
+            TokenizerChoice::Bpe | TokenizerChoice::Numbers => Some(self.vocab_size),
+            TokenizerChoice::Characters | TokenizerChoice::TokenizerJson => None,
+        }
+    }
+
+    /// What the data room is asked for.
+    pub fn spec(&self) -> TokenizerSpec {
+        match self.kind {
+            TokenizerChoice::Bytes => TokenizerSpec::Bytes,
+            TokenizerChoice::Characters => TokenizerSpec::Characters,
+            TokenizerChoice::Text8 => TokenizerSpec::Text8,
+            TokenizerChoice::Gpt2 => TokenizerSpec::Gpt2,
+            TokenizerChoice::Numbers => TokenizerSpec::Numbers { vocab_size: self.vocab_size },
+            TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
+            TokenizerChoice::TokenizerJson => {
+                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }
+            }
+        }
+    }
+}
