@@ -33,6 +33,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     allocator::keep_memory();
+    keep_quiet_about_devices();
     let done = match asks_for_presets() {
         true => commands::presets::run(),
         false => run(Cli::parse()),
@@ -41,6 +42,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// A driver that panics while it is tried is no device, and nothing to tell of.
+fn keep_quiet_about_devices() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(submask::device::PROBE_THREAD) {
+            say(panic);
+        }
+    }));
 }
 
 /// `submask help presets` and `submask … --help presets` print the list itself.

@@ -90,7 +90,7 @@ impl Gpu {
     /// Whether it adds correctly. A driver that fails does so by a panic, which is its answer here.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     fn answers(&self) -> bool {
-        quietly(|| burn::tensor::Tensor::<1>::ones([4], &self.device).sum().into_scalar::<f32>() == 4.0)
+        probe(|| burn::tensor::Tensor::<1>::ones([4], &self.device).sum().into_scalar::<f32>() == 4.0)
             .unwrap_or(false)
     }
 
@@ -100,14 +100,17 @@ impl Gpu {
     }
 }
 
-/// The result of `work`; `None` if it panics, without a message.
+/// The name of the threads in which devices are tried. A driver that fails does so by a panic, which is caught; a program
+/// whose panic hook says nothing of threads of this name keeps quiet about it.
+pub const PROBE_THREAD: &str = "submask device probe";
+
+/// The result of `work` in a thread of its own; `None` if it panics.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
-    std::panic::set_hook(hook);
-    result
+fn probe<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(PROBE_THREAD.to_owned());
+        thread.spawn_scoped(scope, work).ok()?.join().ok()
+    })
 }
 
 /// All GPUs that this program can use, in the order of their numbers; none where it was built without them.
@@ -115,7 +118,7 @@ fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 pub fn gpus() -> Vec<Gpu> {
     use burn::tensor::DeviceType;
 
-    let listed = |kind: DeviceType| quietly(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
+    let listed = |kind: DeviceType| probe(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
     let mut devices = Vec::new();
     #[cfg(feature = "cuda")]
     devices.extend(listed(DeviceType::Cuda));
@@ -163,7 +166,7 @@ pub fn name(device: &Device) -> String {
     if *device == Device::flex() {
         return "CPU".to_owned();
     }
-    quietly(|| device.identity()).flatten().map_or_else(|| "GPU".to_owned(), |identity| identity.name)
+    probe(|| device.identity()).flatten().map_or_else(|| "GPU".to_owned(), |identity| identity.name)
 }
 
 /// The name of a device for people: `CPU`, which is all that this program has.

@@ -62,6 +62,22 @@ pub enum Error {
         /// What went wrong, and what can be done.
         problem: String,
     },
+    /// Numbers of a network that are not finite where they have to be.
+    #[error("the {what} are not finite: {needed}")]
+    NonFinite {
+        /// Which numbers: `logits`, ….
+        what: &'static str,
+        /// What is needed instead.
+        needed: &'static str,
+    },
+    /// A promise that this library makes to itself does not hold: a defect of it, and no fault of the caller's.
+    #[error("internal error: {what}: {found}")]
+    Internal {
+        /// What was promised.
+        what: &'static str,
+        /// What was found instead.
+        found: String,
+    },
     /// Numbers that stopped being numbers while training.
     #[error("step {step}: the {what} is {value}, not a finite number")]
     NotFinite {
@@ -81,6 +97,11 @@ impl Error {
     /// A value outside the allowed ones.
     pub fn invalid(field: impl Into<String>, given: impl Display, allowed: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), given: given.to_string(), allowed: allowed.into() }
+    }
+
+    /// For `map_err`: a broken promise of this library's own.
+    pub(crate) fn internal<E: std::fmt::Debug>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |found| Self::Internal { what, found: format!("{found:?}") }
     }
 
     /// For `map_err`: an operating system error at `path`.

@@ -44,6 +44,7 @@
 //! | [`model`] | a model folder: load, save, evaluate, generate |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`import`] | checkpoints of other programs, read and never executed |
+//! | [`pickle`] | Python's pickle format, read and never executed |
 //! | [`metrics`] | generated text against its corpus, generated images against real ones |
 //! | [`device`] | CPU or GPU |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
@@ -75,6 +76,7 @@ pub mod model;
 mod npz;
 pub mod objective;
 pub mod ops;
+pub mod pickle;
 pub mod predictive;
 pub mod random;
 pub mod sampler;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::pickle::{Value, ValueRef};
+use crate::pickle::{Value, ValueRef};
 
 /// How deep sections may be nested.
 const MAX_DEPTH: usize = 12;

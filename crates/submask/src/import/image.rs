@@ -3,10 +3,10 @@
 
 use super::facts::Facts;
 use super::foreign::{ForeignTensor, Found};
-use super::pickle::ValueRef;
 use super::torch::TorchFile;
 use super::torch_values::{check_count, tensors_of};
 use crate::Result;
+use crate::pickle::ValueRef;
 
 const RAW: &str = "model.";
 const AVERAGED: &str = "shadow_params.";

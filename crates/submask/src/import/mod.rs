@@ -5,7 +5,6 @@
 //!
 //! | module | what it reads |
 //! |---|---|
-//! | [`pickle`] | Python's pickle format, as a graph of recorded values |
 //! | [`torch`] | files that PyTorch's `torch.save` wrote: a pickle and the tensors beside it |
 //! | `lightning` | checkpoints of the reference's text model |
 //! | `mdlm` | folders as MDLM stands on the Hub, single safetensors files |
@@ -26,7 +25,6 @@ pub mod hub;
 mod image;
 mod lightning;
 mod mdlm;
-pub mod pickle;
 mod report;
 mod safetensors;
 mod shapes;

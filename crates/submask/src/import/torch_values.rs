@@ -1,9 +1,9 @@
 //! Tensors in the values of a pickle.
 
 use super::foreign::{ForeignTensor, Place};
-use super::pickle::ValueRef;
 use super::torch::TorchFile;
 use crate::Result;
+use crate::pickle::ValueRef;
 
 /// Bytes of a file for each tensor in it, at least: `torch.save` spends more on the directory entry alone.
 const BYTES_A_TENSOR: usize = 128;

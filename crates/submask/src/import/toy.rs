@@ -3,10 +3,10 @@
 //! Of a module only the tensors are taken: its class is a name, and nothing of it is executed.
 
 use super::foreign::{Found, strip_common};
-use super::pickle::ValueRef;
 use super::torch::TorchFile;
 use super::torch_values::{check_count, tensor_at, tensors_of};
 use crate::Result;
+use crate::pickle::ValueRef;
 
 /// How deep modules may be nested.
 const MAX_DEPTH: usize = 32;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use submask::import::pickle::Value;
 use submask::import::torch::{TensorRef, TorchFile, TorchType};
+use submask::pickle::Value;
 use submask::{Error, Result};
 
 use crate::counting::peak;

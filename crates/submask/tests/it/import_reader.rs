@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use submask::import::pickle::{Value, ValueRef};
 use submask::import::torch::{TorchFile, TorchType};
+use submask::pickle::{Value, ValueRef};
 
 use crate::fixtures::{Case, cases};
 

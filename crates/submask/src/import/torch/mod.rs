@@ -26,7 +26,7 @@ use memmap2::Mmap;
 pub use tensor::{TensorRef, TorchType};
 
 use self::archive::Archive;
-use super::pickle::{Graph, ValueRef};
+use crate::pickle::{Graph, ValueRef};
 use crate::{Error, Result};
 
 /// Memory that a file may take beyond a multiple of its size: tiny files are mostly names.

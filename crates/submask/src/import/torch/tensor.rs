@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::TorchFile;
 use super::archive::quote;
 use crate::Result;
-use crate::import::pickle::{Global, Value, ValueRef};
+use crate::pickle::{Global, Value, ValueRef};
 
 /// PyTorch's own limit.
 const MAX_DIMENSIONS: usize = 64;

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use super::{Pixels, Rows};
 use crate::error::{Error, Result};
-use crate::import::pickle::{Graph, ValueRef};
+use crate::pickle::{Graph, ValueRef};
 
 /// The opcode that begins a pickle of protocol 2 or later.
 pub(super) const PROTOCOL: u8 = 0x80;

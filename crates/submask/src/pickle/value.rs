@@ -149,7 +149,7 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The last dict key on the way here from the root: see [`Graph::text`].
-    pub(in crate::import) fn key_id(&self) -> u32 {
+    pub(crate) fn key_id(&self) -> u32 {
         self.key
     }
 
