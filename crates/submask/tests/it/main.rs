@@ -20,6 +20,7 @@ mod parity_import;
 mod parity_likelihood;
 mod parity_networks;
 mod quickstart;
+mod rooms;
 mod sampler_distribution;
 mod sampler_exact;
 mod stored_zip;
