@@ -34,6 +34,7 @@
 //! | [`schedule`] | α_t, α′_t, w(t); when sub-tokens are revealed |
 //! | [`forward`] | q(y_t given y_0): masking |
 //! | [`predictive`] | p_θ(x_0 given y_t), carry-over, digit marginals |
+//! | [`order`] | which masked tokens or sub-tokens are revealed next |
 //! | [`objective`] | the training losses `joint` and `marginal` |
 //! | [`denoiser`] | a network as samplers and likelihoods see it |
 //! | [`likelihood`] | bounds and exact values, whose types say what they are |
@@ -76,6 +77,7 @@ pub mod model;
 mod npz;
 pub mod objective;
 pub mod ops;
+pub mod order;
 pub mod pickle;
 pub mod predictive;
 pub mod random;

@@ -148,6 +148,27 @@ impl TokenDistribution<'_> {
         mass.ln() - self.log_total
     }
 
+    /// p(y^{ij} = v | y_t) for all values v of digit j, \[b\], from one pass over the support.
+    pub fn marginals(&self, j: usize) -> Vec<f64> {
+        let codes = &self.predictive.codes;
+        let mut masses = vec![0.0; codes.base() as usize];
+        self.support.for_each(|x| masses[codes.digits(x as u32)[j] as usize] += self.weights[x]);
+        let total = self.log_total.exp();
+        masses.iter_mut().for_each(|mass| *mass /= total);
+        masses
+    }
+
+    /// p(x | y_t) for all tokens x, \[C\]; zero outside the support.
+    pub fn probabilities(&self) -> Vec<f64> {
+        let total = self.log_total.exp();
+        self.weights.iter().map(|weight| weight / total).collect()
+    }
+
+    /// Digits per token ℓ.
+    pub fn subtoken_len(&self) -> usize {
+        self.predictive.codes.subtoken_len()
+    }
+
     /// log p(y^{iS} = v | y_t) in nats for a set S of digits: `digits` yields (j, v_j).
     pub fn log_joint_marginal(&self, digits: impl IntoIterator<Item = (usize, u32)>) -> f64 {
         let mut set = self.support.clone();
@@ -323,6 +344,14 @@ mod tests {
             assert!((joint - p.log_prob(4)).abs() < 1e-12);
             let both: f64 = (0..3).map(|v| p.log_marginal(1, v).exp()).sum();
             assert!((both - 1.0).abs() < 1e-12);
+            for j in 0..2 {
+                let all = p.marginals(j);
+                assert_eq!(all.len(), 3);
+                let one = |v| p.log_marginal(j, v as u32).exp();
+                assert!(all.iter().enumerate().all(|(v, mass)| (mass - one(v)).abs() < 1e-12));
+            }
+            let all = p.probabilities();
+            assert!(all.iter().enumerate().all(|(x, q)| (q - p.log_prob(x as u32).exp()).abs() < 1e-12));
         }
     }
 

@@ -1,0 +1,12 @@
+//! The most probable value first.
+
+use super::Ranking;
+
+/// max p.
+pub(super) struct Confidence;
+
+impl Ranking for Confidence {
+    fn score(&self, _: usize, probabilities: &[f64]) -> f64 {
+        probabilities.iter().copied().fold(0.0, f64::max)
+    }
+}
