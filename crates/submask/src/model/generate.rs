@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use super::{Model, Network};
 use crate::predictive::Sharpening;
 use crate::sampler::{
-    AutoregressiveRequest, Progress, Prompt, RevealUnit, SampleReport, SampleSettings, Sampler, Steps,
+    AutoregressiveRequest, Event, Progress, Prompt, RevealUnit, SampleReport, SampleSettings, Sampler, Steps,
     Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
@@ -123,7 +123,11 @@ impl Model {
         };
         let prompt = Prompt::from_tokens(&self.predictive, &request.prompt)?;
         let sampler = Sampler::new(&network, &self.predictive, settings)?;
-        let samples = sampler.sample_observed(&vec![prompt; request.num], observe)?;
+        let mut told = |event: &Event| match event {
+            Event::Progress(progress) => observe(*progress),
+            _ => Ok(()),
+        };
+        let samples = sampler.sample_observed(&vec![prompt; request.num], &mut told)?;
         Ok(Generated {
             texts: Vec::new(),
             tokens: samples.sequences().map(<[u32]>::to_vec).collect(),

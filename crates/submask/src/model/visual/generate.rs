@@ -7,7 +7,8 @@ use crate::denoiser::Denoiser;
 use crate::model::generate::MAX_SAMPLES;
 use crate::predictive::Predictive;
 use crate::sampler::{
-    ImageSampling, MixtureDenoiser, Progress, Prompt, SampleReport, SampleSettings, Sampler, Trajectory,
+    Event, ImageSampling, MixtureDenoiser, Progress, Prompt, SampleReport, SampleSettings, Sampler,
+    Trajectory,
 };
 use crate::{Error, Result};
 
@@ -145,13 +146,14 @@ impl VisualModel {
                 trajectories: request.trajectories,
                 ..settings.clone()
             };
-            let mut observe = |progress: Progress| {
+            let mut told = |event: &Event| {
+                let Event::Progress(progress) = event else { return Ok(()) };
                 let sequences = done + progress.sequences;
                 let digits = done * prompt.masked().len() + progress.digits;
                 observe(Progress { sequences, digits, digits_total })
             };
             let samples = Sampler::new(network, &predictive, settings)?
-                .sample_observed(&vec![prompt.clone(); num], &mut observe)?;
+                .sample_observed(&vec![prompt.clone(); num], &mut told)?;
             all.tokens.extend(samples.sequences().map(<[u32]>::to_vec));
             all.report = [all.report, samples.report()].iter().sum();
             all.trajectories.extend(samples.trajectories);
