@@ -26,7 +26,7 @@ use submask::objective::{LossRows, Objective};
 use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
-use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
+use submask::sampler::{Event, Prompt, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
@@ -256,11 +256,13 @@ impl Case {
         };
         let prompts = vec![Prompt::empty(&self.predictive, self.size.seq_len)?; count];
         let mut evaluations = 0;
-        let samples =
-            Sampler::new(network, &self.predictive, settings)?.sample_observed(&prompts, &mut |_| {
-                evaluations += 1;
+        let samples = Sampler::new(network, &self.predictive, settings)?.sample_observed(
+            &prompts,
+            &mut |event: &Event| {
+                evaluations += usize::from(matches!(event, Event::Progress(_)));
                 if Some(evaluations) == limit { Err(submask::Error::Interrupted) } else { Ok(()) }
-            });
+            },
+        );
         match samples {
             Ok(samples) => Ok(Some(samples.tokens)),
             Err(submask::Error::Interrupted) => Ok(None),

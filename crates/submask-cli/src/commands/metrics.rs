@@ -7,6 +7,7 @@ use submask::metrics::image::{
 };
 use submask::metrics::inception::Preprocessing;
 use submask::model::{HeldOut, ImageSubject, Model, ModelConfig, Request, Sampling, Session};
+use submask::sampler::Event;
 
 use crate::args::{MetricsArgs, PreprocessingArg};
 use crate::compute::Compute;
@@ -93,8 +94,10 @@ fn generate(args: &MetricsArgs, session: &Session) -> Result<(HeldOut, Sampling)
         Request { num: args.num.get(), seed: args.seed, batch: args.batch.get(), ..session.request() };
     request.sampling.steps = args.steps.map_or(request.sampling.steps, Into::into);
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = session.generate(&request, &mut |progress| {
-        counter.set(progress.digits as u64, progress.digits_total as u64);
+    let generated = session.generate(&request, &mut |event: &Event| {
+        if let Event::Progress(progress) = event {
+            counter.set(progress.digits as u64, progress.digits_total as u64);
+        }
         Ok(())
     })?;
     let seq_len = session.architecture().config().seq_len();

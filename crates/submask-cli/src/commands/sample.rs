@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use submask::model::{
     Architecture, Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
 };
-use submask::sampler::{self, Draw, RevealUnit, SampleReport};
+use submask::sampler::{self, Draw, Event, RevealUnit, SampleReport};
 
 use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg, fits};
 use crate::compute::Compute;
@@ -24,8 +24,10 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let request = request(args, &session, prompt.as_ref())?;
     let start = Instant::now();
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = session.generate(&request, &mut |progress| {
-        counter.set(progress.digits as u64, progress.digits_total as u64);
+    let generated = session.generate(&request, &mut |event: &Event| {
+        if let Event::Progress(progress) = event {
+            counter.set(progress.digits as u64, progress.digits_total as u64);
+        }
         Ok(())
     })?;
     drop(counter);

@@ -6,8 +6,8 @@ use super::subject::text_of;
 use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::sampler::{
-    AutoregressiveRequest, MixtureDenoiser, Progress, Prompt, RevealUnit, SampleReport, SampleSettings,
-    Sampler, Trajectory, sample_autoregressive,
+    AutoregressiveRequest, Event, MixtureDenoiser, Observer, Progress, Prompt, RevealUnit, SampleReport,
+    SampleSettings, Sampler, Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
 
@@ -94,20 +94,17 @@ impl Session {
         self.architecture().digits_of(&tokens)
     }
 
-    /// Generates samples; `observe` is called after every network call, and its error ends the work.
+    /// Generates samples; `observer` is told what happens as it happens, and its error ends the work. The baseline tells
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a request that does not fit the model, and the first error of `observe`.
-    pub fn generate(
-        &self,
-        request: &Request,
-        observe: &mut dyn FnMut(Progress) -> Result<()>,
-    ) -> Result<Generated> {
+    /// [`Error::Invalid`] for a request that does not fit the model, and the first error of `observer`.
+    pub fn generate(&self, request: &Request, observer: &mut dyn Observer) -> Result<Generated> {
         if request.num == 0 || request.num > MAX_SAMPLES {
             return Err(Error::invalid("num", request.num, format!("1 to {MAX_SAMPLES} samples at once")));
         }
         let mut generated = match self.is_autoregressive() {
-            false => self.diffuse(request, observe)?,
+            false => self.diffuse(request, observer)?,
             true => self.continue_text(request)?,
         };
         if let Some(tokenizer) = self.architecture().tokenizer() {
@@ -120,11 +117,7 @@ impl Session {
     }
 
     /// Samples of a diffusion model, a part after the other, so that memory is taken for the finished ones only.
-    fn diffuse(
-        &self,
-        request: &Request,
-        observe: &mut dyn FnMut(Progress) -> Result<()>,
-    ) -> Result<Generated> {
+    fn diffuse(&self, request: &Request, observer: &mut dyn Observer) -> Result<Generated> {
         let architecture = self.architecture();
         let predictive = architecture.predictive_with(request.carry_over);
         let prompt = Prompt::from_digits(&predictive, &request.prompt)?;
@@ -157,15 +150,14 @@ impl Session {
             let done = all.tokens.len();
             let settings = SampleSettings { first_sequence: done as u64, ..settings.clone() };
             let prompts: Vec<Prompt> = labels.iter().map(|label| prompt.clone().with_label(*label)).collect();
-            let mut observe = |progress: Progress| {
-                observe(Progress {
-                    sequences: done + progress.sequences,
-                    digits: done * masked + progress.digits,
-                    digits_total: request.num * masked,
-                })
+            let mut later = Later {
+                observer,
+                sequences: done,
+                digits: done * masked,
+                digits_total: request.num * masked,
             };
             let samples =
-                Sampler::new(network, &predictive, settings)?.sample_observed(&prompts, &mut observe)?;
+                Sampler::new(network, &predictive, settings)?.sample_observed(&prompts, &mut later)?;
             all.tokens.extend(samples.sequences().map(<[u32]>::to_vec));
             all.report = [all.report, samples.report()].iter().sum();
             all.trajectories.extend(samples.trajectories);
@@ -227,6 +219,39 @@ impl Session {
             ..SampleReport::default()
         };
         Ok(Generated { tokens, report, ..Generated::default() })
+    }
+}
+
+/// Tells of a part of a request as of the whole.
+struct Later<'a> {
+    observer: &'a mut dyn Observer,
+    /// Sequences and revealed digits of the parts before.
+    sequences: usize,
+    digits: usize,
+    /// Digits to reveal in all parts.
+    digits_total: usize,
+}
+
+impl Observer for Later<'_> {
+    fn wants_digits(&self) -> bool {
+        self.observer.wants_digits()
+    }
+
+    fn notify(&mut self, event: &Event) -> Result<()> {
+        let mut event = *event;
+        match &mut event {
+            Event::Started { sequence, .. }
+            | Event::Revealed { sequence, .. }
+            | Event::Finished { sequence, .. } => *sequence += self.sequences,
+            Event::Progress(progress) => {
+                *progress = Progress {
+                    sequences: self.sequences + progress.sequences,
+                    digits: self.digits + progress.digits,
+                    digits_total: self.digits_total,
+                };
+            }
+        }
+        self.observer.notify(&event)
     }
 }
 

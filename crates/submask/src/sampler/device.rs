@@ -4,17 +4,101 @@
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::draw::improper;
-use crate::denoiser::{DeviceDenoiser, DeviceStates};
+use super::row::Row;
+use crate::denoiser::{DeviceDenoiser, DeviceStates, Spec};
 use crate::ops::integers;
 use crate::predictive::Predictive;
 use crate::predictive::device::DeviceCodes;
 use crate::{Error, Result};
 
-/// Rounds after which logits that were no distribution are noticed, and the program waits for the device.
-const ROUNDS_A_LOOK: usize = 16;
+/// Rows of one length whose digits are on a device.
+pub(super) struct OnDevice<'a> {
+    predictive: &'a Predictive,
+    seq_len: usize,
+    batch: DeviceBatch<'a>,
+    /// Rows on their way, in the order of their digits.
+    pub rows: Vec<Row<'a>>,
+    /// Rows that are done, in the order in which they were taken out; their digits are still on the device.
+    done: Vec<Row<'a>>,
+}
 
-/// The sequences that are on their way, and those that are done.
-pub(super) struct DeviceBatch<'a> {
+impl<'a> OnDevice<'a> {
+    /// A group with its first row.
+    pub fn new(network: &'a dyn DeviceDenoiser, row: Row<'a>) -> Self {
+        let predictive = row.recipe.predictive();
+        let batch = DeviceBatch::new(network, predictive);
+        let mut group =
+            Self { predictive, seq_len: row.seq_len(), batch, rows: Vec::new(), done: Vec::new() };
+        group.add(row);
+        group
+    }
+
+    /// Whether a row can join.
+    pub fn takes(&self, row: &Row) -> bool {
+        self.seq_len == row.seq_len() && std::ptr::eq(self.predictive, row.recipe.predictive())
+    }
+
+    /// Takes a row in, after the others.
+    pub fn add(&mut self, row: Row<'a>) {
+        self.batch.add(&row.y);
+        self.rows.push(row);
+    }
+
+    /// All rows, those that are done too.
+    pub fn all_rows(&self) -> impl Iterator<Item = &Row<'a>> {
+        self.rows.iter().chain(&self.done)
+    }
+
+    /// The next visit of every row, without waiting for it.
+    ///
+    /// # Errors
+    /// What the network reports.
+    pub fn visit(&mut self, spec: &Spec) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let len = self.predictive.codes().subtoken_len();
+        let (mut tokens, mut times) = (Vec::new(), Vec::new());
+        for (b, row) in self.rows.iter_mut().enumerate() {
+            let visit = row.policy.ask(&row.y);
+            let digits: &[usize] = row.policy.planned().map_or(&[], |event| event.digits.as_slice());
+            for reveals in digits.chunk_by(|a, b| a / len == b / len) {
+                let i = reveals[0] / len;
+                tokens.push(RevealedToken {
+                    position: b * self.seq_len + i,
+                    reveals: reveals.iter().map(|digit| digit % len).collect(),
+                    temperature: row.recipe.draws.temperature(visit.time),
+                    uniform: row.recipe.draws.uniform(row.number, i, visit.event),
+                });
+            }
+            times.push(visit.time);
+            row.revealed += digits.len();
+            row.leave(&visit);
+        }
+        let labels = spec.labels(self.rows.iter().map(|row| row.label));
+        self.batch.reveal(&tokens, &times, labels.as_deref())
+    }
+
+    /// Takes out the rows that are done.
+    pub fn retire(&mut self) {
+        self.batch.retire(self.rows.iter().map(|row| row.policy.is_done()));
+        self.done.extend(self.rows.extract_if(.., |row| row.policy.is_done()));
+    }
+
+    /// Waits for the device, and returns the rows that are done, with their digits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for logits since the last wait that are no distribution.
+    pub fn sync(&mut self) -> Result<Vec<Row<'a>>> {
+        let digits = self.batch.sync()?;
+        let mut done = std::mem::take(&mut self.done);
+        done.iter_mut().zip(digits).for_each(|(row, y)| row.y = y);
+        Ok(done)
+    }
+}
+
+/// Digits of sequences that are on their way, and of those that are done.
+struct DeviceBatch<'a> {
     network: &'a dyn DeviceDenoiser,
     codes: DeviceCodes,
     subtoken_len: usize,
@@ -23,25 +107,24 @@ pub(super) struct DeviceBatch<'a> {
     count: usize,
     /// Those of sequences that are done, [n·L, ℓ].
     done: Vec<Tensor<2, Int>>,
-    /// Whether all logits since the last look were distributions.
+    /// Whether all logits since the last sync were distributions.
     proper: Option<Tensor<1, Bool>>,
-    rounds: usize,
 }
 
 /// A token that reveals digits now.
-pub(super) struct RevealedToken {
+struct RevealedToken {
     /// b·L + i.
-    pub position: usize,
+    position: usize,
     /// Which of its digits.
-    pub reveals: Vec<usize>,
+    reveals: Vec<usize>,
     /// τ.
-    pub temperature: f64,
+    temperature: f64,
     /// Where in its cumulative distribution its draw is.
-    pub uniform: f64,
+    uniform: f64,
 }
 
 impl<'a> DeviceBatch<'a> {
-    pub fn new(network: &'a dyn DeviceDenoiser, predictive: &Predictive) -> Self {
+    fn new(network: &'a dyn DeviceDenoiser, predictive: &Predictive) -> Self {
         Self {
             network,
             codes: DeviceCodes::new(predictive, &network.device()),
@@ -50,12 +133,11 @@ impl<'a> DeviceBatch<'a> {
             count: 0,
             done: Vec::new(),
             proper: None,
-            rounds: 0,
         }
     }
 
     /// Takes a sequence of digits in, after the others.
-    pub fn add(&mut self, y: &[u32]) {
+    fn add(&mut self, y: &[u32]) {
         let len = self.subtoken_len;
         let y = integers(y.iter().copied(), [y.len() / len, len], &self.network.device());
         self.active = Some(match self.active.take() {
@@ -66,7 +148,7 @@ impl<'a> DeviceBatch<'a> {
     }
 
     /// Takes out the sequences that are done.
-    pub fn retire(&mut self, is_done: impl Iterator<Item = bool>) {
+    fn retire(&mut self, is_done: impl Iterator<Item = bool>) {
         let is_done: Vec<bool> = is_done.collect();
         let Some(active) = self.active.take_if(|_| is_done.contains(&true)) else { return };
         let parts = active.chunk(self.count, 0).into_iter().zip(is_done);
@@ -79,15 +161,7 @@ impl<'a> DeviceBatch<'a> {
     }
 
     /// Evaluates the network at the times and with the labels of the sequences, and writes what the tokens draw.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for logits of this round or one before that are no distribution.
-    pub fn reveal(
-        &mut self,
-        tokens: &[RevealedToken],
-        times: &[f64],
-        labels: Option<&[usize]>,
-    ) -> Result<()> {
+    fn reveal(&mut self, tokens: &[RevealedToken], times: &[f64], labels: Option<&[usize]>) -> Result<()> {
         let (device, len, n) = (self.network.device(), self.subtoken_len, tokens.len());
         let column = |value: &dyn Fn(&RevealedToken) -> f64| {
             let values: Vec<f32> = tokens.iter().map(|token| value(token) as f32).collect();
@@ -123,27 +197,24 @@ impl<'a> DeviceBatch<'a> {
         }
         let all = Tensor::cat(std::iter::once(y).chain(after).collect(), 0);
         self.active = Some(all.select(0, integers(newest, [rows], &device)));
-        self.rounds += 1;
-        if self.rounds.is_multiple_of(ROUNDS_A_LOOK) { self.look() } else { Ok(()) }
+        Ok(())
     }
 
-    /// Waits for the device.
-    fn look(&mut self) -> Result<()> {
-        let proper = self.proper.take().is_none_or(|proper| proper.into_scalar::<bool>());
-        if proper { Ok(()) } else { Err(improper()) }
-    }
-
-    /// The digits of the sequences that are done, in the order in which they were taken out.
+    /// Waits for the device, and reads the digits of the sequences that are done, in the order in which they were taken
+    /// out.
     ///
     /// # Errors
-    /// As [`Self::reveal`].
-    pub fn finish(mut self) -> Result<Vec<Vec<u32>>> {
-        self.look()?;
-        let count = self.done.len();
+    /// [`Error::Invalid`] for logits since the last time that are no distribution.
+    fn sync(&mut self) -> Result<Vec<Vec<u32>>> {
+        if !self.proper.take().is_none_or(|proper| proper.into_scalar::<bool>()) {
+            return Err(improper());
+        }
+        let done = std::mem::take(&mut self.done);
+        let count = done.len();
         if count == 0 {
             return Ok(Vec::new());
         }
-        let digits = Tensor::cat(self.done, 0).try_into_vec_as::<i32>();
+        let digits = Tensor::cat(done, 0).try_into_vec_as::<i32>();
         let digits = digits.map_err(|error| Error::invalid("digits", format!("{error:?}"), "integers"))?;
         let sequence = |digits: &[i32]| digits.iter().map(|digit| *digit as u32).collect();
         Ok(digits.chunks_exact(digits.len() / count).map(sequence).collect())

@@ -1,4 +1,4 @@
-//! Draws of the digits that a token reveals, shared by all loops.
+//! Draws of the digits that a token reveals, shared by all policies.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ pub(super) struct Revealed {
 
 /// Draws for tokens of one sampler.
 pub(super) struct TokenDraws<'a> {
-    predictive: &'a Predictive,
+    pub predictive: &'a Predictive,
     draw: Draw,
     sharpening: Sharpening,
     schedule: Option<TemperatureSchedule>,
@@ -111,12 +111,17 @@ impl<'a> TokenDraws<'a> {
         if self.is_possible(after) {
             return Ok(Revealed { x_0, redrawn: false });
         }
+        let x_0 = self.redraw(at)?;
+        self.copy(x_0, reveals, after);
+        Ok(Revealed { x_0: Some(x_0), redrawn: true })
+    }
+
+    /// A token of those that agree with `at.y`.
+    fn redraw(&self, at: &TokenAt) -> Result<u32> {
         let possible = self.predictive.consistent(at.y);
         let p = self.predictive.distribution_over(at.logits, possible, self.temperature(at.time));
         let uniform = self.tokens.uniform(at.sequence, at.i as u32, 2 * at.event as u32 + 1);
-        let x_0 = self.sharpen(p)?.draw(uniform);
-        self.copy(x_0, reveals, after);
-        Ok(Revealed { x_0: Some(x_0), redrawn: true })
+        Ok(self.sharpen(p)?.draw(uniform))
     }
 
     /// ŷ_0 of the corrector, \[ℓ\]: with joint draws the digits of the x̂ that was `revealed`, else fresh draws from

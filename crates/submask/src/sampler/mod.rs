@@ -17,6 +17,13 @@
 //! }
 //! ```
 //!
+//! # One loop
+//!
+//! A [`Stream`] takes sequences at any time, each with its own prompt, length and [`Recipe`], and gives every sequence
+//! of its batch one evaluation per round. A [`Sampler`] is a stream of prompts of one length with the same settings. An
+//! [`Observer`] is told of every [`Event`] as it happens: sub-tokens revealed, sequences finished, progress. Its error
+//! ends the call.
+//!
 //! # Images
 //!
 //! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows
@@ -37,29 +44,39 @@
 //! token do not happen: none of the jumps of that token in that step, counted in [`SampleReport::jumps_dropped`].
 
 mod autoregressive;
-mod corrected;
 mod corrector;
 mod device;
 mod draw;
 mod image;
+mod memory;
 mod mixture;
+mod observer;
 mod plan;
+mod policy;
 mod presets;
 mod prompt;
+mod recipe;
+mod recorder;
 mod report;
+mod row;
 mod sample;
 mod settings;
+mod stream;
 
 pub use autoregressive::{AutoregressiveRequest, sample_autoregressive};
 pub use corrector::Corrector;
 pub use draw::Draw;
 pub use image::ImageSampling;
 pub use mixture::MixtureDenoiser;
+pub use observer::{Event, Observer, Progress, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};
 pub use presets::{ImagePreset, PixelTokens, preset, presets};
 pub use prompt::Prompt;
+pub use recipe::Recipe;
+pub use recorder::Recorder;
 pub use report::{Change, SampleReport, Samples, Trajectory};
-pub use sample::{Progress, Sampler};
+pub use sample::Sampler;
 pub use settings::{SampleSettings, Steps};
+pub use stream::{FinishedSequence, SequenceRequest, Stream};
 
 pub use crate::schedule::RevealUnit;

@@ -1,12 +1,14 @@
 //! Prompts: given tokens or sub-tokens with holes anywhere.
 
+use std::sync::Arc;
+
 use crate::predictive::Predictive;
 use crate::{Error, Result};
 
 /// The initial state of a sequence: given sub-tokens, which never change, and masks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    y: Vec<u32>,
+    y: Arc<[u32]>,
     mask_id: u32,
     label: Option<usize>,
 }
@@ -52,7 +54,7 @@ impl Prompt {
             let allowed = format!("0 to {}", base - 1);
             return Err(Error::InvalidCode { what: "digit", given: u64::from(given), allowed });
         }
-        let y: Vec<u32> = digits.iter().map(|digit| digit.unwrap_or(base)).collect();
+        let y: Arc<[u32]> = digits.iter().map(|digit| digit.unwrap_or(base)).collect();
         for (i, token) in y.chunks_exact(subtoken_len).enumerate() {
             if predictive.consistent(token).is_empty() {
                 return Err(Error::invalid(

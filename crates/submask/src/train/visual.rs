@@ -19,6 +19,7 @@ use crate::data::{Cursor, Density};
 use crate::denoiser::States;
 use crate::model::{Architecture, HeldOut, Model, Network, Request, Session, Subject};
 use crate::random::{Draws, Purpose};
+use crate::sampler::Event;
 use crate::{Error, Result};
 
 /// States of one network call.
@@ -218,7 +219,7 @@ impl Task for VisualTask {
             return Ok(Judgement { figures, ..Judgement::default() });
         }
         let request = Request { num: samples, seed, batch: BATCH, ..session.request() };
-        let generated = session.generate(&request, &mut |_| Ok(()))?;
+        let generated = session.generate(&request, &mut |_: &Event| Ok(()))?;
         let picture = self.picture(&generated.tokens, step)?;
         Ok(Judgement { figures, samples: vec![picture.display().to_string()], report: generated.report })
     }

@@ -7,8 +7,8 @@ use submask::denoiser::Denoiser;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{
-    Draw, ImageSampling, MixtureDenoiser, PixelTokens, Prompt, SampleSettings, Sampler, Samples, Steps,
-    presets,
+    Draw, Event, ImageSampling, MixtureDenoiser, PixelTokens, Prompt, SampleSettings, Sampler, Samples,
+    Steps, presets,
 };
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
@@ -304,13 +304,15 @@ fn an_interruption_ends_a_corrected_call() {
     let prompts = vec![Prompt::empty(&predictive, 2).unwrap(); 3];
     let mut seen = Vec::new();
     sampler
-        .sample_observed(&prompts, &mut |progress| {
-            seen.push((progress.sequences, progress.digits));
+        .sample_observed(&prompts, &mut |event: &Event| {
+            if let Event::Progress(progress) = event {
+                seen.push((progress.sequences, progress.digits));
+            }
             Ok(())
         })
         .unwrap();
     assert_eq!((seen.len(), seen[7], seen[3].1), (8, (2, 12), 8));
-    let stop = sampler.sample_observed(&prompts, &mut |_| Err(submask::Error::Interrupted));
+    let stop = sampler.sample_observed(&prompts, &mut |_: &Event| Err(submask::Error::Interrupted));
     assert!(matches!(stop, Err(submask::Error::Interrupted)));
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use submask::predictive::{Predictive, Sharpening};
 use submask::random::{Draws, Purpose};
-use submask::sampler::{Prompt, RevealUnit, SampleSettings, Sampler, Samples, Steps};
+use submask::sampler::{Event, Prompt, RevealUnit, SampleSettings, Sampler, Samples, Steps};
 use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::cases;
@@ -316,7 +316,8 @@ fn bad_calls_are_refused_and_interruptions_pass_through() {
     let other = Predictive::new(SubTokenizer::new(6, 2).unwrap(), true);
     assert!(Sampler::new(network, &other, SampleSettings::default()).is_err());
     let mut rounds = 0;
-    let stop = sampler.sample_observed(&lengths[1..], &mut |progress| {
+    let stop = sampler.sample_observed(&lengths[1..], &mut |event: &Event| {
+        let Event::Progress(progress) = event else { return Ok(()) };
         rounds += 1;
         if progress.digits == 2 { Err(submask::Error::Interrupted) } else { Ok(()) }
     });

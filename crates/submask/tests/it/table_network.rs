@@ -121,17 +121,17 @@ pub fn all_sequences(vocab_size: usize, seq_len: usize) -> Vec<u32> {
         .collect()
 }
 
-/// A network whose logits are a hash of the state: for sizes whose table would be too large.
+/// A network whose logits are a hash of the state (and of the time and the class, where it reads them): for sizes whose
+/// table would be too large, and for sequences of any length up to `seq_len`.
 pub struct HashNetwork {
     pub codes: SubTokenizer,
-    pub seq_len: usize,
     pub seed: u64,
     pub spec: Spec,
 }
 
 impl HashNetwork {
     pub fn new(codes: SubTokenizer, seq_len: usize, seed: u64) -> Self {
-        Self { spec: Spec::new(&codes, seq_len), codes, seq_len, seed }
+        Self { spec: Spec::new(&codes, seq_len), codes, seed }
     }
 }
 
@@ -146,12 +146,19 @@ impl Denoiser for HashNetwork {
         positions: &[usize],
         rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let (draws, width) = (Draws::new(self.seed, Purpose::Init), self.seq_len * self.codes.subtoken_len());
+        let seq_len = states.seq_len(self.codes.subtoken_len());
+        let (draws, width) = (Draws::new(self.seed, Purpose::Init), seq_len * self.codes.subtoken_len());
+        let mix = |h: u64, word: u64| (h ^ word).wrapping_mul(0x100_0000_01b3);
         for (k, &position) in positions.iter().enumerate() {
-            let (b, i) = (position / self.seq_len, position % self.seq_len);
-            let state = states.y_t[b * width..(b + 1) * width]
-                .iter()
-                .fold(7u64, |h, &d| (h ^ u64::from(d)).wrapping_mul(0x100_0000_01b3));
+            let (b, i) = (position / seq_len, position % seq_len);
+            let digits = states.y_t[b * width..(b + 1) * width].iter();
+            let mut state = digits.fold(7u64, |h, &digit| mix(h, u64::from(digit)));
+            if self.spec.reads_time {
+                state = mix(state, states.t[b].to_bits());
+            }
+            if let Some(labels) = states.labels {
+                state = mix(state, labels[b] as u64);
+            }
             let logit = |x| 2.0 * draws.normal(state & 0xffff_ffff_ffff, i as u32, x) as f32;
             rows(k..k + 1, &(0..self.codes.vocab_size() as u32).map(logit).collect::<Vec<_>>())?;
         }

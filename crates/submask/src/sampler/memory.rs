@@ -1,0 +1,78 @@
+//! A round of sequences whose digits are in memory.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::observer::Observer;
+use super::policy::{Visit, tokens_per_task};
+use super::row::Row;
+use crate::Result;
+use crate::denoiser::{Denoiser, States};
+
+/// The next visit of every row, in one network call per length.
+///
+/// # Errors
+/// What the network reports, [`Error::Invalid`](crate::Error::Invalid) for logits that are no distribution, and what
+/// the observer returns.
+pub(super) fn visit(network: &dyn Denoiser, rows: &mut [Row], observer: &mut dyn Observer) -> Result<()> {
+    let mut lengths: Vec<usize> = rows.iter().map(Row::seq_len).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    for seq_len in lengths {
+        let mut rows: Vec<&mut Row> = rows.iter_mut().filter(|row| row.seq_len() == seq_len).collect();
+        let visits: Vec<Visit> = rows.iter().map(|row| row.policy.ask(&row.y)).collect();
+        evaluate(network, &mut rows, &visits, seq_len)?;
+        rows.iter_mut().zip(&visits).try_for_each(|(row, visit)| row.settle(visit, observer))?;
+    }
+    Ok(())
+}
+
+/// Evaluates the network for rows of one length, which draw as their logits come.
+fn evaluate(network: &dyn Denoiser, rows: &mut [&mut Row], visits: &[Visit], seq_len: usize) -> Result<()> {
+    let y_t: Vec<u32> = rows.iter().flat_map(|row| row.y.iter().copied()).collect();
+    let t: Vec<f64> = visits.iter().map(|visit| visit.time).collect();
+    let labels = network.spec().labels(rows.iter().map(|row| row.label));
+    let of_row = |(b, visit): (usize, &Visit)| visit.tokens.iter().map(move |i| b * seq_len + i).collect();
+    let positions: Vec<Vec<usize>> = visits.iter().enumerate().map(of_row).collect();
+    // Row b asks for the positions starts[b]..starts[b + 1].
+    let starts: Vec<usize> = std::iter::once(0)
+        .chain(positions.iter().scan(0, |end, row| {
+            *end += row.len();
+            Some(*end)
+        }))
+        .collect();
+    let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
+    network.evaluate(&states, &positions.concat(), &mut |range, logits| {
+        hand_over(rows, visits, &starts, range, logits)
+    })
+}
+
+/// Gives the rows the logits of a `range` of the positions.
+fn hand_over(
+    rows: &mut [&mut Row],
+    visits: &[Visit],
+    starts: &[usize],
+    range: Range<usize>,
+    logits: &[f32],
+) -> Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let vocab_size = logits.len() / range.len();
+    let first = starts.partition_point(|start| *start <= range.start) - 1;
+    let end = starts.partition_point(|start| *start < range.end);
+    let draw = |(k, row): (usize, &mut &mut Row)| {
+        let b = first + k;
+        let own = range.start.max(starts[b])..range.end.min(starts[b + 1]);
+        let tokens = &visits[b].tokens[own.start - starts[b]..own.end - starts[b]];
+        let place = |position: usize| (position - range.start) * vocab_size;
+        row.draw(&visits[b], tokens, &logits[place(own.start)..place(own.end)])
+    };
+    let (concerned, enough) = (&mut rows[first..end], tokens_per_task(vocab_size));
+    if range.len() <= enough {
+        return concerned.iter_mut().enumerate().try_for_each(draw);
+    }
+    let rows_per_task = concerned.len() * enough / range.len() + 1;
+    concerned.par_iter_mut().enumerate().with_min_len(rows_per_task).try_for_each(draw)
+}

@@ -1,0 +1,87 @@
+//! What happens while sequences are sampled, told as it happens.
+
+use super::report::SampleReport;
+use crate::Result;
+
+/// Something that happened. Sequences are numbered from 0 in the order in which a call or a stream was given them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A sequence takes its place in the batch.
+    Started {
+        /// Which.
+        sequence: usize,
+        /// Its sub-tokens [L·ℓ], 0..=b, b being the mask.
+        y: &'a [u32],
+    },
+    /// An evaluation of the network wrote sub-tokens. Told to observers that want digits only
+    /// ([`Observer::wants_digits`]).
+    Revealed {
+        /// Which sequence.
+        sequence: usize,
+        /// Step on the grid, from 0; without a grid the number of the evaluation.
+        step: usize,
+        /// The time t of the evaluation.
+        time: f64,
+        /// (i·ℓ + j, digit) of every sub-token revealed, ascending; with a corrector, of every sub-token changed, the
+        /// mask included, which may be none.
+        digits: &'a [(usize, u32)],
+    },
+    /// A sequence is complete.
+    Finished {
+        /// Which.
+        sequence: usize,
+        /// x_0, \[L\].
+        tokens: &'a [u32],
+        /// What it cost.
+        report: &'a SampleReport,
+    },
+    /// A round is over: every sequence of the batch went through one evaluation. Told before the sequences that it
+    /// completes are told to be finished.
+    Progress(Progress),
+}
+
+/// How far a call or a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Finished sequences.
+    pub sequences: usize,
+    /// Sub-tokens revealed so far, of all sequences; a corrector may mask some again.
+    pub digits: usize,
+    /// Sub-tokens to reveal in all.
+    pub digits_total: usize,
+}
+
+/// Who is told of events. A closure of an [`Event`] is one, which does not want digits.
+pub trait Observer {
+    /// Whether [`Event::Revealed`] is wanted. It is asked when a sequence starts: if so, its digits are drawn in
+    /// memory, since a device would have to be waited for at every step.
+    fn wants_digits(&self) -> bool {
+        false
+    }
+
+    /// Takes note.
+    ///
+    /// # Errors
+    /// Whatever is to end the call, such as [`Error::Interrupted`](crate::Error::Interrupted).
+    fn notify(&mut self, event: &Event) -> Result<()>;
+}
+
+impl<F: FnMut(&Event) -> Result<()>> Observer for F {
+    fn notify(&mut self, event: &Event) -> Result<()> {
+        self(event)
+    }
+}
+
+/// A closure that is told of revealed digits too.
+pub struct WithDigits<F>(pub F);
+
+impl<F: FnMut(&Event) -> Result<()>> Observer for WithDigits<F> {
+    fn wants_digits(&self) -> bool {
+        true
+    }
+
+    fn notify(&mut self, event: &Event) -> Result<()> {
+        (self.0)(event)
+    }
+}

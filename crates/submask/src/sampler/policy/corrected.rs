@@ -1,0 +1,136 @@
+//! Steps with a corrector (math.md §8): every step is visited and every token that is not given evaluated, since visible
+//! sub-tokens may change too.
+
+use std::sync::Arc;
+
+use super::{Chunk, Outcome, Outcomes, Policy, Visit};
+use crate::Result;
+use crate::random::{Draws, Purpose};
+use crate::sampler::corrector::{Corrector, Jumps};
+use crate::sampler::draw::{TokenAt, TokenDraws};
+use crate::sampler::prompt::Prompt;
+use crate::sampler::report::SampleReport;
+use crate::schedule::{RevealSteps, Schedule};
+
+/// One step for all sequences.
+struct Step {
+    /// t, the time of the evaluation.
+    time: f64,
+    /// Probability that a masked sub-token is revealed.
+    share: f64,
+    /// `None` in the last step and where α is 0.
+    jumps: Option<Jumps>,
+}
+
+/// The steps, and the draws of what they reveal and change.
+pub(in crate::sampler) struct CorrectedSteps {
+    steps: Vec<Step>,
+    reveals: Draws,
+    jumps: Draws,
+}
+
+impl CorrectedSteps {
+    pub fn new(corrector: &Corrector, grid: &RevealSteps, schedule: &Schedule, seed: u64) -> Self {
+        let times = grid.times();
+        let step = |k: usize| {
+            let jumps = times.get(k + 1).and_then(|&s| corrector.jumps(schedule, times[k], s));
+            Step { time: times[k], share: grid.conditional(k), jumps }
+        };
+        Self {
+            steps: (0..times.len()).map(step).collect(),
+            reveals: Draws::new(seed, Purpose::Reveal),
+            jumps: Draws::new(seed, Purpose::Jump),
+        }
+    }
+}
+
+/// A sequence on its way through the steps; visit k is step k.
+pub(in crate::sampler) struct Corrected {
+    steps: Arc<CorrectedSteps>,
+    /// Whether each sub-token was given, [L·ℓ].
+    given: Vec<bool>,
+    /// Tokens that are not wholly given.
+    tokens: Vec<usize>,
+    mask_id: u32,
+    next: usize,
+    drawn: Outcomes,
+}
+
+impl Corrected {
+    pub fn new(steps: Arc<CorrectedSteps>, prompt: &Prompt, subtoken_len: usize) -> Self {
+        let mask_id = prompt.mask_id();
+        let given: Vec<bool> = prompt.y().iter().map(|digit| *digit != mask_id).collect();
+        let tokens = given.chunks_exact(subtoken_len).enumerate();
+        let tokens = tokens.filter(|(_, given)| given.contains(&false)).map(|(i, _)| i).collect();
+        Self { steps, given, tokens, mask_id, next: 0, drawn: Outcomes::default() }
+    }
+
+    /// The ancestral step and the jumps of a token.
+    fn correct(&self, chunk: &Chunk, at: &TokenAt) -> Result<Outcome> {
+        let step = &self.steps.steps[self.next];
+        let first = at.i * at.y.len();
+        let is_revealed = |j: &usize| {
+            let uniform = self.steps.reveals.uniform(at.sequence, (first + j) as u32, at.event as u32);
+            at.y[*j] == self.mask_id && uniform < step.share
+        };
+        let reveals: Vec<usize> = (0..at.y.len()).filter(is_revealed).collect();
+        let p = chunk.draws.predict(at)?;
+        let mut after = at.y.to_vec();
+        let revealed = chunk.draws.reveal(at, &p, &reveals, &mut after)?;
+        let mut outcome = Outcome { redrawn: revealed.redrawn, ..Outcome::default() };
+        if let Some(jumps) = &step.jumps {
+            let target = chunk.draws.target(at, &p, &revealed);
+            let (jumped, count) = self.jump(jumps, at, &after, &target);
+            if chunk.draws.is_possible(&jumped) {
+                (after, outcome.jumps) = (jumped, count);
+            } else {
+                outcome.jumps_dropped = count;
+            }
+        }
+        let changed = (0..at.y.len()).filter(|&j| after[j] != at.y[j]);
+        outcome.writes = changed.map(|j| (first + j, after[j])).collect();
+        Ok(outcome)
+    }
+
+    /// The digits of a token after its jumps, and how many there were.
+    fn jump(&self, jumps: &Jumps, at: &TokenAt, before: &[u32], target: &[u32]) -> (Vec<u32>, u64) {
+        let (mut jumped, mut count) = (before.to_vec(), 0);
+        let first = at.i * before.len();
+        for j in (0..before.len()).filter(|j| !self.given[first + j]) {
+            let place = (first + j) as u32;
+            let uniform = |n| self.steps.jumps.uniform(at.sequence, place, 2 * at.event as u32 + n);
+            if let Some(value) = jumps.jump(before[j], target[j], self.mask_id, [uniform(0), uniform(1)]) {
+                jumped[j] = value;
+                count += 1;
+            }
+        }
+        (jumped, count)
+    }
+}
+
+impl Policy for Corrected {
+    fn is_done(&self) -> bool {
+        self.tokens.is_empty() || self.next == self.steps.steps.len()
+    }
+
+    fn ask(&self, _: &[u32]) -> Visit {
+        let time = self.steps.steps[self.next].time;
+        Visit { step: self.next, event: self.next, time, tokens: self.tokens.clone() }
+    }
+
+    fn draw(&mut self, chunk: &Chunk) -> Result<()> {
+        let outcomes = chunk.map(|at| self.correct(chunk, at))?;
+        outcomes.into_iter().for_each(|outcome| self.drawn.add(outcome));
+        Ok(())
+    }
+
+    fn settle(&mut self, _: &TokenDraws, _: &[u32]) -> Vec<(usize, u32)> {
+        self.next += 1;
+        std::mem::take(&mut self.drawn.writes)
+    }
+
+    fn costs(&self) -> SampleReport {
+        let total = self.steps.steps.len();
+        self.drawn.costs(total, if self.tokens.is_empty() { total } else { 0 })
+    }
+}

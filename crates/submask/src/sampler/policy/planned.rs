@@ -1,0 +1,67 @@
+//! A plan drawn before any value: a grid of steps, or one unit after the other (math.md §7).
+
+use super::{Chunk, Outcome, Outcomes, Policy, Visit};
+use crate::Result;
+use crate::sampler::draw::{TokenAt, TokenDraws};
+use crate::sampler::plan::{RevealEvent, RevealPlan};
+use crate::sampler::report::SampleReport;
+
+/// A sequence that follows its plan; visit k is event k.
+pub(in crate::sampler) struct Planned {
+    plan: RevealPlan,
+    subtoken_len: usize,
+    next: usize,
+    drawn: Outcomes,
+}
+
+impl Planned {
+    pub fn new(plan: RevealPlan, subtoken_len: usize) -> Self {
+        Self { plan, subtoken_len, next: 0, drawn: Outcomes::default() }
+    }
+
+    /// The digits of token `i` that an event reveals, as indices in the sequence.
+    fn digits_of(event: &RevealEvent, i: usize, subtoken_len: usize) -> &[usize] {
+        let before = |end: usize| event.digits.partition_point(|digit| *digit < end * subtoken_len);
+        &event.digits[before(i)..before(i + 1)]
+    }
+}
+
+impl Policy for Planned {
+    fn is_done(&self) -> bool {
+        self.next == self.plan.events.len()
+    }
+
+    fn ask(&self, _: &[u32]) -> Visit {
+        let event = &self.plan.events[self.next];
+        let mut tokens: Vec<usize> = event.digits.iter().map(|digit| digit / self.subtoken_len).collect();
+        tokens.dedup();
+        Visit { step: event.step, event: self.next, time: event.time, tokens }
+    }
+
+    fn draw(&mut self, chunk: &Chunk) -> Result<()> {
+        let event = &self.plan.events[self.next];
+        let outcomes = chunk.map(|at: &TokenAt| {
+            let digits = Self::digits_of(event, at.i, self.subtoken_len);
+            let reveals: Vec<usize> = digits.iter().map(|digit| digit % self.subtoken_len).collect();
+            let mut after = at.y.to_vec();
+            let revealed = chunk.draws.reveal(at, &chunk.draws.predict(at)?, &reveals, &mut after)?;
+            let writes = digits.iter().zip(&reveals).map(|(&digit, &j)| (digit, after[j])).collect();
+            Ok(Outcome { writes, redrawn: revealed.redrawn, ..Outcome::default() })
+        })?;
+        outcomes.into_iter().for_each(|outcome| self.drawn.add(outcome));
+        Ok(())
+    }
+
+    fn settle(&mut self, _: &TokenDraws, _: &[u32]) -> Vec<(usize, u32)> {
+        self.next += 1;
+        std::mem::take(&mut self.drawn.writes)
+    }
+
+    fn costs(&self) -> SampleReport {
+        self.drawn.costs(self.plan.steps_total, self.plan.idle_steps())
+    }
+
+    fn planned(&self) -> Option<&RevealEvent> {
+        self.plan.events.get(self.next)
+    }
+}

@@ -1,0 +1,65 @@
+//! How a sequence is sampled: settings that have been checked and worked out once, for any number of sequences.
+
+use std::sync::Arc;
+
+use super::draw::TokenDraws;
+use super::plan::Planner;
+use super::policy::{Corrected, CorrectedSteps, Planned, Policy};
+use super::prompt::Prompt;
+use super::settings::SampleSettings;
+use crate::Result;
+use crate::predictive::Predictive;
+
+/// The part of [`SampleSettings`] that says how each sequence is sampled, ready for use with a [`Predictive`].
+pub struct Recipe<'a> {
+    pub(super) draws: TokenDraws<'a>,
+    method: Method,
+}
+
+/// What is shared by the policies of all sequences.
+enum Method {
+    Planned(Planner),
+    Corrected(Arc<CorrectedSteps>),
+}
+
+impl<'a> Recipe<'a> {
+    /// `settings` for a network whose logits `predictive` turns into p_θ(x_0 | y_t).
+    ///
+    /// `batch`, `first_sequence` and `trajectories` are about many sequences: they are checked and not kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for settings out of range.
+    pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Result<Self> {
+        settings.validate()?;
+        let codes = predictive.codes();
+        let method = match settings.corrector.zip(settings.reveal_steps()?) {
+            Some((corrector, grid)) => {
+                let steps = CorrectedSteps::new(&corrector, &grid, &settings.schedule, settings.seed);
+                Method::Corrected(Arc::new(steps))
+            }
+            None => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
+        };
+        Ok(Self { draws: TokenDraws::new(predictive, settings), method })
+    }
+
+    /// The tokens and their digits, and whether they are constrained.
+    pub fn predictive(&self) -> &'a Predictive {
+        self.draws.predictive
+    }
+
+    /// The policy of a sequence at its start.
+    pub(super) fn begin(&self, number: u64, prompt: &Prompt) -> Box<dyn Policy> {
+        let subtoken_len = self.predictive().codes().subtoken_len();
+        match &self.method {
+            Method::Planned(planner) => {
+                Box::new(Planned::new(planner.plan(number, &prompt.masked()), subtoken_len))
+            }
+            Method::Corrected(steps) => Box::new(Corrected::new(Arc::clone(steps), prompt, subtoken_len)),
+        }
+    }
+
+    /// Whether a network's device can draw the digits: where nothing depends on them but digits that come later.
+    pub(super) fn fits_device(&self) -> bool {
+        matches!(self.method, Method::Planned(_)) && self.draws.is_plain()
+    }
+}
