@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{Backbone, LoadedBackbone};
-use submask::data::Cursor;
+use submask::data::{Batch, Batcher, Dataset};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::model::{ModelSettings, Network};
 use submask::ops::Kernels;
@@ -14,11 +14,8 @@ use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{Prompt, SampleReport, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
-use submask::train::DeviceState;
-use submask::train::checkpoint::TrainState;
-use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
 use submask::train::settings::{Settings, TrainSettings};
-use submask::train::step::{LossFunction, MicroBatch};
+use submask::train::{LossFunction, Slots, TrainState, stepper};
 use submask::{Device, device};
 
 use crate::args::BenchArgs;
@@ -95,6 +92,7 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
 struct Bench<'a> {
     settings: &'a Settings,
     device: &'a Device,
+    kernels: Kernels,
     network: Arc<dyn Backbone>,
     predictive: Arc<Predictive>,
     schedule: Schedule,
@@ -118,7 +116,7 @@ impl<'a> Bench<'a> {
         let values = parameters.iter().enumerate().map(|(i, parameter)| parameter.initial(seed, i)).collect();
         let predictive = Arc::new(Predictive::new(codes, settings.model.carry_over));
         let schedule = settings.schedule.schedule();
-        Ok(Self { settings, device, network, predictive, schedule, parameters, values })
+        Ok(Self { settings, device, kernels, network, predictive, schedule, parameters, values })
     }
 
     /// Tokens of `sequences` sequences, drawn.
@@ -134,44 +132,25 @@ impl<'a> Bench<'a> {
         LoadedBackbone { network: self.network.clone(), weights }
     }
 
-    /// Loss, gradients, clipping, AdamW and the averaged weights, as in a run.
+    /// A step of a run, whose micro-batch is the same every time.
     fn training(&self) -> Result<Line, Failure> {
         let train = TrainSettings { accumulate: 1, ..self.settings.train.clone() };
         let network = Network::Diffusion(self.network.clone());
         let dropout = self.settings.model.dropout;
         let loss =
             LossFunction::new(network, self.predictive.clone(), self.schedule, train.clone(), dropout)?;
-        let x_0 = self.tokens(train.batch_size);
-        let mut state = TrainState {
-            step: 0,
-            raw: self.values.clone(),
-            average: self.values.clone(),
-            optimizer: AdamW::new(train.adamw, &self.parameters),
-            cursor: Cursor::default(),
-        };
-        let on_device = self.network.kernels().are_for_gpus();
-        let mut on_device = on_device.then(|| DeviceState::new(&state, &self.parameters, self.device));
+        let sequences = Drawn { x_0: self.tokens(train.batch_size), seq_len: self.settings.model.seq_len };
+        let tokens = sequences.x_0.len();
+        let slots = Slots::new(Batcher::new(sequences, train.seed)?, loss);
+        let state = TrainState::new(self.values.clone(), train.adamw, &self.parameters);
+        let mut stepper = stepper::open(&train, &self.parameters, state, self.device, self.kernels);
+        let mut step = 0;
         let time = median(|| {
-            state.step += 1;
-            let batch = MicroBatch { x_0: &x_0, step: state.step, index: 0 };
-            if let Some(on_device) = &mut on_device {
-                let weights = on_device.weights();
-                on_device.add(loss.loss(&weights, &batch)?, &weights, 1.0);
-                on_device.step(&train, state.step);
-                on_device.look();
-                return Ok(());
-            }
-            let (_, gradients) =
-                loss.loss_and_gradients(&self.parameters, &state.raw, self.device, &batch)?;
-            let size = StepSize {
-                learning_rate: train.learning_rate,
-                gradient_factor: clip_factor(global_norm(&gradients), train.clip),
-            };
-            let average = Average { values: &mut state.average, decay: train.ema_decay };
-            state.optimizer.step(&mut state.raw, &gradients, size, Some(average));
-            Ok(())
+            step += 1;
+            stepper.step(step, &slots)?;
+            Ok(stepper.sync()?)
         })?;
-        Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, x_0.len()))
+        Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, tokens))
     }
 
     fn evaluation(&self) -> Result<Line, Failure> {
@@ -209,6 +188,33 @@ impl<'a> Bench<'a> {
         })?;
         let line = Line::new(format!("sampling one sequence in {grid}"), time, seq_len);
         Ok(Line { evaluations: Some(report.evaluations), idle_steps: Some(report.steps_skipped), ..line })
+    }
+}
+
+/// Sequences that mean nothing.
+struct Drawn {
+    /// Tokens, [n, L].
+    x_0: Vec<u32>,
+    seq_len: usize,
+}
+
+impl Dataset for Drawn {
+    fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    fn epoch_len(&self) -> Option<u64> {
+        Some((self.x_0.len() / self.seq_len) as u64)
+    }
+
+    fn get(&self, _epoch: u64, index: u64, batch: &mut Batch) -> submask::Result<()> {
+        let sequence = self.x_0.chunks(self.seq_len).nth(index as usize).unwrap_or_default();
+        batch.push(sequence.iter().copied(), None);
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        0
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoints: a model folder plus what a run needs to go on bit for bit.
+//! Checkpoints: a model folder plus what a run needs to resume bit for bit.
 //!
 //! A checkpoint is written into a folder beside its place, every file flushed, with a manifest of
 //! checksums, and then renamed. A reader refuses one whose files differ from the manifest, and says which
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::AdamW;
+use super::optimizer::{AdamW, AdamWConfig};
+use super::state::{Reached, TrainState};
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
 use crate::durable::{create_folder, sync_parent, write_atomically};
@@ -32,22 +33,6 @@ struct Manifest {
     files: BTreeMap<String, (u64, u32)>,
 }
 
-/// Everything of a run that changes from step to step. There is no generator among it: draws are functions
-/// of the seed and the step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainState {
-    /// Steps done.
-    pub step: u64,
-    /// Weights, in definition order.
-    pub raw: Vec<Vec<f32>>,
-    /// Their moving average.
-    pub average: Vec<Vec<f32>>,
-    /// Moments.
-    pub optimizer: AdamW,
-    /// Where the data goes on.
-    pub cursor: Cursor,
-}
-
 /// The small part of the state, as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,17 +47,19 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step}"))
 }
 
-/// Writes a checkpoint of `state`; `save_model` writes the model folder of the averaged weights. Returns its folder.
+/// Writes a checkpoint of a run that has `reached` this `state`; `save_model` writes the model folder of the averaged
+/// weights. Returns its folder.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file; nothing half-written stays behind.
 pub fn save(
     run: &Path,
+    reached: Reached,
     state: &TrainState,
     parameters: &[Parameter],
     save_model: &mut dyn FnMut(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let place = folder(run, state.step);
+    let place = folder(run, reached.step);
     if place.exists() {
         if verify_if_any(&place).is_ok() {
             // The same step of the same run: it holds the same already.
@@ -82,17 +69,18 @@ pub fn save(
     }
     create_folder(&place, |folder| {
         save_model(folder)?;
-        write(folder, state, parameters)
+        write(folder, reached, state, parameters)
     })?;
     Ok(place)
 }
 
 /// Writes what a run needs beside the model, and the manifest of all.
-fn write(folder: &Path, state: &TrainState, parameters: &[Parameter]) -> Result<()> {
+fn write(folder: &Path, reached: Reached, state: &TrainState, parameters: &[Parameter]) -> Result<()> {
     write_safetensors(&folder.join(RAW), parameters, &state.raw)?;
     write_safetensors(&folder.join(FIRST), parameters, &state.optimizer.first)?;
     write_safetensors(&folder.join(SECOND), parameters, &state.optimizer.second)?;
-    let small = StateFile { step: state.step, optimizer_steps: state.optimizer.steps, cursor: state.cursor };
+    let Reached { step, cursor } = reached;
+    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor };
     write_json(&folder.join(STATE), &small)?;
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
@@ -178,7 +166,7 @@ pub fn newest(run: &Path) -> Result<PathBuf> {
             let whole = older.iter().map(|step| folder(run, *step)).find(|path| verify_if_any(path).is_ok());
             let advice = match whole {
                 Some(path) => {
-                    format!("{} is whole: remove the broken checkpoint to go on from it", path.display())
+                    format!("{} is whole: remove the broken checkpoint to resume from it", path.display())
                 }
                 None => "no older checkpoint is whole".to_owned(),
             };
@@ -187,11 +175,11 @@ pub fn newest(run: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Reads the state of a checkpoint whose manifest has been checked.
+/// Reads a checkpoint whose manifest has been checked; `config` is that of the optimiser that continues.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Format`] naming the file.
-pub fn load_state(folder: &Path, parameters: &[Parameter], fresh: AdamW) -> Result<TrainState> {
+pub fn load(folder: &Path, parameters: &[Parameter], config: AdamWConfig) -> Result<(Reached, TrainState)> {
     let read = |name: &str| {
         let path = folder.join(name);
         arrange(parameters, read_safetensors(&path)?, &path)
@@ -201,9 +189,10 @@ pub fn load_state(folder: &Path, parameters: &[Parameter], fresh: AdamW) -> Resu
     let small: StateFile =
         serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
     let optimizer =
-        AdamW { steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)?, ..fresh };
+        AdamW { config, steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)? };
     let (raw, average) = (read(RAW)?, read(WEIGHTS_FILE)?);
-    Ok(TrainState { step: small.step, raw, average, optimizer, cursor: small.cursor })
+    let reached = Reached { step: small.step, cursor: small.cursor };
+    Ok((reached, TrainState { raw, average, optimizer }))
 }
 
 /// Removes all but the `keep` newest checkpoints, and folders that an interrupted run left half-written.

@@ -63,7 +63,7 @@ impl RunSettings {
         .map_err(|error| error.to_string())
     }
 
-    /// The training loop's.
+    /// The training loop.
     pub fn train(&self) -> &TrainSettings {
         match self {
             Self::Text(settings) => &settings.train,
@@ -82,7 +82,7 @@ impl RunSettings {
         }
     }
 
-    /// The first section or key that a run must not change when it goes on, and that differs.
+    /// The first section or key that differs, of those that a run must not change when it is resumed.
     pub(super) fn first_difference(&self, other: &Self) -> Option<&'static str> {
         let (Ok(ours), Ok(theirs)) = (self.to_toml(), other.to_toml()) else { return Some("settings") };
         let (Ok(ours), Ok(theirs)) = (ours.parse::<Table>(), theirs.parse::<Table>()) else {
@@ -165,17 +165,17 @@ pub enum TokenizerChoice {
 pub struct TokenizerSettings {
     /// Which kind.
     pub kind: TokenizerChoice,
-    /// Tokens of a trained BPE, or of numbers; no other kind reads it.
+    /// Vocabulary size of a trained BPE, or of `numbers`; no other kind reads it.
     pub vocab_size: usize,
     /// The file of `tokenizer-json`; no other kind reads it.
     pub path: PathBuf,
 }
 
-/// How the learning rate goes on after the warm-up.
+/// What the learning rate does after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// It stays.
+    /// It stays the same.
     Constant,
     /// Half a cosine down to zero after the last step.
     Cosine,
@@ -189,9 +189,9 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Optimiser steps.
     pub steps: u64,
-    /// Sequences a micro-batch.
+    /// Sequences per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches whose gradients are averaged into one step.
+    /// Micro-batches per step; the step's gradient is the mean of theirs.
     pub accumulate: usize,
     /// Which loss; the autoregressive network has its own and does not read it.
     pub objective: Objective,
@@ -201,7 +201,7 @@ pub struct TrainSettings {
     pub learning_rate: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// How the learning rate goes on.
+    /// What the learning rate does after the warm-up.
     pub decay: Decay,
     /// Limit of the gradients' global norm.
     pub clip: f64,
@@ -215,15 +215,15 @@ pub struct TrainSettings {
     pub validate_every: u64,
     /// Sequences that a validation evaluates; 0: all of them.
     pub validate_sequences: u64,
-    /// Draws a sequence in a validation.
+    /// Monte Carlo draws per sequence in a validation.
     pub validate_draws: usize,
-    /// The same for the last one: sequences (0: all) and draws.
+    /// Sequences that the last validation evaluates; 0: all of them.
     pub final_sequences: u64,
-    /// Draws a sequence at the end.
+    /// Monte Carlo draws per sequence in the last validation.
     pub final_draws: usize,
-    /// Samples drawn at every validation.
+    /// Samples per validation.
     pub validate_samples: usize,
-    /// Samples drawn at the end.
+    /// Samples of the last validation.
     pub final_samples: usize,
     /// Steps between checkpoints; the last step always has one.
     pub checkpoint_every: u64,
@@ -263,7 +263,7 @@ impl DataSettings {
 }
 
 impl Settings {
-    /// What the data room is asked for.
+    /// How the corpus is prepared.
     pub fn prepare(&self) -> PrepareSettings {
         PrepareSettings {
             valid_fraction: self.data.valid_fraction,
@@ -274,8 +274,8 @@ impl Settings {
 }
 
 impl TokenizerSettings {
-    /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
-    /// the corpus gives it.
+    /// The settings that ask for the tokenizer of the model in `folder`. The alphabet of `characters` comes from the
+    /// corpus, not from settings.
     pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
         let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
         match kind {
@@ -292,7 +292,7 @@ impl TokenizerSettings {
         }
     }
 
-    /// C, where it is known before the corpus, or the file, is read.
+    /// Vocabulary size C, where it is known before the corpus, or the file, is read.
     pub fn vocab_size(&self) -> Option<usize> {
         match self.kind {
             TokenizerChoice::Bytes => Some(257),
@@ -303,7 +303,7 @@ impl TokenizerSettings {
         }
     }
 
-    /// What the data room is asked for.
+    /// Which tokenizer the corpus is prepared with.
     pub fn spec(&self) -> TokenizerSpec {
         match self.kind {
             TokenizerChoice::Bytes => TokenizerSpec::Bytes,
