@@ -10,6 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::data::Batch;
 use submask::denoiser::{Denoiser, States};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::model::Network;
@@ -20,7 +21,7 @@ use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
 use submask::train::settings::Settings;
-use submask::train::step::{LossFunction, MicroBatch};
+use submask::train::{LossFunction, Slot};
 
 /// A network, a vocabulary and a batch.
 struct Size {
@@ -127,14 +128,14 @@ fn training(c: &mut Criterion) {
             0.0,
         )
         .expect("the size is valid");
-        let x_0 = size.tokens(size.batch);
-        group.throughput(Throughput::Elements(x_0.len() as u64));
+        let batch = Batch { x_0: size.tokens(size.batch), labels: Vec::new() };
+        group.throughput(Throughput::Elements(batch.x_0.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
             let mut step = 0;
             b.iter(|| {
                 step += 1;
-                let batch = MicroBatch { x_0: &x_0, step, index: 0 };
-                black_box(loss.loss_and_gradients(&parameters, &values, &Device::flex(), &batch))
+                let slot = Slot { step, index: 0 };
+                black_box(loss.loss_and_gradients(&parameters, &values, &Device::flex(), &batch, slot))
             });
         });
     }

@@ -42,7 +42,7 @@ fn train(name: &str, kernels: Kernels, folder: &Path, steps: Option<u64>) -> Res
         return Err("nobody stops this".into());
     };
     let seconds = started.elapsed().as_secs_f64();
-    for figure in &summary.judgement.figures {
+    for figure in &summary.validation.figures {
         let error = figure.standard_error.unwrap_or(f64::NAN);
         println!(
             "| {name} | {} | {:.4} ± {error:.4} {} | {seconds:.0} |",

@@ -4,25 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use submask::Compute as Opened;
 use submask::backbone::dit::DitConfig;
 use submask::backbone::encoder::EncoderConfig;
-use submask::backbone::weights::{Parameter, Weights};
-use submask::backbone::{Backbone, LoadedBackbone};
-use submask::data::Cursor;
-use submask::data::TokenizerKind;
-use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
-use submask::model::{Network, NetworkConfig, Subject, TextSubject};
-use submask::ops::Kernels;
-use submask::predictive::Predictive;
+use submask::data::{Batch, Batcher, Dataset, Tokenizer, TokenizerKind};
+use submask::model::{
+    Architecture, Estimator, EvaluateRequest, HeldOut, NetworkConfig, Request, Session, Subject, TextSubject,
+};
 use submask::random::{Draws, Purpose};
-use submask::sampler::{Prompt, SampleReport, SampleSettings, Sampler, Steps};
-use submask::schedule::Schedule;
-use submask::train::DeviceState;
-use submask::train::checkpoint::TrainState;
-use submask::train::optimizer::{AdamW, Average, StepSize, clip_factor, global_norm};
+use submask::sampler::{Event, SampleReport};
 use submask::train::settings::{RunSettings, TrainSettings};
-use submask::train::step::{LossFunction, MicroBatch};
-use submask::{Device, device};
+use submask::train::{LossFunction, Slots, TrainState, stepper};
 
 use crate::args::BenchArgs;
 use crate::compute::Compute;
@@ -77,20 +69,19 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
             .hint("--set tokenizer.kind=numbers tokenizer.vocab_size=N gives its size")
         })?;
     let compute = compute.open()?;
-    let (device, kernels) = (compute.device().clone(), compute.kernels());
-    let bench = Bench::new(&settings, vocab_size, &device, kernels)?;
+    let bench = Bench::new(&settings, vocab_size, &compute)?;
     let lines = vec![bench.training()?, bench.evaluation()?, bench.sampling()?];
     let result = BenchResult {
         version: env!("CARGO_PKG_VERSION"),
-        device: device::name(&device),
-        precision: kernels.precision().to_string(),
+        device: compute.device_name(),
+        precision: compute.precision().to_string(),
         threads: rayon::current_num_threads(),
         vectors: vectors(),
         features: features(),
         vocab_size,
         model: settings.network.clone(),
         subtokens: settings.codes.subtokens,
-        parameters: bench.parameters.iter().map(Parameter::len).sum(),
+        parameters: bench.architecture.parameters().iter().map(|parameter| parameter.len()).sum(),
         batch_size: settings.train.batch_size,
         lines,
         peak_memory_bytes: peak_memory(),
@@ -98,127 +89,119 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
     if args.json { output::write_json(&result) } else { output::write(&table(&result)) }
 }
 
-/// A network with drawn weights, and everything that its measurements share.
+/// An architecture with drawn weights, and everything that its measurements share.
 struct Bench<'a> {
     settings: &'a RunSettings,
-    device: &'a Device,
-    network: Arc<dyn Backbone>,
-    predictive: Arc<Predictive>,
-    schedule: Schedule,
-    parameters: Vec<Parameter>,
+    compute: &'a Opened,
+    architecture: Arc<Architecture>,
     values: Vec<Vec<f32>>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(
-        settings: &'a RunSettings,
-        vocab_size: usize,
-        device: &'a Device,
-        kernels: Kernels,
-    ) -> Result<Self, Failure> {
-        let subject =
-            Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Numbers { vocab_size } });
-        let config = settings.config(subject);
-        let codes = config.sub_tokenizer()?;
-        let Network::Diffusion(network) = Network::new(&config, &codes, kernels)? else {
+    fn new(settings: &'a RunSettings, vocab_size: usize, compute: &'a Opened) -> Result<Self, Failure> {
+        if matches!(settings.network, NetworkConfig::Autoregressive(_)) {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
-        };
-        let parameters = network.parameters();
+        }
+        let tokenizer = TokenizerKind::Numbers { vocab_size };
+        let config = settings.config(Subject::Text(TextSubject { vocab_size, tokenizer }));
+        let architecture = Architecture::new(config, Some(Tokenizer::numbers(vocab_size)?))?;
         let seed = settings.train.seed;
-        let values = parameters.iter().enumerate().map(|(i, parameter)| parameter.initial(seed, i)).collect();
-        let predictive = Arc::new(Predictive::new(codes, settings.codes.carry_over));
-        let schedule = settings.schedule;
-        Ok(Self { settings, device, network, predictive, schedule, parameters, values })
+        let parameters = architecture.parameters().iter().enumerate();
+        let values = parameters.map(|(i, parameter)| parameter.initial(seed, i)).collect();
+        Ok(Self { settings, compute, architecture: Arc::new(architecture), values })
+    }
+
+    fn seq_len(&self) -> usize {
+        self.architecture.config().seq_len()
     }
 
     /// Tokens of `sequences` sequences, drawn.
     fn tokens(&self, sequences: usize) -> Vec<u32> {
         let draws = Draws::new(self.settings.train.seed, Purpose::Point);
-        let vocab_size = self.predictive.codes().vocab_size() as u64;
-        let count = (sequences * self.settings.network.seq_len().unwrap_or(0)) as u32;
+        let vocab_size = self.architecture.config().vocab_size() as u64;
+        let count = (sequences * self.seq_len()) as u32;
         (0..count).map(|i| draws.below(vocab_size, 0, i, 0) as u32).collect()
     }
 
-    fn loaded(&self) -> LoadedBackbone {
-        let weights = Weights::new(&self.parameters, &self.values, self.device);
-        LoadedBackbone { network: self.network.clone(), weights }
+    fn session(&self) -> Result<Session, Failure> {
+        Ok(Session::new(self.architecture.clone(), &self.values, self.compute)?)
     }
 
-    /// Loss, gradients, clipping, AdamW and the averaged weights, as in a run.
+    /// A step of a run, whose micro-batch is the same every time.
     fn training(&self) -> Result<Line, Failure> {
         let train = TrainSettings { accumulate: 1, ..self.settings.train.clone() };
-        let network = Network::Diffusion(self.network.clone());
-        let dropout = self.settings.network.dropout();
-        let loss =
-            LossFunction::new(network, self.predictive.clone(), self.schedule, train.clone(), dropout)?;
-        let x_0 = self.tokens(train.batch_size);
-        let mut state = TrainState {
-            step: 0,
-            raw: self.values.clone(),
-            average: self.values.clone(),
-            optimizer: AdamW::new(train.adamw, &self.parameters),
-            cursor: Cursor::default(),
-        };
-        let on_device = self.network.kernels().are_for_gpus();
-        let mut on_device = on_device.then(|| DeviceState::new(&state, &self.parameters, self.device));
+        let loss = LossFunction::of(&self.architecture, &train, self.compute)?;
+        let sequences = Drawn { x_0: self.tokens(train.batch_size), seq_len: self.seq_len() };
+        let tokens = sequences.x_0.len();
+        let slots = Slots::new(Batcher::new(sequences, train.seed)?, loss);
+        let parameters = self.architecture.parameters();
+        let state = TrainState::new(self.values.clone(), train.adamw, parameters);
+        let mut stepper = stepper::open(&train, parameters, state, self.compute);
+        let mut step = 0;
         let time = median(|| {
-            state.step += 1;
-            let batch = MicroBatch { x_0: &x_0, step: state.step, index: 0 };
-            if let Some(on_device) = &mut on_device {
-                let weights = on_device.weights();
-                on_device.add(loss.loss(&weights, &batch)?, &weights, 1.0);
-                on_device.step(&train, state.step);
-                on_device.look();
-                return Ok(());
-            }
-            let (_, gradients) =
-                loss.loss_and_gradients(&self.parameters, &state.raw, self.device, &batch)?;
-            let size = StepSize {
-                learning_rate: train.learning_rate,
-                gradient_factor: clip_factor(global_norm(&gradients), train.clip),
-            };
-            let average = Average { values: &mut state.average, decay: train.ema_decay };
-            state.optimizer.step(&mut state.raw, &gradients, size, Some(average));
-            Ok(())
+            step += 1;
+            stepper.step(step, &slots)?;
+            Ok(stepper.sync()?)
         })?;
-        Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, x_0.len()))
+        Ok(Line::new(format!("training step, {} sequences", train.batch_size), time, tokens))
     }
 
     fn evaluation(&self) -> Result<Line, Failure> {
-        let network = self.loaded();
+        let session = self.session()?;
+        let characters = vec![1; EVALUATED];
         let x_0 = self.tokens(EVALUATED);
-        let sequences = Sequences::new(&x_0, self.settings.network.seq_len().unwrap_or(0))?;
-        let settings =
-            LikelihoodSettings { draws: 1, schedule: self.schedule, ..LikelihoodSettings::default() };
+        let held_out = HeldOut { x_0, seq_len: self.seq_len(), characters, ..HeldOut::default() };
+        let request = EvaluateRequest { batch: EVALUATED, ..EvaluateRequest::new(Estimator::NelboSubtoken) };
         let time = median(|| {
-            nelbo_subtoken(&network, &self.predictive, &sequences, &settings)?;
+            session.evaluate(&request, &held_out)?;
             Ok(())
         })?;
-        Ok(Line::new(format!("nelbo-subtoken, {EVALUATED} sequences, one draw"), time, x_0.len()))
+        let name = format!("nelbo-subtoken, {EVALUATED} sequences, one draw");
+        Ok(Line::new(name, time, held_out.x_0.len()))
     }
 
     fn sampling(&self) -> Result<Line, Failure> {
-        let network = self.loaded();
-        let seq_len = self.settings.network.seq_len().unwrap_or(0);
-        let (steps, grid) = match self.settings.sample.steps {
-            0 => (Steps::Exact, "first-hitting steps".to_owned()),
-            steps => (Steps::Grid(steps), format!("{steps} steps")),
+        let session = self.session()?;
+        let grid = match self.settings.sample.steps {
+            0 => "first-hitting steps".to_owned(),
+            steps => format!("{steps} steps"),
         };
-        let settings = SampleSettings {
-            steps,
-            sharpening: self.settings.sample.sharpening(),
-            schedule: self.schedule,
-            ..SampleSettings::default()
-        };
-        let sampler = Sampler::new(&network, &self.predictive, settings)?;
-        let prompts = [Prompt::empty(&self.predictive, seq_len)?];
+        let request = session.request();
+        let request = Request { prompt: vec![None; request.prompt.len()], ..request };
         let mut report = SampleReport::default();
         let time = median(|| {
-            report = sampler.sample(&prompts)?.report();
+            report = session.generate(&request, &mut |_: &Event| Ok(()))?.report;
             Ok(())
         })?;
-        let line = Line::new(format!("sampling one sequence in {grid}"), time, seq_len);
+        let line = Line::new(format!("sampling one sequence in {grid}"), time, self.seq_len());
         Ok(Line { evaluations: Some(report.evaluations), idle_steps: Some(report.steps_skipped), ..line })
+    }
+}
+
+/// Sequences that mean nothing.
+struct Drawn {
+    /// Tokens, [n, L].
+    x_0: Vec<u32>,
+    seq_len: usize,
+}
+
+impl Dataset for Drawn {
+    fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    fn epoch_len(&self) -> Option<u64> {
+        Some((self.x_0.len() / self.seq_len) as u64)
+    }
+
+    fn get(&self, _epoch: u64, index: u64, batch: &mut Batch) -> submask::Result<()> {
+        let sequence = self.x_0.chunks(self.seq_len).nth(index as usize).unwrap_or_default();
+        batch.push(sequence.iter().copied(), None);
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        0
     }
 }
 

@@ -63,18 +63,18 @@ fn note(event: &Event, stop: &Stop, next: &mut dyn FnMut(&Event)) {
 /// Where the model is, its figures and what they are means over, what sampling cost, and the samples.
 fn report(request: &RunRequest, summary: &Summary) -> String {
     let mut text = format!("{}\n\n", summary.checkpoint.display());
-    let judgement = &summary.judgement;
+    let validation = &summary.validation;
     let train = &request.settings.train;
     let sequences = match train.final_sequences {
         0 => "all held-out sequences".to_owned(),
         most => format!("at most {most} held-out sequences"),
     };
     let _ = writeln!(text, "Means over {sequences}, draws of each: {}.", train.final_draws);
-    text += &output::figure_table(&judgement.figures);
-    if !judgement.samples.is_empty() {
-        let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&judgement.report));
+    text += &output::figure_table(&validation.figures);
+    if !validation.samples.is_empty() {
+        let _ = writeln!(text, "\nsamples: {}", output::sampling_cost(&validation.report));
     }
-    for sample in &judgement.samples {
+    for sample in &validation.samples {
         let _ = write!(text, "\n{}\n", sample.trim_end());
     }
     let _ = write!(text, "\nsample it: submask sample {}\n", request.out.display());

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use submask::backbone::weights::{Init, Parameter, Weights};
-use submask::train::optimizer::{AdamW, StepSize};
+use submask::train::optimizer::{AdamW, GradientRange, StepSize};
 
 pub use allocator::keep_memory;
 
@@ -79,7 +79,8 @@ pub fn descend(
             gradient.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}").into())
         })
         .collect::<Outcome<Vec<_>>>()?;
-    optimizer.step(values, &gradients, StepSize { learning_rate, gradient_factor: 1.0 }, None);
+    let size = StepSize { learning_rate, gradient_factor: 1.0 };
+    optimizer.step(values, &GradientRange::of_all(gradients), size, None)?;
     Ok(value)
 }
 

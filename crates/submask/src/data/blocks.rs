@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::dataset::{Batch, Dataset};
+use super::hash::Fingerprint;
 use super::store::TokenStore;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockLayout {
-    /// Tokens a sequence (L).
+    /// Tokens per sequence L.
     pub seq_len: usize,
     /// Whether every sequence is end of text, L − 2 tokens of the stream, end of text, as in the
     /// published packing of OpenWebText; otherwise it is L tokens of the stream.
@@ -26,7 +28,7 @@ pub struct BlockLayout {
 pub struct Blocks {
     store: Arc<TokenStore>,
     seq_len: usize,
-    /// The token at both ends, if blocks have such.
+    /// The token at both ends of a block, if blocks have ends.
     end: Option<u32>,
 }
 
@@ -68,7 +70,7 @@ impl Blocks {
         self.len() == 0
     }
 
-    /// Tokens a sequence (L).
+    /// Tokens per sequence L.
     pub fn seq_len(&self) -> usize {
         self.seq_len
     }
@@ -104,6 +106,29 @@ impl Blocks {
     /// Tokens of the stream in a sequence.
     fn stride(&self) -> u64 {
         (self.seq_len - 2 * usize::from(self.end.is_some())) as u64
+    }
+}
+
+impl Dataset for Blocks {
+    fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    fn epoch_len(&self) -> Option<u64> {
+        Some(self.len())
+    }
+
+    fn get(&self, _epoch: u64, index: u64, batch: &mut Batch) -> Result<()> {
+        let start = batch.x_0.len();
+        batch.x_0.resize(start + self.seq_len, 0);
+        self.read(index, &mut batch.x_0[start..])
+    }
+
+    /// Of the layout and of the shards' headers, which hold checksums of the tokens.
+    fn fingerprint(&self) -> u64 {
+        let layout = [self.seq_len as u64, u64::from(self.end.is_some())].map(u64::to_le_bytes);
+        let headers = self.store.shards().iter().map(|shard| shard.header().to_bytes());
+        headers.fold(Fingerprint::new().part(&layout.concat()), |hash, header| hash.part(&header)).value()
     }
 }
 
@@ -162,6 +187,15 @@ pub(super) mod tests {
         assert!(blocks(23, 0, false).is_err());
         assert!(blocks(23, 2, true).unwrap_err().to_string().contains("at least 3"));
         assert!(blocks(0, 1, false).is_err());
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_the_tokens_and_how_they_are_cut() {
+        let of = |n, seq_len, block_ends| Dataset::fingerprint(&blocks(n, seq_len, block_ends).unwrap());
+        assert_eq!(of(23, 4, false), of(23, 4, false));
+        for other in [of(24, 4, false), of(23, 5, false), of(23, 4, true)] {
+            assert_ne!(other, of(23, 4, false));
+        }
     }
 
     #[test]

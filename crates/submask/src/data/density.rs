@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use super::dataset::{Batch, Dataset};
+use super::hash::Fingerprint;
+use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
 /// p(row, column) over `cells`² cells.
@@ -45,7 +48,7 @@ impl Density {
             .map_err(|_| Error::format(path, "the picture is white all over: no cell has a probability"))
     }
 
-    /// Rows, and columns.
+    /// Number of rows, and of columns.
     pub fn cells(&self) -> usize {
         self.cells
     }
@@ -71,9 +74,56 @@ impl Density {
     }
 }
 
+/// Points drawn from a density, without an end: a point is a function of the seed and its number.
+#[derive(Clone, Debug)]
+pub struct Points {
+    density: Density,
+    draws: Draws,
+}
+
+impl Points {
+    /// The points of `density` under `seed`.
+    pub fn new(density: Density, seed: u64) -> Self {
+        Self { density, draws: Draws::new(seed, Purpose::Point) }
+    }
+}
+
+impl Dataset for Points {
+    /// Row and column.
+    fn seq_len(&self) -> usize {
+        2
+    }
+
+    fn epoch_len(&self) -> Option<u64> {
+        None
+    }
+
+    fn get(&self, _epoch: u64, index: u64, batch: &mut Batch) -> Result<()> {
+        batch.push(self.density.draw(self.draws.uniform(index, 0, 0)), None);
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let sums: Vec<u8> = self.density.cumulative.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        Fingerprint::new().part(&sums).value()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Batcher;
     use super::*;
+
+    #[test]
+    fn a_point_is_a_function_of_its_number() {
+        let density = Density::new(16, &(0..256).map(f64::from).collect::<Vec<_>>()).unwrap();
+        let batcher = || Batcher::new(Points::new(density.clone(), 4), 4).unwrap();
+        let whole = batcher().next_batch(30).unwrap();
+        assert_eq!(batcher().slot(2, 10).unwrap().x_0, whole.x_0[2 * 2 * 10..]);
+        let draws = Draws::new(4, Purpose::Point);
+        let drawn: Vec<u32> = (0..30).flat_map(|n| density.draw(draws.uniform(n, 0, 0))).collect();
+        assert_eq!((drawn, vec![]), (whole.x_0, whole.labels));
+    }
 
     #[test]
     fn draws_follow_the_weights_and_zero_is_never_drawn() {

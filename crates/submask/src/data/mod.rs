@@ -10,7 +10,8 @@
 //! | [`prepare`] → [`PreparedData`] | a folder of shards for training and validation |
 //! | [`Shard`], [`TokenStore`] | tokens in memory-mapped files, as one array of N |
 //! | [`Blocks`] | the array cut into sequences of L tokens |
-//! | [`Batcher`], [`Cursor`] | random batches `[B, L]` for training, resumable |
+//! | [`Dataset`] | what can be trained on: [`Blocks`], [`image::TrainingImages`], [`Points`], or your own |
+//! | [`Batcher`], [`Cursor`] | batches `[B, L]` of any dataset in random order, resumable |
 //! | [`ValidationBlocks`] | all sequences in order, with their characters |
 //!
 //! Nothing here holds a whole corpus in memory, and everything is the same every time: training of a
@@ -29,15 +30,16 @@
 //! let data = prepare(&settings, folder.path().join("prepared"), Outdated::Refuse, &mut |_| ())?;
 //! let layout = BlockLayout { seq_len: 32, block_ends: false };
 //! let blocks = Blocks::new(data.train, &data.tokenizer, layout)?;
-//! let mut batcher = Batcher::new(blocks, 0);
-//! let x_0 = batcher.next_batch(4)?; // [4, 32]
-//! assert_eq!(x_0.len(), 4 * 32);
+//! let mut batcher = Batcher::new(blocks, 0)?;
+//! let batch = batcher.next_batch(4)?;
+//! assert_eq!(batch.x_0.len(), 4 * 32);
 //! # Ok(())
 //! # }
 //! ```
 
 mod batcher;
 mod blocks;
+mod dataset;
 mod density;
 mod dictionary;
 mod document;
@@ -59,7 +61,8 @@ mod validation;
 
 pub use batcher::{Batcher, Cursor};
 pub use blocks::{BlockLayout, Blocks};
-pub use density::Density;
+pub use dataset::{Batch, Dataset};
+pub use density::{Density, Points};
 pub use dictionary::dictionary;
 pub use document::{Document, PIECE_BYTES};
 pub use permutation::Permutation;

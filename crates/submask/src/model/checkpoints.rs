@@ -113,7 +113,7 @@ pub fn newest(run: &Path) -> Result<PathBuf> {
             let whole = older.iter().map(|step| folder(run, *step)).find(|path| verify_if_any(path).is_ok());
             let advice = match whole {
                 Some(path) => {
-                    format!("{} is whole: remove the broken checkpoint to go on from it", path.display())
+                    format!("{} is whole: remove the broken checkpoint to resume from it", path.display())
                 }
                 None => "no older checkpoint is whole".to_owned(),
             };

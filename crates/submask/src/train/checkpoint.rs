@@ -1,4 +1,4 @@
-//! Checkpoints: a model folder plus what a run needs to go on bit for bit.
+//! Checkpoints: a model folder plus what a run needs to resume bit for bit.
 //!
 //! A checkpoint is written into a folder beside its place, every file flushed, with a manifest of
 //! checksums, and then renamed. A reader refuses one whose files differ from the manifest, and says which
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::AdamW;
+use super::optimizer::{AdamW, AdamWConfig};
+use super::state::{Reached, TrainState};
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
 use crate::durable::{create_folder, write_atomically};
@@ -24,22 +25,6 @@ const FIRST: &str = "optimizer_first.safetensors";
 const SECOND: &str = "optimizer_second.safetensors";
 const STATE: &str = "state.json";
 
-/// Everything of a run that changes from step to step. There is no generator among it: draws are functions
-/// of the seed and the step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainState {
-    /// Steps done.
-    pub step: u64,
-    /// Weights, in definition order.
-    pub raw: Vec<Vec<f32>>,
-    /// Their moving average.
-    pub average: Vec<Vec<f32>>,
-    /// Moments.
-    pub optimizer: AdamW,
-    /// Where the data goes on.
-    pub cursor: Cursor,
-}
-
 /// The small part of the state, as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,17 +34,19 @@ struct StateFile {
     cursor: Cursor,
 }
 
-/// Writes a checkpoint of `state`; `save_model` writes the model folder of the averaged weights. Returns its folder.
+/// Writes a checkpoint of a run that has `reached` this `state`; `save_model` writes the model folder of the averaged
+/// weights. Returns its folder.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file; nothing half-written stays behind.
 pub fn save(
     run: &Path,
+    reached: Reached,
     state: &TrainState,
     parameters: &[Parameter],
     save_model: &mut dyn FnMut(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let place = folder(run, state.step);
+    let place = folder(run, reached.step);
     if place.exists() {
         if verify_if_any(&place).is_ok() {
             // The same step of the same run: it holds the same already.
@@ -69,17 +56,18 @@ pub fn save(
     }
     create_folder(&place, |folder| {
         save_model(folder)?;
-        write(folder, state, parameters)
+        write(folder, reached, state, parameters)
     })?;
     Ok(place)
 }
 
 /// Writes what a run needs beside the model, and the manifest of all.
-fn write(folder: &Path, state: &TrainState, parameters: &[Parameter]) -> Result<()> {
+fn write(folder: &Path, reached: Reached, state: &TrainState, parameters: &[Parameter]) -> Result<()> {
     write_safetensors(&folder.join(RAW), parameters, &state.raw)?;
     write_safetensors(&folder.join(FIRST), parameters, &state.optimizer.first)?;
     write_safetensors(&folder.join(SECOND), parameters, &state.optimizer.second)?;
-    let small = StateFile { step: state.step, optimizer_steps: state.optimizer.steps, cursor: state.cursor };
+    let Reached { step, cursor } = reached;
+    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor };
     write_json(&folder.join(STATE), &small)?;
     write_manifest(folder)
 }
@@ -89,11 +77,11 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, text.as_bytes())
 }
 
-/// Reads the state of a checkpoint whose manifest has been checked.
+/// Reads a checkpoint whose manifest has been checked; `config` is that of the optimiser that continues.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Format`] naming the file.
-pub fn load_state(folder: &Path, parameters: &[Parameter], fresh: AdamW) -> Result<TrainState> {
+pub fn load(folder: &Path, parameters: &[Parameter], config: AdamWConfig) -> Result<(Reached, TrainState)> {
     let read = |name: &str| {
         let path = folder.join(name);
         arrange(parameters, read_safetensors(&path)?, &path)
@@ -103,9 +91,10 @@ pub fn load_state(folder: &Path, parameters: &[Parameter], fresh: AdamW) -> Resu
     let small: StateFile =
         serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
     let optimizer =
-        AdamW { steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)?, ..fresh };
+        AdamW { config, steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)? };
     let (raw, average) = (read(RAW)?, read(WEIGHTS_FILE)?);
-    Ok(TrainState { step: small.step, raw, average, optimizer, cursor: small.cursor })
+    let reached = Reached { step: small.step, cursor: small.cursor };
+    Ok((reached, TrainState { raw, average, optimizer }))
 }
 
 /// Removes all but the `keep` newest checkpoints, and folders that an interrupted run left half-written.

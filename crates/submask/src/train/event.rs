@@ -12,7 +12,7 @@ use crate::likelihood::Figure;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
-    /// Training begins, or goes on.
+    /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
         parameters: u64,

@@ -28,15 +28,15 @@ pub enum ImageSetChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageData {
-    /// Which.
+    /// Which set.
     pub set: ImageSetChoice,
     /// Files and folders; `emoji` needs none, `idx` takes one file of images.
     pub paths: Vec<PathBuf>,
     /// The file of labels of `idx`; empty: none. No other set reads it.
     pub labels: PathBuf,
-    /// H of `emoji` and `pictures`; the other sets have their own.
+    /// Height H in pixels of `emoji` and `pictures`; the other sets have their own.
     pub height: usize,
-    /// W likewise; of `emoji` the same as H.
+    /// Width W in pixels likewise; for `emoji` it equals H.
     pub width: usize,
     /// Whether the folder that a picture is in is its class; `pictures` only.
     pub labelled: bool,
@@ -61,7 +61,7 @@ pub struct ImageData {
 pub struct DensityData {
     /// The picture: the darker a cell, the likelier it is.
     pub image: PathBuf,
-    /// Rows, and columns.
+    /// Number of rows, and of columns.
     pub cells: usize,
     /// Points that a validation evaluates at most; `train.validate_sequences` and `train.final_sequences` of 0 mean
     /// these.

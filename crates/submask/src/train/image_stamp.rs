@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::image::ImageSet;
+use crate::data::Dataset;
 use crate::durable::write_atomically;
 use crate::{Error, Result};
 
@@ -23,17 +23,18 @@ pub struct ImageStamp {
     pub valid: usize,
     /// Hash of the training images and labels, 16 hexadecimal digits.
     pub train_fingerprint: String,
-    /// That of those held out.
+    /// Hash of the held-out images and labels, likewise.
     pub valid_fingerprint: String,
 }
 
 impl ImageStamp {
     /// Of these images.
-    pub fn of(train: &ImageSet, valid: &ImageSet) -> Self {
-        let fingerprint = |set: &ImageSet| format!("{:016x}", set.fingerprint());
+    pub fn of(train: &dyn Dataset, valid: &dyn Dataset) -> Self {
+        let count = |images: &dyn Dataset| images.epoch_len().unwrap_or(0) as usize;
+        let fingerprint = |images: &dyn Dataset| format!("{:016x}", images.fingerprint());
         Self {
-            train: train.len(),
-            valid: valid.len(),
+            train: count(train),
+            valid: count(valid),
             train_fingerprint: fingerprint(train),
             valid_fingerprint: fingerprint(valid),
         }

@@ -1,22 +1,39 @@
 //! Training: the loop, the optimiser, averaged weights, checkpoints and resuming.
+//!
+//! | what | is |
+//! |---|---|
+//! | [`run()`] | a whole run: data, steps, records, validations, checkpoints |
+//! | [`Slots`], [`LossFunction`] | the micro-batches of a step, and what they cost |
+//! | [`stepper`] | an optimiser step, in memory or on a device |
+//! | [`exchange`] | how processes that share a step add up its gradients |
+//! | [`optimizer`] | AdamW, clipping, the moving average |
+//! | [`checkpoint`] | what a run is resumed from |
+//! | [`event`] | what a run tells whoever watches it |
+//! | [`settings`] | everything that determines a run |
 
 pub mod checkpoint;
-mod device;
 pub mod event;
+pub mod exchange;
 mod image_settings;
 mod image_stamp;
+mod loss;
+mod masking;
 pub mod optimizer;
 mod run;
 pub mod settings;
-pub mod step;
+mod slot;
+mod state;
+pub mod stepper;
 mod task;
 mod text;
 mod text_settings;
 mod validate;
 mod visual;
 
-pub use device::{DeviceState, Looked};
 pub use image_stamp::{IMAGES_FILE, ImageStamp};
+pub use loss::LossFunction;
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
-pub use task::Judgement;
-pub use validate::{EvaluationSize, Validator};
+pub use slot::{Slot, SlotLoss, Slots};
+pub use state::{Reached, TrainState};
+pub use stepper::{StepReport, Stepper};
+pub use validate::{EvaluationSize, Validation, Validator};

@@ -1,13 +1,15 @@
 //! AdamW, clipping by the global norm, and the exponential moving average of the weights.
 //!
-//! The state of a run on the CPU lives in memory and one pass updates everything, element by element, so the result does
-//! not depend on the number of threads. For GPUs see [`super::DeviceState`].
+//! The state of a run on the CPU lives in memory and one pass updates everything, element by element, so the result
+//! depends neither on the number of threads nor on which process updates which elements. The steps on a GPU are in
+//! [`super::stepper`].
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::weights::Parameter;
 use crate::ops::lanes;
+use crate::{Error, Result};
 
 /// Settings of AdamW (Loshchilov and Hutter, arXiv 1711.05101).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ impl Default for AdamWConfig {
 /// How far a step goes.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSize {
-    /// lr.
+    /// Learning rate lr.
     pub learning_rate: f64,
     /// What gradients are multiplied by first, see [`clip_factor`].
     pub gradient_factor: f64,
@@ -41,9 +43,9 @@ pub struct StepSize {
 /// An exponential moving average of the weights.
 #[derive(Debug)]
 pub struct Average<'a> {
-    /// As many as the weights.
+    /// Averaged weights, in definition order.
     pub values: &'a mut [Vec<f32>],
-    /// d in [0, 1).
+    /// Decay d in [0, 1).
     pub decay: f64,
 }
 
@@ -60,8 +62,32 @@ pub struct AdamW {
     pub second: Vec<Vec<f32>>,
 }
 
-/// Elements that one task handles.
-const CHUNK: usize = 16_384;
+/// Elements that are updated, and whose squares are added up, together. Ranges of gradients begin at its multiples.
+pub const CHUNK: usize = 16_384;
+
+/// The gradient of a range of one weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientRange {
+    /// Place of the weight in definition order.
+    pub parameter: usize,
+    /// First element of the range, a multiple of [`CHUNK`].
+    pub start: usize,
+    /// The gradient of as many elements as this holds; the range ends at a multiple of [`CHUNK`] or with the weight.
+    pub values: Vec<f32>,
+}
+
+impl GradientRange {
+    /// The gradients of all weights, each a range of its own. Nothing is copied.
+    pub fn of_all(gradients: Vec<Vec<f32>>) -> Vec<Self> {
+        let whole = |(parameter, values)| Self { parameter, start: 0, values };
+        gradients.into_iter().enumerate().map(whole).collect()
+    }
+
+    /// Behind the last element of the range.
+    fn end(&self) -> usize {
+        self.start + self.values.len()
+    }
+}
 
 impl AdamW {
     /// Fresh moments.
@@ -70,43 +96,90 @@ impl AdamW {
         Self { config, steps: 0, first: zeros(), second: zeros() }
     }
 
-    /// One step: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²,
+    /// One step on the elements that `gradients` are of: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²,
     /// θ ← (1 − lr·decay)θ − lr·m̂/(√v̂ + ε), with m̂, v̂ corrected for their bias and g the scaled gradient;
     /// then, in the n-th step (n = 1, 2, …), average ← average − (1 − min(d, (1+n)/(10+n)))·(average − θ).
     ///
-    /// One pass over memory; an element's result depends on that element alone.
+    /// One pass over memory; an element's result depends on that element alone. Others are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for gradients that are not of these weights, not in their order, or overlap; nothing is
+    /// changed then.
     pub fn step(
         &mut self,
         weights: &mut [Vec<f32>],
-        gradients: &[Vec<f32>],
+        gradients: &[GradientRange],
         size: StepSize,
         average: Option<Average>,
-    ) {
+    ) -> Result<()> {
+        let (mut averages, decay) =
+            average.map_or((None, 0.0), |average| (Some(average.values), average.decay));
+        let lens: Vec<usize> = weights.iter().map(Vec::len).collect();
+        check_lens("moments", &self.first, &lens)?;
+        check_lens("moments", &self.second, &lens)?;
+        averages.as_ref().map_or(Ok(()), |averages| check_lens("averages", averages, &lens))?;
+        check_ranges(gradients, &lens)?;
         self.steps += 1;
         let update = Update::new(self.config, self.steps, size.learning_rate);
         let factor = size.gradient_factor as f32;
-        let (averages, decay) = average.map_or((None, 0.0), |average| (Some(average.values), average.decay));
         let share = average_share(decay, self.steps);
-        let mut chunks = Vec::new();
-        let mut averages = averages.map(|values| values.iter_mut());
+        let mut averages = averages.as_mut().map(|averages| averages.iter_mut());
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((weights, gradients), (first, second)) in weights.iter_mut().zip(gradients).zip(moments) {
-            let average = averages.as_mut().and_then(Iterator::next);
-            let mut average = average.map(|average| average.chunks_mut(CHUNK));
-            let moments = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));
-            let parts = weights.chunks_mut(CHUNK).zip(gradients.chunks(CHUNK)).zip(moments);
-            chunks.extend(parts.map(|((weights, gradients), (first, second))| {
-                let average = average.as_mut().and_then(Iterator::next);
-                Chunk { weights, gradients, first, second, average }
-            }));
+        let mut ranges = gradients.iter().peekable();
+        let mut chunks = Vec::new();
+        for (index, (weights, (first, second))) in weights.iter_mut().zip(moments).enumerate() {
+            let average = averages.as_mut().and_then(Iterator::next).map(Vec::as_mut_slice);
+            let mut rest = Elements { weights, first, second, average };
+            let mut at = 0;
+            while let Some(range) = ranges.next_if(|range| range.parameter == index) {
+                rest.take(range.start - at);
+                let parts = range.values.chunks(CHUNK);
+                chunks.extend(parts.map(|gradients| (rest.take(gradients.len()), gradients)));
+                at = range.end();
+            }
         }
-        chunks.into_par_iter().for_each(|chunk| {
+        chunks.into_par_iter().for_each(|(elements, gradients)| {
             lanes::vectorized(
                 #[inline(always)]
-                || chunk.step(update, factor, share),
+                || elements.step(gradients, update, factor, share),
             );
         });
+        Ok(())
     }
+}
+
+/// Checks that `values` are as many and as long as the weights.
+fn check_lens(what: &str, values: &[Vec<f32>], lens: &[usize]) -> Result<()> {
+    match values.iter().map(Vec::len).eq(lens.iter().copied()) {
+        true => Ok(()),
+        false => Err(Error::invalid(what, "of other sizes", "as many and as long as the weights")),
+    }
+}
+
+/// Checks that `ranges` lie in weights of `lens` elements, one after another, and begin and end where chunks do.
+fn check_ranges(ranges: &[GradientRange], lens: &[usize]) -> Result<()> {
+    let (mut parameter, mut at) = (0, 0);
+    for range in ranges {
+        if range.parameter > parameter {
+            (parameter, at) = (range.parameter, 0);
+        }
+        let len = lens.get(range.parameter).copied().unwrap_or(0);
+        let in_order = range.parameter == parameter && range.start >= at;
+        let whole = range.start.is_multiple_of(CHUNK)
+            && (range.end() == len || range.end() < len && range.values.len().is_multiple_of(CHUNK));
+        if !(in_order && whole) {
+            let given = format!(
+                "{} elements of weight {} from {} on",
+                range.values.len(),
+                range.parameter,
+                range.start
+            );
+            let allowed = format!("ranges of whole chunks of {CHUNK} elements, in the order of the weights");
+            return Err(Error::invalid("gradients", given, allowed));
+        }
+        at = range.end();
+    }
+    Ok(())
 }
 
 /// What the average takes of the difference in the n-th step: 1 − min(d, (1+n)/(10+n)).
@@ -156,18 +229,32 @@ impl Update {
 }
 
 /// Elements of one weight, with all that belongs to them.
-struct Chunk<'a> {
+struct Elements<'a> {
     weights: &'a mut [f32],
-    gradients: &'a [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
     average: Option<&'a mut [f32]>,
 }
 
-impl Chunk<'_> {
+impl<'a> Elements<'a> {
+    /// Cuts off the first `count`.
+    fn take(&mut self, count: usize) -> Elements<'a> {
+        fn cut<'a>(rest: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
+            let (taken, after) = std::mem::take(rest).split_at_mut(count);
+            *rest = after;
+            taken
+        }
+        Elements {
+            weights: cut(&mut self.weights, count),
+            first: cut(&mut self.first, count),
+            second: cut(&mut self.second, count),
+            average: self.average.as_mut().map(|average| cut(average, count)),
+        }
+    }
+
     #[inline(always)]
-    fn step(self, update: Update, factor: f32, share: f32) {
-        let elements = self.weights.iter_mut().zip(self.gradients);
+    fn step(self, gradients: &[f32], update: Update, factor: f32, share: f32) {
+        let elements = self.weights.iter_mut().zip(gradients);
         let elements = elements.zip(self.first.iter_mut().zip(self.second));
         match self.average {
             None => {
@@ -192,12 +279,21 @@ pub fn clip_factor(norm: f64, limit: f64) -> f64 {
 
 /// ‖g‖₂ over all gradients, summed in a fixed order.
 pub fn global_norm(gradients: &[Vec<f32>]) -> f64 {
-    let square = |chunk: &[f32]| chunk.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
-    let partial = |gradient: &Vec<f32>| -> f64 {
-        let sums: Vec<f64> = gradient.par_chunks(CHUNK).map(square).collect();
-        sums.iter().sum()
-    };
-    gradients.iter().map(partial).sum::<f64>().sqrt()
+    norm(&chunk_squares(gradients.iter().map(Vec::as_slice)), gradients.iter().map(Vec::len))
+}
+
+/// Σ g² of every chunk of [`CHUNK`] elements of every gradient, in order.
+pub(super) fn chunk_squares<'a>(gradients: impl Iterator<Item = &'a [f32]>) -> Vec<f64> {
+    let square = |chunk: &&[f32]| chunk.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
+    let chunks: Vec<&[f32]> = gradients.flat_map(|gradient| gradient.chunks(CHUNK)).collect();
+    chunks.par_iter().map(square).collect()
+}
+
+/// ‖g‖₂ from the [`chunk_squares`] of all gradients, which are of weights of `lens` elements: those of a weight are
+/// added up first, so that the order depends on sizes alone.
+pub(super) fn norm(squares: &[f64], lens: impl Iterator<Item = usize>) -> f64 {
+    let mut rest = squares.iter();
+    lens.map(|len| rest.by_ref().take(len.div_ceil(CHUNK)).sum::<f64>()).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -216,7 +312,7 @@ mod tests {
         let parameters = [Parameter::new("w", &[weights[0].len()], Init::Zeros)];
         let mut optimizer = AdamW { steps, ..AdamW::new(AdamWConfig::default(), &parameters) };
         let size = StepSize { learning_rate: 0.01, gradient_factor };
-        optimizer.step(weights, &[gradients.to_vec()], size, average);
+        optimizer.step(weights, &GradientRange::of_all(vec![gradients.to_vec()]), size, average).unwrap();
         optimizer
     }
 
@@ -260,5 +356,50 @@ mod tests {
         let (mut weights, mut values) = ([vec![1.0]], [vec![0.0]]);
         step(&mut weights, &[1.0], 1.0, Some(Average { values: &mut values, decay: 0.0 }), 0);
         assert_eq!(values[0], weights[0]);
+    }
+
+    #[test]
+    fn ranges_updated_apart_come_to_the_same_as_all_at_once() {
+        let parameters = [2 * CHUNK + 7, 3].map(|len| Parameter::new("w", &[len], Init::Uniform(1.0)));
+        let values = |seed| -> Vec<Vec<f32>> { parameters.iter().map(|p| p.initial(seed, 0)).collect() };
+        let gradients = values(2);
+        let size = StepSize { learning_rate: 0.01, gradient_factor: 0.5 };
+        let fresh = || (values(1), values(3), AdamW::new(AdamWConfig::default(), &parameters));
+        let step = |(weights, averages, optimizer): &mut (Vec<_>, Vec<_>, AdamW), ranges: &[_]| {
+            optimizer.step(weights, ranges, size, Some(Average { values: averages, decay: 0.9 }))
+        };
+        let mut whole = fresh();
+        step(&mut whole, &GradientRange::of_all(gradients.clone())).unwrap();
+
+        let range = |parameter: usize, start, end| {
+            let values: &Vec<f32> = &gradients[parameter];
+            GradientRange { parameter, start, values: values[start..end].to_vec() }
+        };
+        let owned = [vec![range(0, 0, CHUNK)], vec![range(0, CHUNK, 2 * CHUNK + 7), range(1, 0, 3)]];
+        let mut apart = fresh();
+        step(&mut apart, &owned[0]).unwrap();
+        assert_eq!(apart.0[0][..CHUNK], whole.0[0][..CHUNK]);
+        assert_eq!(apart.0[0][CHUNK..], values(1)[0][CHUNK..], "another process has these");
+        apart.2.steps = 0;
+        step(&mut apart, &owned[1]).unwrap();
+        assert_eq!(apart, whole);
+
+        let squares = owned.iter().map(|own| chunk_squares(own.iter().map(|range| range.values.as_slice())));
+        let squares = squares.collect::<Vec<_>>().concat();
+        assert_eq!(norm(&squares, parameters.iter().map(Parameter::len)), global_norm(&gradients));
+
+        let unchanged = fresh();
+        for wrong in [
+            vec![range(0, 1, CHUNK)],
+            vec![range(0, 0, CHUNK - 1)],
+            vec![range(1, 0, 3), range(0, 0, CHUNK)],
+            vec![range(0, 0, 2 * CHUNK), range(0, CHUNK, 2 * CHUNK)],
+            vec![GradientRange { parameter: 2, ..range(1, 0, 3) }],
+            vec![GradientRange { values: vec![0.0; 4], ..range(1, 0, 3) }],
+        ] {
+            let mut state = fresh();
+            assert!(step(&mut state, &wrong).unwrap_err().to_string().starts_with("gradients = "));
+            assert_eq!(state, unchanged);
+        }
     }
 }

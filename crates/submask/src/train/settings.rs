@@ -260,11 +260,11 @@ impl DensityData {
     }
 }
 
-/// How the learning rate goes on after the warm-up.
+/// What the learning rate does after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// It stays.
+    /// It stays the same.
     Constant,
     /// Half a cosine down to zero after the last step.
     Cosine,
@@ -278,9 +278,9 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Optimiser steps.
     pub steps: u64,
-    /// Sequences a micro-batch.
+    /// Sequences per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches whose gradients are averaged into one step.
+    /// Micro-batches per step; the step's gradient is the mean of theirs.
     pub accumulate: usize,
     /// Which loss; the autoregressive network has its own and does not read it.
     pub objective: Objective,
@@ -290,7 +290,7 @@ pub struct TrainSettings {
     pub learning_rate: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// How the learning rate goes on.
+    /// What the learning rate does after the warm-up.
     pub decay: Decay,
     /// Limit of the gradients' global norm.
     pub clip: f64,
@@ -304,15 +304,15 @@ pub struct TrainSettings {
     pub validate_every: u64,
     /// Sequences that a validation evaluates; 0: all of them.
     pub validate_sequences: u64,
-    /// Draws a sequence in a validation.
+    /// Monte Carlo draws per sequence in a validation.
     pub validate_draws: usize,
-    /// The same for the last one: sequences (0: all) and draws.
+    /// Sequences that the last validation evaluates; 0: all of them.
     pub final_sequences: u64,
-    /// Draws a sequence at the end.
+    /// Monte Carlo draws per sequence in the last validation.
     pub final_draws: usize,
-    /// Samples drawn at every validation.
+    /// Samples per validation.
     pub validate_samples: usize,
-    /// Samples drawn at the end.
+    /// Samples of the last validation.
     pub final_samples: usize,
     /// Steps between checkpoints; the last step always has one.
     pub checkpoint_every: u64,

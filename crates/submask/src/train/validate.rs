@@ -3,19 +3,30 @@
 use crate::data::{BlockLayout, Blocks, PreparedData, ValidationBlock, ValidationBlocks};
 use crate::likelihood::Figure;
 use crate::model::{Estimator, EvaluateRequest, Generated, HeldOut, Request, Session};
-use crate::sampler::Event;
+use crate::sampler::{Event, SampleReport};
 use crate::{Error, Result};
 
-/// How much an evaluation looks at.
+/// Figures and samples of a model.
+#[derive(Clone, Debug, Default)]
+pub struct Validation {
+    /// Valid bound or exact value, and the joint objective, of held-out data.
+    pub figures: Vec<Figure>,
+    /// Texts, or the paths of pictures.
+    pub samples: Vec<String>,
+    /// What the samples cost.
+    pub report: SampleReport,
+}
+
+/// How much a validation evaluates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvaluationSize {
     /// Held-out sequences; 0: all.
     pub sequences: u64,
-    /// Draws a sequence.
+    /// Monte Carlo draws per sequence.
     pub draws: usize,
 }
 
-/// States of one network call.
+/// States per network call.
 const BATCH: usize = 32;
 
 /// Evaluates a model on held-out text.

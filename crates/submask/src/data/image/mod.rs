@@ -7,14 +7,15 @@
 //! | [`ImageSource`] | a data set: the built-in emoji, or files of CIFAR-10, IDX, ImageNet-32, or folders of pictures |
 //! | [`Images`] | its images, streamed |
 //! | [`ImageSet`] | all of them in memory, as tokens with labels |
-//! | [`ImageBatcher`] | random batches `[B, L]` for training, flipped at random, resumable |
+//! | [`TrainingImages`] | the same as a [`Dataset`](super::Dataset): mirrored at random, as super-tokens if wanted |
 //! | [`super_tokens`] | another way to cut pixels into tokens: two of 12 bits |
 //!
 //! A token is a colour channel of a pixel, 0 to 255: channel κ at (row, column) is token (κ·H + row)·W + column of
 //! L = k·H·W, as the U-Net reads them. All images of a set have one shape.
 //!
 //! ```
-//! use submask::data::image::{ImageBatcher, ImageSet, ImageSource};
+//! use submask::data::Batcher;
+//! use submask::data::image::{ImageSet, ImageSource, TrainingImages};
 //!
 //! # fn main() -> submask::Result<()> {
 //! # let folder = tempfile::tempdir().unwrap();
@@ -22,14 +23,13 @@
 //! let source = ImageSource::Cifar10 { paths: vec![folder.path().to_path_buf()] };
 //! let set = ImageSet::load(&source)?;
 //! assert_eq!((set.shape().tokens(), set.class_names()[5].as_str()), (3072, "dog"));
-//! let mut batcher = ImageBatcher::new(set, 0, true);
+//! let mut batcher = Batcher::new(TrainingImages::new(set, 0).with_flips(true), 0)?;
 //! let batch = batcher.next_batch(4)?;
 //! assert_eq!((batch.x_0.len(), batch.labels.len()), (4 * 3072, 4));
 //! # Ok(())
 //! # }
 //! ```
 
-mod batcher;
 mod cifar;
 mod emoji;
 mod grid;
@@ -42,10 +42,11 @@ mod set;
 mod shape;
 mod source;
 pub mod super_tokens;
+mod training;
 
-pub use batcher::{ImageBatch, ImageBatcher};
 pub use grid::Grid;
 pub use pictures::{picture_size, read_grey, read_picture};
 pub use set::ImageSet;
 pub use shape::{Image, ImageShape, flip_horizontally};
 pub use source::{Background, ImageSource, Images};
+pub use training::TrainingImages;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::shape::ImageShape;
 use super::source::ImageSource;
 use crate::data::hash::Fingerprint;
+use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
 use crate::random::{Draws, Purpose};
 
-/// All images of a source, as tokens with labels; cheap to clone. One byte a token is held in memory.
+/// All images of a source, as tokens with labels; cheap to clone. One byte per token is held in memory.
 #[derive(Clone, Debug)]
 pub struct ImageSet {
     shape: ImageShape,
@@ -107,6 +108,27 @@ impl ImageSet {
     /// The class of image `index`; `None` where there are no labels or no such image.
     pub fn label(&self, index: usize) -> Option<usize> {
         self.labels.get(index).map(|label| *label as usize)
+    }
+}
+
+/// The images as they are: a token per colour channel of a pixel. See [`TrainingImages`](super::TrainingImages).
+impl Dataset for ImageSet {
+    fn seq_len(&self) -> usize {
+        self.shape.tokens()
+    }
+
+    fn epoch_len(&self) -> Option<u64> {
+        Some(self.len() as u64)
+    }
+
+    fn get(&self, _epoch: u64, index: u64, batch: &mut Batch) -> Result<()> {
+        let index = index as usize;
+        batch.push(self.tokens(index)?.iter().map(|token| u32::from(*token)), self.label(index));
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint()
     }
 }
 

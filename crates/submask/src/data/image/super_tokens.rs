@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// C = 2¹² classes of a super-token.
 pub const VOCAB_SIZE: usize = 4096;
 
+/// Super-tokens per pixel.
+pub const PER_PIXEL: usize = 2;
+
 /// Bytes of images \[n·3·H·W\] of `pixels` = H·W pixels each to super-tokens \[n·2·H·W\].
 ///
 /// # Errors

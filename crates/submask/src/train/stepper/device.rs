@@ -1,0 +1,275 @@
+//! Steps whose state is on a GPU: weights, moments and averages stay there between steps, and the program waits for the
+//! device only where it reads losses, evaluates or saves.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{StepReport, Stepper, finite};
+use crate::backbone::weights::{Parameter, Weights};
+use crate::train::optimizer::{Update, average_share};
+use crate::train::settings::TrainSettings;
+use crate::train::slot::{Slot, SlotLoss};
+use crate::train::state::TrainState;
+use crate::{Error, Result};
+
+/// Weights, moments and averages on a device.
+pub(super) struct OnDevice {
+    settings: TrainSettings,
+    parameters: Vec<Parameter>,
+    raw: Vec<Tensor<1>>,
+    average: Vec<Tensor<1>>,
+    first: Vec<Tensor<1>>,
+    second: Vec<Tensor<1>>,
+    /// Optimiser steps taken.
+    steps: u64,
+    pending: Pending,
+    since_report: StepReport,
+    copy: Copy,
+}
+
+/// What is computed on the device and not read yet.
+struct Pending {
+    /// The last step.
+    step: u64,
+    /// Σ of the gradients of the present step's slots, once there is one.
+    gradients: Vec<Tensor<1>>,
+    /// Σ of the losses since the last [`Stepper::sync`].
+    loss: Tensor<1>,
+    /// ‖g‖₂ of the last step, before clipping, and Σ of ‖g‖₂ of all steps since the last [`Stepper::sync`], if there
+    /// are any. The sum is finite if all gradients were.
+    norms: Option<[Tensor<1>; 2]>,
+}
+
+/// The state in memory, and which of it is that on the device.
+struct Copy {
+    state: TrainState,
+    has_average: bool,
+    has_all: bool,
+}
+
+impl OnDevice {
+    /// Copies `state` to a device.
+    pub fn new(
+        settings: &TrainSettings,
+        parameters: &[Parameter],
+        state: TrainState,
+        device: &Device,
+    ) -> Self {
+        let upload = |values: &[Vec<f32>]| {
+            let upload = |values: &Vec<f32>| {
+                Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device)
+            };
+            values.iter().map(upload).collect()
+        };
+        Self {
+            settings: settings.clone(),
+            parameters: parameters.to_vec(),
+            raw: upload(&state.raw),
+            average: upload(&state.average),
+            first: upload(&state.optimizer.first),
+            second: upload(&state.optimizer.second),
+            steps: state.optimizer.steps,
+            pending: Pending {
+                step: 0,
+                gradients: Vec::new(),
+                loss: Tensor::zeros([1], device),
+                norms: None,
+            },
+            since_report: StepReport::default(),
+            copy: Copy { state, has_average: true, has_all: true },
+        }
+    }
+
+    /// Updates the weights by the sums of the gradients, which are scaled by `factor` \[1\].
+    fn update(&mut self, gradients: Vec<Tensor<1>>, factor: &Tensor<1>, step: u64) {
+        self.steps += 1;
+        let update = Update::new(self.settings.adamw, self.steps, self.settings.learning_rate_at(step));
+        let share = average_share(self.settings.ema_decay, self.steps);
+        for (index, gradient) in gradients.into_iter().enumerate() {
+            let g = gradient * factor.clone();
+            let first = self.first[index].clone() * update.beta_1 + g.clone() * (1.0 - update.beta_1);
+            let second = self.second[index].clone() * update.beta_2 + g.clone() * g * (1.0 - update.beta_2);
+            let root = second.clone().sqrt() / update.correction_2 + update.epsilon;
+            let weight = self.raw[index].clone() * update.keep - first.clone() * update.rate / root;
+            let average = self.average[index].clone();
+            self.average[index] = average.clone() - (average - weight.clone()) * share;
+            (self.raw[index], self.first[index], self.second[index]) = (weight, first, second);
+        }
+        (self.copy.has_average, self.copy.has_all) = (false, false);
+    }
+}
+
+impl Pending {
+    /// Adds a slot: `share` of its loss \[1\] by `weights`, and of its gradients.
+    fn add(&mut self, loss: Tensor<1>, weights: &Weights, share: f32) {
+        self.loss = self.loss.clone() + loss.clone().detach().inner() * share;
+        let mut gradients = loss.backward();
+        let part = weights.tensors().map(|tensor| match tensor.grad_remove(&mut gradients) {
+            Some(gradient) => gradient * share,
+            None => tensor.clone().detach().inner().zeros_like(),
+        });
+        self.gradients = match std::mem::take(&mut self.gradients) {
+            empty if empty.is_empty() => part.collect(),
+            sums => sums.into_iter().zip(part).map(|(sum, part)| sum + part).collect(),
+        };
+    }
+
+    /// Notes ‖g‖₂ of `gradients`, and returns it.
+    fn note_norm(&mut self, gradients: &[Tensor<1>]) -> Tensor<1> {
+        let squares = gradients.iter().map(|gradient| (gradient.clone() * gradient.clone()).sum());
+        let norm = squares.reduce(|sum, square| sum + square).map_or(self.loss.zeros_like(), Tensor::sqrt);
+        self.norms = Some(match self.norms.take() {
+            Some([_, sum]) => [norm.clone(), sum + norm.clone()],
+            None => [norm.clone(), norm.clone()],
+        });
+        norm
+    }
+}
+
+impl Stepper for OnDevice {
+    fn step(&mut self, step: u64, slots: &dyn SlotLoss) -> Result<()> {
+        let share = 1.0 / self.settings.accumulate as f32;
+        self.pending.gradients.clear();
+        for index in 0..self.settings.accumulate {
+            let weights = Weights::with_gradients(&self.parameters, &self.raw);
+            if let Some(loss) = slots.loss(&weights, Slot { step, index })? {
+                self.pending.add(loss, &weights, share);
+            }
+        }
+        let gradients = match std::mem::take(&mut self.pending.gradients) {
+            empty if empty.is_empty() => self.raw.iter().map(Tensor::zeros_like).collect(),
+            gradients => gradients,
+        };
+        let norm = self.pending.note_norm(&gradients);
+        let factor = ((norm + 1e-6).recip() * self.settings.clip).clamp_max(1.0);
+        self.update(gradients, &factor, step);
+        self.pending.step = step;
+        self.since_report.steps += 1;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let Some(norms) = self.pending.norms.take() else { return Ok(()) };
+        let number = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
+        let [norm, norms] = norms.map(number);
+        let loss = number(self.pending.loss.clone());
+        self.pending.loss = self.pending.loss.zeros_like();
+        self.since_report.loss += finite(self.pending.step, "loss", loss)?;
+        finite(self.pending.step, "sum of gradient norms", norms)?;
+        self.since_report.gradient_norm = norm;
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<StepReport> {
+        self.sync()?;
+        Ok(std::mem::take(&mut self.since_report))
+    }
+
+    fn average(&mut self) -> Result<&[Vec<f32>]> {
+        self.sync()?;
+        if !self.copy.has_average {
+            self.copy.state.average = download(&self.average)?;
+            self.copy.has_average = true;
+        }
+        Ok(&self.copy.state.average)
+    }
+
+    fn state(&mut self) -> Result<&TrainState> {
+        self.average()?;
+        if !self.copy.has_all {
+            let TrainState { raw, optimizer, .. } = &mut self.copy.state;
+            *raw = download(&self.raw)?;
+            optimizer.first = download(&self.first)?;
+            optimizer.second = download(&self.second)?;
+            optimizer.steps = self.steps;
+            self.copy.has_all = true;
+        }
+        Ok(&self.copy.state)
+    }
+}
+
+/// The elements of tensors, in memory.
+fn download(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
+    let copy = |tensor: &Tensor<1>| {
+        let elements = tensor.clone().try_into_vec_as::<f32>();
+        elements.map_err(|error| Error::invalid("training state", format!("{error:?}"), "32-bit floats"))
+    };
+    tensors.iter().map(copy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::weights::Init;
+    use crate::random::{Draws, Purpose};
+    use crate::train::exchange::Alone;
+    use crate::train::optimizer::{AdamWConfig, global_norm};
+    use crate::train::settings::RunSettings;
+    use crate::train::stepper::Host;
+
+    /// Losses whose gradients are known: Σ slope·a in every slot, and nothing in step 4.
+    struct Linear;
+
+    fn slope(step: u64) -> Vec<f32> {
+        // Short, then long enough to be clipped.
+        let factor = [0.0, 0.01, 3.0, 3.0, 0.0][step as usize];
+        let draws = Draws::new(step, Purpose::Init);
+        (0..15).map(|i| (factor * draws.normal(0, i, 0)) as f32).collect()
+    }
+
+    impl SlotLoss for Linear {
+        fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
+            let slope = Tensor::<1>::from_data(TensorData::new(slope(slot.step), [15]), &Device::flex());
+            let loss = (weights.get::<1>("unused").sum() * 0.0).detach()
+                + (weights.get::<2>("a").reshape([15]) * slope).sum();
+            Ok((slot.step < 4).then_some(loss))
+        }
+    }
+
+    /// Steps whose gradients are known: those in memory and on a device agree.
+    #[test]
+    fn steps_on_a_device_are_those_in_memory() {
+        let parameters = [("a", &[3, 5][..]), ("unused", &[2])]
+            .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)));
+        let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+        let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
+        let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
+        let settings = TrainSettings { adamw, ema_decay: 0.5, accumulate: 2, ..settings };
+        let state = TrainState::drawn(1, adamw, &parameters);
+        let device = Device::flex();
+        let mut host = Host::new(&settings, &parameters, state.clone(), &device, Box::new(Alone::new(2)));
+        let mut on_device = OnDevice::new(&settings, &parameters, state, &device);
+        assert_eq!(on_device.report().unwrap(), StepReport::default());
+        for step in 1..=4 {
+            let before = host.state().unwrap().raw[0].clone();
+            let slope = slope(step);
+            let value: f32 = before.iter().zip(&slope).map(|(weight, slope)| weight * slope).sum();
+            let norm = global_norm(&[slope, vec![0.0; 2]]);
+            host.step(step, &Linear).unwrap();
+            on_device.step(step, &Linear).unwrap();
+            let [last, sum] = on_device.pending.norms.clone().unwrap().map(Tensor::into_scalar::<f32>);
+            assert_eq!(last, sum, "one step");
+            for stepper in [&mut host as &mut dyn Stepper, &mut on_device] {
+                let report = stepper.report().unwrap();
+                assert_eq!(report.steps, 1);
+                assert!((report.gradient_norm - norm).abs() < 1e-5, "{report:?}, not {norm}");
+                assert!((report.loss - f64::from(value)).abs() < 1e-5, "{report:?}, not {value}");
+            }
+            let copied = on_device.copy.state.raw.clone();
+            on_device.average().unwrap();
+            assert_eq!(on_device.copy.state.raw, copied, "averages alone are copied");
+            let (ours, theirs) = (on_device.state().unwrap(), host.state().unwrap());
+            assert_eq!((ours.optimizer.steps, theirs.optimizer.steps), (step, step));
+            let pairs = [
+                (&ours.raw, &theirs.raw),
+                (&ours.average, &theirs.average),
+                (&ours.optimizer.first, &theirs.optimizer.first),
+                (&ours.optimizer.second, &theirs.optimizer.second),
+            ];
+            for (ours, theirs) in pairs {
+                for (ours, theirs) in ours.concat().iter().zip(theirs.concat()) {
+                    assert!((ours - theirs).abs() < 1e-5, "{ours}, not {theirs}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! One optimiser step after another, in memory or on a device.
+
+mod device;
+mod host;
+
+use self::device::OnDevice;
+pub use self::host::Host;
+use super::exchange::Alone;
+use super::settings::TrainSettings;
+use super::slot::SlotLoss;
+use super::state::TrainState;
+use crate::backbone::weights::Parameter;
+use crate::compute::Compute;
+use crate::{Error, Result};
+
+/// Holds the state of a run and takes its steps: losses and gradients of all slots, clipping by the global norm, AdamW,
+/// and the moving average of the weights.
+pub trait Stepper {
+    /// The `step`-th step of the run, counted from 1, on the losses of its slots.
+    ///
+    /// # Errors
+    /// Of the losses, and [`Error::NotFinite`] where the loss or the gradients' norm is not a number: the weights are
+    /// then the ones before the step. On a GPU that shows in [`Self::sync`] only.
+    fn step(&mut self, step: u64, slots: &dyn SlotLoss) -> Result<()>;
+
+    /// Waits until all steps are done.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where a loss or a norm since the last call was not a number.
+    fn sync(&mut self) -> Result<()>;
+
+    /// What the steps since the last report came to.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    fn report(&mut self) -> Result<StepReport>;
+
+    /// The averaged weights in memory, in definition order.
+    ///
+    /// # Errors
+    /// As [`Self::sync`], and of copying.
+    fn average(&mut self) -> Result<&[Vec<f32>]>;
+
+    /// The whole state in memory.
+    ///
+    /// # Errors
+    /// As [`Self::sync`], and of copying.
+    fn state(&mut self) -> Result<&TrainState>;
+}
+
+/// Sums over steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// Number of steps.
+    pub steps: u64,
+    /// Sum of the steps' losses, in nats per token.
+    pub loss: f64,
+    /// The gradients' global norm in the last step, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// The stepper for a device: on GPUs the state stays there, otherwise it is in memory.
+pub fn open(
+    settings: &TrainSettings,
+    parameters: &[Parameter],
+    state: TrainState,
+    compute: &Compute,
+) -> Box<dyn Stepper> {
+    let device = compute.device();
+    if compute.kernels().are_for_gpus() {
+        return Box::new(OnDevice::new(settings, parameters, state, device));
+    }
+    let exchange = Box::new(Alone::new(settings.accumulate));
+    Box::new(Host::new(settings, parameters, state, device, exchange))
+}
+
+fn finite(step: u64, what: &'static str, value: f64) -> Result<f64> {
+    if value.is_finite() { Ok(value) } else { Err(Error::NotFinite { step, what, value }) }
+}
