@@ -148,7 +148,7 @@ impl Case {
             false => Precision::Fp32,
         };
         let network = Dit::new(config, &codes, Kernels::new(&Device::flex(), precision)?)?;
-        let parameters = network.parameters();
+        let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, size.radius);
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = 0..(size.batch * size.seq_len) as u32;

@@ -68,7 +68,7 @@ impl Case {
     fn new() -> Outcome<Self> {
         let codes = SubTokenizer::new(VOCAB_SIZE, SUBTOKENS)?;
         let network = Unet::new(config(), &codes, Kernels::Fused)?;
-        let parameters = network.parameters();
+        let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, 0.02);
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = (BATCH * config().tokens()) as u32;

@@ -113,7 +113,7 @@ impl<'a> Bench<'a> {
         let Network::Diffusion(network) = Network::new(&settings.model, &codes, kernels)? else {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
         };
-        let parameters = network.parameters();
+        let parameters = network.parameters().to_vec();
         let seed = settings.train.seed;
         let values = parameters.iter().enumerate().map(|(i, parameter)| parameter.initial(seed, i)).collect();
         let predictive = Arc::new(Predictive::new(codes, settings.model.carry_over));

@@ -4,10 +4,13 @@
 //! tokens, at the positions that are asked for and nowhere else.
 
 pub mod autoregressive;
-pub mod block;
+mod block;
+mod declaration;
 pub mod dit;
+mod dropout;
 mod embedding;
 pub mod encoder;
+mod layers;
 pub mod toy;
 pub mod unet;
 pub mod weights;
@@ -18,14 +21,16 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
 use crate::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, Spec, States};
 use crate::objective::LossRows;
 use crate::ops::{Factor, Kernels, integers};
 use crate::{Error, Result};
 
-pub use embedding::Embedding;
+pub use declaration::{Declaration, Handle};
+pub use dropout::TrainingDropout;
+pub use embedding::{DigitEmbedding, Embedding};
+pub use layers::{LayerNorm, Linear, LinearConfig, ModulatedNorm, RmsNorm};
 
 /// Where digits are.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +53,7 @@ pub trait Backbone: Debug + Send + Sync {
     fn kernels(&self) -> Kernels;
 
     /// All weights in definition order.
-    fn parameters(&self) -> Vec<Parameter>;
+    fn parameters(&self) -> &[Parameter];
 
     /// Vectors of the tokens whose digits are `y_t` [n·ℓ], 0..=b: [n, d].
     fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2>;

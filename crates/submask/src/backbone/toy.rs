@@ -5,19 +5,15 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::block::TrainingDropout;
+use super::declaration::{Declaration, Handle};
+use super::layers::{LayerNorm, Linear, LinearConfig};
 use super::weights::{Init, Parameter, Weights};
-use super::{at, check_unlabelled, chunks, floats, loss_of_layers};
+use super::{TrainingDropout, at, check_unlabelled, chunks, floats, loss_of_layers};
 use crate::denoiser::{Denoiser, Spec, States};
 use crate::objective::LossRows;
 use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
-
-/// Places of the linear layers, of the norms and of the Swishes in `main`.
-const LINEAR: [usize; 4] = [1, 3, 7, 11];
-const NORM: [usize; 2] = [4, 8];
-const SWISH: [usize; 4] = [0, 2, 5, 9];
 
 /// Sizes of a toy network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,8 +45,41 @@ impl ToyConfig {
 pub struct Toy {
     config: ToyConfig,
     spec: Spec,
-    base: usize,
     kernels: Kernels,
+    parameters: Vec<Parameter>,
+    time_embedding: Linear,
+    digit_embedding: Handle<2>,
+    input_swish: Swish,
+    input: Linear,
+    middle_swish: Swish,
+    layers: [HiddenLayer; 2],
+    /// To the logits of all tokens, L·C.
+    output: Linear,
+}
+
+/// A linear layer, LayerNorm, Swish and dropout.
+#[derive(Clone, Debug)]
+struct HiddenLayer {
+    linear: Linear,
+    norm: LayerNorm,
+    swish: Swish,
+}
+
+/// x·sigmoid(βx) with a slope β per column.
+#[derive(Clone, Debug)]
+struct Swish {
+    beta: Handle<1>,
+}
+
+impl Swish {
+    fn declare(declaration: &mut Declaration, name: &str, width: usize) -> Self {
+        Self { beta: declaration.within(name).weight("beta", [width], Init::Ones) }
+    }
+
+    fn forward(&self, weights: &Weights, x: Tensor<2>) -> Tensor<2> {
+        let beta = weights.get(self.beta);
+        activation::sigmoid(x.clone() * beta.unsqueeze()) * x
+    }
 }
 
 impl Toy {
@@ -60,15 +89,31 @@ impl Toy {
     /// As [`ToyConfig::validate`].
     pub fn new(config: ToyConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate()?;
+        let ToyConfig { tokens, hidden } = config;
+        let spec = Spec { reads_time: true, seq_lens: tokens..=tokens, ..Spec::new(codes, tokens) };
+        let input = tokens * spec.subtoken_len * hidden + 1;
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
+        let time_embedding = LinearConfig::new(1, 1).declare(&mut all, "time_embedding");
+        let table = [codes.base() as usize + 1, hidden];
+        let digit_embedding = all.weight("token_embedding.weight", table, Init::Normal(1.0));
+        let mut main = all.within("main");
         Ok(Self {
-            spec: Spec {
-                reads_time: true,
-                seq_lens: config.tokens..=config.tokens,
-                ..Spec::new(codes, config.tokens)
-            },
+            time_embedding,
+            digit_embedding,
+            input_swish: Swish::declare(&mut main, "0", input),
+            input: LinearConfig::new(hidden, input).declare(&mut main, "1"),
+            middle_swish: Swish::declare(&mut main, "2", hidden),
+            layers: [["3", "4", "5"], ["7", "8", "9"]].map(|[linear, norm, swish]| HiddenLayer {
+                linear: LinearConfig::new(hidden, hidden).declare(&mut main, linear),
+                norm: LayerNorm::declare(&mut main, norm, hidden),
+                swish: Swish::declare(&mut main, swish, hidden),
+            }),
+            output: LinearConfig::new(tokens * spec.vocab_size, hidden).declare(&mut main, "11"),
+            spec,
             config,
-            base: codes.base() as usize,
             kernels,
+            parameters,
         })
     }
 
@@ -88,31 +133,8 @@ impl Toy {
     }
 
     /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let hidden = self.config.hidden;
-        let input = self.digits() * hidden + 1;
-        let main = |index: usize| format!("main.{index}");
-        let swish =
-            |index: usize, width: usize| Parameter::new(format!("main.{index}.beta"), &[width], Init::Ones);
-        let mut all = Parameter::linear("time_embedding", 1, 1, true);
-        let shape = [self.base + 1, hidden];
-        all.push(Parameter::new("token_embedding.weight", &shape, Init::Normal(1.0)));
-        all.push(swish(SWISH[0], input));
-        all.extend(Parameter::linear(&main(LINEAR[0]), hidden, input, true));
-        all.push(swish(SWISH[1], hidden));
-        for layer in 0..2 {
-            all.extend(Parameter::linear(&main(LINEAR[1 + layer]), hidden, hidden, true));
-            all.push(Parameter::new(format!("main.{}.weight", NORM[layer]), &[hidden], Init::Ones));
-            all.push(Parameter::new(format!("main.{}.bias", NORM[layer]), &[hidden], Init::Zeros));
-            all.push(swish(SWISH[2 + layer], hidden));
-        }
-        all.extend(Parameter::linear(
-            &main(LINEAR[3]),
-            self.config.tokens * self.spec.vocab_size,
-            hidden,
-            true,
-        ));
-        all
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// Hidden states of sequences, [B, w], from which the last linear layer makes the logits of all tokens.
@@ -133,13 +155,11 @@ impl Toy {
             let allowed = format!("{} for each of {} times", self.digits(), t.len());
             return Err(Error::invalid("digits", y_t.len(), allowed));
         }
-        let linear = |x: Tensor<2>, index: usize| self.linear(weights, &format!("main.{}", LINEAR[index]), x);
-        let x = swish(weights, SWISH[0], self.embed(weights, y_t, t));
-        let mut x = swish(weights, SWISH[1], linear(x, 0));
-        for layer in 0..2 {
-            x = self.norm(weights, NORM[layer], linear(x, 1 + layer));
-            x = swish(weights, SWISH[2 + layer], x);
-            if let Some(mask) = dropout.and_then(|dropout| dropout.layer(layer)) {
+        let x = self.input_swish.forward(weights, self.embed(weights, y_t, t));
+        let mut x = self.middle_swish.forward(weights, self.input.forward(weights, x));
+        for (index, HiddenLayer { linear, norm, swish }) in self.layers.iter().enumerate() {
+            x = swish.forward(weights, norm.forward(weights, linear.forward(weights, x)));
+            if let Some(mask) = dropout.and_then(|dropout| dropout.layer(index)) {
                 x = mask.apply(x);
             }
         }
@@ -152,7 +172,7 @@ impl Toy {
     /// As [`Self::trunk`].
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let hidden = self.trunk(weights, y_t, t, None)?;
-        let logits = self.linear(weights, &format!("main.{}", LINEAR[3]), hidden);
+        let logits = self.output.forward(weights, hidden);
         Ok(logits.reshape([t.len() * self.config.tokens, self.spec.vocab_size]))
     }
 
@@ -165,8 +185,7 @@ impl Toy {
         rows: &LossRows,
     ) -> Option<Tensor<1>> {
         let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
-        let weight = weights.get::<2>(&format!("main.{}.weight", LINEAR[3]));
-        let bias = weights.get::<1>(&format!("main.{}.bias", LINEAR[3]));
+        let (weight, bias) = (self.output.weight(weights).into_tensor(), self.output.bias(weights));
         loss_of_layers(
             self.kernels,
             rows,
@@ -188,32 +207,12 @@ impl Toy {
     fn embed(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
         let (batch, device) = (t.len(), weights.device());
         let digits = integers(y_t.iter().copied(), [y_t.len()], &device);
-        let rows = weights.get::<2>("token_embedding.weight").select(0, digits);
+        let rows = weights.get(self.digit_embedding).select(0, digits);
         let times: Vec<f32> = t.iter().map(|t| *t as f32).collect();
         let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);
-        let times = self.linear(weights, "time_embedding", times);
+        let times = self.time_embedding.forward(weights, times);
         Tensor::cat(vec![rows.reshape([batch, self.digits() * self.config.hidden]), times], 1)
     }
-
-    fn linear(&self, weights: &Weights, prefix: &str, x: Tensor<2>) -> Tensor<2> {
-        let bias = weights.get(&format!("{prefix}.bias"));
-        self.kernels.linear(x, weights.get(&format!("{prefix}.weight")), Some(bias))
-    }
-
-    /// LayerNorm with weight and bias, of every row.
-    fn norm(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
-        let [batch, width] = x.dims();
-        let weight = weights.get(&format!("main.{index}.weight"));
-        let bias = weights.get::<1>(&format!("main.{index}.bias")).reshape([1, width]);
-        let scale = Tensor::zeros([1, width], &x.device());
-        self.kernels.modulated_norm(x.reshape([batch, 1, width]), weight, bias, scale).reshape([batch, width])
-    }
-}
-
-/// x·sigmoid(βx) with a slope β for every column.
-fn swish(weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
-    let beta = weights.get::<1>(&format!("main.{index}.beta"));
-    activation::sigmoid(x.clone() * beta.unsqueeze()) * x
 }
 
 /// A toy network with its weights, ready to be evaluated.
@@ -269,7 +268,7 @@ mod tests {
         let network = Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::Fused).unwrap();
         let parameters = network.parameters();
         let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex());
+        let weights = Weights::new(parameters, &values, &Device::flex());
         LoadedToy { network, weights }
     }
 
@@ -328,7 +327,7 @@ mod tests {
         let LoadedToy { network, .. } = loaded();
         let parameters = network.parameters();
         let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
         let dropout = TrainingDropout { rate: 0.1, draws: Draws::new(1, Purpose::Dropout), step: 1 };
         let hidden = network.trunk(&weights, &Y_T, &[0.1, 0.6, 1.0], Some(dropout)).unwrap();
         let predictive = Arc::new(Predictive::new(SubTokenizer::new(12, 2).unwrap(), false));

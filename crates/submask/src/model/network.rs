@@ -66,8 +66,8 @@ impl Network {
     /// All weights in definition order.
     pub fn parameters(&self) -> Vec<Parameter> {
         match self {
-            Self::Diffusion(network) => network.parameters(),
-            Self::Autoregressive(network) => network.parameters(),
+            Self::Diffusion(network) => network.parameters().to_vec(),
+            Self::Autoregressive(network) => network.parameters().to_vec(),
         }
     }
 }

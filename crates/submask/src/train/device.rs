@@ -161,6 +161,7 @@ fn copied(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::random::{Draws, Purpose};
     use crate::train::optimizer::{AdamW, AdamWConfig, Average, StepSize, clip_factor, global_norm};
@@ -171,6 +172,8 @@ mod tests {
     fn steps_on_a_device_are_those_in_memory() {
         let parameters = [("a", &[3, 5][..]), ("unused", &[2])]
             .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)));
+        let a = Handle::<2>::find(&parameters, "a").unwrap();
+        let unused = Handle::<1>::find(&parameters, "unused").unwrap();
         let raw: Vec<Vec<f32>> = parameters.iter().map(|parameter| parameter.initial(1, 0)).collect();
         let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
         let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
@@ -189,8 +192,8 @@ mod tests {
             let weights = on_device.weights();
             for share in [0.25, 0.75] {
                 let slope = Tensor::<1>::from_data(TensorData::new(slope.clone(), [15]), &Device::flex());
-                let loss = (weights.get::<1>("unused").sum() * 0.0).detach()
-                    + (weights.get::<2>("a").reshape([15]) * slope).sum();
+                let loss =
+                    (weights.get(unused).sum() * 0.0).detach() + (weights.get(a).reshape([15]) * slope).sum();
                 on_device.add((step < 4).then_some(loss), &weights, share);
             }
             let value: f32 = state.raw[0].iter().zip(&slope).map(|(weight, slope)| weight * slope).sum();

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::settings::TrainSettings;
 use crate::backbone::Backbone;
+use crate::backbone::TrainingDropout;
 use crate::backbone::autoregressive::Autoregressive;
-use crate::backbone::block::TrainingDropout;
 use crate::backbone::weights::{Parameter, Weights};
 use crate::forward::{draw_mask, stratified_times};
 use crate::model::Network;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use submask::backbone::block::TrainingDropout;
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Init, Weights};
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, LoadedBackbone, TrainingDropout};
 use submask::denoiser::{Denoiser, States};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
@@ -55,8 +54,11 @@ fn digits(codes: &SubTokenizer, count: usize) -> Vec<u32> {
 #[test]
 fn parameters_stand_in_the_references_order() {
     let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::Fused).unwrap();
-    let declared: Vec<(String, Vec<usize>)> =
-        network.parameters().into_iter().map(|parameter| (parameter.name, parameter.shape)).collect();
+    let declared: Vec<(String, Vec<usize>)> = network
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.shape.clone()))
+        .collect();
     let block = |i: usize| {
         [
             ("norm_1", vec![16]),
@@ -81,7 +83,7 @@ fn parameters_stand_in_the_references_order() {
 fn sizes_that_are_left_out_have_their_documented_values() {
     let shapes = |config, codes: &SubTokenizer| -> Vec<Vec<usize>> {
         let network = Encoder::new(config, codes, Kernels::Fused).unwrap();
-        network.parameters().into_iter().map(|parameter| parameter.shape).collect()
+        network.parameters().iter().map(|parameter| parameter.shape.clone()).collect()
     };
     let (hidden, heads) = (192, 6);
     let given = EncoderConfig { hidden, heads, ..config(Embedding::PerDigitSummed) };

@@ -307,7 +307,7 @@ fn ten_optimiser_steps_agree() {
             let gradients = loss.backward();
             let gradients: Vec<Vec<f32>> = on_device
                 .tensors()
-                .zip(&parameters)
+                .zip(parameters)
                 .map(|(tensor, parameter)| match tensor.grad(&gradients) {
                     Some(gradient) => gradient.into_data().try_into_vec().unwrap(),
                     None => vec![0.0; parameter.len()],

@@ -17,38 +17,50 @@ use burn::tensor::{Tensor, activation};
 pub use config::UnetConfig;
 pub use head::{Hidden, LoadedUnet, Pixels};
 
-use super::block::TrainingDropout;
+use super::TrainingDropout;
+use super::declaration::{Declaration, Handle};
 use super::weights::{Init, Parameter, Weights};
 use crate::denoiser::Spec;
 use crate::ops::{Kernels, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
-use layers::{conv, conv_parameters_with, group_norm_silu, norm_parameters};
+use layers::{Conv, PlaneNorm};
 use paths::Paths;
-
-/// Names of the tables, and prefixes of the output layer.
-const DIGITS: &str = "pixel_embedding.embedding_table.weight";
-const LABELS: &str = "unet.label_emb.weight";
-const OUTPUT_NORM: &str = "unet.out.0";
-const OUTPUT_CONV: &str = "unet.out.2";
 
 /// A U-Net without its weights.
 #[derive(Clone, Debug)]
 pub struct Unet {
     config: UnetConfig,
     spec: Spec,
-    base: usize,
     kernels: Kernels,
+    parameters: Vec<Parameter>,
+    digit_embedding: Handle<2>,
+    label_embedding: Option<LabelEmbedding>,
     paths: Paths,
+    output_norm: PlaneNorm,
+    output_conv: Conv,
+}
+
+/// The table of the classes and, in its last row, of no label, [classes + 1, 4m].
+#[derive(Clone, Debug)]
+struct LabelEmbedding {
+    table: Handle<2>,
+    classes: usize,
 }
 
 /// What all blocks see while a batch passes.
 struct Pass<'a> {
     weights: &'a Weights,
-    kernels: Kernels,
     /// SiLU of the labels' embedding, [B, 4m], or [1, 4m] for all; `None` where the network takes no labels.
     cond: Option<Tensor<2>>,
     dropout: Option<TrainingDropout>,
+}
+
+impl Pass<'_> {
+    /// The condition of a network that takes labels.
+    fn labels(&self) -> Tensor<2> {
+        self.cond.clone().expect("a network with layers for labels embeds labels")
+    }
 }
 
 impl Unet {
@@ -58,16 +70,27 @@ impl Unet {
     /// As [`UnetConfig::validate`].
     pub fn new(config: UnetConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
+        let tokens = config.tokens();
+        let classes = config.classes;
+        let spec = Spec { seq_lens: tokens..=tokens, classes, ..Spec::new(codes, tokens) };
+        let width = config.widths()[0];
+        let table = [codes.base() as usize + 1, width / (config.channels * spec.subtoken_len)];
+        let planes = config.channels * output_classes(&spec);
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
+        let digit_embedding = all.weight("pixel_embedding.embedding_table.weight", table, Init::Normal(1.0));
+        let mut unet = all.within("unet");
         Ok(Self {
-            spec: Spec {
-                seq_lens: config.tokens()..=config.tokens(),
-                classes: config.classes,
-                ..Spec::new(codes, config.tokens())
-            },
-            base: codes.base() as usize,
+            digit_embedding,
+            label_embedding: classes
+                .map(|classes| LabelEmbedding::declare(&mut unet, classes, config.cond_dim())),
+            paths: Paths::declare(&mut unet, &config),
+            output_norm: PlaneNorm::declare(&mut unet, "out.0", width),
+            output_conv: Conv::declare_with(&mut unet, "out.2", [planes, width], 3, Init::Zeros),
+            spec,
             kernels,
-            paths: Paths::new(&config),
             config,
+            parameters,
         })
     }
 
@@ -81,25 +104,9 @@ impl Unet {
         self.kernels
     }
 
-    /// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
-    pub fn output_classes(&self) -> usize {
-        self.spec.vocab_size + usize::from(self.spec.subtoken_len == 1)
-    }
-
     /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let width = self.config.widths()[0];
-        let shares = self.config.channels * self.spec.subtoken_len;
-        let mut all = vec![Parameter::new(DIGITS, &[self.base + 1, width / shares], Init::Normal(1.0))];
-        if let Some(classes) = self.config.classes {
-            let shape = [classes + 1, self.config.cond_dim()];
-            all.push(Parameter::new(LABELS, &shape, Init::NormalButLastRow(1.0)));
-        }
-        all.extend(self.paths.parameters());
-        all.extend(norm_parameters(OUTPUT_NORM, width));
-        let outer = self.config.channels * self.output_classes();
-        all.extend(conv_parameters_with(OUTPUT_CONV, outer, width, &[3, 3], Init::Zeros));
-        all
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// The trunk: digits to planes from which the output layer makes logits.
@@ -128,9 +135,9 @@ impl Unet {
             ));
         }
         let cond = self.conditioning(weights, labels, y_t.len() / digits)?;
-        let pass = Pass { weights, kernels: self.kernels, cond, dropout };
+        let pass = Pass { weights, cond, dropout };
         let x = self.paths.forward(&pass, self.embed(weights, y_t));
-        Ok(Hidden::new(group_norm_silu(self.kernels, weights, OUTPUT_NORM, x)))
+        Ok(Hidden::new(self.output_norm.forward_silu(weights, x)))
     }
 
     /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
@@ -140,7 +147,7 @@ impl Unet {
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
         let batch = y_t.len() / (channels * pixels * len);
-        let rows = select(weights.get::<2>(DIGITS), y_t.iter().copied());
+        let rows = select(weights.get(self.digit_embedding), y_t.iter().copied());
         let places = rows.reshape([batch * channels, pixels, len * share]).swap_dims(1, 2);
         places.reshape([batch, planes, height, width])
     }
@@ -151,7 +158,7 @@ impl Unet {
         labels: Option<&[usize]>,
         batch: usize,
     ) -> Result<Option<Tensor<2>>> {
-        let Some(classes) = self.config.classes else {
+        let Some(LabelEmbedding { table, classes }) = self.label_embedding else {
             return match labels {
                 Some(_) => Err(Error::invalid("labels", "given", "none: the network takes no labels")),
                 None => Ok(None),
@@ -165,7 +172,7 @@ impl Unet {
         if let Some(label) = labels.iter().find(|label| **label > classes) {
             return Err(Error::invalid("label", label, format!("0 to {classes}, {classes} being no label")));
         }
-        let table = weights.get::<2>(LABELS);
+        let table = weights.get(table);
         let untrained = table.clone().narrow(0, classes, 1).detach();
         let table = Tensor::cat(vec![table.narrow(0, 0, classes), untrained], 0);
         let rows = select(table, labels.iter().map(|label| *label as u32));
@@ -174,8 +181,8 @@ impl Unet {
 
     /// The published network's logits at all tokens [B·L, classes]; for ℓ = 1 with the mask class.
     pub fn all_logits(&self, weights: &Weights, hidden: &Hidden) -> Tensor<2> {
-        let planes = conv(self.kernels, weights, OUTPUT_CONV, hidden.planes());
-        let (pixels, classes) = (self.config.pixels(), self.output_classes());
+        let planes = self.output_conv.forward(weights, hidden.planes());
+        let (pixels, classes) = (self.config.pixels(), output_classes(&self.spec));
         let [batch, channels, ..] = planes.dims();
         let tokens = channels / classes;
         let rows = planes.reshape([batch * tokens, classes, pixels]).swap_dims(1, 2);
@@ -185,13 +192,25 @@ impl Unet {
     /// The output layer of colour channel `channel` as a linear layer on [`Pixels::patches`]: weight [C, 9·width] and
     /// bias \[C\], without the row of the mask class.
     pub fn output_layer(&self, weights: &Weights, channel: usize) -> (Tensor<2>, Tensor<1>) {
-        let start = channel * self.output_classes();
-        let weight =
-            weights.get::<4>(&format!("{OUTPUT_CONV}.weight")).narrow(0, start, self.spec.vocab_size);
-        let bias = weights.get::<1>(&format!("{OUTPUT_CONV}.bias")).narrow(0, start, self.spec.vocab_size);
+        let start = channel * output_classes(&self.spec);
+        let (weight, bias) = self.output_conv.weight_and_bias(weights);
+        let weight = weight.narrow(0, start, self.spec.vocab_size);
+        let bias = bias.narrow(0, start, self.spec.vocab_size);
         let patch = 9 * weight.dims()[1];
         (weight.permute([0, 2, 3, 1]).reshape([self.spec.vocab_size, patch]), bias)
     }
+}
+
+impl LabelEmbedding {
+    fn declare(unet: &mut Declaration, classes: usize, width: usize) -> Self {
+        let init = Init::NormalButLastRow(1.0);
+        Self { table: unet.weight("label_emb.weight", [classes + 1, width], init), classes }
+    }
+}
+
+/// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
+fn output_classes(spec: &Spec) -> usize {
+    spec.vocab_size + usize::from(spec.subtoken_len == 1)
 }
 
 /// The rows `rows` of a table.

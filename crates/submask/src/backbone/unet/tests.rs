@@ -48,7 +48,7 @@ fn digits(batch: usize, seed: u64) -> Vec<u32> {
 fn loaded(kernels: Kernels) -> LoadedUnet {
     let network = Unet::new(config(), &codes(), kernels).unwrap();
     let parameters = network.parameters();
-    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
+    let weights = Weights::new(parameters, &random_weights(parameters), &Device::flex());
     LoadedUnet { network, weights }
 }
 
@@ -86,7 +86,7 @@ fn assert_close(ours: &[f32], theirs: &[f32], tolerance: f32) {
 fn gradients_are_the_finite_differences() {
     let network = Unet::new(config(), &codes(), Kernels::Fused).unwrap();
     let parameters = network.parameters();
-    let start = random_weights(&parameters);
+    let start = random_weights(parameters);
     let y_t = digits(2, 1);
     let upstream: Vec<f32> = {
         let draws = Draws::new(9, Purpose::Init);
@@ -98,7 +98,7 @@ fn gradients_are_the_finite_differences() {
         network.all_logits(weights, &hidden)
     };
 
-    let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+    let weights = Weights::new(parameters, &start, &Device::flex().autodiff());
     let out = logits(&weights);
     let factors = TensorData::new(upstream.clone(), out.shape());
     let gradients = (out.clone() * Tensor::from_data(factors, &out.device())).sum().backward();
@@ -106,7 +106,7 @@ fn gradients_are_the_finite_differences() {
     let loss = |parameter: usize, i: usize, change: f32| -> f64 {
         let mut values = start.clone();
         values[parameter][i] += change;
-        let weights = Weights::new(&parameters, &values, &Device::flex());
+        let weights = Weights::new(parameters, &values, &Device::flex());
         let out: Vec<f32> = logits(&weights).into_data().try_into_vec().unwrap();
         out.iter().zip(&upstream).map(|(x, g)| f64::from(*x) * f64::from(*g)).sum()
     };
@@ -120,7 +120,8 @@ fn gradients_are_the_finite_differences() {
         // gradient is zero, shows nothing else.
         let scale = largest(gradient).max(1.0);
         // The row of no label is not trained.
-        let trained = if parameter.name == LABELS { parameter.len() / 4 * 3 } else { parameter.len() };
+        let trained =
+            if parameter.name == "unet.label_emb.weight" { parameter.len() / 4 * 3 } else { parameter.len() };
         assert!(gradient[trained..].iter().all(|g| *g == 0.0));
         // The largest element, and one in the middle.
         let steepest = (0..trained).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs())).unwrap();
@@ -189,7 +190,7 @@ fn no_label_is_the_last_row_and_labels_change_the_logits() {
     assert!(refused(&[0]).contains("labels = 1"), "{}", refused(&[0]));
     let unlabelled = Unet::new(UnetConfig { classes: None, ..config() }, &codes(), Kernels::Fused).unwrap();
     let weights =
-        Weights::new(&unlabelled.parameters(), &random_weights(&unlabelled.parameters()), &Device::flex());
+        Weights::new(unlabelled.parameters(), &random_weights(unlabelled.parameters()), &Device::flex());
     assert!(unlabelled.trunk(&weights, &y_t, Some(&[0, 0]), None).is_err());
     assert!(unlabelled.trunk(&weights, &y_t, None, None).is_ok());
 }
@@ -219,9 +220,9 @@ fn only_whole_images_are_evaluated() {
 fn the_mask_is_never_predicted() {
     let codes = SubTokenizer::new(8, 1).unwrap();
     let network = Unet::new(config(), &codes, Kernels::Fused).unwrap();
-    assert_eq!(network.output_classes(), 9);
+    assert_eq!(output_classes(&network.spec), 9);
     let parameters = network.parameters();
-    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
+    let weights = Weights::new(parameters, &random_weights(parameters), &Device::flex());
     let y_t = vec![8; 48];
     let hidden = network.trunk(&weights, &y_t, None, None).unwrap();
     let all = floats(network.all_logits(&weights, &hidden)).unwrap();
@@ -275,8 +276,9 @@ fn the_published_size_has_its_number_of_weights() {
 
 #[test]
 fn initial_weights_leave_the_rows_of_no_label_zero() {
-    let parameters = Unet::new(config(), &codes(), Kernels::Plain).unwrap().parameters();
-    let index = parameters.iter().position(|parameter| parameter.name == LABELS).unwrap();
+    let network = Unet::new(config(), &codes(), Kernels::Plain).unwrap();
+    let parameters = network.parameters();
+    let index = parameters.iter().position(|parameter| parameter.name == "unet.label_emb.weight").unwrap();
     let values = parameters[index].initial(1, index);
     let (labelled, none) = values.split_at(3 * 4 * 32);
     assert!(none.iter().all(|x| *x == 0.0) && none.len() == 4 * 32);

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Subject, VisualConfig, VisualSettings};
-use crate::backbone::block::TrainingDropout;
+use crate::backbone::TrainingDropout;
 use crate::backbone::toy::{Toy, ToyConfig};
 use crate::backbone::unet::Unet;
 use crate::backbone::weights::{Parameter, Weights};
@@ -54,8 +54,8 @@ impl VisualNetwork {
     /// All weights in definition order.
     pub fn parameters(&self) -> Vec<Parameter> {
         match self {
-            Self::Unet(network) => network.parameters(),
-            Self::Toy(network) => network.parameters(),
+            Self::Unet(network) => network.parameters().to_vec(),
+            Self::Toy(network) => network.parameters().to_vec(),
         }
     }
 
