@@ -8,16 +8,16 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
+use super::TrainingDropout;
 use super::block::{Block, BlockShape, Modulation};
 use super::declaration::{Declaration, Handle};
 use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
-use super::{TrainingDropout, floats};
-use crate::Result;
 use crate::denoiser::Spec;
 use crate::ops::{Kernels, Rotary, TableRows};
 use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
 
 /// Sizes of an autoregressive transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl Autoregressive {
     /// The network of `config` over the digits of `codes`.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] naming the field, the value and what is allowed.
+    /// [`Error::Invalid`] naming the field, the value and what is allowed.
     pub fn new(config: AutoregressiveConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         check_transformer(config.hidden, config.heads, config.blocks, config.seq_len, config.dropout)?;
         let AutoregressiveConfig { hidden, heads, .. } = config;
@@ -227,7 +227,7 @@ impl LoadedAutoregressive {
     /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the device gives no 32-bit floats.
+    /// [`Error::Invalid`] when the device gives no 32-bit floats.
     pub fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
         floats(self.network.logits(&self.weights, inputs, batch))
     }
@@ -239,4 +239,11 @@ impl LoadedAutoregressive {
     pub fn next_logits(&self, inputs: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
         floats(self.network.next_logits(&self.weights, inputs, cache))
     }
+}
+
+/// The elements of logits.
+fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
+    logits
+        .try_into_vec_as::<f32>()
+        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
 }

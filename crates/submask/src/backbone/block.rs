@@ -70,6 +70,13 @@ impl Asked {
 }
 
 impl Modulation {
+    /// Of attention and of the linear layers, given both side by side, [B, 6d].
+    pub fn halves(both: Tensor<2>) -> [Self; 2] {
+        let mut parts = both.chunk(6, 1).into_iter();
+        let mut next = || parts.next().expect("six parts were cut");
+        [(); 2].map(|()| Self { shift: next(), scale: next(), gate: next() })
+    }
+
     fn of(self, asked: &Asked) -> Self {
         Self {
             shift: asked.modulation(self.shift),

@@ -10,9 +10,9 @@ use super::declaration::Declaration;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
-use super::{Backbone, Digits, TrainingDropout};
+use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Factor, Kernels, Rotary};
+use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -200,10 +200,43 @@ impl Dit {
         if self.config.time_conditioning { make() } else { weights.constants(make) }
     }
 
-    /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
-    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
+    /// Hidden states of the asked positions, ready for the output layer, [n, d].
+    fn hidden_states(
+        &self,
+        weights: &Weights,
+        inputs: &Inputs,
+        positions: &[usize],
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Tensor<2>> {
+        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let (hidden, device) = (self.config.hidden, weights.device());
+        let asked = Asked::new(positions, length, batch * length, &device);
+        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
+        let mut modulations = self.modulations(weights, inputs.t, &device);
+        let last = modulations.pop().expect("the output layer's is the last");
+        let blocks = self.blocks.iter().zip(modulations).enumerate();
+        for (index, (ModulatedBlock { block, .. }, modulation)) in blocks {
+            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
+            x = block.forward(weights, x, Modulation::halves(modulation), asked, dropout);
+        }
+        let last = match &asked {
+            Some(asked) => asked.modulation(last),
+            None => last,
+        };
+        let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
+        let x = self.output.norm.forward(weights, x, shift, scale);
+        Ok(x.reshape([positions.len(), hidden]))
+    }
+
+    /// The published network's logits at all positions [B·L, classes], given digits `y_t` [B, L·ℓ] and times `t` \[B\];
+    /// for ℓ = 1 with the mask class.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for digits that are not those of B sequences that fit the network.
+    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let all: Vec<usize> = (0..y_t.len() / self.spec.subtoken_len).collect();
-        self.output.linear.forward(weights, self.trunk(weights, y_t, t, &all, None))
+        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None };
+        Ok(self.output.linear.forward(weights, self.hidden_states(weights, &inputs, &all, None)?))
     }
 }
 
@@ -255,49 +288,19 @@ impl Backbone for Dit {
         &self.parameters
     }
 
-    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
-        self.embedding.forward(weights, y_t)
-    }
-
-    fn hidden_states(
+    fn heads(
         &self,
         weights: &Weights,
-        embedded: Tensor<2>,
-        t: &[f64],
+        inputs: &Inputs,
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2> {
-        let (batch, hidden, device) = (t.len(), self.config.hidden, weights.device());
-        let rows = embedded.dims()[0];
-        let length = rows / batch;
-        let asked = Asked::new(positions, length, rows, &device);
-        let mut x = embedded.reshape([batch, length, hidden]);
-        let mut modulations = self.modulations(weights, t, &device).into_iter();
-        for (index, (ModulatedBlock { block, .. }, modulation)) in
-            self.blocks.iter().zip(modulations.by_ref()).enumerate()
-        {
-            let mut parts = modulation.chunk(6, 1).into_iter();
-            let mut half = || match (parts.next(), parts.next(), parts.next()) {
-                (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
-                _ => unreachable!("six parts were cut"),
-            };
-            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
-            x = block.forward(weights, x, [half(), half()], asked, dropout);
+    ) -> Result<Vec<Head>> {
+        let hidden = self.hidden_states(weights, inputs, positions, dropout)?;
+        let (mut weight, mut bias) = (self.output.linear.weight(weights), self.output.linear.bias(weights));
+        if self.spec.subtoken_len == 1 {
+            let classes = self.spec.vocab_size;
+            (weight, bias) = (weight.first(classes), bias.narrow(0, 0, classes));
         }
-        let modulation = modulations.next().expect("the output layer's is the last");
-        let modulation = match &asked {
-            Some(asked) => asked.modulation(modulation),
-            None => modulation,
-        };
-        let (shift, scale) = (modulation.clone().narrow(1, 0, hidden), modulation.narrow(1, hidden, hidden));
-        self.output.norm.forward(weights, x, shift, scale).reshape([positions.len(), hidden])
-    }
-
-    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
-        let (weight, bias) = (self.output.linear.weight(weights), self.output.linear.bias(weights));
-        if self.spec.subtoken_len > 1 {
-            return (weight, bias);
-        }
-        (weight.first(self.spec.vocab_size), bias.narrow(0, 0, self.spec.vocab_size))
+        Ok(vec![Head::of_all(hidden, weight, bias)])
     }
 }

@@ -11,9 +11,9 @@ use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, RmsNorm};
 use super::weights::{Init, Parameter, Weights};
-use super::{Backbone, Digits, TrainingDropout};
+use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Factor, Kernels, Rotary};
+use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -229,32 +229,22 @@ impl Backbone for Encoder {
         &self.parameters
     }
 
-    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
-        self.embedding.forward(weights, y_t)
-    }
-
-    fn hidden_states(
+    fn heads(
         &self,
         weights: &Weights,
-        embedded: Tensor<2>,
-        t: &[f64],
+        inputs: &Inputs,
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2> {
-        let (batch, hidden, blocks) = (t.len(), self.config.hidden, self.config.blocks);
-        let rows = embedded.dims()[0];
-        let length = rows / batch;
-        let asked = Asked::new(positions, length, rows, &weights.device());
-        let mut x = embedded.reshape([batch, length, hidden]);
+    ) -> Result<Vec<Head>> {
+        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let (hidden, blocks) = (self.config.hidden, self.config.blocks);
+        let asked = Asked::new(positions, length, batch * length, &weights.device());
+        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
         for index in 0..blocks {
             let asked = asked.as_ref().filter(|_| index + 1 == blocks);
             x = self.block(weights, index, x, asked, dropout);
         }
-        self.norm.forward(weights, x.reshape([positions.len(), hidden]))
-    }
-
-    /// There is no bias: it is zero.
-    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
-        (self.head.weight(weights), self.head.bias(weights))
+        let x = self.norm.forward(weights, x.reshape([positions.len(), hidden]));
+        Ok(vec![Head::of_all(x, self.head.weight(weights), self.head.bias(weights))])
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use super::settings::TrainSettings;
-use crate::backbone::Backbone;
-use crate::backbone::TrainingDropout;
 use crate::backbone::autoregressive::Autoregressive;
 use crate::backbone::weights::{Parameter, Weights};
+use crate::backbone::{self, Backbone, Digits, Inputs, TrainingDropout};
 use crate::forward::{draw_mask, stratified_times};
 use crate::model::Network;
 use crate::objective::{LossRows, Objective};
@@ -214,11 +213,8 @@ impl LossFunction {
         let masked =
             Masking { predictive: &self.predictive, schedule: &self.schedule, settings: &self.settings }
                 .mask(batch)?;
-        if masked.positions.is_empty() {
-            return Ok(None);
-        }
-        let hidden = network.trunk(weights, &masked.y_t, &masked.times, &masked.positions, Some(dropout));
-        Ok(Some(network.loss(weights, hidden, Arc::new(masked.rows))))
+        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.times, labels: None };
+        backbone::loss(network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }
 
     /// −log p of every digit given those before it, per token.

@@ -12,11 +12,12 @@ use super::validate::EvaluationSize;
 use super::visual_settings::{VisualData, VisualRunSettings};
 use crate::Result;
 use crate::backbone::weights::{Parameter, Weights, are_alike};
+use crate::backbone::{self, Digits, Inputs};
 use crate::data::image::{Grid, ImageBatch, ImageBatcher, ImageSet, ImageShape};
 use crate::data::{Cursor, Density};
 use crate::likelihood::LikelihoodSettings;
 use crate::model::Estimator;
-use crate::model::visual::{HeldOut, MaskedBatch, VisualModel, VisualRequest};
+use crate::model::visual::{HeldOut, VisualModel, VisualRequest};
 use crate::ops::Kernels;
 use crate::random::{Draws, Purpose};
 
@@ -194,8 +195,9 @@ impl Task for VisualTask {
             .mask(&batch)?;
         let dropout = dropout_of(&batch, self.model.config.model.dropout(), train.seed);
         let labels = self.model.config.classes().map(|_| labels.as_slice());
-        let states = MaskedBatch { y_t: &masked.y_t, t: &masked.times, labels };
-        self.model.network.loss(weights, &states, &masked.positions, &masked.rows, dropout)
+        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.times, labels };
+        let network = &*self.model.network.0;
+        backbone::loss(network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }
 
     fn save(&mut self, average: &[Vec<f32>], folder: &Path) -> Result<()> {

@@ -7,8 +7,7 @@ use burn::tensor::Device;
 
 use super::{VisualConfig, VisualNetwork};
 use crate::Result;
-use crate::backbone::toy::LoadedToy;
-use crate::backbone::unet::LoadedUnet;
+use crate::backbone::LoadedBackbone;
 use crate::backbone::weights::{Parameter, Weights, arrange};
 use crate::denoiser::Denoiser;
 use crate::durable::{check_free, create_folder};
@@ -99,10 +98,7 @@ impl VisualModel {
     /// The network with its weights on a device.
     pub fn denoiser(&self, device: &Device) -> Box<dyn Denoiser> {
         let weights = Weights::new(&self.network.parameters(), &self.values, device);
-        match &self.network {
-            VisualNetwork::Unet(network) => Box::new(LoadedUnet { network: (**network).clone(), weights }),
-            VisualNetwork::Toy(network) => Box::new(LoadedToy { network: network.clone(), weights }),
-        }
+        Box::new(LoadedBackbone { network: self.network.0.clone(), weights })
     }
 
     /// The schedule.

@@ -12,4 +12,4 @@ pub use evaluate::HeldOut;
 pub use folder::{VisualModel, VisualParts};
 pub use generate::{Label, VisualGenerated, VisualRequest};
 pub use mean::mean_pixels;
-pub use network::{MaskedBatch, VisualNetwork};
+pub use network::VisualNetwork;
