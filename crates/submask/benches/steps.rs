@@ -106,7 +106,7 @@ impl Size {
     fn loaded(&self) -> LoadedBackbone {
         let network = self.network();
         let parameters = network.parameters();
-        let weights = Weights::new(&parameters, &self.values(&parameters), &Device::flex());
+        let weights = Weights::new(parameters, &self.values(parameters), &Device::flex());
         LoadedBackbone { network: Arc::new(network), weights }
     }
 }
@@ -117,11 +117,11 @@ fn training(c: &mut Criterion) {
         let preset = include_str!("../../submask-cli/presets/dictionary.toml");
         let mut settings: Settings = toml::from_str(preset).expect("the preset is whole");
         settings.train.batch_size = size.batch;
-        let network = size.network();
+        let network = Arc::new(size.network());
         let parameters = network.parameters();
-        let values = size.values(&parameters);
+        let values = size.values(parameters);
         let loss = LossFunction::new(
-            Network::Diffusion(Arc::new(network)),
+            Network::Diffusion(network.clone()),
             Arc::new(Predictive::new(size.codes(), true)),
             Schedule::Linear,
             settings.train,
@@ -135,7 +135,7 @@ fn training(c: &mut Criterion) {
             b.iter(|| {
                 step += 1;
                 let slot = Slot { step, index: 0 };
-                black_box(loss.loss_and_gradients(&parameters, &values, &Device::flex(), &batch, slot))
+                black_box(loss.loss_and_gradients(parameters, &values, &Device::flex(), &batch, slot))
             });
         });
     }

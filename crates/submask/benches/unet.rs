@@ -9,6 +9,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::backbone::{self, Backbone};
+use submask::denoiser::States;
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
@@ -72,6 +74,7 @@ fn network(c: &mut Criterion) {
     let predictive = Arc::new(Predictive::new(codes.clone(), false));
     let weights = vec![1.0 / tokens as f32; tokens];
     let rows = LossRows::new(predictive, Objective::CrossEntropy, x_0, y_t.clone(), weights);
+    let rows = Arc::new(rows);
     group.throughput(Throughput::Elements(BATCH as u64));
     for kernels in [Kernels::Fused, Kernels::Plain] {
         let network = Unet::new(config.clone(), &codes, kernels).expect("the sizes are valid");
@@ -82,12 +85,12 @@ fn network(c: &mut Criterion) {
         };
         let values: Vec<Vec<f32>> =
             parameters.iter().enumerate().map(|(i, parameter)| drawn(parameter).initial(1, i)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
         group.bench_function(BenchmarkId::from_parameter(format!("{kernels:?}")), |b| {
             b.iter(|| {
-                let hidden = network.trunk(&weights, &y_t, None, None).expect("whole images");
-                let loss = network.loss(&weights, &hidden, &positions, &rows).expect("there are rows");
-                black_box(loss.backward())
+                let inputs = States { y_t: &y_t, t: &[0.5; BATCH], labels: None }.into();
+                let loss = backbone::loss(&network, &weights, &inputs, &positions, rows.clone(), None);
+                black_box(loss.expect("whole images").expect("there are rows").backward())
             });
         });
     }

@@ -18,7 +18,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Parameter, Weights};
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::{self, Backbone, Embedding, LoadedBackbone};
 use submask::denoiser::{Denoiser, States};
 use submask::forward::{draw_mask, stratified_times};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
@@ -148,7 +148,7 @@ impl Case {
             false => Precision::Fp32,
         };
         let network = Dit::new(config, &codes, Kernels::new(&Device::flex(), precision)?)?;
-        let parameters = network.parameters();
+        let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, size.radius);
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = 0..(size.batch * size.seq_len) as u32;
@@ -220,9 +220,15 @@ impl Case {
                 positions.iter().map(|position| loss_weights[position / seq_len]).collect(),
             );
             let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
-            let hidden = self.network.trunk(&weights, &self.y_t, &self.times, &positions, None);
-            let loss = self.network.loss(&weights, hidden, Arc::new(rows));
-            losses.push(descend(loss, &weights, &mut self.values, &mut optimizer, 3e-4)?);
+            let inputs = States { y_t: &self.y_t, t: &self.times, labels: None }.into();
+            let loss = backbone::loss(&*self.network, &weights, &inputs, &positions, rows, None)?;
+            losses.push(descend(
+                loss.ok_or("nothing is masked")?,
+                &weights,
+                &mut self.values,
+                &mut optimizer,
+                3e-4,
+            )?);
             Ok(())
         })?;
         Ok(serde_json::json!({ "ms": ms, "losses": losses }))

@@ -17,7 +17,7 @@ use burn::tensor::{Device, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::Weights;
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::{Backbone, Embedding, Handle, LoadedBackbone};
 use submask::denoiser::{Denoiser, States};
 use submask::ops::{Kernels, Precision};
 use submask::subtoken::SubTokenizer;
@@ -63,7 +63,7 @@ fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>>
     let network = Arc::new(Dit::new(config, &codes, kernels)?);
     let parameters = network.parameters();
     let values: Vec<Vec<f32>> = parameters.iter().map(|parameter| vec![0.01; parameter.len()]).collect();
-    let weights = Weights::new(&parameters, &values, &Device::flex());
+    let weights = Weights::new(parameters, &values, &Device::flex());
     drop(values);
     let row = |what: &str, gflop: f64, ms: f64| {
         println!("| {precision} | {what} | {gflop:.1} | {ms:.1} | {:.0} |", gflop / ms * 1e3);
@@ -71,13 +71,18 @@ fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>>
 
     let inputs = |width: usize| Tensor::<2>::full([LENGTH, width], 0.5, &Device::flex());
     let (narrow, wide) = (inputs(HIDDEN), inputs(4 * HIDDEN));
+    let handle = |block: usize, name: &str| {
+        Handle::find(parameters, &format!("blocks.{block}.{name}.weight")).ok_or("no such weight")
+    };
+    let mut layers = Vec::new();
+    for block in 0..BLOCKS {
+        for (name, _, inner) in LAYERS {
+            layers.push((handle(block, name)?, if inner == HIDDEN { &narrow } else { &wide }));
+        }
+    }
     let products = median(|| {
-        for block in 0..BLOCKS {
-            for (name, _, inner) in LAYERS {
-                let x = if inner == HIDDEN { &narrow } else { &wide };
-                let weight = weights.factor(&format!("blocks.{block}.{name}.weight"));
-                black_box(kernels.linear(x.clone(), weight, None));
-            }
+        for (weight, x) in &layers {
+            black_box(kernels.linear((*x).clone(), weights.factor(*weight), None));
         }
     });
     let gflop = |layers: &[(&str, usize, usize)]| {

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use submask::backbone::unet::{LoadedUnet, Unet, UnetConfig};
+use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Parameter, Weights};
+use submask::backbone::{self, Backbone, LoadedBackbone};
 use submask::denoiser::{Denoiser, States};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
@@ -56,7 +57,7 @@ fn config() -> UnetConfig {
 
 /// The network, its weights and a batch; everything is drawn, and drawn the same way every time.
 struct Case {
-    network: Unet,
+    network: Arc<Unet>,
     parameters: Vec<Parameter>,
     values: Vec<Vec<f32>>,
     codes: SubTokenizer,
@@ -67,8 +68,8 @@ struct Case {
 impl Case {
     fn new() -> Outcome<Self> {
         let codes = SubTokenizer::new(VOCAB_SIZE, SUBTOKENS)?;
-        let network = Unet::new(config(), &codes, Kernels::Fused)?;
-        let parameters = network.parameters();
+        let network = Arc::new(Unet::new(config(), &codes, Kernels::Fused)?);
+        let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, 0.02);
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = (BATCH * config().tokens()) as u32;
@@ -107,22 +108,23 @@ impl Case {
         let weights = vec![1.0 / self.x_0.len() as f32; self.x_0.len()];
         let rows =
             LossRows::new(predictive, Objective::CrossEntropy, self.x_0.clone(), self.y_t.clone(), weights);
+        let rows = Arc::new(rows);
         let positions: Vec<usize> = (0..self.x_0.len()).collect();
         let mut optimizer = AdamW::new(AdamWConfig::default(), &self.parameters);
         let mut losses = Vec::new();
         let ms = median(count, || {
             let weights = Weights::new(&self.parameters, &self.values, &Device::flex().autodiff());
-            let hidden = self.network.trunk(&weights, &self.y_t, None, None)?;
-            let loss = self.network.loss(&weights, &hidden, &positions, &rows).ok_or("no rows")?;
-            losses.push(descend(loss, &weights, &mut self.values, &mut optimizer, 1e-4)?);
+            let inputs = States { y_t: &self.y_t, t: &[0.5; BATCH], labels: None }.into();
+            let loss = backbone::loss(&*self.network, &weights, &inputs, &positions, rows.clone(), None)?;
+            losses.push(descend(loss.ok_or("no rows")?, &weights, &mut self.values, &mut optimizer, 1e-4)?);
             Ok(())
         })?;
         Ok(serde_json::json!({ "ms": ms, "losses": losses }))
     }
 
-    fn loaded(&self) -> LoadedUnet {
+    fn loaded(&self) -> LoadedBackbone {
         let weights = Weights::new(&self.parameters, &self.values, &Device::flex());
-        LoadedUnet { network: self.network.clone(), weights }
+        LoadedBackbone { network: self.network.clone(), weights }
     }
 
     /// Median time of an evaluation, and the sum of the logits' squares.

@@ -71,6 +71,27 @@ impl Spec {
         }
     }
 
+    /// Checks labels of `batch` sequences.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for labels that the network does not read, for another number of them than of sequences, and
+    /// naming the first that is no class of the network.
+    pub fn check_labels(&self, labels: Option<&[usize]>, batch: usize) -> Result<()> {
+        let Some(labels) = labels else { return Ok(()) };
+        let Some(classes) = self.classes else {
+            return Err(Error::invalid("labels", "given", "none: the network takes no labels"));
+        };
+        if labels.len() != batch {
+            return Err(Error::invalid("labels", labels.len(), format!("one for each of {batch} sequences")));
+        }
+        match labels.iter().find(|label| **label > classes) {
+            Some(label) => {
+                Err(Error::invalid("label", label, format!("0 to {classes}, {classes} being no label")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The labels of sequences as [`States::labels`] takes them: a sequence without one gets the class that stands for
     /// no label. `None` where the network reads no labels and none is given.
     pub fn labels(&self, labels: impl Iterator<Item = Option<usize>> + Clone) -> Option<Vec<usize>> {

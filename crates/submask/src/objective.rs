@@ -5,12 +5,13 @@
 //! it needs no logits. The joint objective is no bound of a likelihood (math.md §5).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{integers, lanes};
+use crate::ops::{ComposedLoss, RowLoss, integers, lanes};
 use crate::predictive::Predictive;
 use crate::predictive::device::DeviceCodes;
 use crate::schedule::Schedule;
@@ -114,43 +115,6 @@ impl LossRows {
             .map(|(j, (_, v))| (j, *v))
     }
 
-    /// The tokens that get probability in a row.
-    pub(crate) fn support(&self, row: usize) -> TokenSet {
-        self.predictive.support(self.digits(row))
-    }
-
-    /// Rows that saw the same digits, in increasing order, hence with the same support.
-    pub(crate) fn alike(&self) -> Vec<Vec<usize>> {
-        let mut groups = BTreeMap::<&[u32], Vec<usize>>::new();
-        for row in 0..self.len() {
-            groups.entry(self.digits(row)).or_default().push(row);
-        }
-        groups.into_values().collect()
-    }
-
-    /// weight·loss of a row in nats; `logits` \[C\] become weight·∂loss/∂logits.
-    pub fn loss_and_gradient(&self, row: usize, logits: &mut [f32]) -> f64 {
-        let support = self.support(row);
-        let having = |j, digit| {
-            let mut tokens = Vec::new();
-            self.predictive.for_each_with(&support, j, digit, |x| tokens.push(x));
-            tokens
-        };
-        let softmax = |logits: &mut [f32], factor| softmax_over(&support, logits, factor);
-        self.charge(row, self.x_0[row] as usize, logits, softmax, having)
-    }
-
-    /// The same with the logits of the row's support alone, `tokens` in increasing order.
-    pub(crate) fn loss_and_gradient_within(&self, row: usize, tokens: &[u32], logits: &mut [f32]) -> f64 {
-        let target = tokens.partition_point(|&x| x < self.x_0[row]);
-        let codes = self.predictive.codes();
-        let having = |j: usize, digit| {
-            let indices = tokens.iter().enumerate();
-            indices.filter_map(|(i, &x)| (codes.digits(x)[j] == digit).then_some(i)).collect()
-        };
-        self.charge(row, target, logits, softmax_of_all, having)
-    }
-
     /// weight·loss of a row whose target is at `target` of the logits: `softmax` turns them into factor·softmax and
     /// returns log Σ exp(logit), `having` gives the places of the tokens with a digit at j.
     fn charge(
@@ -185,26 +149,22 @@ impl LossRows {
         }
     }
 
-    /// The codes, where [`Self::loss_with`] runs.
-    pub(crate) fn codes_on(&self, device: &Device) -> DeviceCodes {
-        DeviceCodes::new(&self.predictive, device)
-    }
-
     /// Σ over rows of weight·loss, composed of tensor operations from logits [n, C]: the reference of
     /// [`crate::ops::Kernels::head_loss`], result \[1\].
     pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let codes = self.codes_on(&logits.device());
-        self.loss_with(logits, &codes)
+        let codes = DeviceCodes::new(&self.predictive, &logits.device());
+        self.loss_of(0..self.len(), logits, &codes)
     }
 
-    /// The same, given [`Self::codes_on`] the logits' device.
-    pub(crate) fn loss_with(&self, logits: Tensor<2>, codes: &DeviceCodes) -> Tensor<1> {
-        let (device, n) = (logits.device(), self.len());
-        let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [n, 1]), &device);
+    /// The same of some `rows`, given the codes on the logits' device.
+    fn loss_of(&self, rows: Range<usize>, logits: Tensor<2>, codes: &DeviceCodes) -> Tensor<1> {
+        let (device, n) = (logits.device(), rows.len());
         let len = self.predictive.codes().subtoken_len();
-        let targets: Tensor<1, Int> = integers(self.x_0.iter().copied(), [n], &device);
-        let y_t = integers(self.y_t.iter().copied(), [n, len], &device);
-        let weights = column(self.weights.clone());
+        let targets: Tensor<1, Int> = integers(self.x_0[rows.clone()].iter().copied(), [n], &device);
+        let digits = &self.y_t[rows.start * len..rows.end * len];
+        let y_t = integers(digits.iter().copied(), [n, len], &device);
+        let weights = TensorData::new(self.weights[rows].to_vec(), [n, 1]);
+        let weights = Tensor::<2>::from_data(weights, &device);
         let log_probs = activation::log_softmax(codes.constrain(logits, &y_t), 1);
         match self.objective {
             Objective::Joint | Objective::CrossEntropy => {
@@ -222,6 +182,52 @@ impl LossRows {
                 total
             }
         }
+    }
+}
+
+impl RowLoss for LossRows {
+    fn len(&self) -> usize {
+        self.x_0.len()
+    }
+
+    /// The tokens that get probability.
+    fn support(&self, row: usize) -> TokenSet {
+        self.predictive.support(self.digits(row))
+    }
+
+    /// Rows that saw the same digits.
+    fn group_by_support(&self) -> Vec<Vec<usize>> {
+        let mut groups = BTreeMap::<&[u32], Vec<usize>>::new();
+        for row in 0..self.x_0.len() {
+            groups.entry(self.digits(row)).or_default().push(row);
+        }
+        groups.into_values().collect()
+    }
+
+    fn loss_and_gradient(&self, row: usize, logits: &mut [f32]) -> f64 {
+        let support = self.support(row);
+        let having = |j, digit| {
+            let mut tokens = Vec::new();
+            self.predictive.for_each_with(&support, j, digit, |x| tokens.push(x));
+            tokens
+        };
+        let softmax = |logits: &mut [f32], factor| softmax_over(&support, logits, factor);
+        self.charge(row, self.x_0[row] as usize, logits, softmax, having)
+    }
+
+    fn loss_and_gradient_within(&self, row: usize, tokens: &[u32], logits: &mut [f32]) -> f64 {
+        let target = tokens.partition_point(|&x| x < self.x_0[row]);
+        let codes = self.predictive.codes();
+        let having = |j: usize, digit| {
+            let indices = tokens.iter().enumerate();
+            indices.filter_map(|(i, &x)| (codes.digits(x)[j] == digit).then_some(i)).collect()
+        };
+        self.charge(row, target, logits, softmax_of_all, having)
+    }
+
+    fn composed(&self, device: &Device) -> ComposedLoss<'_> {
+        let codes = DeviceCodes::new(&self.predictive, device);
+        Box::new(move |rows, logits| self.loss_of(rows, logits, &codes))
     }
 }
 

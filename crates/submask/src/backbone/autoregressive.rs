@@ -8,13 +8,16 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use super::block::{self, BlockShape, Modulation, TrainingDropout};
+use super::TrainingDropout;
+use super::block::{Block, BlockShape, Modulation};
+use super::declaration::{Declaration, Handle};
 use super::dit::check_transformer;
-use super::floats;
+use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
-use crate::Result;
+use crate::denoiser::Spec;
 use crate::ops::{Kernels, Rotary, TableRows};
 use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
 
 /// Sizes of an autoregressive transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,26 +39,51 @@ pub struct AutoregressiveConfig {
 #[derive(Clone, Debug)]
 pub struct Autoregressive {
     config: AutoregressiveConfig,
+    spec: Spec,
     base: usize,
+    parameters: Vec<Parameter>,
     shape: BlockShape,
+    embedding: Handle<2>,
+    blocks: Vec<Block>,
+    norm: ModulatedNorm,
+    output: Linear,
 }
 
 impl Autoregressive {
     /// The network of `config` over the digits of `codes`.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] naming the field, the value and what is allowed.
+    /// [`Error::Invalid`] naming the field, the value and what is allowed.
     pub fn new(config: AutoregressiveConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         check_transformer(config.hidden, config.heads, config.blocks, config.seq_len, config.dropout)?;
+        let AutoregressiveConfig { hidden, heads, .. } = config;
         let positions = config.seq_len * codes.subtoken_len();
-        let shape = BlockShape {
-            hidden: config.hidden,
-            heads: config.heads,
-            causal: true,
-            rotary: Arc::new(Rotary::new(positions, config.hidden / config.heads)),
-            kernels,
-        };
-        Ok(Self { base: codes.base() as usize, config, shape })
+        let rotary = Arc::new(Rotary::new(positions, hidden / heads));
+        let shape = BlockShape { hidden, heads, causal: true, rotary, kernels };
+        let base = codes.base() as usize;
+        let embedding = Init::Uniform(1.0 / (hidden as f64).sqrt());
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
+        Ok(Self {
+            embedding: all.weight("vocab_embed.embedding", [base + 1, hidden], embedding),
+            blocks: (0..config.blocks)
+                .map(|index| Block::declare(&mut all.within(format!("blocks.{index}")), &shape, index))
+                .collect(),
+            norm: ModulatedNorm::declare(&mut all, "output_layer.norm_final", hidden),
+            output: LinearConfig::new(base + 1, hidden)
+                .with_init(Init::Zeros)
+                .declare(&mut all, "output_layer.linear"),
+            spec: Spec::new(codes, config.seq_len),
+            base,
+            config,
+            shape,
+            parameters,
+        })
+    }
+
+    /// The tokens and sub-tokens of the sequences, and how long these may be.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// The sizes.
@@ -74,16 +102,8 @@ impl Autoregressive {
     }
 
     /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let hidden = self.config.hidden;
-        let embedding = Init::Uniform(1.0 / (hidden as f64).sqrt());
-        let mut all = vec![Parameter::new("vocab_embed.embedding", &[self.base + 1, hidden], embedding)];
-        for index in 0..self.config.blocks {
-            all.extend(block::parameters(index, hidden, None, self.shape.kernels));
-        }
-        all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
-        all.extend(Parameter::linear_with("output_layer.linear", self.base + 1, hidden, true, Init::Zeros));
-        all
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// Inputs that predict `digits` [B, P]: class b, then all but the last digit of every row.
@@ -108,16 +128,18 @@ impl Autoregressive {
         let positions = inputs.len() / batch;
         let identity = self.identity(&weights.device());
         let mut x = self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]);
-        for index in 0..self.config.blocks {
-            x = self.shape.forward(weights, index, x, [identity.clone(), identity.clone()], None, dropout);
+        for block in &self.blocks {
+            x = block.forward(weights, x, [identity.clone(), identity.clone()], None, dropout);
         }
-        self.final_norm(weights, x)
+        let Modulation { shift, scale, .. } = identity;
+        let hidden = self.norm.forward(weights, x, shift, scale);
+        hidden.reshape([batch * positions, self.config.hidden])
     }
 
     fn embed(&self, weights: &Weights, inputs: &[u32]) -> Tensor<2> {
         let rows =
             TableRows { indices: inputs.to_vec(), per_token: 1, hidden: self.config.hidden, summed: false };
-        self.shape.kernels.embedding(weights.get("vocab_embed.embedding"), rows)
+        self.shape.kernels.embedding(weights.get(self.embedding), rows)
     }
 
     /// Modulation that changes nothing.
@@ -126,17 +148,10 @@ impl Autoregressive {
         Modulation { shift: zeros.clone(), scale: zeros.clone(), gate: zeros + 1.0 }
     }
 
-    fn final_norm(&self, weights: &Weights, x: Tensor<3>) -> Tensor<2> {
-        let [batch, positions, hidden] = x.dims();
-        let Modulation { shift, scale, .. } = self.identity(&weights.device());
-        let norm = weights.get("output_layer.norm_final.weight");
-        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([batch * positions, hidden])
-    }
-
     /// Weight [b, d] and bias \[b\] of the output layer, without the row of the mask class.
     pub fn output_layer(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
-        let weight = weights.get::<2>("output_layer.linear.weight").narrow(0, 0, self.base);
-        (weight, weights.get::<1>("output_layer.linear.bias").narrow(0, 0, self.base))
+        let weight = self.output.weight(weights).first(self.base).into_tensor();
+        (weight, self.output.bias(weights).narrow(0, 0, self.base))
     }
 
     /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
@@ -151,25 +166,21 @@ impl Autoregressive {
         let (batch, hidden) = (inputs.len(), self.config.hidden);
         let kernels = self.shape.kernels;
         let Modulation { shift, scale, .. } = self.identity(&weights.device());
-        let norm = |x: Tensor<2>, name: &str| {
+        let norm = |layer: &ModulatedNorm, x: Tensor<2>| {
             let x = x.reshape([1, batch, hidden]);
-            kernels
-                .modulated_norm(x, weights.get(name), shift.clone(), scale.clone())
-                .reshape([batch, hidden])
+            layer.forward(weights, x, shift.clone(), scale.clone()).reshape([batch, hidden])
         };
         let mut x = self.embed(weights, inputs);
         cache.blocks.resize_with(self.config.blocks, Default::default);
-        for (index, kept) in cache.blocks.iter_mut().enumerate() {
-            let name = |suffix: &str| format!("blocks.{index}.{suffix}");
-            let normed = norm(x.clone(), &name("norm1.weight"));
-            let qkv = kernels.linear(normed, weights.factor(&name("attn_qkv.weight")), None);
+        for (block, kept) in self.blocks.iter().zip(&mut cache.blocks) {
+            let qkv = block.qkv.forward(weights, norm(&block.attention_norm, x.clone()));
             let mixed = self.attend(qkv, cache.position, kept);
-            x = x + kernels.linear(mixed, weights.factor(&name("attn_out.weight")), None);
-            x = x.clone() + self.shape.mlp(weights, index, norm(x, &name("norm2.weight")));
+            x = x + block.attention_out.forward(weights, mixed);
+            x = x.clone() + block.mlp(weights, norm(&block.mlp_norm, x));
         }
         cache.position += 1;
         let (weight, bias) = self.output_layer(weights);
-        kernels.linear(norm(x, "output_layer.norm_final.weight"), weight, Some(bias))
+        kernels.linear(norm(&self.norm, x), weight, Some(bias))
     }
 
     /// Attention of one new position over all kept ones: [B, 3d] → [B, d].
@@ -216,7 +227,7 @@ impl LoadedAutoregressive {
     /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the device gives no 32-bit floats.
+    /// [`Error::Invalid`] when the device gives no 32-bit floats.
     pub fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
         floats(self.network.logits(&self.weights, inputs, batch))
     }
@@ -228,4 +239,11 @@ impl LoadedAutoregressive {
     pub fn next_logits(&self, inputs: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
         floats(self.network.next_logits(&self.weights, inputs, cache))
     }
+}
+
+/// The elements of logits.
+fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
+    logits
+        .try_into_vec_as::<f32>()
+        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
 }

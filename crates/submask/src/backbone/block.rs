@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Dropout, Kernels, Rotary, integers};
-use crate::random::Draws;
+use super::TrainingDropout;
+use super::declaration::Declaration;
+use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::weights::Weights;
+use crate::ops::{Kernels, Rotary, integers};
 
 /// What all blocks of a network have in common.
 #[derive(Clone, Debug)]
-pub struct BlockShape {
-    /// d.
+pub(super) struct BlockShape {
+    /// Model width d.
     pub hidden: usize,
-    /// h; d is divisible by it.
+    /// Attention heads h; d is divisible by their number.
     pub heads: usize,
     /// Whether a position sees only itself and those before it.
     pub causal: bool,
@@ -25,7 +27,7 @@ pub struct BlockShape {
 
 /// Shift, scale and gate of one half of a block, each [B, d] or [1, d].
 #[derive(Clone)]
-pub struct Modulation {
+pub(super) struct Modulation {
     /// Added after the norm.
     pub shift: Tensor<2>,
     /// The norm's result is multiplied by 1 + scale.
@@ -34,53 +36,9 @@ pub struct Modulation {
     pub gate: Tensor<2>,
 }
 
-/// Dropout of a training step.
-#[derive(Clone, Copy, Debug)]
-pub struct TrainingDropout {
-    /// Probability in [0, 1).
-    pub rate: f64,
-    /// Draws of the run.
-    pub draws: Draws,
-    /// Training step.
-    pub step: u64,
-}
-
-impl TrainingDropout {
-    /// The mask of the `layer`-th dropout of the network; `None` at rate 0.
-    pub(super) fn layer(self, layer: usize) -> Option<Dropout> {
-        (self.rate > 0.0).then_some(Dropout {
-            rate: self.rate,
-            draws: self.draws,
-            step: self.step,
-            layer: layer as u32,
-        })
-    }
-}
-
-/// Declares block `index`: the weights of both halves, with the modulation if `cond_dim` is given.
-pub fn parameters(index: usize, hidden: usize, cond_dim: Option<usize>, kernels: Kernels) -> Vec<Parameter> {
-    let name = |suffix: &str| format!("blocks.{index}.{suffix}");
-    let linear = |suffix: &str, outer: usize, inner: usize, bias: bool| {
-        let layer = Parameter::linear(&name(suffix), outer, inner, bias);
-        layer.into_iter().map(move |parameter| parameter.of_many(kernels))
-    };
-    let mut all = vec![Parameter::new(name("norm1.weight"), &[hidden], Init::Ones)];
-    all.extend(linear("attn_qkv", 3 * hidden, hidden, false));
-    all.extend(linear("attn_out", hidden, hidden, false));
-    all.push(Parameter::new(name("norm2.weight"), &[hidden], Init::Ones));
-    all.extend(linear("mlp.0", 4 * hidden, hidden, true));
-    all.extend(linear("mlp.2", hidden, 4 * hidden, true));
-    if let Some(cond_dim) = cond_dim {
-        let name = name("adaLN_modulation");
-        let layer = Parameter::linear_with(&name, 6 * hidden, cond_dim, true, Init::Zeros);
-        all.extend(layer.into_iter().map(|parameter| parameter.of_linear(kernels)));
-    }
-    all
-}
-
 /// The positions of a batch whose hidden states are asked for. After the last attention nothing is computed for others.
 #[derive(Clone)]
-pub struct Asked {
+pub(super) struct Asked {
     /// Flat positions b·L + i, \[n\].
     rows: Tensor<1, Int>,
     /// b of each, \[n\].
@@ -112,6 +70,13 @@ impl Asked {
 }
 
 impl Modulation {
+    /// Of attention and of the linear layers, given both side by side, [B, 6d].
+    pub fn halves(both: Tensor<2>) -> [Self; 2] {
+        let mut parts = both.chunk(6, 1).into_iter();
+        let mut next = || parts.next().expect("six parts were cut");
+        [(); 2].map(|()| Self { shift: next(), scale: next(), gate: next() })
+    }
+
     fn of(self, asked: &Asked) -> Self {
         Self {
             shift: asked.modulation(self.shift),
@@ -121,8 +86,38 @@ impl Modulation {
     }
 }
 
-impl BlockShape {
-    /// One block, whose result is wanted everywhere or where it is `asked` for.
+/// A block: attention, then two linear layers with GELU between them, each after a norm.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    shape: BlockShape,
+    /// Which of the network's blocks.
+    index: usize,
+    pub attention_norm: ModulatedNorm,
+    pub qkv: Linear,
+    pub attention_out: Linear,
+    pub mlp_norm: ModulatedNorm,
+    mlp_in: Linear,
+    mlp_out: Linear,
+}
+
+impl Block {
+    /// Declares the block `index` of a network.
+    pub fn declare(declaration: &mut Declaration, shape: &BlockShape, index: usize) -> Self {
+        let hidden = shape.hidden;
+        let linear = |outer, inner| LinearConfig::new(outer, inner).prepared_for_many();
+        Self {
+            shape: shape.clone(),
+            index,
+            attention_norm: ModulatedNorm::declare(declaration, "norm1", hidden),
+            qkv: linear(3 * hidden, hidden).without_bias().declare(declaration, "attn_qkv"),
+            attention_out: linear(hidden, hidden).without_bias().declare(declaration, "attn_out"),
+            mlp_norm: ModulatedNorm::declare(declaration, "norm2", hidden),
+            mlp_in: linear(4 * hidden, hidden).declare(declaration, "mlp.0"),
+            mlp_out: linear(hidden, 4 * hidden).declare(declaration, "mlp.2"),
+        }
+    }
+
+    /// The block's result, everywhere or where it is `asked` for.
     ///
     /// # Shapes
     /// - `x`: [B, L, d]
@@ -130,66 +125,46 @@ impl BlockShape {
     pub fn forward(
         &self,
         weights: &Weights,
-        index: usize,
         x: Tensor<3>,
         [mut attention, mut mlp]: [Modulation; 2],
         asked: Option<&Asked>,
         dropout: Option<TrainingDropout>,
     ) -> Tensor<3> {
-        let name = |suffix: &str| format!("blocks.{index}.{suffix}");
-        let kernels = self.kernels;
-        let [batch, length, hidden] = x.dims();
-        let rows = batch * length;
-
-        let normed = kernels.modulated_norm(
-            x.clone(),
-            weights.get(&name("norm1.weight")),
-            attention.shift.clone(),
-            attention.scale.clone(),
-        );
-        let qkv =
-            kernels.linear(normed.reshape([rows, hidden]), weights.factor(&name("attn_qkv.weight")), None);
-        let mixed = kernels.attention(
-            qkv.reshape([batch, length, 3 * hidden]),
-            self.heads,
-            self.rotary.clone(),
-            self.causal,
-        );
-        let (mut x, mut mixed) = (x, mixed.reshape([rows, hidden]));
+        let kernels = self.shape.kernels;
+        let (mut x, mut mixed) = (x.clone(), self.attend(weights, x, &attention));
         if let Some(asked) = asked {
+            let [batch, length, hidden] = x.dims();
             mixed = asked.rows(mixed);
             (attention, mlp) = (attention.of(asked), mlp.of(asked));
             let shared = attention.gate.dims()[0] == 1;
             let n = mixed.dims()[0];
-            x = asked.rows(x.reshape([rows, hidden])).reshape(if shared {
-                [1, n, hidden]
-            } else {
-                [n, 1, hidden]
-            });
+            let shape = if shared { [1, n, hidden] } else { [n, 1, hidden] };
+            x = asked.rows(x.reshape([batch * length, hidden])).reshape(shape);
         }
-        let (shape, rows) = (x.dims(), mixed.dims()[0]);
-        let h = kernels.linear(mixed, weights.factor(&name("attn_out.weight")), None);
-        let mask = dropout.and_then(|dropout| dropout.layer(2 * index));
+        let shape = x.dims();
+        let h = self.attention_out.forward(weights, mixed);
+        let mask = dropout.and_then(|dropout| dropout.layer(2 * self.index));
         let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, mask);
 
-        let normed =
-            kernels.modulated_norm(x.clone(), weights.get(&name("norm2.weight")), mlp.shift, mlp.scale);
-        let h = self.mlp(weights, index, normed.reshape([rows, hidden]));
-        let mask = dropout.and_then(|dropout| dropout.layer(2 * index + 1));
+        let normed = self.mlp_norm.forward(weights, x.clone(), mlp.shift, mlp.scale);
+        let h = self.mlp(weights, normed.reshape([shape[0] * shape[1], shape[2]]));
+        let mask = dropout.and_then(|dropout| dropout.layer(2 * self.index + 1));
         kernels.gated_residual(x, h.reshape(shape), mlp.gate, mask)
     }
 
-    /// The two linear layers of block `index`, with GELU between them: [n, d] → [n, d].
-    pub fn mlp(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
-        let [inner, outer] = [0, 2].map(|layer| format!("blocks.{index}.mlp.{layer}"));
-        let weight = weights.factor(&format!("{inner}.weight"));
-        let bias = weights.get(&format!("{inner}.bias"));
-        self.linear(weights, &outer, self.kernels.linear_gelu(x, weight, bias))
+    /// Attention over all positions: [B, L, d] → [B·L, d].
+    fn attend(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<2> {
+        let BlockShape { heads, causal, ref rotary, kernels, .. } = self.shape;
+        let [batch, length, hidden] = x.dims();
+        let Modulation { shift, scale, .. } = modulation.clone();
+        let normed = self.attention_norm.forward(weights, x, shift, scale);
+        let qkv = self.qkv.forward(weights, normed.reshape([batch * length, hidden]));
+        let qkv = qkv.reshape([batch, length, 3 * hidden]);
+        kernels.attention(qkv, heads, rotary.clone(), causal).reshape([batch * length, hidden])
     }
 
-    /// The linear layer `prefix`, with bias.
-    pub fn linear(&self, weights: &Weights, prefix: &str, x: Tensor<2>) -> Tensor<2> {
-        let bias = weights.get(&format!("{prefix}.bias"));
-        self.kernels.linear(x, weights.factor(&format!("{prefix}.weight")), Some(bias))
+    /// The two linear layers, with GELU between them: [n, d] → [n, d].
+    pub fn mlp(&self, weights: &Weights, x: Tensor<2>) -> Tensor<2> {
+        self.mlp_out.forward(weights, self.mlp_in.forward_gelu(weights, x))
     }
 }

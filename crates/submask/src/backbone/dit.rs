@@ -5,12 +5,14 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::block::{self, Asked, BlockShape, Modulation, TrainingDropout};
+use super::block::{Asked, Block, BlockShape, Modulation};
+use super::declaration::Declaration;
 use super::embedding::{DigitEmbedding, Embedding};
+use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
-use super::{Backbone, Digits};
+use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Factor, Kernels, Rotary};
+use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -95,8 +97,28 @@ pub(super) fn check_transformer(
 pub struct Dit {
     config: DitConfig,
     spec: Spec,
+    kernels: Kernels,
+    parameters: Vec<Parameter>,
     embedding: DigitEmbedding,
-    shape: BlockShape,
+    /// From the features of σ to the conditioning.
+    sigma_map: [Linear; 2],
+    blocks: Vec<ModulatedBlock>,
+    output: OutputLayer,
+}
+
+/// A block, and the layer that makes its modulation of the conditioning.
+#[derive(Clone, Debug)]
+struct ModulatedBlock {
+    block: Block,
+    modulation: Linear,
+}
+
+/// The output layer: a norm that is modulated, too, then a linear layer.
+#[derive(Clone, Debug)]
+struct OutputLayer {
+    norm: ModulatedNorm,
+    linear: Linear,
+    modulation: Linear,
 }
 
 impl Dit {
@@ -106,33 +128,44 @@ impl Dit {
     /// As [`DitConfig::validate`].
     pub fn new(config: DitConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
-        let table = match config.embedding {
-            Embedding::Concatenated => "vocab_embed.embedding",
-            Embedding::PerDigitConcatenated | Embedding::PerDigitSummed => "vocab_embed.weight.weight",
-        };
+        let spec = Spec { reads_time: config.time_conditioning, ..Spec::new(codes, config.seq_len) };
+        let DitConfig { hidden, heads, cond_dim, .. } = config;
         let shape = BlockShape {
-            hidden: config.hidden,
-            heads: config.heads,
+            hidden,
+            heads,
             causal: false,
-            rotary: Arc::new(Rotary::new(config.seq_len, config.hidden / config.heads)),
+            rotary: Arc::new(Rotary::new(config.seq_len, hidden / heads)),
             kernels,
         };
+        let mut parameters = Vec::new();
+        let mut declaration = Declaration::new(&mut parameters, kernels);
         Ok(Self {
-            spec: Spec { reads_time: config.time_conditioning, ..Spec::new(codes, config.seq_len) },
-            embedding: DigitEmbedding::new(table, config.embedding, codes, config.hidden),
+            embedding: declare_embedding(&mut declaration, &config, codes),
+            sigma_map: {
+                let mut map = declaration.within("sigma_map");
+                [("mlp.0", FEATURES), ("mlp.2", cond_dim)]
+                    .map(|(name, inner)| LinearConfig::new(cond_dim, inner).declare(&mut map, name))
+            },
+            blocks: (0..config.blocks)
+                .map(|index| {
+                    let mut block = declaration.within(format!("blocks.{index}"));
+                    ModulatedBlock {
+                        block: Block::declare(&mut block, &shape, index),
+                        modulation: modulation(&mut block, 6 * hidden, cond_dim),
+                    }
+                })
+                .collect(),
+            output: OutputLayer::declare(&mut declaration, &spec, &config),
+            spec,
+            kernels,
             config,
-            shape,
+            parameters,
         })
     }
 
     /// The sizes.
     pub fn config(&self) -> &DitConfig {
         &self.config
-    }
-
-    /// Classes of the output layer: C, for ℓ = 1 also the mask, which is never predicted.
-    fn output_classes(&self) -> usize {
-        self.spec.vocab_size + usize::from(self.spec.subtoken_len == 1)
     }
 
     /// SiLU(MLP([cos σω | sin σω])): [B, c], or [1, c] where the network does not read the time.
@@ -150,8 +183,9 @@ impl Dit {
             features.extend((0..half).map(|k| angle(k).sin()));
         }
         let features = Tensor::<2>::from_data(TensorData::new(features, [sigmas.len(), FEATURES]), device);
-        let cond = activation::silu(self.shape.linear(weights, "sigma_map.mlp.0", features));
-        activation::silu(self.shape.linear(weights, "sigma_map.mlp.2", cond))
+        let [first, second] = &self.sigma_map;
+        let cond = activation::silu(first.forward(weights, features));
+        activation::silu(second.forward(weights, cond))
     }
 
     /// The modulations of the blocks, each [B, 6d], then that of the output layer, [B, 2d]; with [1, …] where the network
@@ -159,20 +193,85 @@ impl Dit {
     fn modulations(&self, weights: &Weights, t: &[f64], device: &Device) -> Vec<Tensor<2>> {
         let make = || {
             let cond = self.conditioning(weights, t, device);
-            let blocks = (0..self.config.blocks).map(|index| format!("blocks.{index}"));
-            let prefixes = blocks.chain(["output_layer".into()]);
-            let modulation = |prefix: String| {
-                self.shape.linear(weights, &format!("{prefix}.adaLN_modulation"), cond.clone())
-            };
-            prefixes.map(modulation).collect()
+            let blocks = self.blocks.iter().map(|block| &block.modulation);
+            let layers = blocks.chain([&self.output.modulation]);
+            layers.map(|layer| layer.forward(weights, cond.clone())).collect()
         };
         if self.config.time_conditioning { make() } else { weights.constants(make) }
     }
 
-    /// The published network's logits at all positions [B·L, classes]; for ℓ = 1 with the mask class.
-    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
+    /// Hidden states of the asked positions, ready for the output layer, [n, d].
+    fn hidden_states(
+        &self,
+        weights: &Weights,
+        inputs: &Inputs,
+        positions: &[usize],
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Tensor<2>> {
+        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let (hidden, device) = (self.config.hidden, weights.device());
+        let asked = Asked::new(positions, length, batch * length, &device);
+        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
+        let mut modulations = self.modulations(weights, inputs.t, &device);
+        let last = modulations.pop().expect("the output layer's is the last");
+        let blocks = self.blocks.iter().zip(modulations).enumerate();
+        for (index, (ModulatedBlock { block, .. }, modulation)) in blocks {
+            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
+            x = block.forward(weights, x, Modulation::halves(modulation), asked, dropout);
+        }
+        let last = match &asked {
+            Some(asked) => asked.modulation(last),
+            None => last,
+        };
+        let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
+        let x = self.output.norm.forward(weights, x, shift, scale);
+        Ok(x.reshape([positions.len(), hidden]))
+    }
+
+    /// The published network's logits at all positions [B·L, classes], given digits `y_t` [B, L·ℓ] and times `t` \[B\];
+    /// for ℓ = 1 with the mask class.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for digits that are not those of B sequences that fit the network.
+    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let all: Vec<usize> = (0..y_t.len() / self.spec.subtoken_len).collect();
-        self.shape.linear(weights, "output_layer.linear", self.trunk(weights, y_t, t, &all, None))
+        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None };
+        Ok(self.output.linear.forward(weights, self.hidden_states(weights, &inputs, &all, None)?))
+    }
+}
+
+fn declare_embedding(
+    declaration: &mut Declaration,
+    config: &DitConfig,
+    codes: &SubTokenizer,
+) -> DigitEmbedding {
+    let DitConfig { hidden, embedding: kind, .. } = *config;
+    let name = match kind {
+        Embedding::Concatenated => "vocab_embed.embedding",
+        Embedding::PerDigitConcatenated | Embedding::PerDigitSummed => "vocab_embed.weight.weight",
+    };
+    let width = kind.width(hidden, codes.subtoken_len()) as f64;
+    DigitEmbedding::declare(declaration, name, kind, codes, hidden, Init::Uniform(1.0 / width.sqrt()))
+}
+
+/// The layer that makes a modulation of `width` of the conditioning: none at first.
+fn modulation(declaration: &mut Declaration, width: usize, cond_dim: usize) -> Linear {
+    let layer = LinearConfig::new(width, cond_dim).with_init(Init::Zeros).prepared();
+    layer.declare(declaration, "adaLN_modulation")
+}
+
+impl OutputLayer {
+    fn declare(declaration: &mut Declaration, spec: &Spec, config: &DitConfig) -> Self {
+        let hidden = config.hidden;
+        // For ℓ = 1 there is a class of the mask, which is never predicted.
+        let classes = spec.vocab_size + usize::from(spec.subtoken_len == 1);
+        let mut layer = declaration.within("output_layer");
+        let linear = LinearConfig::new(classes, hidden).with_init(Init::Zeros).prepared();
+        Self {
+            norm: ModulatedNorm::declare(&mut layer, "norm_final", hidden),
+            linear: linear.declare(&mut layer, "linear"),
+            modulation: modulation(&mut layer, 2 * hidden, config.cond_dim),
+        }
     }
 }
 
@@ -182,72 +281,26 @@ impl Backbone for Dit {
     }
 
     fn kernels(&self) -> Kernels {
-        self.shape.kernels
+        self.kernels
     }
 
-    fn parameters(&self) -> Vec<Parameter> {
-        let DitConfig { hidden, cond_dim, .. } = self.config;
-        let init = Init::Uniform(1.0 / (self.embedding.width() as f64).sqrt());
-        let mut all = vec![self.embedding.parameter(init)];
-        all.extend(Parameter::linear("sigma_map.mlp.0", cond_dim, FEATURES, true));
-        all.extend(Parameter::linear("sigma_map.mlp.2", cond_dim, cond_dim, true));
-        let kernels = self.shape.kernels;
-        for index in 0..self.config.blocks {
-            all.extend(block::parameters(index, hidden, Some(cond_dim), kernels));
-        }
-        let zero_linear = |name, outer, inner| {
-            let layer = Parameter::linear_with(name, outer, inner, true, Init::Zeros);
-            layer.into_iter().map(move |parameter| parameter.of_linear(kernels))
-        };
-        all.push(Parameter::new("output_layer.norm_final.weight", &[hidden], Init::Ones));
-        all.extend(zero_linear("output_layer.linear", self.output_classes(), hidden));
-        all.extend(zero_linear("output_layer.adaLN_modulation", 2 * hidden, cond_dim));
-        all
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
-    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
-        self.embedding.forward(self.shape.kernels, weights, y_t)
-    }
-
-    fn hidden_states(
+    fn heads(
         &self,
         weights: &Weights,
-        embedded: Tensor<2>,
-        t: &[f64],
+        inputs: &Inputs,
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2> {
-        let (batch, hidden, device) = (t.len(), self.config.hidden, weights.device());
-        let rows = embedded.dims()[0];
-        let length = rows / batch;
-        let asked = Asked::new(positions, length, rows, &device);
-        let mut x = embedded.reshape([batch, length, hidden]);
-        let mut modulations = self.modulations(weights, t, &device).into_iter();
-        for (index, modulation) in modulations.by_ref().take(self.config.blocks).enumerate() {
-            let mut parts = modulation.chunk(6, 1).into_iter();
-            let mut half = || match (parts.next(), parts.next(), parts.next()) {
-                (Some(shift), Some(scale), Some(gate)) => Modulation { shift, scale, gate },
-                _ => unreachable!("six parts were cut"),
-            };
-            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
-            x = self.shape.forward(weights, index, x, [half(), half()], asked, dropout);
+    ) -> Result<Vec<Head>> {
+        let hidden = self.hidden_states(weights, inputs, positions, dropout)?;
+        let (mut weight, mut bias) = (self.output.linear.weight(weights), self.output.linear.bias(weights));
+        if self.spec.subtoken_len == 1 {
+            let classes = self.spec.vocab_size;
+            (weight, bias) = (weight.first(classes), bias.narrow(0, 0, classes));
         }
-        let modulation = modulations.next().expect("the output layer's is the last");
-        let modulation = match &asked {
-            Some(asked) => asked.modulation(modulation),
-            None => modulation,
-        };
-        let (shift, scale) = (modulation.clone().narrow(1, 0, hidden), modulation.narrow(1, hidden, hidden));
-        let norm = weights.get("output_layer.norm_final.weight");
-        self.shape.kernels.modulated_norm(x, norm, shift, scale).reshape([positions.len(), hidden])
-    }
-
-    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
-        let weight = weights.factor("output_layer.linear.weight");
-        let bias = weights.get::<1>("output_layer.linear.bias");
-        if self.output_classes() == self.spec.vocab_size {
-            return (weight, bias);
-        }
-        (weight.first(self.spec.vocab_size), bias.narrow(0, 0, self.spec.vocab_size))
+        Ok(vec![Head::of_all(hidden, weight, bias)])
     }
 }

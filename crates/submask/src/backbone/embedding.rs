@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::Digits;
-use super::weights::{Init, Parameter, Weights};
+use super::declaration::{Declaration, Handle};
+use super::weights::{Init, Weights};
 use crate::ops::{Kernels, TableRows, integers, plain};
 use crate::subtoken::SubTokenizer;
 
@@ -15,70 +16,75 @@ pub enum Embedding {
     /// One table for all digits, width d/ℓ each, concatenated (the published diffusion transformer).
     #[default]
     Concatenated,
-    /// One table a digit, concatenated.
+    /// One table per digit, concatenated.
     PerDigitConcatenated,
-    /// One table a digit, of width d each, summed.
+    /// One table per digit, of width d each, summed.
     PerDigitSummed,
 }
 
-/// The input layer of a network: one table of b + 1 rows, or one a digit packed below each other, those of
+impl Embedding {
+    /// Width of a digit's vector, given the width d of a token's and the digits per token ℓ: d where they are summed,
+    /// ⌊d/ℓ⌋ where they are concatenated.
+    pub fn width(self, hidden: usize, subtoken_len: usize) -> usize {
+        match self {
+            Self::PerDigitSummed => hidden,
+            Self::Concatenated | Self::PerDigitConcatenated => hidden / subtoken_len,
+        }
+    }
+}
+
+/// The input layer of a network: one table of b + 1 rows, or one per digit packed below each other, those of
 /// digit j from row j·(b + 1) on.
 #[derive(Clone, Debug)]
-pub(super) struct DigitEmbedding {
-    /// Name of the weight.
-    name: &'static str,
-    kind: Embedding,
-    /// b + 1.
-    digits: usize,
+pub struct DigitEmbedding {
+    table: Handle<2>,
+    /// Rows between the tables of two digits that follow each other.
+    offset: usize,
     subtoken_len: usize,
-    /// d.
+    /// Width d of a token's vector.
     hidden: usize,
+    summed: bool,
+    kernels: Kernels,
 }
 
 impl DigitEmbedding {
-    /// The layer that gives vectors of width `hidden` for the digits of `codes`.
-    pub fn new(name: &'static str, kind: Embedding, codes: &SubTokenizer, hidden: usize) -> Self {
+    /// Declares the table `name` of the layer that makes vectors of width `hidden` of the digits of `codes`.
+    pub fn declare(
+        declaration: &mut Declaration,
+        name: &str,
+        kind: Embedding,
+        codes: &SubTokenizer,
+        hidden: usize,
+        init: Init,
+    ) -> Self {
         let (digits, subtoken_len) = (codes.base() as usize + 1, codes.subtoken_len());
-        Self { name, kind, digits, subtoken_len, hidden }
-    }
-
-    /// Width of a digit's vector: d where they are summed, ⌊d/ℓ⌋ where they are concatenated.
-    pub fn width(&self) -> usize {
-        match self.kind {
-            Embedding::PerDigitSummed => self.hidden,
-            Embedding::Concatenated | Embedding::PerDigitConcatenated => self.hidden / self.subtoken_len,
+        let offset = if kind == Embedding::Concatenated { 0 } else { digits };
+        let shape = [digits + (subtoken_len - 1) * offset, kind.width(hidden, subtoken_len)];
+        Self {
+            table: declaration.weight(name, shape, init),
+            offset,
+            subtoken_len,
+            hidden,
+            summed: kind == Embedding::PerDigitSummed,
+            kernels: declaration.kernels(),
         }
     }
 
-    /// Rows between the tables of two digits that follow each other.
-    fn offset(&self) -> usize {
-        match self.kind {
-            Embedding::Concatenated => 0,
-            Embedding::PerDigitConcatenated | Embedding::PerDigitSummed => self.digits,
-        }
-    }
-
-    /// The table.
-    pub fn parameter(&self, init: Init) -> Parameter {
-        let rows = self.digits + (self.subtoken_len - 1) * self.offset();
-        Parameter::new(self.name, &[rows, self.width()], init)
-    }
-
-    /// Vectors of the tokens whose digits are `y_t` [n·ℓ]: [n, d]. Concatenated vectors that do not fill d are
+    /// Vectors of tokens, given their digits [n·ℓ], 0..=b: [n, d]. Concatenated vectors that do not fill d are
     /// followed by zeros.
-    pub fn forward(&self, kernels: Kernels, weights: &Weights, y_t: Digits) -> Tensor<2> {
-        let (len, summed) = (self.subtoken_len, self.kind == Embedding::PerDigitSummed);
-        let offset = |j: usize| (j * self.offset()) as u32;
-        let table = weights.get(self.name);
+    pub fn forward(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
+        let Self { subtoken_len: len, hidden, summed, .. } = *self;
+        let offset = |j: usize| (j * self.offset) as u32;
+        let table = weights.get(self.table);
         match y_t {
             Digits::Host(y_t) => {
                 let row = |(i, digit): (usize, &u32)| offset(i % len) + digit;
                 let indices = y_t.iter().enumerate().map(row).collect();
-                kernels.embedding(table, TableRows { indices, per_token: len, hidden: self.hidden, summed })
+                self.kernels.embedding(table, TableRows { indices, per_token: len, hidden, summed })
             }
             Digits::Device(y_t) => {
                 let offsets = integers((0..len).map(offset), [1, len], &y_t.device());
-                plain::embedding_of(table, y_t.clone() + offsets, self.hidden, summed)
+                plain::embedding_of(table, y_t.clone() + offsets, hidden, summed)
             }
         }
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::block::{Asked, TrainingDropout};
+use super::block::Asked;
+use super::declaration::Declaration;
 use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
+use super::layers::{Linear, LinearConfig, RmsNorm};
 use super::weights::{Init, Parameter, Weights};
-use super::{Backbone, Digits};
+use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Factor, Kernels, Rotary};
+use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -79,9 +81,26 @@ impl EncoderConfig {
 pub struct Encoder {
     config: EncoderConfig,
     spec: Spec,
-    embedding: DigitEmbedding,
-    rotary: Arc<Rotary>,
     kernels: Kernels,
+    parameters: Vec<Parameter>,
+    rotary: Arc<Rotary>,
+    /// The output layer; there is no bias.
+    head: Linear,
+    embedding: DigitEmbedding,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+}
+
+/// A block: attention, then SwiGLU, each after a norm.
+#[derive(Clone, Debug)]
+struct Block {
+    attention_norm: RmsNorm,
+    qkv: Linear,
+    attention_out: Linear,
+    swiglu_norm: RmsNorm,
+    gate: Linear,
+    swiglu_in: Linear,
+    swiglu_out: Linear,
 }
 
 impl Encoder {
@@ -91,12 +110,23 @@ impl Encoder {
     /// As [`EncoderConfig::validate`].
     pub fn new(config: EncoderConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
+        let (hidden, kind, spec) = (config.hidden, config.embedding, Spec::new(codes, config.seq_len));
+        let init = Init::Normal((2.0 / (5.0 * hidden as f64)).sqrt());
+        let head = LinearConfig::new(spec.vocab_size, hidden).without_bias().with_init(init).prepared();
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
         Ok(Self {
-            spec: Spec::new(codes, config.seq_len),
-            embedding: DigitEmbedding::new("transformer.wte.weight", config.embedding, codes, config.hidden),
-            rotary: Arc::new(Rotary::new(config.seq_len, config.hidden / config.heads).rounded_to_bf16()),
-            config,
+            head: head.declare(&mut all, "lm_head"),
+            embedding: DigitEmbedding::declare(&mut all, "transformer.wte.weight", kind, codes, hidden, init),
+            blocks: (0..config.blocks)
+                .map(|index| Block::declare(&mut all.within(format!("transformer.h.{index}")), &config, init))
+                .collect(),
+            norm: RmsNorm::declare(&mut all, "transformer.ln_f", hidden),
+            rotary: Arc::new(Rotary::new(config.seq_len, hidden / config.heads).rounded_to_bf16()),
+            spec,
             kernels,
+            config,
+            parameters,
         })
     }
 
@@ -105,7 +135,7 @@ impl Encoder {
         &self.config
     }
 
-    /// One block, whose result is wanted everywhere or where it is `asked` for: [B, L, d] → [B, L, d] or [1, n, d].
+    /// The result of the block `index`, everywhere or where it is `asked` for: [B, L, d] → [B, L, d] or [1, n, d].
     fn block(
         &self,
         weights: &Weights,
@@ -114,37 +144,31 @@ impl Encoder {
         asked: Option<&Asked>,
         dropout: Option<TrainingDropout>,
     ) -> Tensor<3> {
-        let kernels = self.kernels;
-        let [batch, length, hidden] = x.dims();
-        let rows = batch * length;
-        let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
-        let linear = |x: Tensor<2>, suffix: &str| kernels.linear(x, weights.factor(&name(suffix)), None);
-        let norm = |x: &Tensor<3>, suffix: &str| {
+        let (block, hidden) = (&self.blocks[index], self.config.hidden);
+        let rows = |x: Tensor<3>| {
             let [batch, length, _] = x.dims();
-            kernels.rms_norm(x.clone().reshape([batch * length, hidden]), weights.get(&name(suffix)))
+            x.reshape([batch * length, hidden])
         };
         let add = |x: Tensor<3>, h: Tensor<2>, layer: usize| {
             let mask = dropout.and_then(|dropout| dropout.layer(layer));
             let (gate, h) = (Tensor::ones([1, hidden], &x.device()), h.reshape(x.dims()));
-            kernels.gated_residual(x, h, gate, mask)
+            self.kernels.gated_residual(x, h, gate, mask)
         };
 
-        let qkv = self.share_groups(linear(norm(&x, "norm_1"), "attn.attn"));
-        let qkv = qkv.reshape([batch, length, 3 * hidden]);
-        let mixed = kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
+        let [batch, length, _] = x.dims();
+        let qkv = block.qkv.forward(weights, block.attention_norm.forward(weights, rows(x.clone())));
+        let qkv = self.share_groups(qkv).reshape([batch, length, 3 * hidden]);
+        let mixed = self.kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
         let (x, mixed) = match asked {
             Some(asked) => {
-                let x = asked.rows(x.reshape([rows, hidden])).unsqueeze();
-                (x, asked.rows(mixed.reshape([rows, hidden])))
+                let x = asked.rows(rows(x)).unsqueeze();
+                (x, asked.rows(rows(mixed)))
             }
-            None => (x, mixed.reshape([rows, hidden])),
+            None => (x, rows(mixed)),
         };
-        let x = add(x, linear(mixed, "attn.proj"), 2 * index);
-
-        let normed = norm(&x, "norm_2");
-        let gate = linear(normed.clone(), "mlp.swiglu.w1");
-        let inner = kernels.swiglu(gate, linear(normed, "mlp.swiglu.w2"));
-        add(x, linear(inner, "mlp.swiglu.w3"), 2 * index + 1)
+        let x = add(x, block.attention_out.forward(weights, mixed), 2 * index);
+        let inner = block.swiglu(weights, block.swiglu_norm.forward(weights, rows(x.clone())), self.kernels);
+        add(x, inner, 2 * index + 1)
     }
 
     /// Gives every query head the key and the value of its group.
@@ -166,6 +190,32 @@ impl Encoder {
     }
 }
 
+impl Block {
+    fn declare(block: &mut Declaration, config: &EncoderConfig, init: Init) -> Self {
+        let EncoderConfig { hidden, heads, .. } = *config;
+        let (groups, inner) = (config.groups(), config.inner_width());
+        let packed = (heads + 2 * groups) * (hidden / heads);
+        let linear =
+            |outer, inner| LinearConfig::new(outer, inner).without_bias().with_init(init).prepared_for_many();
+        Self {
+            attention_norm: RmsNorm::declare(block, "norm_1", hidden),
+            qkv: linear(packed, hidden).declare(block, "attn.attn"),
+            attention_out: linear(hidden, hidden).declare(block, "attn.proj"),
+            swiglu_norm: RmsNorm::declare(block, "norm_2", hidden),
+            gate: linear(inner, hidden).declare(block, "mlp.swiglu.w1"),
+            swiglu_in: linear(inner, hidden).declare(block, "mlp.swiglu.w2"),
+            swiglu_out: linear(hidden, inner).declare(block, "mlp.swiglu.w3"),
+        }
+    }
+
+    /// w3(SiLU(w1·x)·w2·x): [n, d] → [n, d].
+    fn swiglu(&self, weights: &Weights, x: Tensor<2>, kernels: Kernels) -> Tensor<2> {
+        let gate = self.gate.forward(weights, x.clone());
+        let inner = kernels.swiglu(gate, self.swiglu_in.forward(weights, x));
+        self.swiglu_out.forward(weights, inner)
+    }
+}
+
 impl Backbone for Encoder {
     fn spec(&self) -> &Spec {
         &self.spec
@@ -175,60 +225,26 @@ impl Backbone for Encoder {
         self.kernels
     }
 
-    fn parameters(&self) -> Vec<Parameter> {
-        let EncoderConfig { hidden, heads, blocks, .. } = self.config;
-        let (groups, inner) = (self.config.groups(), self.config.inner_width());
-        let init = Init::Normal((2.0 / (5.0 * hidden as f64)).sqrt());
-        let mut all = vec![
-            Parameter::new("lm_head.weight", &[self.spec.vocab_size, hidden], init).of_linear(self.kernels),
-            self.embedding.parameter(init),
-        ];
-        let packed = (heads + 2 * groups) * (hidden / heads);
-        for index in 0..blocks {
-            let name = |suffix: &str| format!("transformer.h.{index}.{suffix}.weight");
-            let of_many = |suffix: &str, outer: usize, inner: usize| {
-                Parameter::new(name(suffix), &[outer, inner], init).of_many(self.kernels)
-            };
-            all.extend([
-                Parameter::new(name("norm_1"), &[hidden], Init::Ones),
-                of_many("attn.attn", packed, hidden),
-                of_many("attn.proj", hidden, hidden),
-                Parameter::new(name("norm_2"), &[hidden], Init::Ones),
-                of_many("mlp.swiglu.w1", inner, hidden),
-                of_many("mlp.swiglu.w2", inner, hidden),
-                of_many("mlp.swiglu.w3", hidden, inner),
-            ]);
-        }
-        all.push(Parameter::new("transformer.ln_f.weight", &[hidden], Init::Ones));
-        all
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
-    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2> {
-        self.embedding.forward(self.kernels, weights, y_t)
-    }
-
-    fn hidden_states(
+    fn heads(
         &self,
         weights: &Weights,
-        embedded: Tensor<2>,
-        t: &[f64],
+        inputs: &Inputs,
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2> {
-        let (batch, hidden, blocks) = (t.len(), self.config.hidden, self.config.blocks);
-        let rows = embedded.dims()[0];
-        let length = rows / batch;
-        let asked = Asked::new(positions, length, rows, &weights.device());
-        let mut x = embedded.reshape([batch, length, hidden]);
+    ) -> Result<Vec<Head>> {
+        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let (hidden, blocks) = (self.config.hidden, self.config.blocks);
+        let asked = Asked::new(positions, length, batch * length, &weights.device());
+        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
         for index in 0..blocks {
             let asked = asked.as_ref().filter(|_| index + 1 == blocks);
             x = self.block(weights, index, x, asked, dropout);
         }
-        self.kernels.rms_norm(x.reshape([positions.len(), hidden]), weights.get("transformer.ln_f.weight"))
-    }
-
-    /// There is no bias: it is zero.
-    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>) {
-        (weights.factor("lm_head.weight"), Tensor::zeros([self.spec.vocab_size], &weights.device()))
+        let x = self.norm.forward(weights, x.reshape([positions.len(), hidden]));
+        Ok(vec![Head::of_all(x, self.head.weight(weights), self.head.bias(weights))])
     }
 }

@@ -1,45 +1,133 @@
-//! Networks, as the rest of the library sees them.
+//! Networks: from partially masked digits y_t (with the time and the class, where a network reads them) to logits over
+//! the C tokens, at the positions that are asked for and nowhere else.
 //!
-//! A network maps partially masked digits y_t (and the time, if it reads it) to logits over the C
-//! tokens, at the positions that are asked for and nowhere else.
+//! [`Backbone`] is the one trait of diffusion networks. A network declares its weights when it is put together
+//! ([`Declaration`]) and gives hidden states in groups of one output layer each ([`Head`]). Everything else is made of
+//! these, the same for all: [`loss`] for training, [`logits`], and [`LoadedBackbone`], a network with its weights, which
+//! samplers and likelihoods evaluate in memory and on the network's device.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`weights`] | what is declared of a weight; the values of all weights on a device |
+//! | `declaration`, `layers`, `embedding` | how weights are declared; layers that networks share |
+//! | `inputs`, `head`, `loaded` | what a network takes, what it gives, and what is made of that |
+//! | [`dit`], [`encoder`] | transformers for text |
+//! | [`unet`] | the U-Net for images |
+//! | [`toy`] | a multilayer perceptron for a few tokens |
+//! | [`autoregressive`] | the baseline, which is no denoiser: it predicts digits one after the other |
 
 pub mod autoregressive;
-pub mod block;
+mod block;
+mod declaration;
 pub mod dit;
+mod dropout;
 mod embedding;
 pub mod encoder;
+mod head;
+mod inputs;
+mod layers;
+mod loaded;
 pub mod toy;
 pub mod unet;
 pub mod weights;
 
 use std::fmt::Debug;
-use std::ops::Range;
-use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor};
-
-use self::block::TrainingDropout;
 use self::weights::{Parameter, Weights};
-use crate::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, Spec, States};
-use crate::objective::LossRows;
-use crate::ops::{Factor, Kernels, integers};
-use crate::{Error, Result};
+use crate::Result;
+use crate::denoiser::Spec;
+use crate::ops::Kernels;
 
-pub use embedding::Embedding;
+pub use declaration::{Declaration, Handle};
+pub use dropout::TrainingDropout;
+pub use embedding::{DigitEmbedding, Embedding};
+pub use head::{Head, Hidden, logits, loss};
+pub use inputs::{Digits, Inputs};
+pub use layers::{LayerNorm, Linear, LinearConfig, ModulatedNorm, RmsNorm};
+pub use loaded::LoadedBackbone;
 
-/// Where digits are.
-#[derive(Clone, Copy, Debug)]
-pub enum Digits<'a> {
-    /// In memory.
-    Host(&'a [u32]),
-    /// On the network's device, [n, ℓ].
-    Device(&'a Tensor<2, Int>),
-}
-
-/// A diffusion network without its weights: a trunk that runs over whole sequences, and an output layer for
-/// the positions that are asked for.
+/// A diffusion network without its weights.
 ///
-/// Training needs no more than this, and [`LoadedBackbone`] makes a [`Denoiser`] of any.
+/// # A network of one's own
+///
+/// Any type that implements this trait can be trained, evaluated and sampled. This one sees a token's own digits and
+/// nothing else:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use submask::Device;
+/// use submask::backbone::weights::{Init, Parameter, Weights};
+/// use submask::backbone::{
+///     Backbone, Declaration, DigitEmbedding, Embedding, Head, Hidden, Inputs, Linear, LinearConfig,
+///     LoadedBackbone, TrainingDropout,
+/// };
+/// use submask::denoiser::{Denoiser, Spec, States};
+/// use submask::ops::Kernels;
+/// use submask::subtoken::SubTokenizer;
+///
+/// #[derive(Debug)]
+/// struct Alone {
+///     spec: Spec,
+///     kernels: Kernels,
+///     parameters: Vec<Parameter>,
+///     embedding: DigitEmbedding,
+///     output: Linear,
+/// }
+///
+/// impl Alone {
+///     fn new(codes: &SubTokenizer, width: usize, kernels: Kernels) -> Self {
+///         let (spec, kind) = (Spec::new(codes, 64), Embedding::PerDigitSummed);
+///         let mut parameters = Vec::new();
+///         let mut all = Declaration::new(&mut parameters, kernels);
+///         Self {
+///             embedding: DigitEmbedding::declare(&mut all, "digits", kind, codes, width, Init::Normal(1.0)),
+///             output: LinearConfig::new(spec.vocab_size, width).declare(&mut all, "output"),
+///             spec,
+///             kernels,
+///             parameters,
+///         }
+///     }
+/// }
+///
+/// impl Backbone for Alone {
+///     fn spec(&self) -> &Spec {
+///         &self.spec
+///     }
+///     fn kernels(&self) -> Kernels {
+///         self.kernels
+///     }
+///     fn parameters(&self) -> &[Parameter] {
+///         &self.parameters
+///     }
+///     fn heads(
+///         &self,
+///         weights: &Weights,
+///         inputs: &Inputs,
+///         positions: &[usize],
+///         _dropout: Option<TrainingDropout>,
+///     ) -> submask::Result<Vec<Head>> {
+///         inputs.check(&self.spec, positions)?;
+///         let all = self.embedding.forward(weights, inputs.y_t);
+///         let asked = positions.iter().map(|position| *position as u32).collect();
+///         let (weight, bias) = (self.output.weight(weights), self.output.bias(weights));
+///         Ok(vec![Head::of_all(Hidden::gathered(all, asked, 1), weight, bias)])
+///     }
+/// }
+///
+/// let codes = SubTokenizer::new(100, 2)?;
+/// let network = Alone::new(&codes, 16, Kernels::Fused);
+/// let parameters = network.parameters();
+/// let values: Vec<Vec<f32>> = parameters.iter().enumerate().map(|(i, p)| p.initial(1, i)).collect();
+/// let weights = Weights::new(parameters, &values, &Device::flex());
+/// let network = LoadedBackbone { network: Arc::new(network), weights };
+/// let states = States { y_t: &[3, codes.mask_id()], t: &[0.5], labels: None };
+/// network.evaluate(&states, &[0], &mut |_, logits| {
+///     assert_eq!(logits.len(), 100);
+///     Ok(())
+/// })?;
+/// # Ok::<(), submask::Error>(())
+/// ```
 pub trait Backbone: Debug + Send + Sync {
     /// What the network takes and gives.
     fn spec(&self) -> &Spec;
@@ -48,175 +136,21 @@ pub trait Backbone: Debug + Send + Sync {
     fn kernels(&self) -> Kernels;
 
     /// All weights in definition order.
-    fn parameters(&self) -> Vec<Parameter>;
+    fn parameters(&self) -> &[Parameter];
 
-    /// Vectors of the tokens whose digits are `y_t` [n·ℓ], 0..=b: [n, d].
-    fn embed(&self, weights: &Weights, y_t: Digits) -> Tensor<2>;
-
-    /// Hidden states of the asked `positions` (flat indices b·L + i, in any order), ready for the output layer.
+    /// Hidden states at the asked `positions`, in groups of one output layer each: one group for transformers, one per
+    /// colour channel for the U-Net, one per token for the toy.
     ///
-    /// # Shapes
-    /// - `embedded`: [B·L, d] as of [`Self::embed`], `t`: \[B\] times, `positions`: \[n\]
-    /// - result: [n, d]
-    fn hidden_states(
+    /// `positions` are flat indices b·L + i into [B, L] in any order, at least one. Every one of them is a row of exactly
+    /// one head. The numbers for a sequence must be the same whatever batch it stands in.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for what the network does not take: see [`Inputs::check`].
+    fn heads(
         &self,
         weights: &Weights,
-        embedded: Tensor<2>,
-        t: &[f64],
+        inputs: &Inputs,
         positions: &[usize],
         dropout: Option<TrainingDropout>,
-    ) -> Tensor<2>;
-
-    /// The hidden states of sequences whose digits are `y_t` [B, L·ℓ].
-    fn trunk(
-        &self,
-        weights: &Weights,
-        y_t: &[u32],
-        t: &[f64],
-        positions: &[usize],
-        dropout: Option<TrainingDropout>,
-    ) -> Tensor<2> {
-        self.hidden_states(weights, self.embed(weights, Digits::Host(y_t)), t, positions, dropout)
-    }
-
-    /// Weight [C, d] and bias \[C\] of the output layer: no row is the mask's.
-    fn output_layer(&self, weights: &Weights) -> (Factor, Tensor<1>);
-
-    /// Logits [n, C] of `hidden` states [n, d].
-    fn logits(&self, weights: &Weights, hidden: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = self.output_layer(weights);
-        self.kernels().linear(hidden, weight, Some(bias))
-    }
-
-    /// The training loss Σ_r weight_r·loss_r, \[1\], of `rows`, whose `hidden` states are [n, d].
-    fn loss(&self, weights: &Weights, hidden: Tensor<2>, rows: Arc<LossRows>) -> Tensor<1> {
-        let (weight, bias) = self.output_layer(weights);
-        self.kernels().head_loss(hidden, weight.into_tensor(), bias, rows)
-    }
-}
-
-/// Rows of [B·L, d].
-fn at(hidden: &Tensor<2>, positions: &[usize]) -> Tensor<2> {
-    let rows = positions.iter().map(|position| *position as u32);
-    hidden.clone().select(0, integers(rows, [positions.len()], &hidden.device()))
-}
-
-/// The loss of rows that belong to several output layers, Σ over layers of the loss of that layer's rows.
-///
-/// `layer_of` gives the layer of a row, below `layers`; `layer` gives for a layer and its rows their hidden states
-/// [n, d], the weight [C, d] and the bias \[C\].
-fn loss_of_layers(
-    kernels: Kernels,
-    rows: &LossRows,
-    layers: usize,
-    layer_of: impl Fn(usize) -> usize,
-    mut layer: impl FnMut(usize, &[usize]) -> (Tensor<2>, Tensor<2>, Tensor<1>),
-) -> Option<Tensor<1>> {
-    let mut total: Option<Tensor<1>> = None;
-    for index in 0..layers {
-        let own: Vec<usize> = (0..rows.len()).filter(|row| layer_of(*row) == index).collect();
-        if own.is_empty() {
-            continue;
-        }
-        let (hidden, weight, bias) = layer(index, &own);
-        let loss = kernels.head_loss(hidden, weight, bias, Arc::new(rows.part(&own)));
-        total = Some(match total {
-            Some(total) => total + loss,
-            None => loss,
-        });
-    }
-    total
-}
-
-/// A diffusion network with its weights, ready to be evaluated.
-pub struct LoadedBackbone {
-    /// The network.
-    pub network: Arc<dyn Backbone>,
-    /// Its weights, not on an autodiff device.
-    pub weights: Weights,
-}
-
-impl Denoiser for LoadedBackbone {
-    fn spec(&self) -> &Spec {
-        self.network.spec()
-    }
-
-    fn evaluate(
-        &self,
-        states: &States,
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let Spec { vocab_size, subtoken_len, .. } = *self.spec();
-        self.spec().check_seq_len(states.seq_len(subtoken_len))?;
-        check_unlabelled(states.labels)?;
-        let hidden = self.network.trunk(&self.weights, states.y_t, states.t, positions, None);
-        chunks(positions.len(), vocab_size).try_for_each(|range| {
-            let logits = self.logits(&hidden, &range).into_data();
-            let logits = logits
-                .as_slice::<f32>()
-                .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
-            rows(range, logits)
-        })
-    }
-
-    fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
-        self.network.kernels().are_for_gpus().then_some(self)
-    }
-}
-
-impl LoadedBackbone {
-    /// Logits of some rows of hidden states.
-    fn logits(&self, hidden: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
-        self.network.logits(&self.weights, hidden.clone().narrow(0, rows.start, rows.len()))
-    }
-}
-
-impl DeviceDenoiser for LoadedBackbone {
-    fn device(&self) -> Device {
-        self.weights.device()
-    }
-
-    fn evaluate_on_device(
-        &self,
-        states: &DeviceStates,
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, Tensor<2>),
-    ) -> Result<()> {
-        check_unlabelled(states.labels)?;
-        let embedded = self.network.embed(&self.weights, Digits::Device(states.y_t));
-        let hidden = self.network.hidden_states(&self.weights, embedded, states.t, positions, None);
-        for range in chunks(positions.len(), self.spec().vocab_size) {
-            let logits = self.logits(&hidden, &range);
-            rows(range, logits);
-        }
-        Ok(())
-    }
-}
-
-/// Refuses labels, for networks that read none.
-fn check_unlabelled(labels: Option<&[usize]>) -> Result<()> {
-    match labels {
-        Some(_) => Err(Error::invalid("labels", "given", "none: the network takes no labels")),
-        None => Ok(()),
-    }
-}
-
-/// The elements of logits.
-fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
-    logits
-        .try_into_vec_as::<f32>()
-        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
-}
-
-/// Logits that exist at once while a network is evaluated.
-const CHUNK_LOGITS: usize = 1 << 24;
-
-/// Cuts 0..count into ranges whose logits fit [`CHUNK_LOGITS`].
-fn chunks(count: usize, classes: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (CHUNK_LOGITS / classes).max(1);
-    (0..count).step_by(size).map(move |start| start..(start + size).min(count))
+    ) -> Result<Vec<Head>>;
 }

@@ -1,23 +1,16 @@
 //! The toy network (networks.md): a multilayer perceptron on a few tokens, which reads the time.
 
-use std::ops::Range;
-
 use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::block::TrainingDropout;
+use super::declaration::{Declaration, Handle};
+use super::layers::{LayerNorm, Linear, LinearConfig};
 use super::weights::{Init, Parameter, Weights};
-use super::{at, check_unlabelled, chunks, floats, loss_of_layers};
-use crate::denoiser::{Denoiser, Spec, States};
-use crate::objective::LossRows;
-use crate::ops::{Kernels, integers};
+use super::{Backbone, Head, Hidden, Inputs, TrainingDropout};
+use crate::denoiser::Spec;
+use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
-
-/// Places of the linear layers, of the norms and of the Swishes in `main`.
-const LINEAR: [usize; 4] = [1, 3, 7, 11];
-const NORM: [usize; 2] = [4, 8];
-const SWISH: [usize; 4] = [0, 2, 5, 9];
 
 /// Sizes of a toy network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,8 +42,41 @@ impl ToyConfig {
 pub struct Toy {
     config: ToyConfig,
     spec: Spec,
-    base: usize,
     kernels: Kernels,
+    parameters: Vec<Parameter>,
+    time_embedding: Linear,
+    digit_embedding: Handle<2>,
+    input_swish: Swish,
+    input: Linear,
+    middle_swish: Swish,
+    layers: [HiddenLayer; 2],
+    /// To the logits of all tokens, L·C.
+    output: Linear,
+}
+
+/// A linear layer, LayerNorm, Swish and dropout.
+#[derive(Clone, Debug)]
+struct HiddenLayer {
+    linear: Linear,
+    norm: LayerNorm,
+    swish: Swish,
+}
+
+/// x·sigmoid(βx) with a slope β per column.
+#[derive(Clone, Debug)]
+struct Swish {
+    beta: Handle<1>,
+}
+
+impl Swish {
+    fn declare(declaration: &mut Declaration, name: &str, width: usize) -> Self {
+        Self { beta: declaration.within(name).weight("beta", [width], Init::Ones) }
+    }
+
+    fn forward(&self, weights: &Weights, x: Tensor<2>) -> Tensor<2> {
+        let beta = weights.get(self.beta);
+        activation::sigmoid(x.clone() * beta.unsqueeze()) * x
+    }
 }
 
 impl Toy {
@@ -60,15 +86,31 @@ impl Toy {
     /// As [`ToyConfig::validate`].
     pub fn new(config: ToyConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate()?;
+        let ToyConfig { tokens, hidden } = config;
+        let spec = Spec { reads_time: true, seq_lens: tokens..=tokens, ..Spec::new(codes, tokens) };
+        let input = tokens * spec.subtoken_len * hidden + 1;
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
+        let time_embedding = LinearConfig::new(1, 1).declare(&mut all, "time_embedding");
+        let table = [codes.base() as usize + 1, hidden];
+        let digit_embedding = all.weight("token_embedding.weight", table, Init::Normal(1.0));
+        let mut main = all.within("main");
         Ok(Self {
-            spec: Spec {
-                reads_time: true,
-                seq_lens: config.tokens..=config.tokens,
-                ..Spec::new(codes, config.tokens)
-            },
+            time_embedding,
+            digit_embedding,
+            input_swish: Swish::declare(&mut main, "0", input),
+            input: LinearConfig::new(hidden, input).declare(&mut main, "1"),
+            middle_swish: Swish::declare(&mut main, "2", hidden),
+            layers: [["3", "4", "5"], ["7", "8", "9"]].map(|[linear, norm, swish]| HiddenLayer {
+                linear: LinearConfig::new(hidden, hidden).declare(&mut main, linear),
+                norm: LayerNorm::declare(&mut main, norm, hidden),
+                swish: Swish::declare(&mut main, swish, hidden),
+            }),
+            output: LinearConfig::new(tokens * spec.vocab_size, hidden).declare(&mut main, "11"),
+            spec,
             config,
-            base: codes.base() as usize,
             kernels,
+            parameters,
         })
     }
 
@@ -77,203 +119,101 @@ impl Toy {
         &self.config
     }
 
-    /// Which operations run.
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    /// L·ℓ.
-    fn digits(&self) -> usize {
-        self.config.tokens * self.spec.subtoken_len
-    }
-
-    /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let hidden = self.config.hidden;
-        let input = self.digits() * hidden + 1;
-        let main = |index: usize| format!("main.{index}");
-        let swish =
-            |index: usize, width: usize| Parameter::new(format!("main.{index}.beta"), &[width], Init::Ones);
-        let mut all = Parameter::linear("time_embedding", 1, 1, true);
-        let shape = [self.base + 1, hidden];
-        all.push(Parameter::new("token_embedding.weight", &shape, Init::Normal(1.0)));
-        all.push(swish(SWISH[0], input));
-        all.extend(Parameter::linear(&main(LINEAR[0]), hidden, input, true));
-        all.push(swish(SWISH[1], hidden));
-        for layer in 0..2 {
-            all.extend(Parameter::linear(&main(LINEAR[1 + layer]), hidden, hidden, true));
-            all.push(Parameter::new(format!("main.{}.weight", NORM[layer]), &[hidden], Init::Ones));
-            all.push(Parameter::new(format!("main.{}.bias", NORM[layer]), &[hidden], Init::Zeros));
-            all.push(swish(SWISH[2 + layer], hidden));
-        }
-        all.extend(Parameter::linear(
-            &main(LINEAR[3]),
-            self.config.tokens * self.spec.vocab_size,
-            hidden,
-            true,
-        ));
-        all
-    }
-
     /// Hidden states of sequences, [B, w], from which the last linear layer makes the logits of all tokens.
-    ///
-    /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b; `t`: \[B\] times
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] where there are not L·ℓ digits for every time.
-    pub fn trunk(
-        &self,
-        weights: &Weights,
-        y_t: &[u32],
-        t: &[f64],
-        dropout: Option<TrainingDropout>,
-    ) -> Result<Tensor<2>> {
-        if t.is_empty() || y_t.len() != t.len() * self.digits() {
-            let allowed = format!("{} for each of {} times", self.digits(), t.len());
-            return Err(Error::invalid("digits", y_t.len(), allowed));
-        }
-        let linear = |x: Tensor<2>, index: usize| self.linear(weights, &format!("main.{}", LINEAR[index]), x);
-        let x = swish(weights, SWISH[0], self.embed(weights, y_t, t));
-        let mut x = swish(weights, SWISH[1], linear(x, 0));
-        for layer in 0..2 {
-            x = self.norm(weights, NORM[layer], linear(x, 1 + layer));
-            x = swish(weights, SWISH[2 + layer], x);
-            if let Some(mask) = dropout.and_then(|dropout| dropout.layer(layer)) {
+    fn trunk(&self, weights: &Weights, inputs: &Inputs, dropout: Option<TrainingDropout>) -> Tensor<2> {
+        let x = self.input_swish.forward(weights, self.embed(weights, inputs));
+        let mut x = self.middle_swish.forward(weights, self.input.forward(weights, x));
+        for (index, HiddenLayer { linear, norm, swish }) in self.layers.iter().enumerate() {
+            x = swish.forward(weights, norm.forward(weights, linear.forward(weights, x)));
+            if let Some(mask) = dropout.and_then(|dropout| dropout.layer(index)) {
                 x = mask.apply(x);
             }
         }
-        Ok(x)
-    }
-
-    /// Logits at all tokens, [B·L, C]; shapes and errors as of [`Self::trunk`].
-    ///
-    /// # Errors
-    /// As [`Self::trunk`].
-    pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
-        let hidden = self.trunk(weights, y_t, t, None)?;
-        let logits = self.linear(weights, &format!("main.{}", LINEAR[3]), hidden);
-        Ok(logits.reshape([t.len() * self.config.tokens, self.spec.vocab_size]))
-    }
-
-    /// Σ of the rows' weighted losses, \[1\], for `rows` of the flat positions b·L + i; `None` where there are none.
-    pub fn loss(
-        &self,
-        weights: &Weights,
-        hidden: &Tensor<2>,
-        positions: &[usize],
-        rows: &LossRows,
-    ) -> Option<Tensor<1>> {
-        let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
-        let weight = weights.get::<2>(&format!("main.{}.weight", LINEAR[3]));
-        let bias = weights.get::<1>(&format!("main.{}.bias", LINEAR[3]));
-        loss_of_layers(
-            self.kernels,
-            rows,
-            tokens,
-            |row| positions[row] % tokens,
-            |token, own| {
-                let sequences: Vec<usize> = own.iter().map(|row| positions[*row] / tokens).collect();
-                let start = token * classes;
-                (
-                    at(hidden, &sequences),
-                    weight.clone().narrow(0, start, classes),
-                    bias.clone().narrow(0, start, classes),
-                )
-            },
-        )
+        x
     }
 
     /// The digits' embeddings, then the embedded time: [B, L·ℓ·w + 1].
-    fn embed(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Tensor<2> {
-        let (batch, device) = (t.len(), weights.device());
-        let digits = integers(y_t.iter().copied(), [y_t.len()], &device);
-        let rows = weights.get::<2>("token_embedding.weight").select(0, digits);
-        let times: Vec<f32> = t.iter().map(|t| *t as f32).collect();
+    fn embed(&self, weights: &Weights, inputs: &Inputs) -> Tensor<2> {
+        let (batch, device) = (inputs.t.len(), weights.device());
+        let width = self.config.tokens * self.spec.subtoken_len * self.config.hidden;
+        let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&device));
+        let times: Vec<f32> = inputs.t.iter().map(|t| *t as f32).collect();
         let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);
-        let times = self.linear(weights, "time_embedding", times);
-        Tensor::cat(vec![rows.reshape([batch, self.digits() * self.config.hidden]), times], 1)
-    }
-
-    fn linear(&self, weights: &Weights, prefix: &str, x: Tensor<2>) -> Tensor<2> {
-        let bias = weights.get(&format!("{prefix}.bias"));
-        self.kernels.linear(x, weights.get(&format!("{prefix}.weight")), Some(bias))
-    }
-
-    /// LayerNorm with weight and bias, of every row.
-    fn norm(&self, weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
-        let [batch, width] = x.dims();
-        let weight = weights.get(&format!("main.{index}.weight"));
-        let bias = weights.get::<1>(&format!("main.{index}.bias")).reshape([1, width]);
-        let scale = Tensor::zeros([1, width], &x.device());
-        self.kernels.modulated_norm(x.reshape([batch, 1, width]), weight, bias, scale).reshape([batch, width])
+        let times = self.time_embedding.forward(weights, times);
+        Tensor::cat(vec![rows.reshape([batch, width]), times], 1)
     }
 }
 
-/// x·sigmoid(βx) with a slope β for every column.
-fn swish(weights: &Weights, index: usize, x: Tensor<2>) -> Tensor<2> {
-    let beta = weights.get::<1>(&format!("main.{index}.beta"));
-    activation::sigmoid(x.clone() * beta.unsqueeze()) * x
-}
-
-/// A toy network with its weights, ready to be evaluated.
-pub struct LoadedToy {
-    /// The network.
-    pub network: Toy,
-    /// Its weights, not on an autodiff device.
-    pub weights: Weights,
-}
-
-impl Denoiser for LoadedToy {
+impl Backbone for Toy {
     fn spec(&self) -> &Spec {
-        &self.network.spec
+        &self.spec
     }
 
-    fn evaluate(
+    fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// One head per token, whose output layer is rows of the network's.
+    fn heads(
         &self,
-        states: &States,
+        weights: &Weights,
+        inputs: &Inputs,
         positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        if positions.is_empty() {
-            return Ok(());
-        }
-        self.spec().check_seq_len(states.seq_len(self.network.spec.subtoken_len))?;
-        check_unlabelled(states.labels)?;
-        let classes = self.network.spec.vocab_size;
-        let logits = floats(self.network.all_logits(&self.weights, states.y_t, states.t)?)?;
-        chunks(positions.len(), classes).try_for_each(|range| {
-            let asked: Vec<f32> = positions[range.clone()]
-                .iter()
-                .flat_map(|p| &logits[p * classes..][..classes])
-                .copied()
-                .collect();
-            rows(range, &asked)
-        })
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Vec<Head>> {
+        inputs.check(&self.spec, positions)?;
+        let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
+        let states = self.trunk(weights, inputs, dropout);
+        let (weight, bias) = (self.output.weight(weights).into_tensor(), self.output.bias(weights));
+        let head = |token: usize| {
+            let is_own = |row: &usize| positions[*row] % tokens == token;
+            let rows: Vec<usize> = (0..positions.len()).filter(is_own).collect();
+            let sequences = rows.iter().map(|row| (positions[*row] / tokens) as u32).collect();
+            let start = token * classes;
+            Head {
+                rows,
+                hidden: Hidden::gathered(states.clone(), sequences, 1),
+                weight: weight.clone().narrow(0, start, classes).into(),
+                bias: bias.clone().narrow(0, start, classes),
+            }
+        };
+        Ok((0..tokens).map(head).filter(|head| !head.rows.is_empty()).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use std::sync::Arc;
 
+    use burn::tensor::Device;
+
     use super::*;
-    use crate::objective::Objective;
+    use crate::backbone::{LoadedBackbone, logits, loss};
+    use crate::denoiser::{Denoiser, States};
+    use crate::objective::{LossRows, Objective};
     use crate::predictive::Predictive;
     use crate::random::{Draws, Purpose};
 
-    fn loaded() -> LoadedToy {
+    fn toy() -> Toy {
         let codes = SubTokenizer::new(12, 2).unwrap();
-        let network = Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::Fused).unwrap();
-        let parameters = network.parameters();
-        let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex());
-        LoadedToy { network, weights }
+        Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::Fused).unwrap()
     }
 
-    fn evaluate(network: &LoadedToy, y_t: &[u32], t: &[f64], positions: &[usize]) -> Result<Vec<f32>> {
+    fn values(network: &Toy) -> Vec<Vec<f32>> {
+        network.parameters().iter().enumerate().map(|(i, p)| p.initial(4, i)).collect()
+    }
+
+    fn loaded() -> LoadedBackbone {
+        let network = toy();
+        let weights = Weights::new(network.parameters(), &values(&network), &Device::flex());
+        LoadedBackbone { network: Arc::new(network), weights }
+    }
+
+    fn evaluate(network: &LoadedBackbone, y_t: &[u32], t: &[f64], positions: &[usize]) -> Result<Vec<f32>> {
         let mut all = Vec::new();
         let states = States { y_t, t, labels: None };
         network.evaluate(&states, positions, &mut |_, logits| {
@@ -295,6 +235,30 @@ mod tests {
         assert_eq!(asked, [alone(2, 1), alone(1, 0), alone(0, 0), alone(2, 2)].concat());
     }
 
+    /// A token's rows of the output layer give the bits that the whole layer gives.
+    #[test]
+    fn logits_are_those_of_the_whole_output_layer() {
+        for (tokens, classes, hidden) in [(2, 2, 3), (3, 12, 16), (2, 7, 100), (2, 128, 512), (5, 33, 600)] {
+            for kernels in [Kernels::Fused, Kernels::FusedBf16] {
+                let codes = SubTokenizer::new(classes, 2).unwrap();
+                let network = Toy::new(ToyConfig { tokens, hidden }, &codes, kernels).unwrap();
+                let weights = Weights::new(network.parameters(), &values(&network), &Device::flex());
+                for batch in [1, 2, 70] {
+                    let draws = Draws::new(2, Purpose::Mask);
+                    let digit = |i| draws.below(u64::from(codes.base()) + 1, 0, i, 0) as u32;
+                    let y_t: Vec<u32> = (0..(batch * tokens * 2) as u32).map(digit).collect();
+                    let t: Vec<f64> = (0..batch).map(|b| b as f64 / batch as f64).collect();
+                    let inputs = States { y_t: &y_t, t: &t, labels: None }.into();
+                    let positions: Vec<usize> = (0..batch * tokens).rev().collect();
+                    let logits = logits(&network, &weights, &inputs, &positions).unwrap();
+                    let whole = network.output.forward(&weights, network.trunk(&weights, &inputs, None));
+                    let whole = whole.reshape([batch * tokens, classes]).flip([0]);
+                    logits.into_data().assert_eq(&whole.into_data(), true);
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_time_is_read() {
         let network = loaded();
@@ -306,8 +270,9 @@ mod tests {
     fn another_length_is_refused() {
         let error = evaluate(&loaded(), &Y_T[..4], &[0.5], &[1]).unwrap_err().to_string();
         assert!(error.contains("sequence length = 2") && error.contains("3 tokens"), "{error}");
-        let LoadedToy { network, weights } = loaded();
-        let error = network.all_logits(&weights, &Y_T[..6], &[0.5, 0.5]).unwrap_err().to_string();
+        let LoadedBackbone { network, weights } = loaded();
+        let inputs = States { y_t: &Y_T[..6], t: &[0.5, 0.5], labels: None }.into();
+        let error = logits(&*network, &weights, &inputs, &[0]).unwrap_err().to_string();
         assert!(error.contains("digits = 6"), "{error}");
     }
 
@@ -325,17 +290,16 @@ mod tests {
 
     #[test]
     fn every_weight_gets_a_gradient() {
-        let LoadedToy { network, .. } = loaded();
-        let parameters = network.parameters();
-        let values: Vec<_> = parameters.iter().enumerate().map(|(i, p)| p.initial(4, i)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        let network = toy();
+        let weights = Weights::new(network.parameters(), &values(&network), &Device::flex().autodiff());
         let dropout = TrainingDropout { rate: 0.1, draws: Draws::new(1, Purpose::Dropout), step: 1 };
-        let hidden = network.trunk(&weights, &Y_T, &[0.1, 0.6, 1.0], Some(dropout)).unwrap();
         let predictive = Arc::new(Predictive::new(SubTokenizer::new(12, 2).unwrap(), false));
         let rows = LossRows::new(predictive, Objective::Joint, (0..9).collect(), Y_T.to_vec(), vec![1.0; 9]);
         let positions: Vec<usize> = (0..9).collect();
-        let gradients = network.loss(&weights, &hidden, &positions, &rows).unwrap().backward();
-        for (parameter, tensor) in parameters.iter().zip(weights.tensors()) {
+        let inputs = States { y_t: &Y_T, t: &[0.1, 0.6, 1.0], labels: None }.into();
+        let loss = loss(&network, &weights, &inputs, &positions, rows, Some(dropout)).unwrap();
+        let gradients = loss.unwrap().backward();
+        for (parameter, tensor) in network.parameters().iter().zip(weights.tensors()) {
             let gradient =
                 tensor.grad(&gradients).expect("every weight is used").abs().max().into_scalar::<f32>();
             assert!(gradient > 0.0, "{}", parameter.name);

@@ -1,4 +1,4 @@
-//! Named weights of a network, declared once: name, shape and initialisation in definition order.
+//! The weights of a network: what is declared of each (name, shape, initialisation), and their values on a device.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+use super::declaration::Handle;
 use crate::ops::{Factor, Kernels, Packed, transposed};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
@@ -57,11 +58,6 @@ impl Parameter {
         Self { name: name.into(), shape: shape.to_vec(), init, kept: Kept::ByRows }
     }
 
-    /// A linear layer's `weight` [out, in] and, if asked for, `bias` \[out\]: U(−1/√in, 1/√in).
-    pub fn linear(prefix: &str, outer: usize, inner: usize, bias: bool) -> Vec<Self> {
-        Self::linear_with(prefix, outer, inner, bias, Init::Uniform(1.0 / (inner as f64).sqrt()))
-    }
-
     /// The same weight [out, in] of a linear layer that `kernels` compute; others stay as they are.
     pub fn of_linear(self, kernels: Kernels) -> Self {
         match kernels {
@@ -76,15 +72,6 @@ impl Parameter {
         // The products of single precision read them so without packing.
         let by_columns = kernels == Kernels::Fused && self.shape.len() == 2;
         if by_columns { Self { kept: Kept::ByColumns, ..self } } else { self.of_linear(kernels) }
-    }
-
-    /// A linear layer with another initialisation.
-    pub fn linear_with(prefix: &str, outer: usize, inner: usize, bias: bool, init: Init) -> Vec<Self> {
-        let mut parameters = vec![Self::new(format!("{prefix}.weight"), &[outer, inner], init)];
-        if bias {
-            parameters.push(Self::new(format!("{prefix}.bias"), &[outer], init));
-        }
-        parameters
     }
 
     /// Number of elements.
@@ -152,7 +139,6 @@ pub fn arrange(parameters: &[Parameter], mut raw: RawWeights, source: &Path) -> 
 pub struct Weights {
     shapes: Vec<Vec<usize>>,
     stored: Vec<Stored>,
-    index: HashMap<String, usize>,
     device: Device,
     /// What [`Weights::constants`] made, unless gradients are wanted.
     constants: Option<Arc<OnceLock<Vec<Tensor<2>>>>>,
@@ -208,18 +194,19 @@ impl Weights {
         Self {
             shapes: parameters.iter().map(|parameter| parameter.shape.clone()).collect(),
             stored,
-            index: parameters.iter().enumerate().map(|(i, parameter)| (parameter.name.clone(), i)).collect(),
             constants: (!device.is_autodiff()).then(Arc::default),
             device,
         }
     }
 
-    /// The weight `name`, which the network has declared with D dimensions.
-    pub fn get<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let index = self.index[name];
-        let shape: [usize; D] =
-            self.shapes[index].as_slice().try_into().expect("a network knows its own shapes");
-        match &self.stored[index] {
+    /// A weight.
+    ///
+    /// # Panics
+    /// With a handle of another network's definition.
+    pub fn get<const D: usize>(&self, handle: Handle<D>) -> Tensor<D> {
+        let shape = self.shapes[handle.0].as_slice();
+        let shape: [usize; D] = shape.try_into().expect("the handle is of this definition");
+        match &self.stored[handle.0] {
             Stored::ByRows(tensor) => tensor.clone().reshape(shape),
             Stored::ByColumns(tensor) => {
                 let mut transposed = shape;
@@ -231,15 +218,17 @@ impl Weights {
         }
     }
 
-    /// The weight [out, in] `name` of a linear layer.
-    pub fn factor(&self, name: &str) -> Factor {
-        let index = self.index[name];
-        match (&self.stored[index], self.shapes[index].as_slice()) {
+    /// The weight [out, in] of a linear layer, as it is kept.
+    ///
+    /// # Panics
+    /// As [`Self::get`].
+    pub fn factor(&self, handle: Handle<2>) -> Factor {
+        match (&self.stored[handle.0], self.shapes[handle.0].as_slice()) {
             (Stored::Packed(packed), _) => Factor::Packed(packed.clone()),
             (Stored::Bf16(tensor), &[rows, columns]) => {
                 Factor::Tensor(tensor.clone().reshape([rows, columns]))
             }
-            _ => Factor::Tensor(self.get(name)),
+            _ => Factor::Tensor(self.get(handle)),
         }
     }
 
@@ -287,14 +276,15 @@ mod tests {
                 let expected = TensorData::new(expected, [37, 19]);
                 let values = [values.clone()];
                 let weights = Weights::new(std::slice::from_ref(&parameter), &values, &device);
-                weights.get::<2>("weight").into_data().assert_eq(&expected, true);
-                let factor = weights.factor("weight");
+                let weight = Handle::<2>(0);
+                weights.get(weight).into_data().assert_eq(&expected, true);
+                let factor = weights.factor(weight);
                 factor.clone().into_tensor().cast(FloatDType::F32).into_data().assert_eq(&expected, true);
                 let first = factor.first(20).into_tensor().cast(FloatDType::F32);
-                first.into_data().assert_eq(&weights.get::<2>("weight").narrow(0, 0, 20).into_data(), true);
+                first.into_data().assert_eq(&weights.get(weight).narrow(0, 0, 20).into_data(), true);
 
                 let trained = Weights::new(&[parameter], &values, &device.clone().autodiff());
-                let trained = trained.get::<2>("weight").into_data();
+                let trained = trained.get(weight).into_data();
                 trained.assert_eq(&TensorData::new(values[0].clone(), [37, 19]), true);
             }
         }
@@ -309,7 +299,7 @@ mod tests {
             for _ in 0..3 {
                 weights.constants(|| {
                     count += 1;
-                    vec![weights.get::<1>("weight").unsqueeze()]
+                    vec![weights.get(Handle::<1>(0)).unsqueeze()]
                 });
             }
             assert_eq!(count, expected);

@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-
 use super::config::{ModelConfig, NetworkConfig, ToySettings, UnetSettings};
 use super::subject::Subject;
 use crate::backbone::autoregressive::{Autoregressive, LoadedAutoregressive};
-use crate::backbone::block::TrainingDropout;
 use crate::backbone::dit::Dit;
 use crate::backbone::encoder::Encoder;
-use crate::backbone::toy::{LoadedToy, Toy, ToyConfig};
-use crate::backbone::unet::{LoadedUnet, Unet, UnetConfig};
+use crate::backbone::toy::{Toy, ToyConfig};
+use crate::backbone::unet::{Unet, UnetConfig};
 use crate::backbone::weights::{Parameter, Weights};
 use crate::backbone::{Backbone, LoadedBackbone};
-use crate::denoiser::{Denoiser, States};
-use crate::objective::LossRows;
+use crate::denoiser::Denoiser;
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -23,12 +19,8 @@ use crate::{Error, Result};
 /// A network without its weights.
 #[derive(Clone, Debug)]
 pub enum Network {
-    /// A diffusion network: the transformer, or the encoder.
+    /// A diffusion network.
     Diffusion(Arc<dyn Backbone>),
-    /// The U-Net.
-    Unet(Arc<Unet>),
-    /// The toy network.
-    Toy(Arc<Toy>),
     /// The autoregressive baseline.
     Autoregressive(Arc<Autoregressive>),
 }
@@ -45,22 +37,23 @@ impl Network {
     /// # Errors
     /// [`Error::Invalid`] naming the field, the value and what is allowed.
     pub fn new(config: &ModelConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
-        match (&config.network, &config.subject) {
+        let network: Arc<dyn Backbone> = match (&config.network, &config.subject) {
             (NetworkConfig::Diffusion(sizes), Subject::Text(_)) => {
-                Ok(Self::Diffusion(Arc::new(Dit::new(sizes.clone(), codes, kernels)?)))
+                Arc::new(Dit::new(sizes.clone(), codes, kernels)?)
             }
             (NetworkConfig::Encoder(sizes), Subject::Text(_)) => {
-                Ok(Self::Diffusion(Arc::new(Encoder::new(sizes.clone(), codes, kernels)?)))
-            }
-            (NetworkConfig::Autoregressive(sizes), Subject::Text(_)) => {
-                Ok(Self::Autoregressive(Arc::new(Autoregressive::new(sizes.clone(), codes, kernels)?)))
+                Arc::new(Encoder::new(sizes.clone(), codes, kernels)?)
             }
             (NetworkConfig::Unet(sizes), Subject::Image(_)) => {
-                Ok(Self::Unet(Arc::new(Unet::new(unet(config, sizes)?, codes, kernels)?)))
+                Arc::new(Unet::new(unet(config, sizes)?, codes, kernels)?)
             }
             (NetworkConfig::Toy(ToySettings { hidden, .. }), Subject::Point(_)) => {
                 let sizes = ToyConfig { tokens: config.seq_len(), hidden: *hidden };
-                Ok(Self::Toy(Arc::new(Toy::new(sizes, codes, kernels)?)))
+                Arc::new(Toy::new(sizes, codes, kernels)?)
+            }
+            (NetworkConfig::Autoregressive(sizes), Subject::Text(_)) => {
+                let network = Autoregressive::new(sizes.clone(), codes, kernels)?;
+                return Ok(Self::Autoregressive(Arc::new(network)));
             }
             (network, subject) => {
                 let allowed = match subject {
@@ -68,24 +61,18 @@ impl Network {
                     Subject::Image(_) => "unet: the data are images",
                     Subject::Point(_) => "toy: the data are points",
                 };
-                Err(Error::invalid("model.network", network.name(), allowed))
+                return Err(Error::invalid("model.network", network.name(), allowed));
             }
-        }
+        };
+        Ok(Self::Diffusion(network))
     }
 
     /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
+    pub fn parameters(&self) -> &[Parameter] {
         match self {
             Self::Diffusion(network) => network.parameters(),
-            Self::Unet(network) => network.parameters(),
-            Self::Toy(network) => network.parameters(),
             Self::Autoregressive(network) => network.parameters(),
         }
-    }
-
-    /// Whether it is the autoregressive baseline.
-    pub fn is_autoregressive(&self) -> bool {
-        matches!(self, Self::Autoregressive(_))
     }
 
     /// The network with its weights.
@@ -94,47 +81,8 @@ impl Network {
             Self::Diffusion(network) => {
                 Loaded::Denoiser(Box::new(LoadedBackbone { network: network.clone(), weights }))
             }
-            Self::Unet(network) => {
-                Loaded::Denoiser(Box::new(LoadedUnet { network: (**network).clone(), weights }))
-            }
-            Self::Toy(network) => {
-                Loaded::Denoiser(Box::new(LoadedToy { network: (**network).clone(), weights }))
-            }
             Self::Autoregressive(network) => {
                 Loaded::Autoregressive(LoadedAutoregressive { network: (**network).clone(), weights })
-            }
-        }
-    }
-
-    /// The training loss of a diffusion network, \[1\], for `rows` at the flat `positions` b·L + i; `None` where
-    /// nothing costs anything.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for states that are not the network's, and for the autoregressive baseline.
-    pub fn loss(
-        &self,
-        weights: &Weights,
-        states: &States,
-        positions: &[usize],
-        rows: LossRows,
-        dropout: TrainingDropout,
-    ) -> Result<Option<Tensor<1>>> {
-        match self {
-            Self::Diffusion(_) if positions.is_empty() => Ok(None),
-            Self::Diffusion(network) => {
-                let hidden = network.trunk(weights, states.y_t, states.t, positions, Some(dropout));
-                Ok(Some(network.loss(weights, hidden, Arc::new(rows))))
-            }
-            Self::Unet(network) => {
-                let hidden = network.trunk(weights, states.y_t, states.labels, Some(dropout))?;
-                Ok(network.loss(weights, &hidden, positions, &rows))
-            }
-            Self::Toy(network) => {
-                let hidden = network.trunk(weights, states.y_t, states.t, Some(dropout))?;
-                Ok(network.loss(weights, &hidden, positions, &rows))
-            }
-            Self::Autoregressive(_) => {
-                Err(Error::invalid("model.network", "autoregressive", "a diffusion network: this needs one"))
             }
         }
     }

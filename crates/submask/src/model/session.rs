@@ -30,7 +30,7 @@ impl Session {
     /// [`Error::Invalid`] for sizes that the device's operations do not support.
     pub fn new(architecture: Arc<Architecture>, values: &[Vec<f32>], compute: &Compute) -> Result<Self> {
         let network = architecture.network(compute.kernels())?;
-        let weights = Weights::new(&network.parameters(), values, compute.device());
+        let weights = Weights::new(network.parameters(), values, compute.device());
         Ok(Self { network: network.load(weights), architecture, compute: compute.clone() })
     }
 

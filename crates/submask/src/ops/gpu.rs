@@ -11,8 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, Slice, Tensor, TensorData};
 
-use super::{Precision, Rotary, plain};
-use crate::objective::LossRows;
+use super::{Precision, Rotary, RowLoss, plain};
 
 /// Scores of a block of queries, in all sequences and heads together.
 const BLOCK_SCORES: usize = 1 << 25;
@@ -203,7 +202,7 @@ pub fn head_loss(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     bias: Tensor<1>,
-    rows: &LossRows,
+    rows: &dyn RowLoss,
     precision: Precision,
 ) -> Tensor<1> {
     head_loss_in_chunks(hidden, weight, bias, rows, precision, CHUNK_LOGITS)
@@ -213,32 +212,30 @@ pub(super) fn head_loss_in_chunks(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     bias: Tensor<1>,
-    rows: &LossRows,
+    rows: &dyn RowLoss,
     precision: Precision,
     chunk_logits: usize,
 ) -> Tensor<1> {
     let size = (chunk_logits / bias.dims()[0]).max(1);
-    let codes = rows.codes_on(&hidden.device());
+    let composed = rows.composed(&hidden.device());
     let device = hidden.device().inner();
-    let loss_of = |hidden, weight, bias, part: &LossRows| {
-        part.loss_with(linear(hidden, weight, Some(bias), precision), &codes)
-    };
-    let starts = (0..rows.len()).step_by(size);
-    let chunks = starts.map(|start| (start, (start..rows.len().min(start + size)).collect::<Vec<_>>()));
+    let loss_of =
+        |hidden, weight, bias, chunk| composed(chunk, linear(hidden, weight, Some(bias), precision));
+    let chunks = (0..rows.len()).step_by(size).map(|start| start..rows.len().min(start + size));
     let zero = Tensor::<1>::zeros([1], &hidden.device());
     if !hidden.is_autodiff() {
-        return chunks.fold(zero, |total, (start, own)| {
-            let hidden = hidden.clone().narrow(0, start, own.len());
-            total + loss_of(hidden, weight.clone(), bias.clone(), &rows.part(&own))
+        return chunks.fold(zero, |total, chunk| {
+            let hidden = hidden.clone().narrow(0, chunk.start, chunk.len());
+            total + loss_of(hidden, weight.clone(), bias.clone(), chunk)
         });
     }
     let (mut loss, mut for_hidden) = (zero, Vec::new());
     let (mut for_weight, mut for_bias) =
         (Tensor::zeros(weight.dims(), &device), Tensor::zeros(bias.dims(), &device));
     let (w, b) = (weight.clone().detach().require_grad(), bias.clone().detach().require_grad());
-    for (start, own) in chunks {
-        let h = hidden.clone().narrow(0, start, own.len()).detach().require_grad();
-        let part = loss_of(h.clone(), w.clone(), b.clone(), &rows.part(&own));
+    for chunk in chunks {
+        let h = hidden.clone().narrow(0, chunk.start, chunk.len()).detach().require_grad();
+        let part = loss_of(h.clone(), w.clone(), b.clone(), chunk);
         let gradients = part.backward();
         let told = "every leaf is part of the loss";
         loss = loss + part.detach();

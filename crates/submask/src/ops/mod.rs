@@ -12,6 +12,7 @@ mod flex;
 mod gpu;
 pub(crate) mod lanes;
 pub mod plain;
+mod row_loss;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +24,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
+pub use row_loss::{ComposedLoss, RowLoss};
 
-use crate::objective::LossRows;
 use crate::random::Draws;
 use crate::{Error, Result};
 
@@ -440,12 +441,15 @@ impl Kernels {
         hidden: Tensor<2>,
         weight: Tensor<2>,
         bias: Tensor<1>,
-        rows: Arc<LossRows>,
+        rows: Arc<dyn RowLoss>,
     ) -> Tensor<1> {
         match self {
             Self::Fused | Self::FusedBf16 => flex::head_loss(hidden, weight, bias, rows, self.precision()),
-            Self::Plain => rows.loss(plain::linear(hidden, weight, Some(bias))),
-            Self::Gpu | Self::GpuBf16 => gpu::head_loss(hidden, weight, bias, &rows, self.precision()),
+            Self::Plain => {
+                let loss = rows.composed(&hidden.device());
+                loss(0..rows.len(), plain::linear(hidden, weight, Some(bias)))
+            }
+            Self::Gpu | Self::GpuBf16 => gpu::head_loss(hidden, weight, bias, &*rows, self.precision()),
         }
     }
 }

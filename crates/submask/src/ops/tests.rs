@@ -3,7 +3,7 @@
 use burn::tensor::{Device, TensorData, Tolerance};
 
 use super::*;
-use crate::objective::Objective;
+use crate::objective::{LossRows, Objective};
 use crate::predictive::Predictive;
 use crate::random::Purpose;
 use crate::subtoken::SubTokenizer;
@@ -355,7 +355,7 @@ fn head_loss_equals_its_composition() {
                     |[hidden, weight, bias]| {
                         let (hidden, weight) = matrices(hidden, weight);
                         let precision = Precision::Fp32;
-                        gpu::head_loss_in_chunks(hidden, weight, bias, &rows, precision, 5 * vocab_size)
+                        gpu::head_loss_in_chunks(hidden, weight, bias, &*rows, precision, 5 * vocab_size)
                     },
                     |[hidden, weight, bias]| {
                         let (hidden, weight) = matrices(hidden, weight);

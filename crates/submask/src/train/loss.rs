@@ -8,11 +8,10 @@ use super::masking::Masking;
 use super::settings::TrainSettings;
 use super::slot::Slot;
 use crate::backbone::autoregressive::Autoregressive;
-use crate::backbone::block::TrainingDropout;
 use crate::backbone::weights::{Parameter, Weights};
+use crate::backbone::{self, Backbone, Digits, Inputs, TrainingDropout};
 use crate::compute::Compute;
 use crate::data::Batch;
-use crate::denoiser::States;
 use crate::model::{Architecture, Network};
 use crate::objective::{LossRows, Objective};
 use crate::predictive::Predictive;
@@ -44,11 +43,11 @@ impl LossFunction {
                     batch_size: settings.batch_size,
                 })
             }
-            network => {
+            Network::Diffusion(network) => {
                 let predictive = architecture.predictive().clone();
                 let schedule = architecture.schedule();
                 let masking = Masking { predictive, schedule, settings: settings.clone() };
-                Box::new(Denoising { network, masking, reads_labels: config.classes().is_some() })
+                Box::new(Denoising { network, masking })
             }
         };
         Ok(Self { network, settings: settings.clone(), dropout: config.network.dropout() })
@@ -145,9 +144,8 @@ trait NetworkLoss {
 
 /// w(t)·objective at the positions that can cost something.
 struct Denoising {
-    network: Network,
+    network: Arc<dyn Backbone>,
     masking: Masking,
-    reads_labels: bool,
 }
 
 impl NetworkLoss for Denoising {
@@ -163,12 +161,10 @@ impl NetworkLoss for Denoising {
         dropout: TrainingDropout,
     ) -> Result<Option<Tensor<1>>> {
         let masked = self.masking.mask(batch, slot)?;
-        if masked.positions.is_empty() {
-            return Ok(None);
-        }
-        let labels = self.reads_labels.then_some(batch.labels.as_slice());
-        let states = States { y_t: &masked.y_t, t: &masked.t, labels };
-        self.network.loss(weights, &states, &masked.positions, masked.rows, dropout)
+        let reads_labels = self.network.spec().classes.is_some();
+        let labels = reads_labels.then_some(batch.labels.as_slice());
+        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels };
+        backbone::loss(&*self.network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }
 }
 

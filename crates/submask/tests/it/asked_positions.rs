@@ -5,6 +5,7 @@ use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::Weights;
 use submask::backbone::{Backbone, Embedding};
+use submask::denoiser::States;
 use submask::ops::Kernels;
 use submask::random::{Draws, Purpose};
 use submask::subtoken::SubTokenizer;
@@ -57,13 +58,19 @@ fn run(network: &dyn Backbone, asked: &[usize], whole: bool) -> Vec<TensorData> 
     let draws = Draws::new(6, Purpose::Mask);
     let y_t: Vec<u32> =
         (0..LENGTH * TIMES.len() * 2).map(|i| draws.below(6, 0, i as u32, 0) as u32).collect();
+    let inputs = States { y_t: &y_t, t: &TIMES, labels: None }.into();
+    let states = |positions: &[usize]| {
+        let heads = network.heads(&weights, &inputs, positions, None).unwrap();
+        assert_eq!(heads.len(), 1);
+        heads[0].hidden.all()
+    };
     let hidden = if whole {
         let all: Vec<usize> = (0..LENGTH * TIMES.len()).collect();
         let rows: Vec<i32> = asked.iter().map(|position| *position as i32).collect();
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [asked.len()]), &device);
-        network.trunk(&weights, &y_t, &TIMES, &all, None).select(0, rows)
+        states(&all).select(0, rows)
     } else {
-        network.trunk(&weights, &y_t, &TIMES, asked, None)
+        states(asked)
     };
     let upstream =
         Tensor::from_data(TensorData::new(drawn(99, asked.len() * 16), [asked.len(), 16]), &device);

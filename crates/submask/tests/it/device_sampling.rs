@@ -1,15 +1,18 @@
-//! Samples drawn on the network's device are those that are drawn in memory.
+//! Logits and samples on the network's device are those in memory, of all networks.
 
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
+use submask::backbone::toy::{Toy, ToyConfig};
+use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{Backbone, Embedding, LoadedBackbone};
-use submask::denoiser::Denoiser;
+use submask::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, States};
 use submask::ops::Kernels;
 use submask::predictive::{Predictive, Sharpening};
+use submask::random::{Draws, Purpose};
 use submask::sampler::{Draw, Prompt, SampleSettings, Sampler, Samples, Steps};
 use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
@@ -18,7 +21,8 @@ use crate::fixtures::places;
 
 const LENGTH: usize = 11;
 
-fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 2] {
+/// Transformers, of one output layer; the U-Net with labels, of one per colour channel; the toy, of one per token.
+fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
     let dit = DitConfig {
         hidden: 16,
         heads: 2,
@@ -39,9 +43,24 @@ fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 2] {
         dropout: 0.0,
         embedding: Embedding::PerDigitSummed,
     };
+    let unet = UnetConfig {
+        channels: 2,
+        height: 2,
+        width: 4,
+        model_channels: 32,
+        channel_mult: vec![1, 1],
+        res_blocks: 1,
+        attention_resolutions: vec![],
+        head_channels: 16,
+        dropout: 0.0,
+        classes: Some(3),
+    };
+    let toy = ToyConfig { tokens: 5, hidden: 16 };
     [
         Arc::new(Dit::new(dit, codes, kernels).unwrap()),
         Arc::new(Encoder::new(encoder, codes, kernels).unwrap()),
+        Arc::new(Unet::new(unet, codes, kernels).unwrap()),
+        Arc::new(Toy::new(toy, codes, kernels).unwrap()),
     ]
 }
 
@@ -52,7 +71,7 @@ fn loaded(network: Arc<dyn Backbone>, radius: f64, device: &Device) -> LoadedBac
         Parameter { init: Init::Uniform(radius), ..parameter.clone() }.initial(3, index)
     };
     let values: Vec<Vec<f32>> = parameters.iter().enumerate().map(drawn).collect();
-    LoadedBackbone { weights: Weights::new(&parameters, &values, device), network }
+    LoadedBackbone { weights: Weights::new(parameters, &values, device), network }
 }
 
 /// What is drawn on the device.
@@ -73,15 +92,86 @@ fn sample(
     predictive: &Predictive,
     settings: SampleSettings,
 ) -> submask::Result<Samples> {
-    let mut prompts = vec![Prompt::empty(predictive, LENGTH)?; 7];
-    let digits = 2 * LENGTH;
+    let (length, classes) = (network.spec().max_seq_len(), network.spec().classes);
+    let mut prompts = vec![Prompt::empty(predictive, length)?; 7];
+    let digits = 2 * length;
     let given = |count: usize| -> Vec<Option<u32>> {
-        let whole = predictive.codes().encode(&[7; LENGTH]).unwrap();
+        let whole = predictive.codes().encode(&vec![7; length]).unwrap();
         whole.into_iter().take(count).map(Some).chain(vec![None; digits - count]).collect()
     };
     prompts[3] = Prompt::from_digits(predictive, &given(digits))?;
     prompts[5] = Prompt::from_digits(predictive, &given(9))?;
-    Sampler::new(network, predictive, settings)?.sample(&prompts)
+    // The classes, and no label.
+    let label = |s: usize| classes.and_then(|classes| (s % (classes + 1) < classes).then_some(s % classes));
+    let prompts = prompts.into_iter().enumerate().map(|(s, prompt)| prompt.with_label(label(s)));
+    Sampler::new(network, predictive, settings)?.sample(&prompts.collect::<Vec<_>>())
+}
+
+/// At positions in no order, some twice, of sequences with labels where the network reads them.
+#[test]
+fn logits_of_digits_on_the_device_are_those_in_memory() {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    for (device, kernels) in places() {
+        let plain = networks(&codes, Kernels::Plain);
+        for (plain, network) in plain.into_iter().zip(networks(&codes, kernels)) {
+            let (plain, network) = (loaded(plain, 0.6, &Device::flex()), loaded(network, 0.6, &device));
+            let (length, t) = (network.spec().max_seq_len(), [0.1, 0.5, 0.9]);
+            let draws = Draws::new(8, Purpose::Mask);
+            let y_t: Vec<u32> = (0..6 * length).map(|i| draws.below(6, 0, i as u32, 0) as u32).collect();
+            let digits = y_t.iter().map(|digit| *digit as i32).collect();
+            let digits = TensorData::new::<i32, _>(digits, [3 * length, 2]);
+            let digits = Tensor::<2, Int>::from_data(digits, &device);
+            let labels = network.spec().classes.map(|classes| vec![1, classes, 0]);
+            let labels = labels.as_deref();
+            let positions: Vec<usize> =
+                (0..2 * length).map(|i| draws.below(3 * length as u64, 1, i as u32, 0) as usize).collect();
+
+            let mut expected = Vec::new();
+            let states = States { y_t: &y_t, t: &t, labels };
+            let mut keep = |_, logits: &[f32]| {
+                expected.extend_from_slice(logits);
+                Ok(())
+            };
+            plain.evaluate(&states, &positions, &mut keep).unwrap();
+            let mut parts = Vec::new();
+            let states = DeviceStates { y_t: &digits, t: &t, labels };
+            network
+                .evaluate_on_device(&states, &positions, &mut |range, logits| {
+                    assert_eq!(logits.dims(), [range.len(), 20]);
+                    parts.push(logits);
+                })
+                .unwrap();
+            let logits = Tensor::cat(parts, 0).into_data();
+            let expected = TensorData::new(expected, [positions.len(), 20]);
+            logits.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-5));
+        }
+    }
+}
+
+/// Digits that are no sequences, labels that are no classes and positions outside are refused, wherever digits are.
+#[test]
+fn what_does_not_fit_is_refused_on_the_device_too() {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    let device = Device::flex();
+    for network in networks(&codes, Kernels::Gpu) {
+        let network = loaded(network, 0.6, &device);
+        let (length, classes) = (network.spec().max_seq_len(), network.spec().classes);
+        let error = |rows: usize, labels: Option<&[usize]>, position: usize| {
+            let y_t = Tensor::<2, Int>::zeros([rows, 2], &device);
+            let states = DeviceStates { y_t: &y_t, t: &[0.5, 0.5], labels };
+            network.evaluate_on_device(&states, &[position], &mut |_, _| {}).unwrap_err().to_string()
+        };
+        assert!(error(2 * length + 2, None, 0).starts_with("sequence length ="));
+        assert!(error(2 * length - 1, None, 0).starts_with("digits ="));
+        assert!(error(2 * length, None, 2 * length).starts_with("position ="));
+        match classes {
+            None => assert!(error(2 * length, Some(&[0, 0]), 0).starts_with("labels = given")),
+            Some(classes) => {
+                assert!(error(2 * length, Some(&[0]), 0).starts_with("labels = 1"));
+                assert!(error(2 * length, Some(&[0, classes + 1]), 0).starts_with("label = 4"));
+            }
+        }
+    }
 }
 
 #[test]
@@ -102,7 +192,7 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
                 let differing = pairs.filter(|(ours, theirs)| ours != theirs).count();
                 println!("{differing} of {} tokens differ", in_memory.tokens.len());
                 // A draw may fall between two partial sums that differ by rounding, and change what follows.
-                assert!(differing <= LENGTH, "{differing} tokens differ");
+                assert!(differing <= network.spec().max_seq_len(), "{differing} tokens differ");
                 let mut sorted = in_memory.tokens;
                 sorted.sort_unstable();
                 sorted.dedup();
@@ -142,7 +232,7 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
     for (carry_over, settings) in cases {
         let predictive = Predictive::new(codes.clone(), carry_over);
         let [plain, gpu] = [Kernels::Plain, Kernels::Gpu].map(|kernels| {
-            let [network, _] = networks(&codes, kernels);
+            let [network, ..] = networks(&codes, kernels);
             sample(&loaded(network, 0.6, &Device::flex()), &predictive, settings.clone()).unwrap()
         });
         assert_eq!((gpu.tokens, gpu.reports), (plain.tokens, plain.reports.clone()));

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use submask::backbone::block::TrainingDropout;
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Init, Weights};
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::{self, Backbone, Embedding, LoadedBackbone, TrainingDropout};
 use submask::denoiser::{Denoiser, States};
 use submask::objective::{LossRows, Objective};
 use submask::ops::Kernels;
@@ -55,8 +54,11 @@ fn digits(codes: &SubTokenizer, count: usize) -> Vec<u32> {
 #[test]
 fn parameters_stand_in_the_references_order() {
     let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::Fused).unwrap();
-    let declared: Vec<(String, Vec<usize>)> =
-        network.parameters().into_iter().map(|parameter| (parameter.name, parameter.shape)).collect();
+    let declared: Vec<(String, Vec<usize>)> = network
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.shape.clone()))
+        .collect();
     let block = |i: usize| {
         [
             ("norm_1", vec![16]),
@@ -81,7 +83,7 @@ fn parameters_stand_in_the_references_order() {
 fn sizes_that_are_left_out_have_their_documented_values() {
     let shapes = |config, codes: &SubTokenizer| -> Vec<Vec<usize>> {
         let network = Encoder::new(config, codes, Kernels::Fused).unwrap();
-        network.parameters().into_iter().map(|parameter| parameter.shape).collect()
+        network.parameters().iter().map(|parameter| parameter.shape.clone()).collect()
     };
     let (hidden, heads) = (192, 6);
     let given = EncoderConfig { hidden, heads, ..config(Embedding::PerDigitSummed) };
@@ -144,8 +146,10 @@ impl Charged {
     fn loss(&self, values: &[Vec<f32>], device: &Device) -> (burn::tensor::Tensor<1>, Weights) {
         let weights = Weights::new(&self.network.parameters(), values, device);
         let positions: Vec<usize> = (0..10).collect();
-        let hidden = self.network.trunk(&weights, &self.y_t, &[0.5; 2], &positions, None);
-        (self.network.loss(&weights, hidden, self.rows.clone()), weights)
+        let inputs = States { y_t: &self.y_t, t: &[0.5; 2], labels: None }.into();
+        let loss =
+            backbone::loss(&self.network, &weights, &inputs, &positions, self.rows.clone(), None).unwrap();
+        (loss.expect("there are rows"), weights)
     }
 
     /// ∂loss/∂(element) by differences of fourth order.
@@ -218,11 +222,9 @@ fn dropout_acts_on_what_attention_and_swiglu_add() {
     let hidden = |values: &[Vec<f32>], rate: f64| -> Vec<f32> {
         let weights = Weights::new(&network.parameters(), values, &Device::flex());
         let dropout = TrainingDropout { rate, draws: Draws::new(1, Purpose::Dropout), step: 1 };
-        network
-            .trunk(&weights, &y_t, &[0.5], &[0, 1, 2, 3, 4], Some(dropout))
-            .into_data()
-            .try_into_vec()
-            .unwrap()
+        let inputs = States { y_t: &y_t, t: &[0.5], labels: None }.into();
+        let heads = network.heads(&weights, &inputs, &[0, 1, 2, 3, 4], Some(dropout)).unwrap();
+        heads[0].hidden.all().into_data().try_into_vec().unwrap()
     };
     let all = values(&network);
     // With one of the two silenced, the other is still dropped; with both, there is nothing to drop.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use submask::backbone::toy::{Toy, ToyConfig};
 use submask::backbone::weights::{RawWeights, Weights, arrange};
+use submask::backbone::{Backbone, logits};
+use submask::denoiser::States;
 use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::{Case, assert_close, cases, places};
@@ -29,7 +31,9 @@ fn the_toy_network_agrees() {
             let values = arrange(&parameters, raw.clone(), Path::new("weights")).unwrap();
             let weights = Weights::new(&parameters, &values, &device);
             let (y_t, t) = (case.ids("vectors", "y_t"), case.tensor("vectors", "t").unwrap().1);
-            let logits = network.all_logits(&weights, &y_t, &t).unwrap().into_data();
+            let all: Vec<usize> = (0..t.len() * config.tokens).collect();
+            let inputs = States { y_t: &y_t, t: &t, labels: None }.into();
+            let logits = logits(&network, &weights, &inputs, &all).unwrap().into_data();
             let logits: Vec<f64> = logits.iter::<f32>().map(f64::from).collect();
             let theirs = case.tensor("vectors", "logits").unwrap().1;
             assert_close(&format!("{} {kernels:?}", case.name), &logits, &theirs, 1e-5);

@@ -9,7 +9,8 @@ use submask::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, Ca
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Parameter, RawWeights, Weights, arrange};
-use submask::backbone::{Backbone, Embedding};
+use submask::backbone::{self, Backbone, Embedding};
+use submask::denoiser::States;
 use submask::objective::{LossRows, Objective};
 use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
@@ -107,8 +108,8 @@ fn loss(
         (0..count).map(weight).collect(),
     );
     let all: Vec<usize> = (0..count).collect();
-    let hidden = network.trunk(weights, &batch.y_t, &batch.t, &all, None);
-    network.loss(weights, hidden, Arc::new(rows))
+    let inputs = States { y_t: &batch.y_t, t: &batch.t, labels: None }.into();
+    backbone::loss(network, weights, &inputs, &all, rows, None).unwrap().expect("there are rows")
 }
 
 fn step_batch(case: &Case, step: usize) -> Batch {
@@ -130,7 +131,7 @@ fn logits_agree() {
             let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
-            let logits = floats(network.all_logits(&weights, &y_t, &t).into_data());
+            let logits = floats(network.all_logits(&weights, &y_t, &t).unwrap().into_data());
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
             assert_close(&format!("{} logits {kernels:?}", case.name), &logits, &theirs, 1e-5);
         }
@@ -161,7 +162,7 @@ fn logits_in_bf16_are_near() {
             let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), device);
             let y_t = case.ids("vectors", "y_t");
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
-            let logits = network.all_logits(&weights, &y_t, &t);
+            let logits = network.all_logits(&weights, &y_t, &t).unwrap();
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
             let off = deviation(&floats(logits.into_data()), &theirs);
             println!("{} logits in bf16, {kernels:?} on {device:?}: largest deviation {off:.1e}", case.name);
@@ -181,8 +182,8 @@ fn the_encoders_logits_agree() {
             let y_t = case.ids("vectors", "y_t");
             let rows = y_t.len() / case.integer("subtoken_len");
             let (t, all) = (vec![0.0; rows / case.integer("length")], (0..rows).collect::<Vec<_>>());
-            let hidden = network.trunk(&weights, &y_t, &t, &all, None);
-            let logits = network.logits(&weights, hidden);
+            let inputs = States { y_t: &y_t, t: &t, labels: None }.into();
+            let logits = backbone::logits(&network, &weights, &inputs, &all).unwrap();
             let logits = floats(logits.into_data());
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
             println!("{} {kernels:?}: largest deviation {:.1e}", case.name, deviation(&logits, &theirs));
@@ -307,7 +308,7 @@ fn ten_optimiser_steps_agree() {
             let gradients = loss.backward();
             let gradients: Vec<Vec<f32>> = on_device
                 .tensors()
-                .zip(&parameters)
+                .zip(parameters)
                 .map(|(tensor, parameter)| match tensor.grad(&gradients) {
                     Some(gradient) => gradient.into_data().try_into_vec().unwrap(),
                     None => vec![0.0; parameter.len()],

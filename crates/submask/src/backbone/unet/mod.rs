@@ -15,40 +15,53 @@ mod tests;
 use burn::tensor::{Tensor, activation};
 
 pub use config::UnetConfig;
-pub use head::{Hidden, LoadedUnet, Pixels};
 
-use super::block::TrainingDropout;
+use super::declaration::{Declaration, Handle};
+use super::head::gather_rows;
 use super::weights::{Init, Parameter, Weights};
+use super::{Backbone, Head, Inputs, TrainingDropout};
+use crate::Result;
 use crate::denoiser::Spec;
-use crate::ops::{Kernels, integers};
+use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
-use crate::{Error, Result};
-use layers::{conv, conv_parameters_with, group_norm_silu, norm_parameters};
+use head::Pixels;
+use layers::{Conv, PlaneNorm};
 use paths::Paths;
-
-/// Names of the tables, and prefixes of the output layer.
-const DIGITS: &str = "pixel_embedding.embedding_table.weight";
-const LABELS: &str = "unet.label_emb.weight";
-const OUTPUT_NORM: &str = "unet.out.0";
-const OUTPUT_CONV: &str = "unet.out.2";
 
 /// A U-Net without its weights.
 #[derive(Clone, Debug)]
 pub struct Unet {
     config: UnetConfig,
     spec: Spec,
-    base: usize,
     kernels: Kernels,
+    parameters: Vec<Parameter>,
+    digit_embedding: Handle<2>,
+    label_embedding: Option<LabelEmbedding>,
     paths: Paths,
+    output_norm: PlaneNorm,
+    output_conv: Conv,
+}
+
+/// The table of the classes and, in its last row, of no label, [classes + 1, 4m].
+#[derive(Clone, Debug)]
+struct LabelEmbedding {
+    table: Handle<2>,
+    classes: usize,
 }
 
 /// What all blocks see while a batch passes.
 struct Pass<'a> {
     weights: &'a Weights,
-    kernels: Kernels,
     /// SiLU of the labels' embedding, [B, 4m], or [1, 4m] for all; `None` where the network takes no labels.
     cond: Option<Tensor<2>>,
     dropout: Option<TrainingDropout>,
+}
+
+impl Pass<'_> {
+    /// The condition of a network that takes labels.
+    fn labels(&self) -> Tensor<2> {
+        self.cond.clone().expect("a network with layers for labels embeds labels")
+    }
 }
 
 impl Unet {
@@ -58,16 +71,27 @@ impl Unet {
     /// As [`UnetConfig::validate`].
     pub fn new(config: UnetConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
+        let tokens = config.tokens();
+        let classes = config.classes;
+        let spec = Spec { seq_lens: tokens..=tokens, classes, ..Spec::new(codes, tokens) };
+        let width = config.widths()[0];
+        let table = [codes.base() as usize + 1, width / (config.channels * spec.subtoken_len)];
+        let planes = config.channels * output_classes(&spec);
+        let mut parameters = Vec::new();
+        let mut all = Declaration::new(&mut parameters, kernels);
+        let digit_embedding = all.weight("pixel_embedding.embedding_table.weight", table, Init::Normal(1.0));
+        let mut unet = all.within("unet");
         Ok(Self {
-            spec: Spec {
-                seq_lens: config.tokens()..=config.tokens(),
-                classes: config.classes,
-                ..Spec::new(codes, config.tokens())
-            },
-            base: codes.base() as usize,
+            digit_embedding,
+            label_embedding: classes
+                .map(|classes| LabelEmbedding::declare(&mut unet, classes, config.cond_dim())),
+            paths: Paths::declare(&mut unet, &config),
+            output_norm: PlaneNorm::declare(&mut unet, "out.0", width),
+            output_conv: Conv::declare_with(&mut unet, "out.2", [planes, width], 3, Init::Zeros),
+            spec,
             kernels,
-            paths: Paths::new(&config),
             config,
+            parameters,
         })
     }
 
@@ -76,127 +100,72 @@ impl Unet {
         &self.config
     }
 
-    /// Which operations run.
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    /// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
-    pub fn output_classes(&self) -> usize {
-        self.spec.vocab_size + usize::from(self.spec.subtoken_len == 1)
-    }
-
-    /// All weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let width = self.config.widths()[0];
-        let shares = self.config.channels * self.spec.subtoken_len;
-        let mut all = vec![Parameter::new(DIGITS, &[self.base + 1, width / shares], Init::Normal(1.0))];
-        if let Some(classes) = self.config.classes {
-            let shape = [classes + 1, self.config.cond_dim()];
-            all.push(Parameter::new(LABELS, &shape, Init::NormalButLastRow(1.0)));
-        }
-        all.extend(self.paths.parameters());
-        all.extend(norm_parameters(OUTPUT_NORM, width));
-        let outer = self.config.channels * self.output_classes();
-        all.extend(conv_parameters_with(OUTPUT_CONV, outer, width, &[3, 3], Init::Zeros));
-        all
-    }
-
-    /// The trunk: digits to planes from which the output layer makes logits.
-    ///
-    /// `labels` holds a class for every image, 0 to `classes`, where `classes` stands for no label; `None` is no label
-    /// for all. The row of the table for no label is not trained: it gets no gradient.
-    ///
-    /// # Shapes
-    /// - `y_t`: [B, L·ℓ] digits 0..=b
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for digits that are no whole images, and for labels that the network does not know.
-    pub fn trunk(
-        &self,
-        weights: &Weights,
-        y_t: &[u32],
-        labels: Option<&[usize]>,
-        dropout: Option<TrainingDropout>,
-    ) -> Result<Hidden> {
-        let digits = self.config.tokens() * self.spec.subtoken_len;
-        if y_t.is_empty() || !y_t.len().is_multiple_of(digits) {
-            return Err(Error::invalid(
-                "digits",
-                y_t.len(),
-                format!("a multiple of the {digits} of an image"),
-            ));
-        }
-        let cond = self.conditioning(weights, labels, y_t.len() / digits)?;
-        let pass = Pass { weights, kernels: self.kernels, cond, dropout };
-        let x = self.paths.forward(&pass, self.embed(weights, y_t));
-        Ok(Hidden::new(group_norm_silu(self.kernels, weights, OUTPUT_NORM, x)))
+    /// Planes from which the output layer makes logits, [B, channels of the first level, H, W].
+    fn trunk(&self, weights: &Weights, inputs: &Inputs, dropout: Option<TrainingDropout>) -> Tensor<4> {
+        let cond = self.label_embedding.as_ref().map(|embedding| embedding.forward(weights, inputs.labels));
+        let pass = Pass { weights, cond, dropout };
+        let x = self.paths.forward(&pass, self.embed(weights, inputs));
+        self.output_norm.forward_silu(weights, x)
     }
 
     /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
-    fn embed(&self, weights: &Weights, y_t: &[u32]) -> Tensor<4> {
+    fn embed(&self, weights: &Weights, inputs: &Inputs) -> Tensor<4> {
         let UnetConfig { channels, height, width, .. } = self.config;
-        let (pixels, len) = (self.config.pixels(), self.spec.subtoken_len);
+        let (batch, pixels, len) = (inputs.t.len(), self.config.pixels(), self.spec.subtoken_len);
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
-        let batch = y_t.len() / (channels * pixels * len);
-        let rows = select(weights.get::<2>(DIGITS), y_t.iter().copied());
+        let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&weights.device()));
         let places = rows.reshape([batch * channels, pixels, len * share]).swap_dims(1, 2);
         places.reshape([batch, planes, height, width])
     }
+}
 
-    fn conditioning(
+impl Backbone for Unet {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// One head per colour channel.
+    fn heads(
         &self,
         weights: &Weights,
-        labels: Option<&[usize]>,
-        batch: usize,
-    ) -> Result<Option<Tensor<2>>> {
-        let Some(classes) = self.config.classes else {
-            return match labels {
-                Some(_) => Err(Error::invalid("labels", "given", "none: the network takes no labels")),
-                None => Ok(None),
-            };
-        };
-        if let Some(labels) = labels.filter(|labels| labels.len() != batch) {
-            return Err(Error::invalid("labels", labels.len(), format!("one for each of {batch} images")));
-        }
-        let none = [classes];
-        let labels = labels.unwrap_or(&none);
-        if let Some(label) = labels.iter().find(|label| **label > classes) {
-            return Err(Error::invalid("label", label, format!("0 to {classes}, {classes} being no label")));
-        }
-        let table = weights.get::<2>(LABELS);
-        let untrained = table.clone().narrow(0, classes, 1).detach();
-        let table = Tensor::cat(vec![table.narrow(0, 0, classes), untrained], 0);
-        let rows = select(table, labels.iter().map(|label| *label as u32));
-        Ok(Some(activation::silu(rows)))
-    }
-
-    /// The published network's logits at all tokens [B·L, classes]; for ℓ = 1 with the mask class.
-    pub fn all_logits(&self, weights: &Weights, hidden: &Hidden) -> Tensor<2> {
-        let planes = conv(self.kernels, weights, OUTPUT_CONV, hidden.planes());
-        let (pixels, classes) = (self.config.pixels(), self.output_classes());
-        let [batch, channels, ..] = planes.dims();
-        let tokens = channels / classes;
-        let rows = planes.reshape([batch * tokens, classes, pixels]).swap_dims(1, 2);
-        rows.reshape([batch * tokens * pixels, classes])
-    }
-
-    /// The output layer of colour channel `channel` as a linear layer on [`Pixels::patches`]: weight [C, 9·width] and
-    /// bias \[C\], without the row of the mask class.
-    pub fn output_layer(&self, weights: &Weights, channel: usize) -> (Tensor<2>, Tensor<1>) {
-        let start = channel * self.output_classes();
-        let weight =
-            weights.get::<4>(&format!("{OUTPUT_CONV}.weight")).narrow(0, start, self.spec.vocab_size);
-        let bias = weights.get::<1>(&format!("{OUTPUT_CONV}.bias")).narrow(0, start, self.spec.vocab_size);
-        let patch = 9 * weight.dims()[1];
-        (weight.permute([0, 2, 3, 1]).reshape([self.spec.vocab_size, patch]), bias)
+        inputs: &Inputs,
+        positions: &[usize],
+        dropout: Option<TrainingDropout>,
+    ) -> Result<Vec<Head>> {
+        inputs.check(&self.spec, positions)?;
+        let planes = self.trunk(weights, inputs, dropout);
+        Ok(self.heads_of(weights, &Pixels::new(planes), positions))
     }
 }
 
-/// The rows `rows` of a table.
-fn select(table: Tensor<2>, rows: impl ExactSizeIterator<Item = u32>) -> Tensor<2> {
-    let count = rows.len();
-    let rows = integers(rows, [count], &table.device());
-    table.select(0, rows)
+impl LabelEmbedding {
+    fn declare(unet: &mut Declaration, classes: usize, width: usize) -> Self {
+        let init = Init::NormalButLastRow(1.0);
+        Self { table: unet.weight("label_emb.weight", [classes + 1, width], init), classes }
+    }
+
+    /// SiLU of the vectors of `labels` \[B\], [B, 4m], or [1, 4m] of no label. The row of no label is not trained: it gets
+    /// no gradient.
+    fn forward(&self, weights: &Weights, labels: Option<&[usize]>) -> Tensor<2> {
+        let none = [self.classes];
+        let labels: Vec<u32> = labels.unwrap_or(&none).iter().map(|label| *label as u32).collect();
+        let table = weights.get(self.table);
+        let untrained = table.clone().narrow(0, self.classes, 1).detach();
+        let table = Tensor::cat(vec![table.narrow(0, 0, self.classes), untrained], 0);
+        activation::silu(gather_rows(&table, &labels))
+    }
+}
+
+/// Classes of the output layer at a token: C, for ℓ = 1 also the mask, which is never predicted.
+fn output_classes(spec: &Spec) -> usize {
+    spec.vocab_size + usize::from(spec.subtoken_len == 1)
 }

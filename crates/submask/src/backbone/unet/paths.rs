@@ -7,7 +7,7 @@ use super::attention::AttentionBlock;
 use super::config::UnetConfig;
 use super::layers::{double, halve};
 use super::residual::ResidualBlock;
-use crate::backbone::weights::Parameter;
+use crate::backbone::declaration::Declaration;
 
 /// A residual block, then attention where the level has it.
 #[derive(Clone, Debug)]
@@ -49,34 +49,29 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn residual(&mut self, prefix: String, inner: usize, outer: usize) -> ResidualBlock {
+    fn residual(&mut self, mut block: Declaration, inner: usize, outer: usize) -> ResidualBlock {
+        let (cond_dim, labelled) = (self.config.cond_dim(), self.config.classes.is_some());
         self.count += 1;
-        ResidualBlock {
-            prefix,
-            inner,
-            outer,
-            cond_dim: self.config.cond_dim(),
-            labelled: self.config.classes.is_some(),
-            dropout_layer: self.count - 1,
-        }
+        ResidualBlock::declare(&mut block, [outer, inner], cond_dim, labelled, self.count - 1)
     }
 
-    fn attention(&self, prefix: String, channels: usize, level: usize) -> AttentionBlock {
-        AttentionBlock::new(prefix, channels, self.config.head_channels, self.config.pixels() >> (2 * level))
+    fn attention(&self, mut block: Declaration, channels: usize, level: usize) -> AttentionBlock {
+        let pixels = self.config.pixels() >> (2 * level);
+        AttentionBlock::declare(&mut block, channels, self.config.head_channels, pixels)
     }
 
-    fn stage(&mut self, prefix: &str, inner: usize, outer: usize, level: usize) -> Stage {
+    fn stage(&mut self, mut blocks: Declaration, inner: usize, outer: usize, level: usize) -> Stage {
         let attended = self.config.attention_resolutions.contains(&(1 << level));
         Stage {
-            residual: self.residual(format!("{prefix}.0"), inner, outer),
-            attention: attended.then(|| self.attention(format!("{prefix}.1"), outer, level)),
+            residual: self.residual(blocks.within(0), inner, outer),
+            attention: attended.then(|| self.attention(blocks.within(1), outer, level)),
         }
     }
 }
 
 impl Paths {
-    /// The blocks of a valid `config`.
-    pub fn new(config: &UnetConfig) -> Self {
+    /// Declares the blocks of a valid `config`.
+    pub fn declare(unet: &mut Declaration, config: &UnetConfig) -> Self {
         let mut builder = Builder { config, count: 0 };
         let widths = config.widths();
         let last = widths.len() - 1;
@@ -86,8 +81,8 @@ impl Paths {
         let mut down = Vec::new();
         for (level, &width) in widths.iter().enumerate() {
             for _ in 0..config.res_blocks {
-                let prefix = format!("unet.input_blocks.{}", skips.len());
-                down.push(Down::Stage(builder.stage(&prefix, channels, width, level)));
+                let blocks = unet.within(format!("input_blocks.{}", skips.len()));
+                down.push(Down::Stage(builder.stage(blocks, channels, width, level)));
                 channels = width;
                 skips.push(channels);
             }
@@ -96,35 +91,22 @@ impl Paths {
                 skips.push(channels);
             }
         }
-        let prefix = |index: usize| format!("unet.middle_block.{index}");
-        let residual = builder.residual(prefix(0), channels, channels);
-        let attention = Some(builder.attention(prefix(1), channels, last));
-        let middle = (Stage { residual, attention }, builder.residual(prefix(2), channels, channels));
+        let mut blocks = unet.within("middle_block");
+        let residual = builder.residual(blocks.within(0), channels, channels);
+        let attention = Some(builder.attention(blocks.within(1), channels, last));
+        let second = builder.residual(blocks.within(2), channels, channels);
+        let middle = (Stage { residual, attention }, second);
         let mut up = Vec::new();
         for (level, &width) in widths.iter().enumerate().rev() {
             for i in 0..=config.res_blocks {
-                let prefix = format!("unet.output_blocks.{}", up.len());
+                let blocks = unet.within(format!("output_blocks.{}", up.len()));
                 let skip = skips.pop().expect("as many skips as stages up");
-                let stage = builder.stage(&prefix, channels + skip, width, level);
+                let stage = builder.stage(blocks, channels + skip, width, level);
                 up.push(Up { stage, doubles: i == config.res_blocks && level > 0 });
                 channels = width;
             }
         }
         Self { down, middle, up }
-    }
-
-    /// The weights in definition order.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let mut all = Vec::new();
-        for step in &self.down {
-            if let Down::Stage(stage) = step {
-                all.extend(stage.parameters());
-            }
-        }
-        all.extend(self.middle.0.parameters());
-        all.extend(self.middle.1.parameters());
-        all.extend(self.up.iter().flat_map(|up| up.stage.parameters()));
-        all
     }
 
     /// Down, through the middle and up again, where every stage also sees the latest skip not yet used.
@@ -152,12 +134,6 @@ impl Paths {
 }
 
 impl Stage {
-    fn parameters(&self) -> Vec<Parameter> {
-        let mut all = self.residual.parameters();
-        all.extend(self.attention.iter().flat_map(AttentionBlock::parameters));
-        all
-    }
-
     fn forward(&self, pass: &Pass, x: Tensor<4>) -> Tensor<4> {
         let x = self.residual.forward(pass, x);
         match &self.attention {

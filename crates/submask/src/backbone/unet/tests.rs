@@ -1,11 +1,13 @@
 //! A tiny U-Net: gradients, batches, labels, asked positions and refused sizes.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, TensorData};
 
 use super::*;
-use crate::backbone::floats;
-use crate::denoiser::Denoiser;
-use crate::denoiser::States;
+use crate::backbone::head::Heads;
+use crate::backbone::{LoadedBackbone, logits};
+use crate::denoiser::{Denoiser, States};
 use crate::random::{Draws, Purpose};
 
 fn codes() -> SubTokenizer {
@@ -45,19 +47,47 @@ fn digits(batch: usize, seed: u64) -> Vec<u32> {
     (0..count).map(|i| draws.below(4, 0, i as u32, 0) as u32).collect()
 }
 
-fn loaded(kernels: Kernels) -> LoadedUnet {
-    let network = Unet::new(config(), &codes(), kernels).unwrap();
+/// The network and its weights.
+fn unet(config: UnetConfig, codes: &SubTokenizer, kernels: Kernels) -> (Unet, Weights) {
+    let network = Unet::new(config, codes, kernels).unwrap();
     let parameters = network.parameters();
-    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
-    LoadedUnet { network, weights }
+    let weights = Weights::new(parameters, &random_weights(parameters), &Device::flex());
+    (network, weights)
 }
 
-fn evaluate(network: &LoadedUnet, y_t: &[u32], positions: &[usize]) -> Vec<f32> {
+fn loaded(kernels: Kernels) -> LoadedBackbone {
+    let (network, weights) = unet(config(), &codes(), kernels);
+    LoadedBackbone { network: Arc::new(network), weights }
+}
+
+/// The published network's logits at all tokens [B·L, classes], by the whole convolution; for ℓ = 1 with the mask class.
+fn all_logits(
+    network: &Unet,
+    weights: &Weights,
+    y_t: &[u32],
+    labels: Option<&[usize]>,
+    dropout: Option<TrainingDropout>,
+) -> Tensor<2> {
+    let times = vec![0.5; y_t.len() / network.config.tokens() / network.spec.subtoken_len];
+    let inputs = States { y_t, t: &times, labels }.into();
+    let planes = network.output_conv.forward(weights, network.trunk(weights, &inputs, dropout));
+    let (pixels, classes) = (network.config.pixels(), output_classes(&network.spec));
+    let [batch, channels, ..] = planes.dims();
+    let tokens = channels / classes;
+    let rows = planes.reshape([batch * tokens, classes, pixels]).swap_dims(1, 2);
+    rows.reshape([batch * tokens * pixels, classes])
+}
+
+fn floats(logits: Tensor<2>) -> Vec<f32> {
+    logits.into_data().try_into_vec().unwrap()
+}
+
+fn evaluate(network: &LoadedBackbone, y_t: &[u32], positions: &[usize]) -> Vec<f32> {
     evaluate_labelled(network, y_t, None, positions)
 }
 
 fn evaluate_labelled(
-    network: &LoadedUnet,
+    network: &LoadedBackbone,
     y_t: &[u32],
     labels: Option<&[usize]>,
     positions: &[usize],
@@ -86,19 +116,16 @@ fn assert_close(ours: &[f32], theirs: &[f32], tolerance: f32) {
 fn gradients_are_the_finite_differences() {
     let network = Unet::new(config(), &codes(), Kernels::Fused).unwrap();
     let parameters = network.parameters();
-    let start = random_weights(&parameters);
+    let start = random_weights(parameters);
     let y_t = digits(2, 1);
     let upstream: Vec<f32> = {
         let draws = Draws::new(9, Purpose::Init);
         (0..2 * config().tokens() * 8).map(|i| draws.normal(0, i as u32, 0) as f32).collect()
     };
     let dropout = TrainingDropout { rate: 0.2, draws: Draws::new(3, Purpose::Dropout), step: 7 };
-    let logits = |weights: &Weights| {
-        let hidden = network.trunk(weights, &y_t, Some(&[1, 3]), Some(dropout)).unwrap();
-        network.all_logits(weights, &hidden)
-    };
+    let logits = |weights: &Weights| all_logits(&network, weights, &y_t, Some(&[1, 3]), Some(dropout));
 
-    let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+    let weights = Weights::new(parameters, &start, &Device::flex().autodiff());
     let out = logits(&weights);
     let factors = TensorData::new(upstream.clone(), out.shape());
     let gradients = (out.clone() * Tensor::from_data(factors, &out.device())).sum().backward();
@@ -106,7 +133,7 @@ fn gradients_are_the_finite_differences() {
     let loss = |parameter: usize, i: usize, change: f32| -> f64 {
         let mut values = start.clone();
         values[parameter][i] += change;
-        let weights = Weights::new(&parameters, &values, &Device::flex());
+        let weights = Weights::new(parameters, &values, &Device::flex());
         let out: Vec<f32> = logits(&weights).into_data().try_into_vec().unwrap();
         out.iter().zip(&upstream).map(|(x, g)| f64::from(*x) * f64::from(*g)).sum()
     };
@@ -120,7 +147,8 @@ fn gradients_are_the_finite_differences() {
         // gradient is zero, shows nothing else.
         let scale = largest(gradient).max(1.0);
         // The row of no label is not trained.
-        let trained = if parameter.name == LABELS { parameter.len() / 4 * 3 } else { parameter.len() };
+        let trained =
+            if parameter.name == "unet.label_emb.weight" { parameter.len() / 4 * 3 } else { parameter.len() };
         assert!(gradient[trained..].iter().all(|g| *g == 0.0));
         // The largest element, and one in the middle.
         let steepest = (0..trained).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs())).unwrap();
@@ -149,16 +177,50 @@ fn logits_are_the_same_bits_in_every_batch() {
 #[test]
 fn logits_at_asked_positions_are_those_of_the_whole_convolution() {
     for kernels in [Kernels::Fused, Kernels::Plain] {
-        let network = loaded(kernels);
+        let (network, weights) = unet(config(), &codes(), kernels);
         let y_t = digits(2, 3);
-        let hidden = network.network.trunk(&network.weights, &y_t, None, None).unwrap();
-        let all = floats(network.network.all_logits(&network.weights, &hidden)).unwrap();
+        let all = floats(all_logits(&network, &weights, &y_t, None, None));
+        let network = LoadedBackbone { network: Arc::new(network), weights };
         // Corners, edges and inner pixels of both colour channels and images, in no order, one twice.
         let positions = [95, 0, 23, 24, 31, 47, 48, 5, 66, 8, 8];
         let expected: Vec<f32> = positions.iter().flat_map(|p| &all[p * 8..][..8]).copied().collect();
         assert_close(&evaluate(&network, &y_t, &positions), &expected, 1e-5);
         assert!(evaluate(&network, &y_t, &[]).is_empty());
     }
+}
+
+/// Of positions in no order, so that a range has positions of one channel, or of both, or begins with the second.
+#[test]
+fn logits_of_some_positions_are_the_same_bits_as_of_all() {
+    let (network, weights) = unet(config(), &codes(), Kernels::Fused);
+    let y_t = digits(2, 8);
+    let inputs = States { y_t: &y_t, t: &[0.5; 2], labels: None }.into();
+    let positions = [95, 0, 23, 24, 31, 47, 48, 5, 66, 8, 8];
+    let heads = Heads::new(&network, &weights, &inputs, &positions, None).unwrap();
+    let all = floats(heads.logits(0..11));
+    for size in [1, 2, 3, 4, 7] {
+        let starts = (0..11).step_by(size);
+        let parts = starts.map(|start| floats(heads.logits(start..(start + size).min(11))));
+        assert_eq!(parts.collect::<Vec<_>>().concat(), all);
+    }
+}
+
+/// The channels' patches are one tensor where their places are the same, and only there.
+#[test]
+fn channels_with_the_same_places_share_their_patches() {
+    let (network, weights) = unet(config(), &codes(), Kernels::Plain);
+    let y_t = digits(1, 9);
+    let inputs: Inputs = States { y_t: &y_t, t: &[0.5], labels: None }.into();
+    let hidden = |positions: &[usize]| -> Vec<Vec<f32>> {
+        let heads = network.heads(&weights, &inputs, positions, None).unwrap();
+        heads.iter().map(|head| floats(head.hidden.all())).collect()
+    };
+    let both = hidden(&[3, 27, 0, 24]);
+    assert_eq!(both[0], both[1]);
+    let others = hidden(&[3, 28, 0, 24]);
+    assert_eq!(others[0], both[0]);
+    assert_ne!(others[1], both[1]);
+    assert_eq!(hidden(&[27, 24]), [both[1].clone()]);
 }
 
 #[test]
@@ -171,27 +233,25 @@ fn the_kernels_agree() {
 
 #[test]
 fn no_label_is_the_last_row_and_labels_change_the_logits() {
-    let LoadedUnet { network, weights, .. } = loaded(Kernels::Fused);
+    let (network, weights) = unet(config(), &codes(), Kernels::Fused);
     let y_t = digits(2, 5);
-    let logits = |labels: Option<&[usize]>| {
-        floats(network.all_logits(&weights, &network.trunk(&weights, &y_t, labels, None).unwrap())).unwrap()
-    };
+    let given = |labels| floats(all_logits(&network, &weights, &y_t, labels, None));
     let half = config().tokens() * 8;
-    let (none, mixed) = (logits(None), logits(Some(&[3, 1])));
-    assert_eq!(logits(Some(&[3, 3])), none);
+    let (none, mixed) = (given(None), given(Some(&[3, 1])));
+    assert_eq!(given(Some(&[3, 3])), none);
     assert_eq!(mixed[..half], none[..half]);
     assert_ne!(mixed[half..], none[half..]);
-    assert_ne!(logits(Some(&[0, 1]))[..half], none[..half]);
+    assert_ne!(given(Some(&[0, 1]))[..half], none[..half]);
 
-    let refused =
-        |labels: &[usize]| network.trunk(&weights, &y_t, Some(labels), None).unwrap_err().to_string();
+    let asked = |network: &Unet, weights: &Weights, labels: Option<&[usize]>| {
+        logits(network, weights, &States { y_t: &y_t, t: &[0.5; 2], labels }.into(), &[0])
+    };
+    let refused = |labels: &[usize]| asked(&network, &weights, Some(labels)).unwrap_err().to_string();
     assert!(refused(&[4, 0]).contains("label = 4 is not allowed: 0 to 3"), "{}", refused(&[4, 0]));
     assert!(refused(&[0]).contains("labels = 1"), "{}", refused(&[0]));
-    let unlabelled = Unet::new(UnetConfig { classes: None, ..config() }, &codes(), Kernels::Fused).unwrap();
-    let weights =
-        Weights::new(&unlabelled.parameters(), &random_weights(&unlabelled.parameters()), &Device::flex());
-    assert!(unlabelled.trunk(&weights, &y_t, Some(&[0, 0]), None).is_err());
-    assert!(unlabelled.trunk(&weights, &y_t, None, None).is_ok());
+    let (network, weights) = unet(UnetConfig { classes: None, ..config() }, &codes(), Kernels::Fused);
+    assert!(asked(&network, &weights, Some(&[0, 0])).is_err());
+    assert!(asked(&network, &weights, None).is_ok());
 }
 
 #[test]
@@ -212,21 +272,19 @@ fn only_whole_images_are_evaluated() {
         .evaluate(&States { y_t: &digits(1, 7)[2..], t: &[0.5], labels: None }, &[3], &mut |_, _| Ok(()))
         .unwrap_err();
     assert!(error.to_string().contains("47") && error.to_string().contains("48 tokens"), "{error}");
-    assert!(network.network.trunk(&network.weights, &[0; 7], None, None).is_err());
+    let inputs = States { y_t: &[0; 7], t: &[0.5], labels: None }.into();
+    assert!(logits(&*network.network, &network.weights, &inputs, &[0]).is_err());
 }
 
 #[test]
 fn the_mask_is_never_predicted() {
     let codes = SubTokenizer::new(8, 1).unwrap();
-    let network = Unet::new(config(), &codes, Kernels::Fused).unwrap();
-    assert_eq!(network.output_classes(), 9);
-    let parameters = network.parameters();
-    let weights = Weights::new(&parameters, &random_weights(&parameters), &Device::flex());
+    let (network, weights) = unet(config(), &codes, Kernels::Fused);
+    assert_eq!(output_classes(&network.spec), 9);
     let y_t = vec![8; 48];
-    let hidden = network.trunk(&weights, &y_t, None, None).unwrap();
-    let all = floats(network.all_logits(&weights, &hidden)).unwrap();
+    let all = floats(all_logits(&network, &weights, &y_t, None, None));
     assert_eq!(all.len(), 48 * 9);
-    let loaded = LoadedUnet { network, weights };
+    let loaded = LoadedBackbone { network: Arc::new(network), weights };
     let asked = |rows: &mut Vec<f32>| {
         loaded.evaluate(&States { y_t: &y_t, t: &[0.5], labels: None }, &[47, 0], &mut |_, logits| {
             rows.extend_from_slice(logits);
@@ -275,8 +333,9 @@ fn the_published_size_has_its_number_of_weights() {
 
 #[test]
 fn initial_weights_leave_the_rows_of_no_label_zero() {
-    let parameters = Unet::new(config(), &codes(), Kernels::Plain).unwrap().parameters();
-    let index = parameters.iter().position(|parameter| parameter.name == LABELS).unwrap();
+    let network = Unet::new(config(), &codes(), Kernels::Plain).unwrap();
+    let parameters = network.parameters();
+    let index = parameters.iter().position(|parameter| parameter.name == "unet.label_emb.weight").unwrap();
     let values = parameters[index].initial(1, index);
     let (labelled, none) = values.split_at(3 * 4 * 32);
     assert!(none.iter().all(|x| *x == 0.0) && none.len() == 4 * 32);

@@ -16,8 +16,7 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, On, add_product, product};
 use super::linear::{affine, column_sums};
 use super::{contiguous, dims, register, tensor, values};
-use crate::objective::LossRows;
-use crate::ops::{Precision, lanes};
+use crate::ops::{Precision, RowLoss, lanes};
 
 /// Logits that exist at once.
 const CHUNK_LOGITS: usize = 1 << 22;
@@ -35,7 +34,7 @@ pub trait HeadLossOp: burn::backend::Backend {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        rows: Arc<LossRows>,
+        rows: Arc<dyn RowLoss>,
         precision: Precision,
     ) -> FloatTensor<Self>;
 }
@@ -45,7 +44,7 @@ pub fn head_loss(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     bias: Tensor<1>,
-    rows: Arc<LossRows>,
+    rows: Arc<dyn RowLoss>,
     precision: Precision,
 ) -> Tensor<1> {
     let (hidden, weight, bias) = (hidden.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
@@ -62,11 +61,11 @@ impl HeadLossOp for Flex {
         hidden: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
-        rows: Arc<LossRows>,
+        rows: Arc<dyn RowLoss>,
         precision: Precision,
     ) -> FlexTensor {
         let [hidden, weight, bias] = [hidden, weight, bias].map(contiguous);
-        tensor(vec![loss_with_gradients(&hidden, &weight, &bias, &rows, precision).0 as f32], [1])
+        tensor(vec![loss_with_gradients(&hidden, &weight, &bias, &*rows, precision).0 as f32], [1])
     }
 }
 
@@ -83,7 +82,7 @@ fn loss_with_gradients(
     hidden: &FlexTensor,
     weight: &FlexTensor,
     bias: &FlexTensor,
-    rows: &LossRows,
+    rows: &dyn RowLoss,
     precision: Precision,
 ) -> (f64, HeadGradients) {
     let ([count, width], classes) = (dims(hidden), values(bias).len());
@@ -110,7 +109,7 @@ struct Head<'a> {
     weight: &'a [f32],
     /// \[C\].
     bias: &'a [f32],
-    rows: &'a LossRows,
+    rows: &'a dyn RowLoss,
     /// Of the products of wide rows.
     precision: Precision,
 }
@@ -149,7 +148,7 @@ impl Head<'_> {
     /// enough to be gone through one by one.
     fn split(&self) -> (Vec<usize>, Vec<Narrow>) {
         let (mut wide, mut narrow) = (Vec::new(), Vec::new());
-        for rows in self.rows.alike() {
+        for rows in self.rows.group_by_support() {
             let support = self.rows.support(rows[0]);
             if support.len() * NARROW > self.bias.len() {
                 wide.extend(rows);
@@ -280,14 +279,14 @@ impl<C: CheckpointStrategy> HeadLossOp for Autodiff<Flex, C> {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        rows: Arc<LossRows>,
+        rows: Arc<dyn RowLoss>,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node(), bias.node()];
         let [hidden, weight, bias] = [hidden, weight, bias].map(|tensor| contiguous(tensor.into_primitive()));
         match HeadLossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (loss, gradients) = loss_with_gradients(&hidden, &weight, &bias, &rows, precision);
+                let (loss, gradients) = loss_with_gradients(&hidden, &weight, &bias, &*rows, precision);
                 prepared.finish(gradients, tensor(vec![loss as f32], [1]))
             }
             OpsKind::UnTracked(prepared) => {
