@@ -12,7 +12,7 @@ use submask::model::{
     Architecture, Estimator, EvaluateRequest, HeldOut, NetworkConfig, Request, Session, Subject, TextSubject,
 };
 use submask::random::{Draws, Purpose};
-use submask::sampler::{Event, SampleReport};
+use submask::sampler::{SampleReport, Unobserved};
 use submask::train::settings::{RunSettings, TrainSettings};
 use submask::train::{LossFunction, Slots, TrainState, stepper};
 
@@ -170,7 +170,7 @@ impl<'a> Bench<'a> {
         let request = Request { prompt: vec![None; request.prompt.len()], ..request };
         let mut report = SampleReport::default();
         let time = median(|| {
-            report = session.generate(&request, &mut |_: &Event| Ok(()))?.report;
+            report = session.generate(&request, &mut Unobserved)?.report;
             Ok(())
         })?;
         let line = Line::new(format!("sampling one sequence in {grid}"), time, self.seq_len());

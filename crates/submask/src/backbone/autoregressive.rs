@@ -14,7 +14,7 @@ use super::declaration::{Declaration, Handle};
 use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
-use crate::denoiser::Spec;
+use crate::denoiser::{Autoregressor, Continuation, Spec};
 use crate::ops::{Kernels, Rotary, TableRows};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -223,27 +223,38 @@ pub struct LoadedAutoregressive {
     pub weights: Weights,
 }
 
-impl LoadedAutoregressive {
-    /// Logits [B·P, b] of the digit that follows each of `inputs` [B, P].
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the device gives no 32-bit floats.
-    pub fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
+impl Autoregressor for LoadedAutoregressive {
+    fn spec(&self) -> &Spec {
+        self.network.spec()
+    }
+
+    fn base(&self) -> usize {
+        self.network.base()
+    }
+
+    fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
         floats(self.network.logits(&self.weights, inputs, batch))
     }
 
-    /// Logits [B, b] of the digit after `inputs` \[B\], as [`Autoregressive::next_logits`].
-    ///
-    /// # Errors
-    /// As [`Self::logits`].
-    pub fn next_logits(&self, inputs: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        floats(self.network.next_logits(&self.weights, inputs, cache))
+    fn begin(&self) -> Box<dyn Continuation + '_> {
+        Box::new(Begun { loaded: self, cache: Cache::default() })
+    }
+}
+
+/// Sequences whose keys and values are kept.
+struct Begun<'a> {
+    loaded: &'a LoadedAutoregressive,
+    cache: Cache,
+}
+
+impl Continuation for Begun<'_> {
+    fn next_logits(&mut self, inputs: &[u32]) -> Result<Vec<f32>> {
+        let LoadedAutoregressive { network, weights } = self.loaded;
+        floats(network.next_logits(weights, inputs, &mut self.cache))
     }
 }
 
 /// The elements of logits.
 fn floats(logits: Tensor<2>) -> Result<Vec<f32>> {
-    logits
-        .try_into_vec_as::<f32>()
-        .map_err(|error| Error::invalid("logits", format!("{error:?}"), "32-bit floats"))
+    logits.try_into_vec_as::<f32>().map_err(Error::internal("logits are 32-bit floats"))
 }

@@ -42,9 +42,7 @@ impl Denoiser for LoadedBackbone {
         let heads = self.heads(&(*states).into(), positions)?;
         heads.chunks().try_for_each(|range| {
             let logits = heads.logits(range.clone()).into_data();
-            let logits = logits
-                .as_slice::<f32>()
-                .map_err(|e| Error::invalid("logits", format!("{e:?}"), "32-bit floats"))?;
+            let logits = logits.as_slice::<f32>().map_err(Error::internal("logits are 32-bit floats"))?;
             rows(range, logits)
         })
     }

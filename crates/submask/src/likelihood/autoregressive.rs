@@ -1,7 +1,7 @@
 //! The exact likelihood of the autoregressive baseline: the chain rule, left to right.
 
 use super::{Estimate, Exact, LikelihoodSettings, Sequences};
-use crate::backbone::autoregressive::LoadedAutoregressive;
+use crate::denoiser::Autoregressor;
 use crate::predictive::{Predictive, next_digits};
 use crate::{Error, Result};
 
@@ -13,13 +13,13 @@ use crate::{Error, Result};
 /// [`Error::Invalid`] for sequences longer than the network's, [`Error::InvalidCode`] for tokens outside the
 /// vocabulary.
 pub fn exact_autoregressive(
-    network: &LoadedAutoregressive,
+    network: &dyn Autoregressor,
     predictive: &Predictive,
     sequences: &Sequences,
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<Exact>> {
     settings.validate()?;
-    let (codes, longest) = (predictive.codes(), network.network.config().seq_len);
+    let (codes, longest) = (predictive.codes(), network.spec().max_seq_len());
     if sequences.seq_len > longest {
         let allowed = format!("1 to {longest} tokens, the model's length");
         return Err(Error::invalid("sequence length", sequences.seq_len, allowed));
@@ -31,9 +31,9 @@ pub fn exact_autoregressive(
     {
         let batch = part.len() / sequences.seq_len;
         let digits = codes.encode(part)?;
-        let inputs = network.network.shifted(&digits, batch);
+        let inputs = network.shifted(&digits, batch);
         let logits = network.logits(&inputs, batch)?;
-        let base = network.network.base();
+        let base = network.base();
         let rows: Vec<f64> = logits
             .chunks_exact(base)
             .enumerate()

@@ -178,8 +178,7 @@ impl<'a> Problem<'a> {
         if p.is_proper() {
             return Ok(p);
         }
-        let allowed = "a finite number for at least one possible token";
-        Err(Error::invalid("logits", "not finite", allowed))
+        Err(Error::NonFinite { what: "logits", needed: "a finite number for at least one possible token" })
     }
 }
 

@@ -19,14 +19,13 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// A model of text, images or points in memory, with its weights.
 ///
 /// ```no_run
-/// use submask::sampler::Event;
-/// use submask::{Compute, Model, Request};
+/// use submask::{Compute, Model, Request, Unobserved};
 ///
 /// let model = Model::open("runs/dictionary")?;
 /// let session = model.session(&Compute::cpu())?;
 /// let prompt = session.prompt(&"harbour: [[*]]".parse()?, None)?;
 /// let request = Request { prompt, ..session.request() };
-/// println!("{}", session.generate(&request, &mut |_: &Event| Ok(()))?.texts[0]);
+/// println!("{}", session.generate(&request, &mut Unobserved)?.texts[0]);
 /// # Ok::<(), submask::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::architecture::Architecture;
 use super::network::Loaded;
-use crate::backbone::autoregressive::LoadedAutoregressive;
 use crate::backbone::weights::Weights;
 use crate::compute::Compute;
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Autoregressor, Denoiser};
 use crate::{Error, Result};
 
 /// A model on a device: its weights are uploaded once, and it is used as often as one likes, by several threads at once.
@@ -68,7 +67,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a diffusion model.
-    pub fn autoregressive(&self) -> Result<&LoadedAutoregressive> {
+    pub fn autoregressive(&self) -> Result<&dyn Autoregressor> {
         match &self.network {
             Loaded::Autoregressive(network) => Ok(network),
             Loaded::Denoiser(_) => Err(Error::invalid(

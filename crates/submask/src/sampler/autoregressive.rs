@@ -1,6 +1,6 @@
 //! Sampling the autoregressive baseline: digit by digit, left to right, earlier keys and values kept.
 
-use crate::backbone::autoregressive::{Cache, LoadedAutoregressive};
+use crate::denoiser::Autoregressor;
 use crate::predictive::{Predictive, Sharpening, next_digits};
 use crate::random::{Draws, Purpose};
 use crate::subtoken::SubTokenizer;
@@ -29,12 +29,12 @@ pub struct AutoregressiveRequest<'a> {
 /// # Errors
 /// [`Error::Invalid`] for a prompt that is too long, is empty, or has a given token after one that is not.
 pub fn sample_autoregressive(
-    network: &LoadedAutoregressive,
+    network: &dyn Autoregressor,
     predictive: &Predictive,
     request: &AutoregressiveRequest,
 ) -> Result<Vec<Vec<u32>>> {
     request.sharpening.validate()?;
-    let longest = network.network.config().seq_len;
+    let longest = network.spec().max_seq_len();
     if request.prompt.is_empty() || request.prompt.len() > longest {
         let allowed = format!("1 to {longest} tokens, the model's length");
         return Err(Error::invalid("sequence length", request.prompt.len(), allowed));
@@ -45,7 +45,7 @@ pub fn sample_autoregressive(
         return Err(Error::invalid("prompt", "given text after a hole", allowed));
     }
     // The draw of a digit is one over b classes: a distribution over single sub-tokens.
-    let digits = Predictive::new(SubTokenizer::new(network.network.base(), 1)?, true);
+    let digits = Predictive::new(SubTokenizer::new(network.base(), 1)?, true);
     let mut samples = Vec::with_capacity(request.count);
     while samples.len() < request.count {
         let size = request.batch.max(1).min(request.count - samples.len());
@@ -56,7 +56,7 @@ pub fn sample_autoregressive(
 }
 
 fn sample_batch(
-    network: &LoadedAutoregressive,
+    network: &dyn Autoregressor,
     predictive: &Predictive,
     digits: &Predictive,
     request: &AutoregressiveRequest,
@@ -64,13 +64,13 @@ fn sample_batch(
     size: usize,
 ) -> Result<Vec<Vec<u32>>> {
     let codes = predictive.codes();
-    let (len, base) = (codes.subtoken_len(), network.network.base());
+    let (len, base) = (codes.subtoken_len(), network.base());
     let draws = Draws::new(request.seed, Purpose::Token);
-    let mut cache = Cache::default();
+    let mut continuation = network.begin();
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); size];
     for position in 0..request.prompt.len() * len {
         let inputs: Vec<u32> = rows.iter().map(|row| row.last().copied().unwrap_or(base as u32)).collect();
-        let logits = network.next_logits(&inputs, &mut cache)?;
+        let logits = continuation.next_logits(&inputs)?;
         for (b, row) in rows.iter_mut().enumerate() {
             let digit = match request.prompt[position / len] {
                 Some(token) => codes.encode(&[token])?[position % len],
@@ -97,7 +97,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::backbone::autoregressive::{Autoregressive, AutoregressiveConfig};
+    use crate::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, LoadedAutoregressive};
     use crate::backbone::weights::Weights;
     use crate::ops::Kernels;
 

@@ -215,7 +215,7 @@ impl<'a> DeviceBatch<'a> {
             return Ok(Vec::new());
         }
         let digits = Tensor::cat(done, 0).try_into_vec_as::<i32>();
-        let digits = digits.map_err(|error| Error::invalid("digits", format!("{error:?}"), "integers"))?;
+        let digits = digits.map_err(Error::internal("digits are integers"))?;
         let sequence = |digits: &[i32]| digits.iter().map(|digit| *digit as u32).collect();
         Ok(digits.chunks_exact(digits.len() / count).map(sequence).collect())
     }

@@ -175,5 +175,5 @@ impl<'a> TokenDraws<'a> {
 
 /// Logits that are no distribution.
 pub(super) fn improper() -> Error {
-    Error::invalid("logits", "not finite", "a finite number for at least one possible token")
+    Error::NonFinite { what: "logits", needed: "a finite number for at least one possible token" }
 }

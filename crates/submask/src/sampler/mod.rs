@@ -68,7 +68,7 @@ pub use corrector::Corrector;
 pub use draw::Draw;
 pub use image::ImageSampling;
 pub use mixture::MixtureDenoiser;
-pub use observer::{Event, Observer, Progress, WithDigits};
+pub use observer::{Event, Observer, Progress, Unobserved, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};
 pub use presets::{ImagePreset, PixelTokens, preset, presets};
 pub use prompt::Prompt;

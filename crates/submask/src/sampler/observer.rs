@@ -73,6 +73,16 @@ impl<F: FnMut(&Event) -> Result<()>> Observer for F {
     }
 }
 
+/// Tells nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn notify(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A closure that is told of revealed digits too.
 pub struct WithDigits<F>(pub F);
 

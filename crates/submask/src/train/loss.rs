@@ -16,6 +16,7 @@ use crate::model::{Architecture, Network};
 use crate::objective::{LossRows, Objective};
 use crate::predictive::Predictive;
 use crate::random::{Draws, Purpose};
+use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -27,30 +28,48 @@ pub struct LossFunction {
 }
 
 impl LossFunction {
-    /// The loss of an architecture's network that `settings` ask for.
+    /// The loss of a network that `settings` ask for, with `dropout` in [0, 1).
     ///
     /// # Errors
     /// [`Error::Invalid`] for sizes that do not go together.
-    pub fn of(architecture: &Architecture, settings: &TrainSettings, compute: &Compute) -> Result<Self> {
-        let config = architecture.config();
-        let network: Box<dyn NetworkLoss> = match architecture.network(compute.kernels())? {
+    #[doc(hidden)]
+    pub fn new(
+        network: Network,
+        predictive: Arc<Predictive>,
+        schedule: Schedule,
+        settings: TrainSettings,
+        dropout: f64,
+    ) -> Result<Self> {
+        let network: Box<dyn NetworkLoss> = match network {
             Network::Autoregressive(network) => {
                 let digits = SubTokenizer::new(network.base(), 1)?;
                 Box::new(NextToken {
                     network,
-                    codes: architecture.predictive().codes().clone(),
+                    codes: predictive.codes().clone(),
                     digits: Arc::new(Predictive::new(digits, true)),
                     batch_size: settings.batch_size,
                 })
             }
             Network::Diffusion(network) => {
-                let predictive = architecture.predictive().clone();
-                let schedule = architecture.schedule();
                 let masking = Masking { predictive, schedule, settings: settings.clone() };
                 Box::new(Denoising { network, masking })
             }
         };
-        Ok(Self { network, settings: settings.clone(), dropout: config.network.dropout() })
+        Ok(Self { network, settings, dropout })
+    }
+
+    /// The loss of an architecture's network that `settings` ask for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for sizes that do not go together.
+    pub fn of(architecture: &Architecture, settings: &TrainSettings, compute: &Compute) -> Result<Self> {
+        Self::new(
+            architecture.network(compute.kernels())?,
+            architecture.predictive().clone(),
+            architecture.schedule(),
+            settings.clone(),
+            architecture.config().network.dropout(),
+        )
     }
 
     /// Name of the loss in records.
@@ -119,10 +138,9 @@ pub(super) fn gradients(
     let mut gradients = loss.backward();
     let collected = weights.tensors().zip(parameters).map(|(tensor, parameter)| {
         match tensor.grad_remove(&mut gradients) {
-            Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(|error| {
-                let name = parameter.name.as_str();
-                Error::invalid(name, format!("{error:?}"), "a gradient of 32-bit floats")
-            }),
+            Some(gradient) => {
+                gradient.try_into_vec_as::<f32>().map_err(Error::internal("gradients are 32-bit floats"))
+            }
             None => Ok(zeros(parameter)),
         }
     });

@@ -175,7 +175,10 @@ fn check_ranges(ranges: &[GradientRange], lens: &[usize]) -> Result<()> {
                 range.start
             );
             let allowed = format!("ranges of whole chunks of {CHUNK} elements, in the order of the weights");
-            return Err(Error::invalid("gradients", given, allowed));
+            return Err(Error::Internal {
+                what: "ranges of gradients",
+                found: format!("{given}, not {allowed}"),
+            });
         }
         at = range.end();
     }

@@ -96,7 +96,7 @@ mod tests {
     use crate::predictive::Predictive;
     use crate::schedule::Schedule;
     use crate::subtoken::SubTokenizer;
-    use crate::train::settings::{Settings, TrainSettings};
+    use crate::train::settings::{RunSettings, TrainSettings};
 
     /// Sequence n is n, n + 1, … modulo 16.
     struct Counting;

@@ -3,7 +3,7 @@
 use crate::data::{BlockLayout, Blocks, PreparedData, ValidationBlock, ValidationBlocks};
 use crate::likelihood::Figure;
 use crate::model::{Estimator, EvaluateRequest, Generated, HeldOut, Request, Session};
-use crate::sampler::{Event, SampleReport};
+use crate::sampler::{SampleReport, Unobserved};
 use crate::{Error, Result};
 
 /// Figures and samples of a model.
@@ -70,11 +70,7 @@ impl Validator {
     /// What the sampler reports.
     pub fn samples(&self, session: &Session, count: usize) -> Result<Generated> {
         let request = Request { num: count, seed: self.seed, ..session.request() };
-        if count == 0 {
-            Ok(Generated::default())
-        } else {
-            session.generate(&request, &mut |_: &Event| Ok(()))
-        }
+        if count == 0 { Ok(Generated::default()) } else { session.generate(&request, &mut Unobserved) }
     }
 }
 

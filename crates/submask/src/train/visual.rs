@@ -14,7 +14,7 @@ use crate::compute::Compute;
 use crate::data::image::{Grid, ImageSet, ImageShape, TrainingImages};
 use crate::data::{Batcher, Density, Points};
 use crate::model::{Architecture, HeldOut, Model, Request, Session, Subject};
-use crate::sampler::Event;
+use crate::sampler::Unobserved;
 use crate::{Error, Result};
 
 /// States per network call.
@@ -150,7 +150,7 @@ impl TrainedModel for PictureModel {
         let mut validation = Validation { figures, ..Validation::default() };
         if samples > 0 {
             let request = Request { num: samples, seed: self.seed, batch: BATCH, ..session.request() };
-            let generated = session.generate(&request, &mut |_: &Event| Ok(()))?;
+            let generated = session.generate(&request, &mut Unobserved)?;
             validation.samples = vec![self.picture(&generated.tokens, step)?.display().to_string()];
             validation.report = generated.report;
         }

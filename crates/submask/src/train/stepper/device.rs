@@ -191,7 +191,7 @@ impl Stepper for OnDevice {
 fn download(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
     let copy = |tensor: &Tensor<1>| {
         let elements = tensor.clone().try_into_vec_as::<f32>();
-        elements.map_err(|error| Error::invalid("training state", format!("{error:?}"), "32-bit floats"))
+        elements.map_err(Error::internal("training state are 32-bit floats"))
     };
     tensors.iter().map(copy).collect()
 }
@@ -199,6 +199,7 @@ fn download(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::random::{Draws, Purpose};
     use crate::train::exchange::Alone;
@@ -219,17 +220,24 @@ mod tests {
     impl SlotLoss for Linear {
         fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
             let slope = Tensor::<1>::from_data(TensorData::new(slope(slot.step), [15]), &Device::flex());
-            let loss = (weights.get::<1>("unused").sum() * 0.0).detach()
-                + (weights.get::<2>("a").reshape([15]) * slope).sum();
+            let parameters = parameters();
+            let a = Handle::<2>::find(&parameters, "a").unwrap();
+            let unused = Handle::<1>::find(&parameters, "unused").unwrap();
+            let loss =
+                (weights.get(unused).sum() * 0.0).detach() + (weights.get(a).reshape([15]) * slope).sum();
             Ok((slot.step < 4).then_some(loss))
         }
+    }
+
+    fn parameters() -> [Parameter; 2] {
+        [("a", &[3, 5][..]), ("unused", &[2])]
+            .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)))
     }
 
     /// Steps whose gradients are known: those in memory and on a device agree.
     #[test]
     fn steps_on_a_device_are_those_in_memory() {
-        let parameters = [("a", &[3, 5][..]), ("unused", &[2])]
-            .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)));
+        let parameters = parameters();
         let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
         let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;

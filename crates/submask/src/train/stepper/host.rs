@@ -63,7 +63,8 @@ impl Host {
         let chunks: usize = self.parameters.iter().map(|parameter| parameter.len().div_ceil(CHUNK)).sum();
         if squares.len() != chunks {
             let given = format!("of {} chunks in all processes", squares.len());
-            return Err(Error::invalid("gradients", given, format!("of the {chunks} chunks of all weights")));
+            let found = format!("{given}, not of the {chunks} chunks of all weights");
+            return Err(Error::Internal { what: "squares of gradients", found });
         }
         Ok(norm(&squares, self.parameters.iter().map(Parameter::len)))
     }
@@ -117,6 +118,7 @@ mod tests {
     use burn::tensor::{Tensor, TensorData};
 
     use super::*;
+    use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::ops::lanes;
     use crate::random::{Draws, Purpose};
@@ -205,12 +207,13 @@ mod tests {
 
     impl SlotLoss for Cubic {
         fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
-            let a = weights.get::<1>("a");
+            let handle = |name| Handle::<1>::find(&parameters(), name).unwrap();
+            let a = weights.get(handle("a"));
             let draws = Draws::new(slot.step << 8 | slot.index as u64, Purpose::Init);
             let len = a.dims()[0];
             let slope = (0..len as u32).map(|i| draws.normal(0, i, 0) as f32).collect::<Vec<_>>();
             let slope = Tensor::<1>::from_data(TensorData::new(slope, [len]), &Device::flex().autodiff());
-            let loss = (a.clone() * a.clone() * a * slope).sum() + weights.get::<1>("b").square().sum();
+            let loss = (a.clone() * a.clone() * a * slope).sum() + weights.get(handle("b")).square().sum();
             Ok((slot.index != 3).then_some(loss))
         }
     }

@@ -1,12 +1,16 @@
 //! Networks as samplers and likelihoods see them: partially masked digits y_t (with the time and the class, where a
 //! network reads them) become logits over the C tokens, at the positions that are asked for and nowhere else.
 
+mod autoregressor;
+
 use std::ops::{Range, RangeInclusive};
 
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
+
+pub use autoregressor::{Autoregressor, Continuation};
 
 /// What a network takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
