@@ -23,13 +23,13 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoregressiveConfig {
-    /// d, a multiple of twice the heads.
+    /// Model width d, a multiple of twice the heads.
     pub hidden: usize,
-    /// h.
+    /// Attention heads h.
     pub heads: usize,
     /// Number of blocks.
     pub blocks: usize,
-    /// L, the longest sequence in tokens.
+    /// Longest sequence L, in tokens.
     pub seq_len: usize,
     /// Dropout while training, in [0, 1).
     pub dropout: f64,
@@ -91,7 +91,7 @@ impl Autoregressive {
         &self.config
     }
 
-    /// b, the classes that are predicted; class b begins a sequence.
+    /// Number of classes that are predicted b; class b begins a sequence.
     pub fn base(&self) -> usize {
         self.base
     }

@@ -23,15 +23,15 @@ const FEATURES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DitConfig {
-    /// d, divisible by the heads, and by ℓ where digits are concatenated.
+    /// Model width d, divisible by the heads, and by ℓ where digits are concatenated.
     pub hidden: usize,
-    /// h; d/h is even.
+    /// Attention heads h; d/h is even.
     pub heads: usize,
     /// Number of blocks.
     pub blocks: usize,
-    /// c, width of the conditioning.
+    /// Width of the conditioning c.
     pub cond_dim: usize,
-    /// L, the longest sequence in tokens.
+    /// Longest sequence L, in tokens.
     pub seq_len: usize,
     /// Dropout while training, in [0, 1).
     pub dropout: f64,

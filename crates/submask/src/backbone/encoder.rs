@@ -21,21 +21,21 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
-    /// d, a multiple of twice the heads.
+    /// Model width d, a multiple of twice the heads.
     pub hidden: usize,
-    /// h, heads of the queries.
+    /// Attention heads h, of the queries.
     pub heads: usize,
-    /// g, groups of queries that share a key and a value; divides h. 0: h.
+    /// Groups g of queries that share a key and a value; divides h. 0: h.
     pub query_groups: usize,
     /// Number of blocks.
     pub blocks: usize,
-    /// m, width inside SwiGLU. 0: 8/3·d, rounded up to a multiple of 64.
+    /// Width m inside SwiGLU. 0: 8/3·d, rounded up to a multiple of 64.
     pub intermediate: usize,
-    /// L, the longest sequence in tokens.
+    /// Longest sequence L, in tokens.
     pub seq_len: usize,
     /// Dropout while training, in [0, 1), of what attention and SwiGLU add.
     pub dropout: f64,
-    /// How digits are embedded: one table a digit. For ℓ = 1 all forms are the same.
+    /// How digits are embedded: one table per digit. For ℓ = 1 all forms are the same.
     pub embedding: Embedding,
 }
 

@@ -39,7 +39,7 @@ pub struct Hidden(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Made(Tensor<2>),
+    Made(Box<Tensor<2>>),
     Gathered(Arc<Gathered>),
 }
 
@@ -58,7 +58,7 @@ struct Gathered {
 
 impl From<Tensor<2>> for Hidden {
     fn from(hidden: Tensor<2>) -> Self {
-        Self(Source::Made(hidden))
+        Self(Source::Made(Box::new(hidden)))
     }
 }
 
@@ -72,8 +72,7 @@ impl Hidden {
     /// Some of the states, [range length, d].
     pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
         match &self.0 {
-            Source::Made(hidden) if range == (0..hidden.dims()[0]) => hidden.clone(),
-            Source::Made(hidden) => hidden.clone().narrow(0, range.start, range.len()),
+            Source::Made(hidden) => (**hidden).clone().narrow(0, range.start, range.len()),
             Source::Gathered(gathered) => gathered.rows(range),
         }
     }
@@ -81,7 +80,7 @@ impl Hidden {
     /// All states, [n, d].
     pub fn all(&self) -> Tensor<2> {
         match &self.0 {
-            Source::Made(hidden) => hidden.clone(),
+            Source::Made(hidden) => (**hidden).clone(),
             Source::Gathered(gathered) => gathered.all(),
         }
     }
@@ -127,6 +126,19 @@ impl Gathered {
         let all = self.rows(0..self.indices.len() / self.per_row);
         self.all.get_or_init(|| all).clone()
     }
+}
+
+/// Indices into `positions` by the head that they belong to, which `head_of` gives for a position, below `heads`.
+pub(super) fn group_rows(
+    positions: &[usize],
+    heads: usize,
+    head_of: impl Fn(usize) -> usize,
+) -> Vec<Vec<usize>> {
+    let mut groups = vec![Vec::new(); heads];
+    for (row, position) in positions.iter().enumerate() {
+        groups[head_of(*position)].push(row);
+    }
+    groups
 }
 
 /// Rows of a table.

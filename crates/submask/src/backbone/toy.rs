@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::declaration::{Declaration, Handle};
+use super::head::group_rows;
 use super::layers::{LayerNorm, Linear, LinearConfig};
 use super::weights::{Init, Parameter, Weights};
 use super::{Backbone, Head, Hidden, Inputs, TrainingDropout};
@@ -16,9 +17,9 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToyConfig {
-    /// L, the tokens of every sequence.
+    /// Tokens of every sequence L.
     pub tokens: usize,
-    /// w, width of a digit's embedding and of the hidden layers.
+    /// Width w of a digit's embedding and of the hidden layers.
     pub hidden: usize,
 }
 
@@ -169,9 +170,7 @@ impl Backbone for Toy {
         let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
         let states = self.trunk(weights, inputs, dropout);
         let (weight, bias) = (self.output.weight(weights).into_tensor(), self.output.bias(weights));
-        let head = |token: usize| {
-            let is_own = |row: &usize| positions[*row] % tokens == token;
-            let rows: Vec<usize> = (0..positions.len()).filter(is_own).collect();
+        let head = |(token, rows): (usize, Vec<usize>)| {
             let sequences = rows.iter().map(|row| (positions[*row] / tokens) as u32).collect();
             let start = token * classes;
             Head {
@@ -181,7 +180,8 @@ impl Backbone for Toy {
                 bias: bias.clone().narrow(0, start, classes),
             }
         };
-        Ok((0..tokens).map(head).filter(|head| !head.rows.is_empty()).collect())
+        let groups = group_rows(positions, tokens, |position| position % tokens).into_iter().enumerate();
+        Ok(groups.filter(|(_, rows)| !rows.is_empty()).map(head).collect())
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
             .enumerate()
             .map(|(i, p)| (0..p.len()).map(|k| 0.3 * draws.normal(i as u64, k as u32, 0) as f32).collect())
             .collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex());
+        let weights = Weights::new(parameters, &values, &Device::flex());
         LoadedAutoregressive { network, weights }
     }
 

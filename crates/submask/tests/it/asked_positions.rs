@@ -54,7 +54,7 @@ fn run(network: &dyn Backbone, asked: &[usize], whole: bool) -> Vec<TensorData> 
     let parameters = network.parameters();
     let values: Vec<Vec<f32>> =
         parameters.iter().enumerate().map(|(i, parameter)| drawn(i as u64, parameter.len())).collect();
-    let weights = Weights::new(&parameters, &values, &device);
+    let weights = Weights::new(parameters, &values, &device);
     let draws = Draws::new(6, Purpose::Mask);
     let y_t: Vec<u32> =
         (0..LENGTH * TIMES.len() * 2).map(|i| draws.below(6, 0, i as u32, 0) as u32).collect();

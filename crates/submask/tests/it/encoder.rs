@@ -144,7 +144,7 @@ impl Charged {
     }
 
     fn loss(&self, values: &[Vec<f32>], device: &Device) -> (burn::tensor::Tensor<1>, Weights) {
-        let weights = Weights::new(&self.network.parameters(), values, device);
+        let weights = Weights::new(self.network.parameters(), values, device);
         let positions: Vec<usize> = (0..10).collect();
         let inputs = States { y_t: &self.y_t, t: &[0.5; 2], labels: None }.into();
         let loss =
@@ -220,7 +220,7 @@ fn dropout_acts_on_what_attention_and_swiglu_add() {
     let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::Fused).unwrap();
     let y_t = digits(&codes(), 15);
     let hidden = |values: &[Vec<f32>], rate: f64| -> Vec<f32> {
-        let weights = Weights::new(&network.parameters(), values, &Device::flex());
+        let weights = Weights::new(network.parameters(), values, &Device::flex());
         let dropout = TrainingDropout { rate, draws: Draws::new(1, Purpose::Dropout), step: 1 };
         let inputs = States { y_t: &y_t, t: &[0.5], labels: None }.into();
         let heads = network.heads(&weights, &inputs, &[0, 1, 2, 3, 4], Some(dropout)).unwrap();
@@ -249,7 +249,7 @@ fn dropout_acts_on_what_attention_and_swiglu_add() {
 fn a_sequence_has_the_same_logits_in_every_batch() {
     for embedding in [Embedding::PerDigitSummed, Embedding::PerDigitConcatenated] {
         let network = Encoder::new(config(embedding), &codes(), Kernels::Fused).unwrap();
-        let weights = Weights::new(&network.parameters(), &values(&network), &Device::flex());
+        let weights = Weights::new(network.parameters(), &values(&network), &Device::flex());
         let network = LoadedBackbone { network: Arc::new(network), weights };
         let logits = |y_t: &[u32]| {
             let (batch, mut all) = (y_t.len() / 15, Vec::new());

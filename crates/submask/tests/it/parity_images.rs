@@ -28,8 +28,8 @@ fn the_toy_network_agrees() {
         for (device, kernels) in places() {
             let network = Toy::new(config.clone(), &codes(&case), kernels).unwrap();
             let parameters = network.parameters();
-            let values = arrange(&parameters, raw.clone(), Path::new("weights")).unwrap();
-            let weights = Weights::new(&parameters, &values, &device);
+            let values = arrange(parameters, raw.clone(), Path::new("weights")).unwrap();
+            let weights = Weights::new(parameters, &values, &device);
             let (y_t, t) = (case.ids("vectors", "y_t"), case.tensor("vectors", "t").unwrap().1);
             let all: Vec<usize> = (0..t.len() * config.tokens).collect();
             let inputs = States { y_t: &y_t, t: &t, labels: None }.into();

@@ -128,7 +128,7 @@ fn logits_agree() {
         for (device, kernels) in places() {
             let network = network(&case, kernels);
             let parameters = network.parameters();
-            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
+            let weights = Weights::new(parameters, &values(&case, "weights", parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
             let logits = floats(network.all_logits(&weights, &y_t, &t).unwrap().into_data());
@@ -159,7 +159,7 @@ fn logits_in_bf16_are_near() {
         for (device, kernels) in &places {
             let network = network(&case, *kernels);
             let parameters = network.parameters();
-            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), device);
+            let weights = Weights::new(parameters, &values(&case, "weights", parameters), device);
             let y_t = case.ids("vectors", "y_t");
             let t = vec![0.0; y_t.len() / case.integer("length") / case.integer("subtoken_len")];
             let logits = network.all_logits(&weights, &y_t, &t).unwrap();
@@ -178,7 +178,7 @@ fn the_encoders_logits_agree() {
         for (device, kernels) in places() {
             let network = encoder(&case, kernels);
             let parameters = network.parameters();
-            let weights = Weights::new(&parameters, &values(&case, "weights", &parameters), &device);
+            let weights = Weights::new(parameters, &values(&case, "weights", parameters), &device);
             let y_t = case.ids("vectors", "y_t");
             let rows = y_t.len() / case.integer("subtoken_len");
             let (t, all) = (vec![0.0; rows / case.integer("length")], (0..rows).collect::<Vec<_>>());
@@ -248,8 +248,8 @@ fn losses_and_every_gradient_agree() {
             for (device, kernels) in places() {
                 let network = network(&case, kernels);
                 let parameters = network.parameters();
-                let start = values(&case, "weights", &parameters);
-                let weights = Weights::new(&parameters, &start, &device.autodiff());
+                let start = values(&case, "weights", parameters);
+                let weights = Weights::new(parameters, &start, &device.autodiff());
                 let predictive = Arc::new(Predictive::new(codes(&case), carry_over));
                 let t = case.tensor("vectors", "t").unwrap().1;
                 let batch = Batch { x_0: case.ids("vectors", "x_0"), y_t: case.ids("vectors", "y_t"), t };
@@ -290,7 +290,7 @@ fn ten_optimiser_steps_agree() {
         };
         let network = network(&case, Kernels::Fused);
         let parameters = network.parameters();
-        let mut weights = values(&case, "weights", &parameters);
+        let mut weights = values(&case, "weights", parameters);
         let predictive = Arc::new(Predictive::new(codes(&case), carry_over));
         let betas = list("betas");
         let config = AdamWConfig {
@@ -299,10 +299,10 @@ fn ten_optimiser_steps_agree() {
             epsilon: number("eps"),
             weight_decay: number("weight_decay"),
         };
-        let mut optimizer = AdamW::new(config, &parameters);
+        let mut optimizer = AdamW::new(config, parameters);
         let (mut losses, mut norms) = (vec![], vec![]);
         for step in 0..list("loss_trajectory").len() {
-            let on_device = Weights::new(&parameters, &weights, &Device::flex().autodiff());
+            let on_device = Weights::new(parameters, &weights, &Device::flex().autodiff());
             let loss = loss(&network, &on_device, &predictive, &step_batch(&case, step), objective);
             losses.push(f64::from(loss.clone().into_scalar::<f32>()));
             let gradients = loss.backward();
@@ -346,8 +346,8 @@ fn the_autoregressive_network_agrees() {
         for (device, kernels) in places() {
             let network = Autoregressive::new(config.clone(), &codes, kernels).unwrap();
             let parameters = network.parameters();
-            let start = values(&case, "weights", &parameters);
-            let weights = Weights::new(&parameters, &start, &device);
+            let start = values(&case, "weights", parameters);
+            let weights = Weights::new(parameters, &start, &device);
             let x = case.ids("vectors", "x");
             let batch = x.len() / length;
             let logits: Vec<f32> = network.logits(&weights, &x, batch).into_data().try_into_vec().unwrap();
@@ -386,8 +386,8 @@ fn next_token_gradients_agree(
 ) {
     let (length, parameters) = (case.integer("length"), network.parameters());
     let batch = x.len() / length;
-    let start = values(case, "weights", &parameters);
-    let weights = Weights::new(&parameters, &start, &Device::flex().autodiff());
+    let start = values(case, "weights", parameters);
+    let weights = Weights::new(parameters, &start, &Device::flex().autodiff());
     let inputs: Vec<u32> = x.chunks_exact(length).flat_map(|row| row[..length - 1].to_vec()).collect();
     let targets: Vec<u32> = x.chunks_exact(length).flat_map(|row| row[1..].to_vec()).collect();
     let count = targets.len();

@@ -11,17 +11,17 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnetConfig {
-    /// k, tokens a pixel: its colour channels.
+    /// Colour channels k, which are the tokens of a pixel.
     pub channels: usize,
-    /// H in pixels, divisible by the factor of the last level.
+    /// Height H in pixels, divisible by the factor of the last level.
     pub height: usize,
-    /// W in pixels, divisible by the factor of the last level.
+    /// Width W in pixels, divisible by the factor of the last level.
     pub width: usize,
-    /// m; all levels' channels are divisible by 32, those of the first also by k and then by ℓ.
+    /// Base channels m; all levels' channels are divisible by 32, those of the first also by k and then by ℓ.
     pub model_channels: usize,
     /// Channels of every level over m.
     pub channel_mult: Vec<usize>,
-    /// r, residual blocks a level on the way down; one more on the way up.
+    /// Residual blocks r per level on the way down; one more on the way up.
     pub res_blocks: usize,
     /// Factors of the levels whose residual blocks are followed by attention. The middle always has it.
     pub attention_resolutions: Vec<usize>,

@@ -4,6 +4,7 @@
 use burn::tensor::Tensor;
 
 use super::{Unet, output_classes};
+use crate::backbone::head::group_rows;
 use crate::backbone::weights::Weights;
 use crate::backbone::{Head, Hidden};
 
@@ -49,12 +50,8 @@ impl Unet {
         let (tokens, area) = (self.config.tokens(), self.config.pixels());
         let mut heads = Vec::new();
         let mut known: Option<(Vec<usize>, Hidden)> = None;
-        for channel in 0..self.config.channels {
-            let is_own = |row: &usize| positions[*row] % tokens / area == channel;
-            let rows: Vec<usize> = (0..positions.len()).filter(is_own).collect();
-            if rows.is_empty() {
-                continue;
-            }
+        let groups = group_rows(positions, self.config.channels, |position| position % tokens / area);
+        for (channel, rows) in groups.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let place = |row: &usize| positions[*row] / tokens * area + positions[*row] % area;
             let places: Vec<usize> = rows.iter().map(place).collect();
             // Where all tokens are asked for, all channels need the same patches.

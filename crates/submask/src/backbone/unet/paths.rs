@@ -19,7 +19,7 @@ struct Stage {
 /// A step of the way down.
 #[derive(Clone, Debug)]
 enum Down {
-    Stage(Stage),
+    Stage(Box<Stage>),
     /// To half the resolution.
     Halve,
 }
@@ -82,7 +82,7 @@ impl Paths {
         for (level, &width) in widths.iter().enumerate() {
             for _ in 0..config.res_blocks {
                 let blocks = unet.within(format!("input_blocks.{}", skips.len()));
-                down.push(Down::Stage(builder.stage(blocks, channels, width, level)));
+                down.push(Down::Stage(Box::new(builder.stage(blocks, channels, width, level))));
                 channels = width;
                 skips.push(channels);
             }
