@@ -20,7 +20,7 @@ use submask::random::{Draws, Purpose};
 use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
-use submask::train::settings::Settings;
+use submask::train::settings::RunSettings;
 use submask::train::{LossFunction, Slot};
 
 /// A network, a vocabulary and a batch.
@@ -115,7 +115,7 @@ fn training(c: &mut Criterion) {
     let mut group = c.benchmark_group("training step, tokens");
     for size in &SIZES {
         let preset = include_str!("../../submask-cli/presets/dictionary.toml");
-        let mut settings: Settings = toml::from_str(preset).expect("the preset is whole");
+        let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
         settings.train.batch_size = size.batch;
         let network = Arc::new(size.network());
         let parameters = network.parameters();

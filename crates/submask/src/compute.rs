@@ -2,9 +2,9 @@
 
 use burn::tensor::Device;
 
-use crate::Result;
 use crate::device::{self, DeviceChoice};
-use crate::ops::{Kernels, Precision};
+use crate::ops::{Kernels, Precision, is_cpu};
+use crate::{Error, Result};
 
 /// A device with the operations and the precision that run on it. They are chosen together, so that they always fit.
 ///
@@ -25,7 +25,7 @@ impl Compute {
     /// The device of a choice, with the fastest operations that there are for it in a precision.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a device that is not there, and for a precision that it does not
+    /// [`Error::Invalid`] for a device that is not there, and for a precision that it does not
     /// compute in.
     pub fn open(device: DeviceChoice, precision: Precision) -> Result<Self> {
         let device = device.open()?;
@@ -41,6 +41,16 @@ impl Compute {
     /// The CPU with every operation composed of tensor operations: the slow reference of the fused ones.
     pub fn reference() -> Self {
         Self { device: Device::flex(), kernels: Kernels::Plain }
+    }
+
+    /// A device with the operations that a test or a measurement asks for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for operations that do not run on the device.
+    #[doc(hidden)]
+    pub fn with(device: Device, kernels: Kernels) -> Result<Self> {
+        check_fit(kernels, is_cpu(&device), &device::name(&device))?;
+        Ok(Self { device, kernels })
     }
 
     /// The device's name for people: `CPU`, or as its driver calls it.
@@ -63,5 +73,40 @@ impl Compute {
     #[doc(hidden)]
     pub fn kernels(&self) -> Kernels {
         self.kernels
+    }
+}
+
+/// All operations run on the CPU, and the fused ones nowhere else.
+fn check_fit(kernels: Kernels, on_cpu: bool, device: &str) -> Result<()> {
+    let fused = matches!(kernels, Kernels::Fused | Kernels::FusedBf16);
+    if on_cpu || !fused {
+        return Ok(());
+    }
+    let allowed = format!("Plain, Gpu or GpuBf16 on {device}: the fused operations run on the CPU only");
+    Err(Error::invalid("kernels", format!("{kernels:?}"), allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Kernels; 5] =
+        [Kernels::Fused, Kernels::FusedBf16, Kernels::Plain, Kernels::Gpu, Kernels::GpuBf16];
+
+    #[test]
+    fn a_device_and_kernels_that_do_not_fit_cannot_be_put_together() {
+        let fit = |on_cpu: bool| ALL.map(|kernels| check_fit(kernels, on_cpu, "Some GPU").is_ok());
+        assert_eq!(fit(true), [true; 5]);
+        assert_eq!(fit(false), [false, false, true, true, true]);
+        let error = check_fit(Kernels::FusedBf16, false, "Some GPU").unwrap_err().to_string();
+        assert!(error.contains("kernels = FusedBf16") && error.contains("GpuBf16 on Some GPU"), "{error}");
+        for kernels in ALL {
+            let compute = Compute::with(Device::flex(), kernels).unwrap();
+            assert_eq!((compute.kernels(), compute.device_name().as_str()), (kernels, "CPU"));
+        }
+        for gpu in device::gpus() {
+            assert!(Compute::with(gpu.device.clone(), Kernels::Fused).is_err(), "{}", gpu.name);
+            assert!(Compute::with(gpu.device, Kernels::Plain).is_ok(), "{}", gpu.name);
+        }
     }
 }

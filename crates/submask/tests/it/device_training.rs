@@ -4,26 +4,28 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
+use submask::Compute;
+use submask::model::NetworkConfig;
 use submask::ops::Kernels;
 use submask::train::event::Event;
-use submask::train::settings::{RunSettings, Settings, TokenizerChoice};
+use submask::train::settings::{RunData, RunSettings, TokenizerChoice};
 use submask::train::{METRICS_FILE, Outcome, RunRequest, run};
 
 use crate::fixtures::places;
 
 /// A run of twelve steps of two micro-batches each, validated and saved in the middle.
-fn request(folder: &Path, name: &str, device: Device, kernels: Kernels) -> RunRequest {
+fn request(folder: &Path, name: &str, compute: Compute) -> RunRequest {
     let corpus = folder.join("corpus.txt");
     let words = ["sea", "water", "shore", "a wave", "the tide"];
     let lines: String = (0..400).map(|i| format!("{} and {}\n\n", words[i % 5], words[i / 5 % 5])).collect();
     fs::write(&corpus, lines).unwrap();
     let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
-    let mut settings: Settings = toml::from_str(preset).unwrap();
-    settings.data.paths = vec![corpus];
-    settings.data.valid_fraction = 0.1;
-    settings.tokenizer.kind = TokenizerChoice::Bytes;
-    let model = &mut settings.model;
+    let mut settings: RunSettings = toml::from_str(preset).unwrap();
+    let RunData::Text(data) = &mut settings.data else { panic!("the preset is of text") };
+    data.paths = vec![corpus];
+    data.valid_fraction = 0.1;
+    settings.tokenizer.as_mut().unwrap().kind = TokenizerChoice::Bytes;
+    let NetworkConfig::Diffusion(model) = &mut settings.network else { panic!("a diffusion transformer") };
     (model.hidden, model.heads, model.blocks, model.cond_dim, model.seq_len) = (32, 2, 2, 8, 16);
     model.dropout = 0.1;
     let train = &mut settings.train;
@@ -33,14 +35,7 @@ fn request(folder: &Path, name: &str, device: Device, kernels: Kernels) -> RunRe
     (train.validate_samples, train.final_samples) = (1, 2);
     (train.warmup_steps, train.ema_decay) = (2, 0.5);
     settings.sample.steps = 8;
-    RunRequest {
-        settings: RunSettings::Text(Box::new(settings)),
-        out: folder.join(name),
-        resume: false,
-        init: None,
-        device,
-        kernels,
-    }
+    RunRequest { settings, out: folder.join(name), resume: false, init: None, compute }
 }
 
 /// The losses, the norms and the figures that a run has recorded.
@@ -71,7 +66,7 @@ fn finish(request: &RunRequest) {
 #[test]
 fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = request(folder.path(), "plain", Device::flex(), Kernels::Plain);
+    let plain = request(folder.path(), "plain", Compute::reference());
     finish(&plain);
     let expected = recorded(&plain);
     // Three records of steps, two numbers each, and two of validations, of four figures.
@@ -79,10 +74,11 @@ fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
     for (index, (device, kernels)) in
         places().into_iter().enumerate().filter(|(_, place)| place.1 == Kernels::Gpu)
     {
-        let whole = request(folder.path(), &format!("whole-{index}"), device.clone(), kernels);
+        let compute = Compute::with(device, kernels).unwrap();
+        let whole = request(folder.path(), &format!("whole-{index}"), compute.clone());
         finish(&whole);
         // The same, stopped after six steps and resumed.
-        let mut parts = request(folder.path(), &format!("parts-{index}"), device, kernels);
+        let mut parts = request(folder.path(), &format!("parts-{index}"), compute);
         let stop = AtomicBool::new(false);
         let mut observe = |event: &Event| {
             if matches!(event, Event::Checkpoint(path) if path.ends_with("step-6")) {

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use submask::Device;
-use submask::denoiser::{Denoiser, Spec, States};
-use submask::import::{Foreign, ImportOptions, Imported, ImportedModel, WeightSet, import, read_permutation};
-use submask::model::visual::VisualModel;
-use submask::model::{ExportFormat, Model, ModelConfig};
-use submask::ops::Kernels;
-use submask::subtoken::SubTokenizer;
+use submask::denoiser::{Spec, States};
+use submask::import::{Foreign, ImportOptions, Imported, WeightSet, import, read_permutation};
+use submask::model::{ExportFormat, NetworkConfig};
+use submask::{Compute, Model, Session};
 
 use crate::fixtures::{Case, cases, deviation};
 
@@ -32,31 +29,28 @@ fn imported(file: &Path, options: &ImportOptions) -> Imported {
     import(&Foreign::open(file).unwrap(), options).unwrap()
 }
 
-/// The configuration and the sub-tokens of a text model.
-fn text(imported: &Imported) -> (&ModelConfig, &SubTokenizer) {
-    match &imported.model {
-        ImportedModel::Text { config, codes, .. } => (config, codes),
-        ImportedModel::Visual(_) => panic!("not a model of text"),
-    }
-}
-
 /// The model after it has been written to a folder and read again.
 fn reloaded(imported: &Imported) -> Model {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("model");
     imported.save(&folder).unwrap();
-    Model::load(&folder, Kernels::Fused).unwrap()
+    Model::open(&folder).unwrap()
 }
 
-/// Logits [B·L, C] at all positions.
-fn logits(model: &Model, y_t: &[u32]) -> Vec<f64> {
-    let network = model.denoiser(&Device::flex()).unwrap();
+/// The same on the CPU.
+fn session(imported: &Imported) -> Session {
+    reloaded(imported).session(&Compute::cpu()).unwrap()
+}
+
+/// Logits [B·L, C] at all positions, in the order of the positions.
+fn logits(session: &Session, y_t: &[u32], times: &[f64]) -> Vec<f64> {
+    let network = session.denoiser().unwrap();
     let Spec { vocab_size: classes, subtoken_len, .. } = *network.spec();
-    let width = model.config.model.seq_len * subtoken_len;
-    let batch = y_t.len() / width;
-    let positions: Vec<usize> = (0..batch * model.config.model.seq_len).collect();
+    let batch = times.len();
+    let positions: Vec<usize> = (0..y_t.len() / subtoken_len).collect();
+    assert_eq!(positions.len(), batch * session.architecture().config().seq_len());
     let mut all = vec![0.0; positions.len() * classes];
-    let states = States { y_t, t: &vec![0.0; batch], labels: None };
+    let states = States { y_t, t: times, labels: None };
     network
         .evaluate(&states, &positions, &mut |range, rows| {
             let place = &mut all[range.start * classes..range.end * classes];
@@ -73,11 +67,12 @@ fn first(classes: usize, rows: &[f64], width: usize) -> Vec<f64> {
 }
 
 /// Compares with `vectors[name]`, [B, L, C] or with one more class, the mask, which is never predicted.
-fn compare(case: &Case, model: &Model, name: &str) {
+fn compare(case: &Case, session: &Session, name: &str) {
     let Some((shape, expected)) = case.tensor("vectors", name) else { return };
-    let (classes, given) = (model.config.vocab_size, shape[2]);
+    let (classes, given) = (session.architecture().config().vocab_size(), shape[2]);
     assert!(given == classes || given == classes + 1);
-    let found = deviation(&logits(model, &case.ids("vectors", "y_t")), &first(classes, &expected, given));
+    let ours = logits(session, &case.ids("vectors", "y_t"), &vec![0.0; shape[0]]);
+    let found = deviation(&ours, &first(classes, &expected, given));
     println!("{}: {name} {found:.1e}", case.name);
     assert!(found <= TOLERANCE, "{}: {name} deviates by {found}", case.name);
 }
@@ -89,7 +84,7 @@ fn lightning_checkpoints_give_the_logits_of_both_sets_of_weights() {
         for (set, name) in [(WeightSet::Raw, "logits_raw_weights"), (WeightSet::Ema, "logits_ema_weights")] {
             // The file says everything itself.
             let options = ImportOptions { weights: Some(set), ..ImportOptions::default() };
-            compare(&case, &reloaded(&imported(&file, &options)), name);
+            compare(&case, &session(&imported(&file, &options)), name);
         }
         let by_default = imported(&file, &ImportOptions::default());
         assert_eq!(by_default.report.weights, WeightSet::Ema);
@@ -100,31 +95,31 @@ fn lightning_checkpoints_give_the_logits_of_both_sets_of_weights() {
 #[test]
 fn encoders_give_the_reference_logits() {
     for case in cases("encoder_") {
-        compare(&case, &reloaded(&imported(&case.dir.join("model.pth"), &options(&case))), "logits");
+        compare(&case, &session(&imported(&case.dir.join("model.pth"), &options(&case))), "logits");
     }
 }
 
 #[test]
 fn variants_give_the_reference_logits_with_their_permuted_codes() {
     for case in cases("variant_") {
-        let model = reloaded(&imported(&case.dir.join("weights.safetensors"), &options(&case)));
-        compare(&case, &model, "logits");
+        let session = session(&imported(&case.dir.join("weights.safetensors"), &options(&case)));
+        compare(&case, &session, "logits");
         let (x_0, y_0) = (case.ids("vectors", "x_0"), case.ids("vectors", "y_0"));
-        assert_eq!(model.predictive.codes().encode(&x_0).unwrap(), y_0, "{}", case.name);
+        assert_eq!(session.architecture().predictive().codes().encode(&x_0).unwrap(), y_0, "{}", case.name);
     }
 }
 
 #[test]
 fn autoregressive_networks_give_the_reference_log_probabilities() {
     for case in cases("ar_") {
-        let model = reloaded(&imported(&case.dir.join("weights.safetensors"), &options(&case)));
+        let session = session(&imported(&case.dir.join("weights.safetensors"), &options(&case)));
         let Some((shape, expected)) = case.tensor("vectors", "log_prob") else { continue };
         let x = case.ids("vectors", "x");
-        let network = model.autoregressive(&Device::flex()).unwrap();
+        let network = session.autoregressive().unwrap();
         // `log_prob[:, i]` is the prediction after tokens 0..=i.
         let batch = x.len() / case.integer("length");
         let logits: Vec<f64> = network.logits(&x, batch).unwrap().into_iter().map(f64::from).collect();
-        let (classes, given) = (model.config.vocab_size, shape[2]);
+        let (classes, given) = (session.architecture().config().vocab_size(), shape[2]);
         let log_prob = |row: &[f64]| -> Vec<f64> {
             let total = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
             row.iter().map(|logit| logit - total).collect()
@@ -136,39 +131,21 @@ fn autoregressive_networks_give_the_reference_log_probabilities() {
     }
 }
 
-/// An image or toy model after it has been written to a folder and read again.
-fn reloaded_visual(imported: &Imported) -> VisualModel {
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("model");
-    imported.save(&folder).unwrap();
-    VisualModel::load(&folder, Kernels::Fused).unwrap()
-}
-
 /// Compares the logits of all tokens with `vectors[name]`, [B, …, C] or with one more class, the mask, which is
 /// never predicted.
-fn compare_visual(case: &Case, model: &VisualModel, name: &str) {
+fn compare_visual(case: &Case, session: &Session, name: &str) {
     let Some((shape, expected)) = case.tensor("vectors", name) else { return };
-    let network = model.denoiser(&Device::flex());
-    let y_t = case.ids("vectors", "y_t");
-    let (batch, tokens, classes) = (shape[0], model.config.seq_len(), network.spec().vocab_size);
+    let spec = session.denoiser().unwrap().spec();
+    let (len, classes, given) = (spec.subtoken_len, spec.vocab_size, shape[shape.len() - 1]);
+    assert!(given == classes || given == classes + 1);
     // Digits of a channel stand in planes of their own in the vectors, and together here.
-    let len = network.spec().subtoken_len;
     let area = if shape.len() == 5 { shape[2] * shape[3] } else { 1 };
-    let y_t: Vec<u32> = y_t
+    let y_t: Vec<u32> = case
+        .ids("vectors", "y_t")
         .chunks(len * area)
         .flat_map(|planes| (0..area).flat_map(move |at| (0..len).map(move |j| planes[j * area + at])))
         .collect();
-    let times = case.tensor("vectors", "t").unwrap().1;
-    let positions: Vec<usize> = (0..batch * tokens).collect();
-    let mut ours = Vec::new();
-    network
-        .evaluate(&States { y_t: &y_t, t: &times, labels: None }, &positions, &mut |_, rows| {
-            ours.extend(rows.iter().map(|logit| f64::from(*logit)));
-            Ok(())
-        })
-        .unwrap();
-    let given = shape[shape.len() - 1];
-    assert!(given == classes || given == classes + 1);
+    let ours = logits(session, &y_t, &case.tensor("vectors", "t").unwrap().1);
     let found = deviation(&ours, &first(classes, &expected, given));
     println!("{}: {name} {found:.1e}", case.name);
     assert!(found <= TOLERANCE, "{}: {name} deviates by {found}", case.name);
@@ -191,7 +168,7 @@ fn image_checkpoints_give_the_logits_of_both_sets_of_weights() {
         let file = case.dir.join("checkpoint-3.pth");
         for (set, name) in [(WeightSet::Raw, "logits_raw_weights"), (WeightSet::Ema, "logits_ema_weights")] {
             let imported = imported(&file, &image_options(&case, Some(set)));
-            compare_visual(&case, &reloaded_visual(&imported), name);
+            compare_visual(&case, &session(&imported), name);
         }
         let by_default = imported(&file, &image_options(&case, None));
         assert_eq!(by_default.report.weights, WeightSet::Ema);
@@ -205,7 +182,7 @@ fn toy_state_dicts_and_modules_give_the_reference_logits() {
         for file in ["state_dict.pth", "denoiser.pth", "weights.safetensors"] {
             let imported = imported(&case.dir.join(file), &ImportOptions::default());
             assert!(imported.report.unused.is_empty(), "{file}: {:?}", imported.report.unused);
-            compare_visual(&case, &reloaded_visual(&imported), "logits");
+            compare_visual(&case, &session(&imported), "logits");
         }
     }
 }
@@ -218,7 +195,7 @@ fn image_and_toy_exports_hold_what_was_imported() {
         let path = case.dir.join(file);
         let first = imported(&path, options);
         let folder = room.path().join(&case.name);
-        reloaded_visual(&first).export(&folder).unwrap();
+        reloaded(&first).export(&folder, ExportFormat::Safetensors).unwrap();
         let again = imported(&folder, &ImportOptions::default());
         assert!(bits(&again.values) == bits(&first.values), "{}", case.name);
         let written = names_and_shapes(&Foreign::open(&folder).unwrap());
@@ -258,14 +235,16 @@ fn exports_hold_what_was_imported_under_the_reference_names() {
                 reloaded(&first).export(&folder, format).unwrap();
                 let again = imported(&folder, &ImportOptions::default());
                 assert!(bits(&again.values) == bits(&first.values), "{} {name}", case.name);
-                let ((config, codes), (expected, expected_codes)) = (text(&again), text(&first));
-                assert_eq!(config.model.subtokens, expected.model.subtokens);
-                assert_eq!(codes.permutation(), expected_codes.permutation());
+                let codes = |of: &Imported| of.architecture.predictive().codes().clone();
+                assert_eq!(codes(&again).subtoken_len(), codes(&first).subtoken_len());
+                assert_eq!(codes(&again).permutation(), codes(&first).permutation());
             }
             let mut expected = names_and_shapes(&Foreign::open(&path).unwrap());
             if prefix == "variant_" {
                 // These fixtures hold parameters only.
-                let sizes = &text(&first).0.model;
+                let NetworkConfig::Diffusion(sizes) = &first.architecture.config().network else {
+                    panic!("{}: not a diffusion transformer", case.name)
+                };
                 let half = sizes.hidden / sizes.heads / 2;
                 expected.insert("rotary_emb.inv_freq".to_owned(), vec![half]);
             }

@@ -4,24 +4,22 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use submask::data::dictionary;
 use submask::likelihood::Kind;
 use submask::metrics::Corpus;
-use submask::model::{GenerateRequest, Model};
-use submask::ops::Kernels;
 use submask::train::METRICS_FILE;
 use submask::train::event::Record;
-use submask::train::settings::Settings;
+use submask::train::settings::RunSettings;
+use submask::{Compute, Model, Request};
 
 /// Entries that are generated and looked at.
 const ENTRIES: usize = 100;
 
 /// The finished run of the README's command: `runs/dictionary`, or where `SUBMASK_QUICKSTART` points.
-fn finished_run() -> Option<(PathBuf, Settings)> {
+fn finished_run() -> Option<(PathBuf, RunSettings)> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs/dictionary");
     let run = std::env::var_os("SUBMASK_QUICKSTART").map_or_else(default, PathBuf::from);
-    let preset: Settings = toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
+    let preset: RunSettings = toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
         .expect("the preset is whole");
     let done = run.join(format!("checkpoints/step-{}", preset.train.steps));
     if done.is_dir() {
@@ -39,10 +37,9 @@ fn quickstart_numbers_hold() {
     // A network of 60 steps is near 3.2 already; the whole run is far below.
     assert!(bound.0 + 2.0 * bound.1 < 2.8);
 
-    let device = Device::flex();
-    let model = Model::load(&run, Kernels::Fused).unwrap();
-    let request = GenerateRequest { num: ENTRIES, ..GenerateRequest::new(&model) };
-    let entries = model.generate(&request, &device).unwrap().texts;
+    let session = Model::open(&run).unwrap().session(&Compute::cpu()).unwrap();
+    let request = Request { num: ENTRIES, ..session.request() };
+    let entries = session.generate(&request, &mut |_| Ok(())).unwrap().texts;
     let corpus = Corpus::new(dictionary().unwrap().map(|document| document.text), 8);
     let (known, all) =
         entries.iter().map(|entry| corpus.known_words(entry)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));

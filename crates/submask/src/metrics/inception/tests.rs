@@ -149,8 +149,7 @@ fn a_file_is_read_without_what_is_not_needed() {
     ];
     std::fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
     assert_eq!(weights::read(&path).unwrap().keys().collect::<Vec<_>>(), ["fc.bias"]);
-    let error =
-        Inception::load(&path, Preprocessing::PytorchFid, &Device::default()).unwrap_err().to_string();
+    let error = Inception::load(&path, Preprocessing::PytorchFid, &Compute::cpu()).unwrap_err().to_string();
     assert!(error.contains("some.safetensors: fc.bias has shape [3]"), "{error}");
 }
 
@@ -179,7 +178,7 @@ fn features_and_logits_are_torchvisions() {
         ("torchvision", "torchvision", Preprocessing::PytorchFid),
     ] {
         let path = folder.join(format!("{file}.safetensors"));
-        let network = Inception::load(&path, preprocessing, &Device::default()).unwrap();
+        let network = Inception::load(&path, preprocessing, &Compute::cpu()).unwrap();
         let output = network.run(images.data(), shape, &mut |_| ()).unwrap();
         for (what, found) in [("features", output.features), ("logits", output.logits)] {
             let expected = numbers(format!("{case}.{what}"));
