@@ -24,12 +24,13 @@ def require_torch():
     return version("torch")
 
 
-def build(example):
+def build(name):
     """The program of our side, or the one that is built already at the variable of its name in capitals."""
-    if example.upper() in os.environ:
-        return Path(os.environ[example.upper()])
-    subprocess.run(["cargo", "build", "--release", "--example", example], cwd=ROOT, check=True)
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "examples" / example
+    if name.upper() in os.environ:
+        return Path(os.environ[name.upper()])
+    command = ["cargo", "build", "--release", "-p", "submask-experiments", "--bin", name]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / name
 
 
 def run(command):

@@ -9,7 +9,8 @@
 //! standard deviation of COUNT. Times are in milliseconds. With `BF16=1` in the environment matrix products are of bfloat16
 //! numbers.
 
-mod peers;
+#[path = "../../../crates/submask-cli/src/allocator.rs"]
+mod allocator;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +31,7 @@ use submask::sampler::{Event, Prompt, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
-
-use peers::{Outcome, descend, drawn_values, floats, integers, median, write_case};
+use submask_experiments::peers::{Outcome, descend, drawn_values, floats, integers, median, write_case};
 
 /// `evaluate` asks for one position in so many.
 const ASKED: usize = 32;
@@ -320,7 +320,7 @@ impl Case {
 }
 
 fn main() -> Outcome<()> {
-    peers::keep_memory();
+    allocator::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = match arguments[..] {

@@ -2,7 +2,7 @@
 //! work, no more memory than twice the file and 64 KiB.
 //!
 //! ```text
-//! cargo run --release --example mutate_checkpoints -- COUNT SEED FILE…
+//! cargo run --release -p submask-experiments --bin mutate_checkpoints -- COUNT SEED FILE…
 //! ```
 //!
 //! The numbers of mutated files are spread over the files given; what is done to number n is a function of the seed
@@ -12,9 +12,9 @@
 
 mod mutate;
 
-#[path = "../../tests/it/counting.rs"]
+#[path = "../../../../crates/submask/tests/it/counting.rs"]
 mod counting;
-#[path = "../../tests/it/stored_zip.rs"]
+#[path = "../../../../crates/submask/tests/it/stored_zip.rs"]
 mod stored_zip;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

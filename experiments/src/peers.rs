@@ -1,9 +1,6 @@
 //! What the sides of the comparisons in `bench/peers/` share: drawn weights, the files that PyTorch reads, a step of
 //! the optimiser, and the median of several times.
 
-#[path = "../../../submask-cli/src/allocator.rs"]
-mod allocator;
-
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
@@ -13,8 +10,6 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::train::optimizer::{AdamW, GradientRange, StepSize};
-
-pub use allocator::keep_memory;
 
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 

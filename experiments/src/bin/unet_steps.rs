@@ -6,7 +6,8 @@
 //! milliseconds of COUNT repetitions after a first one that is not counted; `unet_steps sample` the time of a step, and
 //! how often every colour was drawn.
 
-mod peers;
+#[path = "../../../crates/submask-cli/src/allocator.rs"]
+mod allocator;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,8 +26,7 @@ use submask::sampler::{Prompt, SampleSettings, Sampler, Steps};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
-
-use peers::{Outcome, descend, drawn_values, integers, median, write_case};
+use submask_experiments::peers::{Outcome, descend, drawn_values, integers, median, write_case};
 
 /// Colours of a channel, digits of a colour, images of a batch.
 const VOCAB_SIZE: usize = 256;
@@ -189,7 +189,7 @@ fn convolution([batch, inner, outer, size]: [usize; 4], count: usize) -> Outcome
 }
 
 fn main() -> Outcome<()> {
-    peers::keep_memory();
+    allocator::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = match arguments[..] {

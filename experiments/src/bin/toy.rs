@@ -1,27 +1,20 @@
 //! The paper's toy, with its likelihood: points whose density is a picture, ℓ = 1, 2 and 3 at equal steps.
 //!
 //! ```sh
-//! cargo run --release --example toy_experiment -- FOLDER [STEPS]
+//! cargo run --release -p submask-experiments --bin toy -- FOLDER [STEPS]
 //! ```
 //!
 //! FOLDER gets the picture, a run for each ℓ, and a picture of the densities: the true one, then that of each model's
 //! samples. The table goes to standard output. What is there already is not done again.
 
-mod experiment;
-
 use std::path::Path;
 
-use submask::Device;
 use submask::data::Density;
 use submask::data::image::{Grid, ImageShape};
-use submask::likelihood::{Figure, LikelihoodSettings};
-use submask::model::Estimator;
-use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
-use submask::ops::Kernels;
-use submask::train::density_picture;
-use submask::train::visual_settings::{VisualData, VisualRunSettings};
-
-use experiment::{Fallible, train_once};
+use submask::model::{Estimator, EvaluateRequest, HeldOut, PointSubject};
+use submask::train::settings::{RunData, RunSettings};
+use submask::{Compute, Figure, Model, Request};
+use submask_experiments::{Fallible, train_once};
 
 /// Rows, and columns.
 const CELLS: usize = 128;
@@ -33,7 +26,7 @@ const SAMPLES: usize = 100_000;
 
 fn main() -> Fallible {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().ok_or("usage: toy_experiment FOLDER [STEPS]")?;
+    let folder = arguments.next().ok_or("usage: toy FOLDER [STEPS]")?;
     let folder = Path::new(&folder);
     let steps: u64 = arguments.next().map_or(Ok(6000), |steps| steps.parse())?;
     std::fs::create_dir_all(folder)?;
@@ -59,12 +52,12 @@ fn main() -> Fallible {
     for subtokens in 1..=3 {
         let out = folder.join(format!("l{subtokens}"));
         let seconds = train_once(&out, settings(&image, subtokens, steps)?)?;
-        let device = Device::flex();
-        let model = VisualModel::load(&out, Kernels::Fused)?;
+        let session = Model::open(&out)?.session(&Compute::cpu())?;
         let held_out = HeldOut::of_density(&density, POINTS, 1);
-        let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: 512, schedule: model.schedule() };
         let per_point = |estimator| -> Fallible<Figure> {
-            let figures = model.evaluate(&device, estimator, &held_out, None, &settings)?;
+            let request =
+                EvaluateRequest { draws: DRAWS, seed: 1, batch: 512, ..EvaluateRequest::new(estimator) };
+            let figures = session.evaluate(&request, &held_out)?;
             figures.into_iter().next_back().ok_or("no figure".into())
         };
         let bound = per_point(Estimator::NelboSubtoken)?;
@@ -78,9 +71,9 @@ fn main() -> Fallible {
             2.0 * joint.value,
             2.0 * joint.standard_error.unwrap_or(f64::NAN),
         );
-        let request = VisualRequest { num: SAMPLES, batch: 4096, ..VisualRequest::new(&model) };
-        let generated = model.generate(&request, &device, &mut |_| Ok(()))?;
-        densities.push(density_picture(&generated.tokens, CELLS));
+        let request = Request { num: SAMPLES, batch: 4096, ..session.request() };
+        let generated = session.generate(&request, &mut |_| Ok(()))?;
+        densities.push(PointSubject { cells: CELLS }.picture(&generated.tokens));
     }
     Grid { columns: 4, scale: 2 }.write(&folder.join("toy.png"), &densities, shape)?;
     println!("\n{}", folder.join("toy.png").display());
@@ -108,16 +101,13 @@ fn write_plain(path: &Path, pixels: &[u8]) -> Fallible {
 }
 
 /// The preset on the picture.
-fn settings(image: &Path, subtokens: usize, steps: u64) -> Fallible<VisualRunSettings> {
-    let preset = include_str!("../../submask-cli/presets/toy.toml");
-    let mut settings: VisualRunSettings = toml::from_str(preset)?;
-    if let VisualData::Density(data) = &mut settings.data {
-        data.image = image.to_path_buf();
-        data.cells = CELLS;
-    }
-    if let VisualSettings::Toy(toy) = &mut settings.model {
-        toy.subtokens = subtokens;
-    }
+fn settings(image: &Path, subtokens: usize, steps: u64) -> Fallible<RunSettings> {
+    let preset = include_str!("../../../crates/submask-cli/presets/toy.toml");
+    let mut settings: RunSettings = toml::from_str(preset)?;
+    let RunData::Density(data) = &mut settings.data else { return Err("the preset is of points".into()) };
+    data.image = image.to_path_buf();
+    data.cells = CELLS;
+    settings.codes.subtokens = subtokens;
     settings.train.steps = steps;
     settings.train.final_samples = 0;
     Ok(settings)

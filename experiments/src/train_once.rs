@@ -1,32 +1,27 @@
-//! What the experiments on images and points share.
+//! Runs that are made once.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use submask::Device;
-use submask::ops::Kernels;
+use submask::Compute;
 use submask::train::settings::RunSettings;
-use submask::train::visual_settings::VisualRunSettings;
 use submask::train::{RunRequest, run};
 
+/// What an experiment returns.
 pub type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Trains into the folder `out` unless that is done; returns the seconds that it took.
-pub fn train_once(out: &Path, settings: VisualRunSettings) -> Fallible<f64> {
+///
+/// # Errors
+/// Those of the run, and of the file that keeps the seconds.
+pub fn train_once(out: &Path, settings: RunSettings) -> Fallible<f64> {
     let clock = out.join("seconds.txt");
     if let Ok(seconds) = std::fs::read_to_string(&clock) {
         return Ok(seconds.trim().parse()?);
     }
-    let settings = RunSettings::Visual(Box::new(settings));
-    let request = RunRequest {
-        settings,
-        out: out.to_path_buf(),
-        resume: false,
-        init: None,
-        device: Device::flex(),
-        kernels: Kernels::Fused,
-    };
+    let request =
+        RunRequest { settings, out: out.to_path_buf(), resume: false, init: None, compute: Compute::cpu() };
     let started = Instant::now();
     run(&request, &mut |_: &_| {}, &AtomicBool::new(false))?;
     let seconds = started.elapsed().as_secs_f64();

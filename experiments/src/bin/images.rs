@@ -1,8 +1,8 @@
 //! How good a trained model of images is, and what the number of digits does.
 //!
 //! ```sh
-//! cargo run --release --example image_experiment -- judge RUN [SAMPLES] [STEPS]
-//! cargo run --release --example image_experiment -- digits FOLDER [STEPS]
+//! cargo run --release -p submask-experiments --bin images -- judge RUN [SAMPLES] [STEPS]
+//! cargo run --release -p submask-experiments --bin images -- digits FOLDER [STEPS]
 //! ```
 //!
 //! `judge` compares a finished run with two simple things, on its held-out images: its bound with the likelihood of
@@ -10,23 +10,17 @@
 //! keep it: `train.keep_checkpoints`). `digits` trains small models of the built-in emoji with ℓ = 1, 2, 4 and 8 on
 //! equal steps; FOLDER gets the runs, and what is there already is not done again. The tables go to standard output.
 
-mod experiment;
+use std::path::Path;
 
-use std::path::{Path, PathBuf};
-
-use submask::Device;
 use submask::data::image::ImageSet;
-use submask::likelihood::{Figure, LikelihoodSettings};
 use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
-use submask::model::Estimator;
-use submask::model::visual::{HeldOut, VisualModel, VisualRequest, VisualSettings};
-use submask::ops::Kernels;
-use submask::train::visual_settings::{VisualData, VisualRunSettings};
+use submask::model::{Estimator, EvaluateRequest, HeldOut, checkpoints};
+use submask::train::SETTINGS_FILE;
+use submask::train::settings::{ImageData, RunData, RunSettings};
+use submask::{Compute, Figure, Model, Request, Session};
+use submask_experiments::{Fallible, train_once};
 
-use experiment::{Fallible, train_once};
-
-const USAGE: &str =
-    "usage: image_experiment judge RUN [SAMPLES] [STEPS], or image_experiment digits FOLDER [STEPS]";
+const USAGE: &str = "usage: images judge RUN [SAMPLES] [STEPS], or images digits FOLDER [STEPS]";
 /// Of every image, for its bound.
 const DRAWS: usize = 4;
 /// States of one network call.
@@ -47,12 +41,10 @@ fn main() -> Fallible {
 
 /// Prints what a finished run is worth.
 fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
-    let settings: VisualRunSettings = toml::from_str(&std::fs::read_to_string(run.join("settings.toml"))?)?;
-    let VisualData::Images(data) = &settings.data else { return Err("a run on images is needed".into()) };
-    let (train, valid) = data.load(settings.train.seed)?;
-    let device = Device::flex();
-    let trained = VisualModel::load(&checkpoint(run, settings.train.steps), Kernels::Fused)?;
-    let untrained = VisualModel::load(&checkpoint(run, 0), Kernels::Fused)?;
+    let settings = RunSettings::read(&run.join(SETTINGS_FILE))?;
+    let (train, valid) = images_of(&settings)?.load(settings.train.seed)?;
+    let trained = session(run, settings.train.steps)?;
+    let untrained = session(run, 0)?;
 
     println!("{} training images, {} held out, {}.\n", train.len(), valid.len(), valid.shape());
     let bound = figure_of(&trained, &valid, Estimator::NelboSubtoken)?;
@@ -62,13 +54,13 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     println!(
         "| {} steps, ℓ = {} | {} | upper bound |",
         settings.train.steps,
-        trained.config.model.subtokens(),
+        settings.codes.subtokens,
         shown(&bound)
     );
     println!("| independent pixels | {independent:.3} | exact |");
     println!("| margin | {:.3} | |", independent - bound.value);
 
-    let real = pixels(&HeldOut::of_images(&valid, &trained.config, 0)?, &trained)?;
+    let real = pixels(&HeldOut::of_images(&valid, trained.architecture().config(), 0)?.x_0, &trained)?;
     println!("\n| {samples} images of | Fréchet distance of pixel features to the held-out images |");
     println!("|---|---|");
     let distance = |images: &FeatureSet| -> Fallible<f64> {
@@ -78,16 +70,15 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     };
     let mut distances = Vec::new();
     for (name, model) in [("the trained network", &trained), ("the untrained network", &untrained)] {
-        let mut request = VisualRequest { num: samples, batch: BATCH, ..VisualRequest::new(model) };
+        let mut request = Request { num: samples, batch: BATCH, ..model.request() };
         request.sampling.steps = steps;
-        let generated = model.generate(&request, &device, &mut |_| Ok(()))?;
-        let x_0 = generated.tokens.concat();
-        distances.push(distance(&pixels(&HeldOut { x_0, labels: Vec::new() }, model)?)?);
+        let generated = model.generate(&request, &mut |_| Ok(()))?;
+        distances.push(distance(&pixels(&generated.tokens.concat(), model)?)?);
         println!("| {name}, T = {steps} | {:.4} |", distances[distances.len() - 1]);
     }
     // What as many real images reach: those that it was trained on.
-    let real_others = pixels(&HeldOut::of_images(&train, &trained.config, samples as u64)?, &trained)?;
-    println!("| the training set | {:.4} |", distance(&real_others)?);
+    let others = HeldOut::of_images(&train, trained.architecture().config(), samples as u64)?;
+    println!("| the training set | {:.4} |", distance(&pixels(&others.x_0, &trained)?)?);
     println!(
         "\nThe trained network's distance is {:.3} of the untrained one's.",
         distances[0] / distances[1]
@@ -95,22 +86,29 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     Ok(())
 }
 
-fn checkpoint(run: &Path, step: u64) -> PathBuf {
-    run.join("checkpoints").join(format!("step-{step}"))
+/// The model of a run after `step` steps.
+fn session(run: &Path, step: u64) -> Fallible<Session> {
+    Ok(Model::open(checkpoints::folder(run, step))?.session(&Compute::cpu())?)
 }
 
-fn pixels(images: &HeldOut, model: &VisualModel) -> Fallible<FeatureSet> {
-    let shape = model.config.image_shape().ok_or("a model of images is needed")?;
-    let parts = images.x_0.chunks(model.config.seq_len()).map(|x_0| model.config.pixels_of(x_0));
-    let tokens = parts.collect::<Result<Vec<_>, _>>()?.concat();
-    Ok(ImageFeatures::Pixels.extract(&tokens, shape, &mut |_| ())?)
+fn images_of(settings: &RunSettings) -> Fallible<&ImageData> {
+    settings.data.images().ok_or_else(|| "a run on images is needed".into())
+}
+
+/// The features of images of tokens `x_0`.
+fn pixels(x_0: &[u32], session: &Session) -> Fallible<FeatureSet> {
+    let config = session.architecture().config();
+    let image = config.subject.image().ok_or("a model of images is needed")?;
+    let parts = x_0.chunks(config.seq_len()).map(|x_0| image.pixels_of(x_0));
+    let pixels = parts.collect::<Result<Vec<_>, _>>()?.concat();
+    Ok(ImageFeatures::Pixels.extract(&pixels, image.shape(), &mut |_| ())?)
 }
 
 /// A figure of all held-out images: in bits per dimension, or, of the joint objective, nats per token.
-fn figure_of(model: &VisualModel, valid: &ImageSet, estimator: Estimator) -> Fallible<Figure> {
-    let held_out = HeldOut::of_images(valid, &model.config, 0)?;
-    let settings = LikelihoodSettings { draws: DRAWS, seed: 1, batch: BATCH, schedule: model.schedule() };
-    let figures = model.evaluate(&Device::flex(), estimator, &held_out, None, &settings)?;
+fn figure_of(session: &Session, valid: &ImageSet, estimator: Estimator) -> Fallible<Figure> {
+    let held_out = HeldOut::of_images(valid, session.architecture().config(), 0)?;
+    let request = EvaluateRequest { draws: DRAWS, seed: 1, batch: BATCH, ..EvaluateRequest::new(estimator) };
+    let figures = session.evaluate(&request, &held_out)?;
     figures.into_iter().next().ok_or_else(|| "no figure".into())
 }
 
@@ -152,27 +150,23 @@ fn digits(folder: &Path, steps: u64) -> Fallible {
     for subtokens in [1, 2, 4, 8] {
         let out = folder.join(format!("l{subtokens}"));
         let settings = digits_settings(subtokens, steps)?;
-        let VisualData::Images(data) = &settings.data else { return Err("the preset is of images".into()) };
-        let (_, valid) = data.load(settings.train.seed)?;
+        let (_, valid) = images_of(&settings)?.load(settings.train.seed)?;
         let seconds = train_once(&out, settings)?;
-        let model = VisualModel::load(&checkpoint(&out, steps), Kernels::Fused)?;
-        let bound = figure_of(&model, &valid, Estimator::NelboSubtoken)?;
-        let joint = figure_of(&model, &valid, Estimator::JointObjective)?;
+        let session = session(&out, steps)?;
+        let bound = figure_of(&session, &valid, Estimator::NelboSubtoken)?;
+        let joint = figure_of(&session, &valid, Estimator::JointObjective)?;
         println!("| {subtokens} | {} | {} | {seconds:.0} |", shown(&bound), shown(&joint));
     }
     Ok(())
 }
 
 /// The preset at 16 × 16 pixels, so that there are enough steps in little time.
-fn digits_settings(subtokens: usize, steps: u64) -> Fallible<VisualRunSettings> {
-    let mut settings: VisualRunSettings =
-        toml::from_str(include_str!("../../submask-cli/presets/emoji.toml"))?;
-    if let VisualData::Images(data) = &mut settings.data {
-        (data.height, data.width) = (16, 16);
-    }
-    if let VisualSettings::Unet(unet) = &mut settings.model {
-        unet.subtokens = subtokens;
-    }
+fn digits_settings(subtokens: usize, steps: u64) -> Fallible<RunSettings> {
+    let preset = include_str!("../../../crates/submask-cli/presets/emoji.toml");
+    let mut settings: RunSettings = toml::from_str(preset)?;
+    let RunData::Images(data) = &mut settings.data else { return Err("the preset is of images".into()) };
+    (data.height, data.width) = (16, 16);
+    settings.codes.subtokens = subtokens;
     settings.train.steps = steps;
     settings.train.batch_size = 16;
     settings.train.validate_samples = 0;

@@ -1,11 +1,11 @@
 //! What an evaluation in sampling with the vocabulary of GPT-2 is limited by: floating-point operations in registers
 //! alone, the matrix products of the layers alone, and the whole evaluation, in the precisions that this processor has.
 //!
-//! `cargo run --release --example roofline` prints a table. The network is that of `sample gpt2-small` of the example
-//! `dit_steps`: d 768, 12 blocks, L 256, C 50,257, ℓ 4, one sequence. Operations are counted, two for a
-//! multiplication and an addition; times are medians.
+//! `cargo run --release -p submask-experiments --bin roofline` prints a table. The network is that of
+//! `dit_steps sample gpt2-small`: d 768, 12 blocks, L 256, C 50,257, ℓ 4, one sequence. Operations are counted, two for
+//! a multiplication and an addition; times are medians.
 
-#[path = "../../submask-cli/src/allocator.rs"]
+#[path = "../../../crates/submask-cli/src/allocator.rs"]
 mod allocator;
 
 use std::error::Error;
