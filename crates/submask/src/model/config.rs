@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::network::Network;
 use super::sampling::Sampling;
 use super::subject::Subject;
-use super::{format_1, read_codes};
+use super::{format_1, keys, read_codes};
 use crate::backbone::Embedding;
 use crate::backbone::autoregressive::AutoregressiveConfig;
 use crate::backbone::dit::DitConfig;
@@ -277,7 +277,9 @@ impl ModelConfig {
             let problem = format!("format_version is {version}, this program reads 1 and {FORMAT_VERSION}");
             return Err(Error::format(&path, problem));
         }
-        let mut config: Self = serde_json::from_value(json).map_err(of_file)?;
+        let mut config: Self = serde_json::from_value(json.clone()).map_err(of_file)?;
+        let known = serde_json::to_value(&config).map_err(of_file)?;
+        keys::refuse_unread(&json, &known).map_err(|problem| Error::format(&path, problem))?;
         if let Assignment::Table { path } = &mut config.codes.assignment {
             *path = folder.join(CODES_FILE);
         }

@@ -19,6 +19,7 @@ pub(crate) mod format_1;
 mod frames;
 mod generate;
 mod held_out;
+pub(crate) mod keys;
 mod network;
 mod prompt;
 mod sampling;

@@ -14,7 +14,7 @@ use crate::data::TokenizerKind;
 use crate::data::image::ImageShape;
 use crate::model::{
     Assignment, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig, NetworkConfig, PointSubject,
-    Sampling, Subject, TextSubject, format_1,
+    Sampling, Subject, TextSubject, format_1, keys,
 };
 use crate::objective::Objective;
 use crate::schedule::Schedule;
@@ -104,7 +104,12 @@ impl RunSettings {
     /// # Errors
     /// What is missing, unknown, or of the wrong type.
     pub fn from_table(table: Table) -> std::result::Result<Self, toml::de::Error> {
-        Self::upgraded(table).map_err(toml::de::Error::custom)?.try_into()
+        let table = Self::upgraded(table).map_err(toml::de::Error::custom)?;
+        let given = serde_json::to_value(&table).map_err(toml::de::Error::custom)?;
+        let settings: Self = table.try_into()?;
+        let known = serde_json::to_value(&settings).map_err(toml::de::Error::custom)?;
+        keys::refuse_unread(&given, &known).map_err(toml::de::Error::custom)?;
+        Ok(settings)
     }
 
     /// The keys of the present version from all keys of this or an earlier one.

@@ -6,6 +6,7 @@ mod device_sampling;
 mod device_training;
 mod encoder;
 mod fixtures;
+mod format_1;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
