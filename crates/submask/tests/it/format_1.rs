@@ -315,7 +315,8 @@ fn unknown_keys_of_a_configuration_are_refused_by_name() {
                 .as_object()
                 .unwrap()
                 .iter()
-                .filter_map(|(key, value)| value.is_object().then(|| format!("/{key}")))
+                .filter(|(_, value)| value.is_object())
+                .map(|(key, _)| format!("/{key}"))
                 .chain(["".to_owned()])
                 .collect();
             for section in sections {
