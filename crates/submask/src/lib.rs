@@ -1,5 +1,42 @@
 //! Discrete diffusion models with partial masking (MDM-Prime): train, evaluate and sample.
 //!
+//! ```no_run
+//! use submask::model::{Estimator, EvaluateRequest, HeldOut};
+//! use submask::{Compute, Model, Request};
+//!
+//! // A model that `submask train` made: opened once, uploaded once, used as often as you like.
+//! let model = Model::open("runs/dictionary")?;
+//! let session = model.session(&Compute::cpu())?;
+//!
+//! // Three texts in which a hole of twelve tokens is filled, and what they cost.
+//! let prompt = session.prompt(&"lantern: [[12]] light.".parse()?, None)?;
+//! let request = Request { prompt, num: 3, ..session.request() };
+//! let generated = session.generate(&request, &mut |_| Ok(()))?;
+//! println!("{:?}, {} network evaluations", generated.texts, generated.report.evaluations);
+//!
+//! // A valid bound for a text of your own. Every figure says what it is.
+//! let text = "lantern: A case for a light.";
+//! let x_0 = model.tokenizer().expect("a model of text has one").encode(text)?;
+//! let characters = vec![text.chars().count() as u64];
+//! let held_out = HeldOut { seq_len: x_0.len(), x_0, characters, ..HeldOut::default() };
+//! for figure in session.evaluate(&EvaluateRequest::new(Estimator::NelboSubtoken), &held_out)? {
+//!     println!("{:.3} {} ({:?})", figure.value, figure.unit, figure.kind);
+//! }
+//! # Ok::<(), submask::Error>(())
+//! ```
+//!
+//! | type | is |
+//! |---|---|
+//! | [`Model`] | a model of text, images or points with its weights, opened from a folder |
+//! | [`Session`] | a model on a device ([`Compute`]): it generates and evaluates, from several threads at once |
+//! | [`Request`] | what is generated: how many, which sub-tokens are given, steps, temperature |
+//! | [`Figure`] | a number that says what it is: exact, an upper bound or a surrogate, with unit and standard error |
+//! | [`Denoiser`] | a network as samplers and likelihoods see it: what a network of your own implements |
+//!
+//! Training begins with [`train::run`]. The examples `sample`, `likelihood` and `train` of this crate are whole programs.
+//!
+//! # Sub-tokens
+//!
 //! A token of C classes is written as ℓ digits in base b = ⌈C^(1/ℓ)⌉, its *sub-tokens*. Each digit is masked on
 //! its own, so a token can be clean, masked or in between, and generation goes from coarse to fine.
 //!
@@ -42,7 +79,7 @@
 //! | [`backbone`] | the networks: diffusion transformer, encoder, autoregressive baseline, U-Net, toy |
 //! | [`ops`] | the operations they are made of, plain and fused |
 //! | [`data`] | texts and images: files to tokens to batches |
-//! | [`model`] | a model folder: load, save, evaluate, generate |
+//! | [`model`] | models: their folders, sessions on a device, prompts |
 //! | [`train`] | the loop, AdamW, averaged weights, checkpoints |
 //! | [`import`] | checkpoints of other programs, read and never executed |
 //! | [`pickle`] | Python's pickle format, read and never executed |
