@@ -75,7 +75,7 @@ fn train() {
           --init <MODEL>           Begin with the weights of this model, run or checkpoint; its network,
                                    codes, schedule and tokenizer take the preset's place
           --subtokens <L>          ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model
-                                   (model.subtokens)
+                                   (codes.subtokens)
           --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal,
                                    cross-entropy]
           --image <FILE>           Picture whose darkness is the density of the points of --preset toy

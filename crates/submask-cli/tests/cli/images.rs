@@ -210,7 +210,7 @@ fn what_a_set_of_images_does_not_read_is_refused() {
         (&["--set", "data.height=30", "data.width=30"], "data.height = 30"),
         (&["--set", "model.head_channels=7"], "model.head_channels = 7"),
         (&["--set", "model.dropout=1.5"], "model.dropout = 1.5"),
-        (&["--set", "model.super_tokens=true", "model.subtokens=0"], "model.subtokens = 0"),
+        (&["--set", "model.super_tokens=true", "model.subtokens=0"], "codes.subtokens = 0"),
     ] {
         let said = room.call(&[&["train", "--preset", "emoji", "--out", "run"], arguments].concat());
         assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{arguments:?}: {said}");
