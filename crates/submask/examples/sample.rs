@@ -7,6 +7,7 @@
 //!
 //! `[[12]]` is a hole of twelve tokens, `[[*]]` one up to the end of the sequence.
 
+use submask::sampler::Event;
 use submask::{Compute, Model, Request};
 
 fn main() -> submask::Result<()> {
@@ -20,11 +21,12 @@ fn main() -> submask::Result<()> {
 
     // What is not said here (steps, temperature, nucleus) is the model's own.
     let request = Request { prompt, num: 3, seed: 7, ..session.request() };
-    let generated = session.generate(&request, &mut |progress| {
-        eprint!("\r{} of {} sub-tokens", progress.digits, progress.digits_total);
+    let generated = session.generate(&request, &mut |event: &Event| {
+        if let Event::Finished { sequence, report, .. } = event {
+            eprintln!("text {sequence}: {} network evaluations", report.evaluations);
+        }
         Ok(())
     })?;
-    eprintln!();
 
     for text in &generated.texts {
         println!("{text}\n");

@@ -23,7 +23,7 @@ use submask::train::settings::{
     Decay, RunData, RunSettings, TextData, TokenizerChoice, TokenizerSettings, TrainSettings,
 };
 use submask::train::{RunRequest, run};
-use submask::{Compute, Error, Model, Request, Result};
+use submask::{Compute, Error, Model, Request, Result, sampler};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
 
     let session = Model::open(&out)?.session(&compute)?;
     let request = Request { num: 4, ..session.request() };
-    for text in session.generate(&request, &mut |_| Ok(()))?.texts {
+    for text in session.generate(&request, &mut |_: &sampler::Event| Ok(()))?.texts {
         println!("\n{text}");
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! ```no_run
 //! use submask::model::{Estimator, EvaluateRequest, HeldOut};
+//! use submask::sampler::Event;
 //! use submask::{Compute, Model, Request};
 //!
 //! // A model that `submask train` made: opened once, uploaded once, used as often as you like.
@@ -11,7 +12,7 @@
 //! // Three texts in which a hole of twelve tokens is filled, and what they cost.
 //! let prompt = session.prompt(&"lantern: [[12]] light.".parse()?, None)?;
 //! let request = Request { prompt, num: 3, ..session.request() };
-//! let generated = session.generate(&request, &mut |_| Ok(()))?;
+//! let generated = session.generate(&request, &mut |_: &Event| Ok(()))?;
 //! println!("{:?}, {} network evaluations", generated.texts, generated.report.evaluations);
 //!
 //! // A valid bound for a text of your own. Every figure says what it is.

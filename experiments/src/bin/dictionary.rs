@@ -15,7 +15,7 @@ use submask::objective::Objective;
 use submask::train::event::Event;
 use submask::train::settings::{RunData, RunSettings};
 use submask::train::{RunRequest, run};
-use submask::{Compute, Figure, Model, Request};
+use submask::{Compute, Figure, Model, Request, sampler};
 use submask_experiments::Fallible;
 
 /// Held-out sequences that are evaluated, and draws of each.
@@ -128,7 +128,7 @@ fn row(variant: &Variant, base: &RunSettings, folder: &Path) -> Fallible<Row> {
     let started = Instant::now();
     let mut request = Request { num: SAMPLES, ..session.request() };
     request.sampling.steps = STEPS;
-    let generated = session.generate(&request, &mut |_| Ok(()))?;
+    let generated = session.generate(&request, &mut |_: &sampler::Event| Ok(()))?;
     Ok(Row {
         name: variant.name,
         train_seconds: seconds,

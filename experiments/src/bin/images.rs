@@ -15,6 +15,7 @@ use std::path::Path;
 use submask::data::image::ImageSet;
 use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
 use submask::model::{Estimator, EvaluateRequest, HeldOut, checkpoints};
+use submask::sampler::Event;
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::{ImageData, RunData, RunSettings};
 use submask::{Compute, Figure, Model, Request, Session};
@@ -72,7 +73,7 @@ fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     for (name, model) in [("the trained network", &trained), ("the untrained network", &untrained)] {
         let mut request = Request { num: samples, batch: BATCH, ..model.request() };
         request.sampling.steps = steps;
-        let generated = model.generate(&request, &mut |_| Ok(()))?;
+        let generated = model.generate(&request, &mut |_: &Event| Ok(()))?;
         distances.push(distance(&pixels(&generated.tokens.concat(), model)?)?);
         println!("| {name}, T = {steps} | {:.4} |", distances[distances.len() - 1]);
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 use submask::data::Density;
 use submask::data::image::{Grid, ImageShape};
 use submask::model::{Estimator, EvaluateRequest, HeldOut, PointSubject};
+use submask::sampler::Event;
 use submask::train::settings::{RunData, RunSettings};
 use submask::{Compute, Figure, Model, Request};
 use submask_experiments::{Fallible, train_once};
@@ -72,7 +73,7 @@ fn main() -> Fallible {
             2.0 * joint.standard_error.unwrap_or(f64::NAN),
         );
         let request = Request { num: SAMPLES, batch: 4096, ..session.request() };
-        let generated = session.generate(&request, &mut |_| Ok(()))?;
+        let generated = session.generate(&request, &mut |_: &Event| Ok(()))?;
         densities.push(PointSubject { cells: CELLS }.picture(&generated.tokens));
     }
     Grid { columns: 4, scale: 2 }.write(&folder.join("toy.png"), &densities, shape)?;

@@ -83,20 +83,19 @@ impl SlotLoss for Slots {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use burn::tensor::Device;
 
     use super::*;
-    use crate::backbone::dit::{Dit, DitConfig};
-    use crate::backbone::{Backbone, Embedding};
-    use crate::data::{Batch, Dataset};
-    use crate::model::Network;
-    use crate::ops::Kernels;
-    use crate::predictive::Predictive;
+    use crate::backbone::Embedding;
+    use crate::backbone::dit::DitConfig;
+    use crate::compute::Compute;
+    use crate::data::{Batch, Dataset, Tokenizer, TokenizerKind};
+    use crate::model::{
+        Architecture, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig, Sampling, Subject,
+        TextSubject,
+    };
     use crate::schedule::Schedule;
-    use crate::subtoken::SubTokenizer;
-    use crate::train::settings::{Settings, TrainSettings};
+    use crate::train::settings::{RunSettings, TrainSettings};
 
     /// Sequence n is n, n + 1, … modulo 16.
     struct Counting;
@@ -120,31 +119,42 @@ mod tests {
         }
     }
 
+    /// A small transformer with dropout over the numbers below 16.
+    fn architecture() -> Architecture {
+        let config = ModelConfig {
+            format_version: FORMAT_VERSION,
+            subject: Subject::Text(TextSubject {
+                vocab_size: 16,
+                tokenizer: TokenizerKind::Numbers { vocab_size: 16 },
+            }),
+            network: NetworkConfig::Diffusion(DitConfig {
+                hidden: 16,
+                heads: 2,
+                blocks: 1,
+                cond_dim: 8,
+                seq_len: 8,
+                dropout: 0.2,
+                embedding: Embedding::Concatenated,
+                time_conditioning: false,
+            }),
+            codes: CodeSettings::plain(2, true),
+            schedule: Schedule::Linear,
+            sample: Sampling::default(),
+        };
+        Architecture::new(config, Some(Tokenizer::numbers(16).unwrap())).unwrap()
+    }
+
     #[test]
     fn slots_cost_the_same_in_any_order_and_after_a_resume() {
         let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
         let settings = TrainSettings { batch_size: 3, accumulate: 4, ..settings };
-        let codes = SubTokenizer::new(16, 2).unwrap();
-        let config = DitConfig {
-            hidden: 16,
-            heads: 2,
-            blocks: 1,
-            cond_dim: 8,
-            seq_len: 8,
-            dropout: 0.2,
-            embedding: Embedding::Concatenated,
-            time_conditioning: false,
-        };
-        let network = Dit::new(config, &codes, Kernels::Plain).unwrap();
-        let parameters = network.parameters();
+        let architecture = architecture();
+        let parameters = architecture.parameters();
         let values: Vec<_> = parameters.iter().map(|parameter| parameter.initial(1, 0)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
-        let network = Network::Diffusion(Arc::new(network));
+        let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
         let slots = || {
-            let predictive = Arc::new(Predictive::new(codes.clone(), true));
-            let loss =
-                LossFunction::new(network.clone(), predictive, Schedule::Linear, settings.clone(), 0.2);
+            let loss = LossFunction::of(&architecture, &settings, &Compute::reference());
             Slots::new(Batcher::new(Counting, settings.seed).unwrap(), loss.unwrap())
         };
         let cost = |slots: &Slots, step, index| {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use submask::data::dictionary;
 use submask::likelihood::Kind;
 use submask::metrics::Corpus;
+use submask::sampler::Event;
 use submask::train::METRICS_FILE;
 use submask::train::event::Record;
 use submask::train::settings::RunSettings;
@@ -39,7 +40,7 @@ fn quickstart_numbers_hold() {
 
     let session = Model::open(&run).unwrap().session(&Compute::cpu()).unwrap();
     let request = Request { num: ENTRIES, ..session.request() };
-    let entries = session.generate(&request, &mut |_| Ok(())).unwrap().texts;
+    let entries = session.generate(&request, &mut |_: &Event| Ok(())).unwrap().texts;
     let corpus = Corpus::new(dictionary().unwrap().map(|document| document.text), 8);
     let (known, all) =
         entries.iter().map(|entry| corpus.known_words(entry)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));

@@ -199,12 +199,18 @@ fn download(tensors: &[Tensor<1>]) -> Result<Vec<Vec<f32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::random::{Draws, Purpose};
     use crate::train::exchange::Alone;
     use crate::train::optimizer::{AdamWConfig, global_norm};
     use crate::train::settings::RunSettings;
     use crate::train::stepper::Host;
+
+    fn parameters() -> [Parameter; 2] {
+        [("a", &[3, 5][..]), ("unused", &[2])]
+            .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)))
+    }
 
     /// Losses whose gradients are known: Σ slope·a in every slot, and nothing in step 4.
     struct Linear;
@@ -219,8 +225,10 @@ mod tests {
     impl SlotLoss for Linear {
         fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
             let slope = Tensor::<1>::from_data(TensorData::new(slope(slot.step), [15]), &Device::flex());
-            let loss = (weights.get::<1>("unused").sum() * 0.0).detach()
-                + (weights.get::<2>("a").reshape([15]) * slope).sum();
+            let (a, unused) =
+                (Handle::<2>::find(&parameters(), "a"), Handle::<1>::find(&parameters(), "unused"));
+            let loss = (weights.get(unused.unwrap()).sum() * 0.0).detach()
+                + (weights.get(a.unwrap()).reshape([15]) * slope).sum();
             Ok((slot.step < 4).then_some(loss))
         }
     }
@@ -228,8 +236,7 @@ mod tests {
     /// Steps whose gradients are known: those in memory and on a device agree.
     #[test]
     fn steps_on_a_device_are_those_in_memory() {
-        let parameters = [("a", &[3, 5][..]), ("unused", &[2])]
-            .map(|(name, shape)| Parameter::new(name, shape, Init::Uniform(1.0)));
+        let parameters = parameters();
         let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
         let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;

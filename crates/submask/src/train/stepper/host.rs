@@ -117,6 +117,7 @@ mod tests {
     use burn::tensor::{Tensor, TensorData};
 
     use super::*;
+    use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::ops::lanes;
     use crate::random::{Draws, Purpose};
@@ -205,12 +206,12 @@ mod tests {
 
     impl SlotLoss for Cubic {
         fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
-            let a = weights.get::<1>("a");
+            let [a, b] = ["a", "b"].map(|name| weights.get(Handle::<1>::find(&parameters(), name).unwrap()));
             let draws = Draws::new(slot.step << 8 | slot.index as u64, Purpose::Init);
             let len = a.dims()[0];
             let slope = (0..len as u32).map(|i| draws.normal(0, i, 0) as f32).collect::<Vec<_>>();
             let slope = Tensor::<1>::from_data(TensorData::new(slope, [len]), &Device::flex().autodiff());
-            let loss = (a.clone() * a.clone() * a * slope).sum() + weights.get::<1>("b").square().sum();
+            let loss = (a.clone() * a.clone() * a * slope).sum() + b.square().sum();
             Ok((slot.index != 3).then_some(loss))
         }
     }
