@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use submask::Compute;
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{Backbone, Embedding, LoadedBackbone};
-use submask::data::Batch;
+use submask::data::{Batch, Tokenizer, TokenizerKind};
 use submask::denoiser::{Denoiser, States};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
-use submask::model::Network;
+use submask::model::{
+    Architecture, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig, Sampling, Subject, TextSubject,
+};
 use submask::ops::Kernels;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
@@ -73,8 +76,8 @@ impl Size {
         SubTokenizer::new(self.vocab_size, self.subtokens).expect("the size is valid")
     }
 
-    fn network(&self) -> Dit {
-        let config = DitConfig {
+    fn config(&self) -> DitConfig {
+        DitConfig {
             hidden: self.hidden,
             heads: self.heads,
             blocks: self.blocks,
@@ -83,8 +86,28 @@ impl Size {
             dropout: 0.0,
             embedding: Embedding::Concatenated,
             time_conditioning: false,
+        }
+    }
+
+    fn network(&self) -> Dit {
+        Dit::new(self.config(), &self.codes(), Kernels::Fused).expect("the size is valid")
+    }
+
+    fn architecture(&self) -> Architecture {
+        let vocab_size = self.vocab_size;
+        let config = ModelConfig {
+            format_version: FORMAT_VERSION,
+            subject: Subject::Text(TextSubject {
+                vocab_size,
+                tokenizer: TokenizerKind::Numbers { vocab_size },
+            }),
+            network: NetworkConfig::Diffusion(self.config()),
+            codes: CodeSettings::plain(self.subtokens, true),
+            schedule: Schedule::Linear,
+            sample: Sampling::default(),
         };
-        Dit::new(config, &self.codes(), Kernels::Fused).expect("the size is valid")
+        let tokenizer = Tokenizer::numbers(vocab_size).expect("the size is valid");
+        Architecture::new(config, Some(tokenizer)).expect("the size is valid")
     }
 
     /// Initial weights; layers that start at zero are drawn too, so that nothing is skipped.
@@ -117,17 +140,11 @@ fn training(c: &mut Criterion) {
         let preset = include_str!("../../submask-cli/presets/dictionary.toml");
         let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
         settings.train.batch_size = size.batch;
-        let network = Arc::new(size.network());
-        let parameters = network.parameters();
+        let architecture = size.architecture();
+        let parameters = architecture.parameters();
         let values = size.values(parameters);
-        let loss = LossFunction::new(
-            Network::Diffusion(network.clone()),
-            Arc::new(Predictive::new(size.codes(), true)),
-            Schedule::Linear,
-            settings.train,
-            0.0,
-        )
-        .expect("the size is valid");
+        let loss =
+            LossFunction::of(&architecture, &settings.train, &Compute::cpu()).expect("the size is valid");
         let batch = Batch { x_0: size.tokens(size.batch), labels: Vec::new() };
         group.throughput(Throughput::Elements(batch.x_0.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
