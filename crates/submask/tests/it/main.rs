@@ -22,6 +22,7 @@ mod parity_networks;
 mod quickstart;
 mod sampler_distribution;
 mod sampler_exact;
+mod sampler_order;
 mod sampler_stream;
 mod stored_zip;
 mod table_network;
