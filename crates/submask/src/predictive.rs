@@ -37,7 +37,8 @@ pub struct TokenDistribution<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sharpening {
-    /// τ > 0 divides the logits; 1 leaves them.
+    /// τ > 0 divides the logits; 1 leaves them. 0 is the limit τ → 0: always the most probable of the possible tokens,
+    /// of equals the lowest.
     pub temperature: f64,
     /// Keep the smallest set of most probable tokens whose mass reaches p ∈ (0, 1]; 1 keeps all. The token
     /// that crosses p is kept.
@@ -58,8 +59,9 @@ impl Sharpening {
     /// # Errors
     /// [`Error::Invalid`] naming the field.
     pub fn validate(&self) -> Result<()> {
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(Error::invalid("temperature", self.temperature, "a number above 0"));
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            let allowed = "at least 0 (0: always the most probable token)";
+            return Err(Error::invalid("temperature", self.temperature, allowed));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(Error::invalid("top_p", self.top_p, "a number in (0, 1]"));
@@ -108,7 +110,8 @@ impl Predictive {
         self.distribution_at(logits, y, 1.0)
     }
 
-    /// The same with the logits divided by a temperature τ > 0 first.
+    /// The same with the logits divided by a temperature τ ≥ 0 first; at 0 it is the limit τ → 0
+    /// ([`Sharpening::temperature`]).
     pub fn distribution_at(&self, logits: &[f32], y: &[u32], temperature: f64) -> TokenDistribution<'_> {
         debug_assert_eq!(logits.len(), self.codes.vocab_size());
         self.distribution_over(logits, self.support(y), temperature)
@@ -121,17 +124,19 @@ impl Predictive {
         support: TokenSet,
         temperature: f64,
     ) -> TokenDistribution<'_> {
+        let divisor = if temperature == 0.0 { 1.0 } else { temperature };
         let mut largest = f64::NEG_INFINITY;
         support.for_each(|x| largest = largest.max(f64::from(logits[x])));
         let mut weights = vec![0.0; logits.len()];
         let mut shifted = vec![f64::NEG_INFINITY; logits.len()];
         let mut total = 0.0;
         support.for_each(|x| {
-            shifted[x] = (f64::from(logits[x]) - largest) / temperature;
+            shifted[x] = (f64::from(logits[x]) - largest) / divisor;
             weights[x] = shifted[x].exp();
             total += weights[x];
         });
-        TokenDistribution { predictive: self, support, weights, log_total: total.ln(), shifted }
+        let p = TokenDistribution { predictive: self, support, weights, log_total: total.ln(), shifted };
+        if temperature == 0.0 && p.is_proper() { p.concentrated() } else { p }
     }
 }
 
@@ -216,6 +221,21 @@ impl TokenDistribution<'_> {
             }
         });
         (best.0 as u32, best.1 / self.log_total.exp())
+    }
+
+    /// All probability on the first of the most probable tokens.
+    fn concentrated(mut self) -> Self {
+        let mut first = None;
+        self.support.for_each(|x| first = first.or((self.shifted[x] == 0.0).then_some(x)));
+        self.weights.fill(0.0);
+        self.shifted.fill(f64::NEG_INFINITY);
+        self.support = TokenSet::none(self.weights.len());
+        if let Some(x) = first {
+            self.support.insert(x as u32);
+            (self.weights[x], self.shifted[x]) = (1.0, 0.0);
+        }
+        self.log_total = 0.0;
+        self
     }
 
     /// Keeps the k most probable tokens, then the smallest set of them whose mass reaches p (the token that
@@ -380,6 +400,50 @@ mod tests {
         assert!(!predictive.distribution(&logits, &[1, 3]).is_proper());
         assert!(predictive.distribution(&logits, &[3, 0]).is_proper());
         assert!(!predictive.distribution(&[f32::NAN; 5], &[3, 0]).is_proper());
+    }
+
+    #[test]
+    fn at_temperature_zero_the_most_probable_possible_token_is_certain() {
+        let logits = [0.1, 0.7, 2.0, 0.7, 0.0];
+        // Tokens as digits in base 3: (0, 0), (0, 1), (0, 2), (1, 0), (1, 1).
+        for (carry_over, y, expected) in
+            [(true, [3, 3], 2), (true, [1, 3], 3), (true, [3, 1], 1), (false, [1, 3], 2), (true, [1, 1], 4)]
+        {
+            let predictive = predictive(carry_over);
+            let p = predictive.distribution_at(&logits, &y, 0.0);
+            assert!(p.is_proper());
+            assert!([1e-9, 0.5, 1.0 - 1e-9].iter().all(|uniform| p.draw(*uniform) == expected));
+            assert_eq!(p.cumulative().draw(0.3), expected);
+            assert_eq!((p.mode(), p.log_prob(expected)), ((expected, 1.0), 0.0));
+            assert!((0..5).all(|x| x == expected || p.log_prob(x) == f64::NEG_INFINITY));
+            let high = predictive.codes().digits(expected)[0];
+            assert_eq!((p.log_marginal(0, high), p.marginals(0)[high as usize]), (0.0, 1.0));
+            assert_eq!(p.truncate(Some(3), 0.1).draw(0.5), expected);
+        }
+    }
+
+    #[test]
+    fn at_temperature_zero_the_lowest_of_equals_is_taken_and_nearly_equals_are_told_apart() {
+        let predictive = predictive(true);
+        let draw = |logits: [f32; 5]| predictive.distribution_at(&logits, &[3, 3], 0.0).draw(0.9);
+        assert_eq!(draw([0.0; 5]), 0);
+        assert_eq!(draw([f32::NEG_INFINITY, -2.0, -1.0, -3.0, -1.0]), 2);
+        assert_eq!(draw([1e-30, 2e-30, 0.0, 2e-30, -1e-30]), 1);
+        for improper in [[f32::NAN; 5], [0.0, f32::NAN, 0.0, 0.0, 0.0], [f32::NEG_INFINITY; 5]] {
+            assert!(!predictive.distribution_at(&improper, &[3, 3], 0.0).is_proper());
+        }
+        assert!(!predictive.distribution_at(&[0.0, f32::INFINITY, 0.0, 0.0, 0.0], &[3, 3], 0.0).is_proper());
+    }
+
+    #[test]
+    fn temperatures_from_zero_on_are_allowed() {
+        let check = |temperature| Sharpening { temperature, ..Sharpening::default() }.validate();
+        check(0.0).unwrap();
+        check(2.5).unwrap();
+        for temperature in [-0.1, f64::NAN, f64::INFINITY] {
+            let error = check(temperature).unwrap_err().to_string();
+            assert!(error.starts_with("temperature") && error.contains("at least 0"), "{error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use submask::model::Subject;
 
-use super::{EvalArgs, SampleArgs, StepsArg, TemperatureArg, UnitArg};
+use super::{EvalArgs, SampleArgs, TemperatureArg};
 use crate::failure::Failure;
 
 /// What a model is of, as far as flags are concerned.
@@ -49,13 +49,11 @@ const fn fit<A>(flag: &'static str, subjects: &'static [Kind], given: fn(&A) -> 
 }
 
 /// Flags of `submask sample` that not every subject reads.
-const SAMPLE: [Fit<SampleArgs>; 18] = [
+const SAMPLE: [Fit<SampleArgs>; 16] = [
     fit("--prompt", TEXT, |args| args.prompt.is_some()),
     fit("--length", TEXT, |args| args.length.is_some()),
     fit("--top-p", TEXT, |args| args.top_p.is_some()),
     fit("--top-k", TEXT, |args| args.top_k.is_some()),
-    fit("--unit token", TEXT, |args| args.unit == UnitArg::Token),
-    fit("--steps exact", TEXT, |args| args.steps == Some(StepsArg::Exact)),
     fit("--out", DRAWN, |args| args.images.out.is_some()),
     fit("--preset", DRAWN, |args| args.images.preset.is_some()),
     fit("--draw", DRAWN, |args| args.images.draw.is_some()),

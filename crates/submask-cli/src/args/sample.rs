@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use submask::order::Order;
+use submask::sampler::RevealUnit;
 
 /// Write text, or draw images, with a model
 ///
@@ -21,12 +23,19 @@ pub struct SampleArgs {
     /// How many texts
     #[arg(long, value_name = "N", default_value = "1")]
     pub num: NonZeroU64,
-    /// Steps T of the time grid, or exact: no grid, sub-tokens one by one [default: the model's]
-    #[arg(long, value_name = "T|exact")]
+    /// Steps T of the time grid, or first-hitting: no grid, sub-tokens one by one [default: the model's]
+    #[arg(long, value_name = "T|first-hitting")]
     pub steps: Option<StepsArg>,
     /// What is revealed at once
     #[arg(long, value_enum, default_value_t = UnitArg::Subtoken)]
     pub unit: UnitArg,
+    /// Order in which masked units are revealed: random, left-to-right, or where the network is surest first
+    /// (confidence, margin, entropy)
+    #[arg(long, value_name = "ORDER", default_value_t = Order::Random)]
+    pub order: Order,
+    /// Units revealed per network evaluation, with an order other than random [default: 1]
+    #[arg(long, value_name = "N")]
+    pub per_step: Option<NonZeroUsize>,
     /// Text with holes
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
@@ -170,26 +179,33 @@ const EXAMPLES: &str = "\
 Examples:
   submask sample runs/dictionary --num 3
   submask sample runs/dictionary --prompt 'lantern: [[12]] light.' --trace
-  submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8
+  submask sample runs/dictionary --prompt 'harbour: [[*]]' --order confidence --per-step 2
   submask sample runs/emoji --num 64 --out emoji.png --trace";
 
-/// `--steps T|exact`.
+/// `--steps T|first-hitting`; earlier versions called the latter `exact`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepsArg {
     /// A time grid of T steps.
     Grid(NonZeroUsize),
     /// First-hitting, without a time grid.
-    Exact,
+    FirstHitting,
 }
 
 impl FromStr for StepsArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "exact" {
-            return Ok(Self::Exact);
+        match text {
+            "first-hitting" => Ok(Self::FirstHitting),
+            "exact" => {
+                eprintln!("note: `--steps exact` is called `--steps first-hitting` now");
+                Ok(Self::FirstHitting)
+            }
+            _ => text
+                .parse()
+                .map(Self::Grid)
+                .map_err(|_| "expected a number of at least 1, or first-hitting".to_owned()),
         }
-        text.parse().map(Self::Grid).map_err(|_| "expected a number of at least 1, or exact".to_owned())
     }
 }
 
@@ -202,13 +218,23 @@ pub enum UnitArg {
     Token,
 }
 
+impl From<UnitArg> for RevealUnit {
+    fn from(unit: UnitArg) -> Self {
+        match unit {
+            UnitArg::Subtoken => Self::Digits,
+            UnitArg::Token => Self::Tokens,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_a_number_or_exact() {
-        assert_eq!("exact".parse(), Ok(StepsArg::Exact));
+    fn steps_are_a_number_or_first_hitting() {
+        assert_eq!("first-hitting".parse(), Ok(StepsArg::FirstHitting));
+        assert_eq!("exact".parse(), Ok(StepsArg::FirstHitting));
         assert_eq!("64".parse(), Ok(StepsArg::Grid(NonZeroUsize::new(64).unwrap())));
         assert!(["0", "-1", "many", ""].iter().all(|text| text.parse::<StepsArg>().is_err()));
     }

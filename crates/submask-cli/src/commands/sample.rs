@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use submask::model::{
     Architecture, Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
 };
-use submask::sampler::{self, Draw, Event, RevealUnit, SampleReport};
+use submask::order::Order;
+use submask::sampler::{self, Draw, Event, SampleReport};
 
-use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg, fits};
+use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost, SampleResult, SampleText};
@@ -87,15 +88,48 @@ fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) ->
         prompt,
         label: label(args, architecture.config())?,
         sampling,
-        unit: match args.unit {
-            UnitArg::Subtoken => RevealUnit::Digits,
-            UnitArg::Token => RevealUnit::Tokens,
-        },
+        unit: args.unit.into(),
+        order: order(args, session)?,
+        per_step: args.per_step.map_or(1, Into::into),
         carry_over: args.images.carry_over,
         seed: args.seed,
         batch: args.batch.get(),
         trajectories: args.trace,
     })
+}
+
+/// The order; one that the predictions decide leaves no room for a grid, a corrector and marginal draws.
+fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
+    let images = &args.images;
+    let others = [
+        ("--steps", args.steps.is_some()),
+        ("--preset", images.preset.is_some()),
+        ("--warp", images.warp.is_some()),
+        ("--corrector", matches!(images.corrector, Some(CorrectorArg::On(_)))),
+        ("--draw marginal", images.draw == Some(DrawArg::Marginal)),
+    ];
+    let order = args.order;
+    if session.is_autoregressive() {
+        return match order {
+            Order::Random | Order::LeftToRight => Ok(order),
+            _ => Err(Failure::usage(format!(
+                "--order {order}: an autoregressive model writes from left to right"
+            ))),
+        };
+    }
+    match (order, others.into_iter().find(|(_, given)| *given)) {
+        (Order::Random, _) if args.per_step.is_some() => {
+            Err(Failure::usage("--per-step has no meaning with --order random").hint(
+                "--order left-to-right, confidence, margin or entropy reveals N units per evaluation; \
+                 --steps T is the grid of the random order",
+            ))
+        }
+        (Order::Random, _) | (_, None) => Ok(order),
+        (_, Some((flag, _))) => Err(Failure::usage(format!("{flag} has no meaning with --order {order}"))
+            .hint(
+                "such an order reveals --per-step units per evaluation, one after the other, by joint draws",
+            )),
+    }
 }
 
 /// The model's sampling, changed by a preset, and that by flags.
@@ -110,7 +144,7 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
     }
     match args.steps {
         None => {}
-        Some(StepsArg::Exact) => sampling.steps = 0,
+        Some(StepsArg::FirstHitting) => sampling.steps = 0,
         Some(StepsArg::Grid(steps)) => sampling.steps = steps.get(),
     }
     match args.temperature {
@@ -136,6 +170,10 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
         None => {}
         Some(DrawArg::Joint) => sampling.draw = Draw::Joint,
         Some(DrawArg::Marginal) => sampling.draw = Draw::Marginal,
+    }
+    if args.order != Order::Random {
+        let plain = Sampling::default();
+        sampling = Sampling { steps: 0, draw: plain.draw, warp: plain.warp, corrector: None, ..sampling };
     }
     sampling.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(sampling)

@@ -4,6 +4,7 @@ use super::sampling::Sampling;
 use super::session::Session;
 use super::subject::text_of;
 use crate::denoiser::Denoiser;
+use crate::order::Order;
 use crate::predictive::Predictive;
 use crate::sampler::{
     AutoregressiveRequest, Event, MixtureDenoiser, Observer, Progress, Prompt, RevealUnit, SampleReport,
@@ -43,6 +44,11 @@ pub struct Request {
     pub sampling: Sampling,
     /// What is revealed together.
     pub unit: RevealUnit,
+    /// Which units come first. Orders other than random have no grid of steps, no corrector, and joint draws only; the
+    /// baseline writes from left to right, whatever is said here.
+    pub order: Order,
+    /// Units revealed per evaluation N ≥ 1; 1 with the order random.
+    pub per_step: usize,
     /// Whether tokens that contradict a visible digit are excluded; `None`: as the model says.
     pub carry_over: Option<bool>,
     /// Seed of all draws.
@@ -79,6 +85,8 @@ impl Session {
             label: Label::Every,
             sampling: architecture.config().sample.clone(),
             unit: RevealUnit::Digits,
+            order: Order::Random,
+            per_step: 1,
             carry_over: None,
             seed: 0,
             batch: 8,
@@ -127,6 +135,8 @@ impl Session {
         let settings = request.sampling.settings(architecture.schedule())?;
         let mut settings = SampleSettings {
             unit: request.unit,
+            order: request.order,
+            per_step: request.per_step,
             seed: request.seed,
             batch: request.batch,
             trajectories: request.trajectories,

@@ -19,7 +19,7 @@ pub struct AutoregressiveRequest<'a> {
     pub batch: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// Temperature, top-k and nucleus, of every digit.
+    /// Temperature, top-k and nucleus, of every digit; at temperature 0 the most probable digit is taken.
     pub sharpening: Sharpening,
 }
 
@@ -136,6 +136,29 @@ mod tests {
         assert_eq!(one, sample(4));
         assert!(one.iter().all(|row| row[..2] == [5, 36] && row.iter().all(|x| *x < 37)));
         assert!(one.iter().any(|row| row != &one[0]));
+    }
+
+    #[test]
+    fn at_temperature_zero_the_most_probable_digit_follows_whatever_the_seed() {
+        let codes = SubTokenizer::new(37, 3).unwrap();
+        let network = network(&codes);
+        let predictive = Predictive::new(codes, true);
+        let sample = |temperature, seed| {
+            let request = AutoregressiveRequest {
+                prompt: &[None; 5],
+                count: 3,
+                first_index: 0,
+                batch: 3,
+                seed,
+                sharpening: Sharpening { temperature, ..Sharpening::default() },
+            };
+            sample_autoregressive(&network, &predictive, &request).unwrap()
+        };
+        let greedy = sample(0.0, 1);
+        assert!(greedy.iter().all(|row| row == &greedy[0]));
+        assert_eq!(greedy, sample(0.0, 2));
+        assert_eq!(greedy, sample(1e-6, 3));
+        assert_ne!(greedy, sample(1.0, 1));
     }
 
     #[test]

@@ -45,6 +45,14 @@ pub(super) struct Revealed {
     pub redrawn: bool,
 }
 
+/// What a token draws before it is known which of its digits it reveals.
+pub(super) struct Candidate {
+    /// x̂.
+    x_0: u32,
+    /// The token to copy from where digits of x̂ would leave no possible token; `None` where that cannot be.
+    spare: Option<u32>,
+}
+
 /// Draws for tokens of one sampler.
 pub(super) struct TokenDraws<'a> {
     pub predictive: &'a Predictive,
@@ -71,11 +79,12 @@ impl<'a> TokenDraws<'a> {
         }
     }
 
-    /// Whether tokens are drawn from softmax(logits/τ) over the possible tokens, each by one number, and nothing else is
-    /// done.
+    /// Whether tokens are drawn from softmax(logits/τ), τ > 0, over the possible tokens, each by one number, and nothing
+    /// else is done.
     pub fn is_plain(&self) -> bool {
-        let Sharpening { temperature: _, top_p, top_k } = self.sharpening;
-        self.draw == Draw::Joint && top_p >= 1.0 && top_k.is_none() && !self.may_contradict
+        let Sharpening { temperature, top_p, top_k } = self.sharpening;
+        let is_softmax = temperature > 0.0 && top_p >= 1.0 && top_k.is_none();
+        self.draw == Draw::Joint && is_softmax && !self.may_contradict
     }
 
     /// The number in (0, 1) of the joint draw of token `i` of a `sequence` at an `event`.
@@ -114,6 +123,32 @@ impl<'a> TokenDraws<'a> {
         let x_0 = self.redraw(at)?;
         self.copy(x_0, reveals, after);
         Ok(Revealed { x_0: Some(x_0), redrawn: true })
+    }
+
+    /// p_θ(x_0^i | y_t) as the network says it: before temperature, top-k and nucleus.
+    pub fn prediction(&self, at: &TokenAt) -> Result<TokenDistribution<'a>> {
+        let p = self.predictive.distribution(at.logits, at.y);
+        if p.is_proper() { Ok(p) } else { Err(improper()) }
+    }
+
+    /// A joint draw for whichever digits of a token are revealed.
+    pub fn candidate(&self, at: &TokenAt) -> Result<Candidate> {
+        let x_0 = self.predict(at)?.draw(self.uniform(at.sequence, at.i, at.event));
+        let spare = if self.may_contradict { Some(self.redraw(at)?) } else { None };
+        Ok(Candidate { x_0, spare })
+    }
+
+    /// Writes the digits `reveals` (j) of a candidate over those of `after`, the digits that it was drawn for. Returns
+    /// whether they were redrawn.
+    pub fn reveal_candidate(&self, candidate: &Candidate, reveals: &[usize], after: &mut [u32]) -> bool {
+        self.copy(candidate.x_0, reveals, after);
+        match candidate.spare {
+            Some(spare) if !self.is_possible(after) => {
+                self.copy(spare, reveals, after);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A token of those that agree with `at.y`.

@@ -79,4 +79,5 @@ pub use sample::Sampler;
 pub use settings::{SampleSettings, Steps};
 pub use stream::{FinishedSequence, SequenceRequest, Stream};
 
+pub use crate::order::Order;
 pub use crate::schedule::RevealUnit;

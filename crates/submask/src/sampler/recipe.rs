@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::draw::TokenDraws;
 use super::plan::Planner;
-use super::policy::{Corrected, CorrectedSteps, Planned, Policy};
+use super::policy::{Corrected, CorrectedSteps, Ordered, Ordering, Planned, Policy};
 use super::prompt::Prompt;
 use super::settings::SampleSettings;
 use crate::Result;
@@ -20,6 +20,7 @@ pub struct Recipe<'a> {
 enum Method {
     Planned(Planner),
     Corrected(Arc<CorrectedSteps>),
+    Ordered(Arc<Ordering>),
 }
 
 impl<'a> Recipe<'a> {
@@ -32,12 +33,15 @@ impl<'a> Recipe<'a> {
     pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Result<Self> {
         settings.validate()?;
         let codes = predictive.codes();
-        let method = match settings.corrector.zip(settings.reveal_steps()?) {
-            Some((corrector, grid)) => {
-                let steps = CorrectedSteps::new(&corrector, &grid, &settings.schedule, settings.seed);
-                Method::Corrected(Arc::new(steps))
+        let SampleSettings { unit, per_step, schedule, seed, .. } = *settings;
+        let method = match (settings.order.ranking(), &settings.corrector, settings.reveal_steps()?) {
+            (Some(ranking), ..) => {
+                Method::Ordered(Arc::new(Ordering::new(ranking, per_step, unit, schedule, codes)))
             }
-            None => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
+            (None, Some(corrector), Some(grid)) => {
+                Method::Corrected(Arc::new(CorrectedSteps::new(corrector, &grid, &schedule, seed)))
+            }
+            _ => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
         };
         Ok(Self { draws: TokenDraws::new(predictive, settings), method })
     }
@@ -54,6 +58,7 @@ impl<'a> Recipe<'a> {
             Method::Planned(planner) => {
                 Box::new(Planned::new(planner.plan(number, &prompt.masked()), subtoken_len))
             }
+            Method::Ordered(ordering) => Box::new(Ordered::new(Arc::clone(ordering), prompt.y())),
             Method::Corrected(steps) => Box::new(Corrected::new(Arc::clone(steps), prompt, subtoken_len)),
         }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corrector::Corrector;
 use super::draw::Draw;
+use crate::order::Order;
 use crate::predictive::Sharpening;
 use crate::schedule::{RevealSteps, RevealUnit, Schedule, TemperatureSchedule};
 use crate::{Error, Result};
@@ -31,6 +32,13 @@ pub struct SampleSettings {
     pub steps: Steps,
     /// What is revealed together: single sub-tokens, or whole tokens.
     pub unit: RevealUnit,
+    /// Which units come first. Orders other than random rank all masked units at every evaluation, by what the network
+    /// predicts before temperature, top-k and nucleus; they have no grid, no corrector and no marginal draws. A network
+    /// that reads the time gets α_t = 1 − k/n with k of the n units masked at the start still masked.
+    pub order: Order,
+    /// Units revealed per evaluation N ≥ 1, the first N in the order; 1 with the order random. Tokens are drawn
+    /// independently of each other, the digits of a token together.
+    pub per_step: usize,
     /// How the digits that a token reveals are drawn.
     pub draw: Draw,
     /// Temperature, top-k and nucleus of every token draw.
@@ -56,6 +64,8 @@ impl Default for SampleSettings {
         Self {
             steps: Steps::Exact,
             unit: RevealUnit::Digits,
+            order: Order::Random,
+            per_step: 1,
             draw: Draw::Joint,
             sharpening: Sharpening::default(),
             temperature_schedule: None,
@@ -85,6 +95,7 @@ impl SampleSettings {
             // Without a grid: τ is monotone in u, so both ends decide.
             temperature.validate(grid.as_ref().map_or(&[1.0, 0.0], RevealSteps::times))?;
         }
+        self.validate_order()?;
         match (&self.corrector, grid, self.unit) {
             (None, ..) => Ok(()),
             (Some(_), None, _) => {
@@ -96,6 +107,34 @@ impl SampleSettings {
                 "single sub-tokens as the unit: they jump one by one",
             )),
             (Some(corrector), Some(_), RevealUnit::Digits) => corrector.validate(),
+        }
+    }
+
+    /// Checks what the order excludes.
+    fn validate_order(&self) -> Result<()> {
+        let order = self.order;
+        if self.per_step == 0 {
+            return Err(Error::invalid("per_step", 0, "at least 1 unit per evaluation"));
+        }
+        if order == Order::Random {
+            let allowed = "1 with the order random: a grid of steps reveals several at once";
+            return if self.per_step == 1 {
+                Ok(())
+            } else {
+                Err(Error::invalid("per_step", self.per_step, allowed))
+            };
+        }
+        let excluded = |field: &str, given: String, allowed: &str| {
+            Err(Error::invalid(field, given, format!("{allowed} with the order {order}")))
+        };
+        match (&self.steps, self.draw, &self.corrector) {
+            (Steps::Grid(steps), ..) => excluded("steps", format!("grid of {steps}"), "first-hitting only"),
+            (Steps::Times(times), ..) => {
+                excluded("steps", format!("{} given times", times.len()), "first-hitting only")
+            }
+            (_, Draw::Marginal, _) => excluded("draw", "marginal".to_owned(), "joint only"),
+            (.., Some(_)) => excluded("corrector", "given".to_owned(), "none"),
+            (Steps::Exact, Draw::Joint, None) => Ok(()),
         }
     }
 
@@ -135,8 +174,8 @@ mod tests {
         refused(SampleSettings { batch: 0, ..default() }, "batch = 0");
         refused(SampleSettings { steps: Steps::Grid(0), ..default() }, "steps = 0");
         refused(SampleSettings { steps: Steps::Times(vec![0.5, 0.9]), ..default() }, "time grid");
-        let sharpening = Sharpening { temperature: 0.0, ..Sharpening::default() };
-        refused(SampleSettings { sharpening, ..default() }, "temperature = 0");
+        let sharpening = Sharpening { temperature: -0.5, ..Sharpening::default() };
+        refused(SampleSettings { sharpening, ..default() }, "temperature = -0.5");
         refused(
             SampleSettings { schedule: Schedule::LogLinear { epsilon: 1.0 }, ..default() },
             "schedule.epsilon",

@@ -13,7 +13,10 @@ use submask::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, States};
 use submask::ops::Kernels;
 use submask::predictive::{Predictive, Sharpening};
 use submask::random::{Draws, Purpose};
-use submask::sampler::{Draw, Prompt, SampleSettings, Sampler, Samples, Steps};
+use submask::sampler::{
+    Draw, Event, FinishedSequence, Order, Prompt, Recipe, SampleSettings, Sampler, Samples, SequenceRequest,
+    Steps, Stream, WithDigits,
+};
 use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
 
@@ -222,11 +225,14 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
     let codes = SubTokenizer::new(10, 2).unwrap();
     let sharper = |top_p, top_k| Sharpening { top_p, top_k, ..Sharpening::default() };
     let flat = Sharpening { temperature: 50.0, ..Sharpening::default() };
+    let greedy = Sharpening { temperature: 0.0, ..Sharpening::default() };
     let cases = [
         (true, SampleSettings { sharpening: sharper(0.8, None), ..settings() }),
         (true, SampleSettings { sharpening: sharper(1.0, Some(3)), ..settings() }),
         (true, SampleSettings { draw: Draw::Marginal, ..settings() }),
         (true, SampleSettings { trajectories: true, ..settings() }),
+        (true, SampleSettings { sharpening: greedy, ..settings() }),
+        (true, SampleSettings { order: Order::LeftToRight, per_step: 3, steps: Steps::Exact, ..settings() }),
         (false, SampleSettings { sharpening: flat, ..settings() }),
     ];
     for (carry_over, settings) in cases {
@@ -240,4 +246,82 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
         let redraws: u64 = plain.reports.iter().map(|report| report.redraws).sum();
         assert!(carry_over || redraws > 0, "nothing was drawn again");
     }
+}
+
+/// Sequences of several lengths and settings, some of them added later; what the device does not draw stands beside
+/// them.
+#[test]
+fn a_stream_on_the_device_gives_every_sequence_what_it_gives_it_alone() {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    let predictive = Predictive::new(codes.clone(), true);
+    let [_, network, ..] =
+        networks(&codes, Kernels::Gpu).map(|network| loaded(network, 0.6, &Device::flex()));
+    let request = |s: usize| {
+        let settings = SampleSettings {
+            steps: if s.is_multiple_of(3) { Steps::Exact } else { Steps::Grid(4 + s) },
+            sharpening: Sharpening { top_p: if s == 4 { 0.9 } else { 1.0 }, ..Sharpening::default() },
+            seed: s as u64,
+            ..SampleSettings::default()
+        };
+        SequenceRequest {
+            prompt: Prompt::empty(&predictive, [11, 4, 11, 7, 4, 4, 11, 1][s]).unwrap(),
+            recipe: Arc::new(Recipe::new(&predictive, &settings).unwrap()),
+            number: 10 + s as u64,
+        }
+    };
+    let run = |batch: usize, sequences: &[usize]| -> Vec<FinishedSequence> {
+        let mut stream = Stream::new(&network, batch).unwrap();
+        let (mut waiting, mut finished) = (sequences.iter(), Vec::new());
+        loop {
+            if let Some(&s) = waiting.next() {
+                stream.add(request(s)).unwrap();
+            }
+            if stream.is_empty() {
+                break;
+            }
+            finished.extend(stream.round(&mut |_: &Event| Ok(())).unwrap());
+        }
+        finished.sort_by_key(|finished: &FinishedSequence| finished.sequence);
+        finished
+    };
+    let all: Vec<usize> = (0..8).collect();
+    for batch in [1, 3, 8] {
+        let together = run(batch, &all);
+        assert_eq!(together.len(), 8);
+        for (s, found) in together.into_iter().enumerate() {
+            let alone = run(1, &[s]).pop().unwrap();
+            assert_eq!(FinishedSequence { sequence: 0, ..found }, alone, "sequence {s}, batch {batch}");
+        }
+    }
+}
+
+/// Who wants to be told of digits is told, and gets the samples of a network in memory.
+#[test]
+fn an_observer_that_wants_digits_is_told_of_them() {
+    let codes = SubTokenizer::new(20, 2).unwrap();
+    let predictive = Predictive::new(codes.clone(), true);
+    let [_, network, ..] =
+        networks(&codes, Kernels::Gpu).map(|network| loaded(network, 0.6, &Device::flex()));
+    let prompts = vec![Prompt::empty(&predictive, LENGTH).unwrap(); 3];
+    let sampler = Sampler::new(&network, &predictive, settings()).unwrap();
+    let mut states = vec![Vec::new(); 3];
+    let mut note = WithDigits(|event: &Event| {
+        match *event {
+            Event::Started { sequence, y } => states[sequence] = y.to_vec(),
+            Event::Revealed { sequence, digits, .. } => {
+                digits.iter().for_each(|&(digit, value)| states[sequence][digit] = value);
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    let samples = sampler.sample_observed(&prompts, &mut note).unwrap();
+    assert_eq!(codes.decode(&states.concat()).unwrap(), samples.tokens);
+    let mut told = 0;
+    let mut count = |event: &Event| {
+        told += usize::from(matches!(event, Event::Revealed { .. }));
+        Ok(())
+    };
+    sampler.sample_observed(&prompts, &mut count).unwrap();
+    assert_eq!(told, 0);
 }

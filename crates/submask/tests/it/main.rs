@@ -24,6 +24,7 @@ mod quickstart;
 mod rooms;
 mod sampler_distribution;
 mod sampler_exact;
+mod sampler_order;
 mod sampler_stream;
 mod stored_zip;
 mod table_network;

@@ -60,7 +60,7 @@ impl<'a> ExactSampler<'a> {
         self.of_tokens(&states)
     }
 
-    fn of_tokens(&self, states: &States) -> Vec<f64> {
+    pub fn of_tokens(&self, states: &States) -> Vec<f64> {
         let codes = &self.network.codes;
         let vocab_size = codes.vocab_size();
         let mut probabilities = vec![0.0; vocab_size.pow(self.network.seq_len as u32)];
@@ -137,7 +137,7 @@ impl<'a> ExactSampler<'a> {
     }
 
     /// The digits of token i after its digits `reveals` are copied from a draw, with the redraw rule.
-    fn reveal(&self, y: &[u32], i: usize, t: f64, reveals: &[usize]) -> States {
+    pub fn reveal(&self, y: &[u32], i: usize, t: f64, reveals: &[usize]) -> States {
         let len = self.network.codes.subtoken_len();
         let present = &y[i * len..(i + 1) * len];
         if reveals.is_empty() {
@@ -166,7 +166,7 @@ impl<'a> ExactSampler<'a> {
         after
     }
 
-    fn agrees(&self, y: &[u32], x: u32) -> bool {
+    pub fn agrees(&self, y: &[u32], x: u32) -> bool {
         let codes = &self.network.codes;
         y.iter().zip(codes.digits(x)).all(|(&v, &digit)| v == codes.mask_id() || v == digit)
     }

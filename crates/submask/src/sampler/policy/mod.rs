@@ -3,16 +3,19 @@
 //! | policy | asks for | reveals |
 //! |---|---|---|
 //! | [`Planned`] | the tokens that reveal something now | what its plan says, steps without a reveal being skipped |
+//! | [`Ordered`] | all masked tokens | the N units that an order puts first |
 //! | [`Corrected`] | all tokens that are not given, at every step | random sub-tokens, and lets others jump |
 //!
 //! A new way to sample is a file with its [`Policy`], and its line in [`Recipe`](super::Recipe).
 
 mod corrected;
+mod ordered;
 mod planned;
 
 use rayon::prelude::*;
 
 pub(super) use corrected::{Corrected, CorrectedSteps};
+pub(super) use ordered::{Ordered, Ordering};
 pub(super) use planned::Planned;
 
 use super::draw::{TokenAt, TokenDraws};
