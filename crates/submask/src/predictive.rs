@@ -148,20 +148,18 @@ impl TokenDistribution<'_> {
         mass.ln() - self.log_total
     }
 
-    /// p(y^{ij} = v | y_t) for all values v of digit j, \[b\], from one pass over the support.
+    /// p(y^{ij} = v | y_t) for all values v of digit j, \[b\], from one pass over the support. A value that carry-over
+    /// leaves alone has exactly 1.
     pub fn marginals(&self, j: usize) -> Vec<f64> {
         let codes = &self.predictive.codes;
         let mut masses = vec![0.0; codes.base() as usize];
         self.support.for_each(|x| masses[codes.digits(x as u32)[j] as usize] += self.weights[x]);
-        let total = self.log_total.exp();
-        masses.iter_mut().for_each(|mass| *mass /= total);
-        masses
+        normalised(masses)
     }
 
     /// p(x | y_t) for all tokens x, \[C\]; zero outside the support.
     pub fn probabilities(&self) -> Vec<f64> {
-        let total = self.log_total.exp();
-        self.weights.iter().map(|weight| weight / total).collect()
+        normalised(self.weights.clone())
     }
 
     /// Digits per token ℓ.
@@ -282,6 +280,13 @@ impl TokenDistribution<'_> {
         });
         chosen.unwrap_or(last) as u32
     }
+}
+
+/// Divides by the sum.
+fn normalised(mut masses: Vec<f64>) -> Vec<f64> {
+    let total: f64 = masses.iter().sum();
+    masses.iter_mut().for_each(|mass| *mass /= total);
+    masses
 }
 
 /// A cumulative distribution over tokens, in token order.
