@@ -106,7 +106,7 @@ fn row(variant: &Variant, base: &Settings, folder: &Path) -> Result<Row, Box<dyn
         figures.into_iter().next().ok_or_else(|| "an evaluation without a figure".into())
     };
     let (bound, joint) = match model.network {
-        Network::Autoregressive(_) => (evaluate(Estimator::Exact)?, None),
+        Network::Autoregressive(_) => (evaluate(Estimator::LEFT_TO_RIGHT)?, None),
         Network::Diffusion(_) => {
             (evaluate(Estimator::NelboSubtoken)?, Some(evaluate(Estimator::JointObjective)?))
         }

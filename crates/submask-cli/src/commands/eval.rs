@@ -74,7 +74,7 @@ fn estimator(args: &EvalArgs, model: &Model) -> Result<Estimator, Failure> {
             let steps = args.steps.map(Into::into).or(sampler).unwrap_or(model.config.model.seq_len);
             Estimator::Path { steps }
         }
-        EstimatorArg::Exact => Estimator::Exact,
+        EstimatorArg::Exact => Estimator::LEFT_TO_RIGHT,
         EstimatorArg::JointObjective => Estimator::JointObjective,
     })
 }

@@ -8,9 +8,10 @@ use crate::data::ValidationBlock;
 use crate::denoiser::Denoiser;
 use crate::likelihood::{
     Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
-    exact_autoregressive, exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
+    bound_k, exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
     path_bound_full,
 };
+use crate::order::Order;
 use crate::predictive::Predictive;
 use crate::schedule::{RevealSteps, RevealUnit};
 use crate::{Error, Result};
@@ -28,13 +29,29 @@ pub enum Estimator {
         /// T ≥ 1.
         steps: usize,
     },
-    /// The exact likelihood of left-to-right generation, whole tokens.
-    Exact,
+    /// The exact likelihood of generation in a deterministic order.
+    Exact {
+        /// Any but [`Order::Random`].
+        order: Order,
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+        /// Units revealed per step N ≥ 1.
+        per_step: usize,
+    },
+    /// The bound over K random orders, K being the draws per sequence: an upper bound for generation in random order.
+    Orders {
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+    },
     /// The joint objective: no likelihood.
     JointObjective,
 }
 
 impl Estimator {
+    /// The exact likelihood of generation from left to right, token by token.
+    pub const LEFT_TO_RIGHT: Self =
+        Self::Exact { order: Order::LeftToRight, unit: RevealUnit::Tokens, per_step: 1 };
+
     /// T of the path bound.
     pub fn steps(self) -> Option<u64> {
         match self {
@@ -49,7 +66,12 @@ impl Estimator {
             Self::NelboSubtoken => "nelbo_subtoken",
             Self::NelboToken => "nelbo_token",
             Self::Path { .. } => "path_bound",
-            Self::Exact => "exact_left_to_right",
+            Self::Exact { order: Order::Random, .. } => "exact_random",
+            Self::Exact { order: Order::LeftToRight, .. } => "exact_left_to_right",
+            Self::Exact { order: Order::Confidence, .. } => "exact_confidence",
+            Self::Exact { order: Order::Margin, .. } => "exact_margin",
+            Self::Exact { order: Order::Entropy, .. } => "exact_entropy",
+            Self::Orders { .. } => "bound_k",
             Self::JointObjective => "joint_objective",
         }
     }
@@ -91,8 +113,13 @@ impl Estimator {
                 bound(network, predictive, sequences, &steps, RevealUnit::Digits, settings)
                     .map(Estimated::UpperBound)
             }
-            Self::Exact => exact_left_to_right(network, predictive, sequences, RevealUnit::Tokens, settings)
-                .map(Estimated::Exact),
+            Self::Exact { order, unit, per_step } => {
+                exact_in_order(network, predictive, sequences, order, unit, per_step, settings)
+                    .map(Estimated::Exact)
+            }
+            Self::Orders { unit } => {
+                bound_k(network, predictive, sequences, unit, settings).map(Estimated::UpperBound)
+            }
             Self::JointObjective => {
                 joint_objective(network, predictive, sequences, settings).map(Estimated::Surrogate)
             }
@@ -129,8 +156,9 @@ impl Model {
         let characters: Vec<u64> = blocks.iter().map(|block| block.characters).collect();
         let name = estimator.name();
         if let Network::Autoregressive(_) = self.network {
-            if estimator != Estimator::Exact {
-                let allowed = "exact: an autoregressive model has an exact likelihood";
+            if estimator != Estimator::LEFT_TO_RIGHT {
+                let allowed =
+                    "exact, left to right by tokens: an autoregressive model has an exact likelihood";
                 return Err(Error::invalid("estimator", name, allowed));
             }
             let network = self.autoregressive(device)?;
@@ -159,4 +187,17 @@ where
         estimate.figure_of(name, "nats per token", estimate.nats_per_token()),
         estimate.figure_of(name, "perplexity per token", estimate.perplexity()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_figures_are_named_after_their_order() {
+        for order in Order::ALL {
+            let estimator = Estimator::Exact { order, unit: RevealUnit::Digits, per_step: 2 };
+            assert_eq!(estimator.name(), format!("exact_{order}").replace('-', "_"));
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl Validator {
         };
         let estimators: &[Estimator] = match model.network {
             Network::Diffusion(_) => &[Estimator::NelboSubtoken, Estimator::JointObjective],
-            Network::Autoregressive(_) => &[Estimator::Exact],
+            Network::Autoregressive(_) => &[Estimator::LEFT_TO_RIGHT],
         };
         let mut figures = Vec::new();
         for estimator in estimators {

@@ -73,7 +73,7 @@ fn estimator(args: &EvalArgs, model: &VisualModel) -> Result<Estimator, Failure>
             }
             Estimator::Path { steps: args.steps.map_or(model.config.sample.steps, Into::into) }
         }
-        EstimatorArg::Exact => Estimator::Exact,
+        EstimatorArg::Exact => Estimator::LEFT_TO_RIGHT,
         EstimatorArg::JointObjective => Estimator::JointObjective,
     })
 }
