@@ -43,6 +43,12 @@ pub struct EvalResult {
     /// Steps T of the path estimator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
+    /// What the estimators exact and orders reveal at once: `token` or `subtoken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<&'static str>,
+    /// Units that the estimator exact reveals per evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_step: Option<u64>,
     /// Of images and points, whether tokens that contradict a visible digit were excluded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carry_over: Option<bool>,
@@ -248,6 +254,8 @@ mod tests {
             draws: 1,
             seed: 0,
             steps: None,
+            unit: None,
+            per_step: None,
             carry_over: None,
             conditional_on_class: None,
             figures: vec![joint()],

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let held_out = sequences(tokenizer, &text, model.config().seq_len())?;
     let session = model.session(&Compute::cpu())?;
 
-    for estimator in [Estimator::NelboSubtoken, Estimator::Exact, Estimator::JointObjective] {
+    for estimator in [Estimator::NelboSubtoken, Estimator::LEFT_TO_RIGHT, Estimator::JointObjective] {
         let request = EvaluateRequest { draws: 32, ..EvaluateRequest::new(estimator) };
         for figure in session.evaluate(&request, &held_out)? {
             print(&figure);

@@ -4,6 +4,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use submask::order::Order;
+
+use super::UnitArg;
 
 /// Measure how well a model predicts text, images or points
 ///
@@ -26,19 +29,29 @@ pub struct EvalArgs {
     /// What is estimated [default: nelbo-subtoken; exact for autoregressive models]
     #[arg(long)]
     pub estimator: Option<EstimatorArg>,
-    /// Draws a sequence [default: 1]
+    /// Monte Carlo draws per sequence; of the estimator orders, orders per sequence [default: 1]
     #[arg(long, value_name = "K")]
     pub draws: Option<NonZeroUsize>,
     /// Sampler steps T of the path estimator [default: the model's]
     #[arg(long, value_name = "T")]
     pub steps: Option<NonZeroUsize>,
+    /// Order of generation, of the estimator exact: left-to-right, or where the network is surest first (confidence,
+    /// margin, entropy) [default: left-to-right]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<Order>,
+    /// What is revealed at once, of the estimators exact and orders [default: token for exact, subtoken for orders]
+    #[arg(long)]
+    pub unit: Option<UnitArg>,
+    /// Units revealed per network evaluation, of the estimator exact [default: 1]
+    #[arg(long, value_name = "N")]
+    pub per_step: Option<NonZeroUsize>,
     /// Sequences to evaluate, spread over the text [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Sequences a network evaluation; it does not change the result
+    /// Sequences per network call (affects speed only)
     #[arg(long, value_name = "B", default_value = "16")]
     pub batch: NonZeroUsize,
     /// Print JSON
@@ -98,8 +111,10 @@ pub enum EstimatorArg {
     NelboToken,
     /// Upper bound for the sampler with --steps T
     Path,
-    /// Exact likelihood for left-to-right generation
+    /// Exact likelihood for generation in a deterministic order: --order
     Exact,
+    /// Upper bound for generation in random order, from --draws K whole orders per sequence
+    Orders,
     /// The paper's training objective: a surrogate, not a likelihood
     JointObjective,
 }

@@ -26,7 +26,9 @@ pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
 pub use metrics::{MetricsArgs, PreprocessingArg};
-pub use sample::{CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg};
+pub use sample::{
+    CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
+};
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.

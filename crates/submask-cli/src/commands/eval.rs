@@ -5,8 +5,10 @@ use std::path::Path;
 use submask::model::{
     Architecture, Estimator, EvaluateRequest, HeldOut, Model, ModelConfig, Sampling, Session,
 };
+use submask::order::Order;
+use submask::schedule::RevealUnit;
 
-use crate::args::{EstimatorArg, EvalArgs, fits};
+use crate::args::{EstimatorArg, EvalArgs, UnitArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::heldout::{HeldOutText, Wanted, held_out_images};
@@ -48,11 +50,13 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     output::write_json(&EvalResult {
         model: folder.display().to_string(),
         data: name,
-        estimator: estimator.name().to_owned(),
+        estimator: estimator.name(),
         sequences: count as u64,
         draws: request.draws as u64,
         seed: args.seed,
         steps: estimator.steps(),
+        unit: unit(estimator),
+        per_step: per_step(estimator),
         carry_over: is_drawn
             .then(|| args.images.carry_over.unwrap_or(architecture.predictive().carry_over())),
         conditional_on_class: is_drawn.then(|| architecture.config().classes().is_some()),
@@ -86,7 +90,7 @@ fn of_images(args: &EvalArgs, folder: &Path, config: &ModelConfig) -> Result<(He
 fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
     let Some(estimator) = args.estimator else {
         let usual = session.usual_estimator();
-        if usual == Estimator::Exact {
+        if usual == Estimator::LEFT_TO_RIGHT {
             check_draws(args, EstimatorArg::Exact)?;
         }
         return Ok(usual);
@@ -105,9 +109,41 @@ fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
             let sampler = Some(config.sample.steps).filter(|&steps| steps > 0);
             Estimator::Path { steps: args.steps.map(Into::into).or(sampler).unwrap_or(config.seq_len()) }
         }
-        EstimatorArg::Exact => Estimator::Exact,
+        EstimatorArg::Exact => Estimator::Exact {
+            order: order(args)?,
+            unit: args.unit.unwrap_or(UnitArg::Token).into(),
+            per_step: args.per_step.map_or(1, Into::into),
+        },
+        EstimatorArg::Orders => Estimator::Orders { unit: args.unit.unwrap_or(UnitArg::Subtoken).into() },
         EstimatorArg::JointObjective => Estimator::JointObjective,
     })
+}
+
+/// What an exact likelihood or a bound over orders reveals at once.
+fn unit(estimator: Estimator) -> Option<&'static str> {
+    match estimator {
+        Estimator::Exact { unit, .. } | Estimator::Orders { unit } => Some(match unit {
+            RevealUnit::Digits => "subtoken",
+            RevealUnit::Tokens => "token",
+        }),
+        _ => None,
+    }
+}
+
+fn per_step(estimator: Estimator) -> Option<u64> {
+    match estimator {
+        Estimator::Exact { per_step, .. } => Some(per_step as u64),
+        _ => None,
+    }
+}
+
+/// The order of an exact likelihood.
+fn order(args: &EvalArgs) -> Result<Order, Failure> {
+    match args.order.unwrap_or(Order::LeftToRight) {
+        Order::Random => Err(Failure::usage("--order random has no exact likelihood: it mixes all orders")
+            .hint("--estimator nelbo-subtoken bounds it, and so does --estimator orders --draws K")),
+        order => Ok(order),
+    }
 }
 
 /// What of the model's sampling is not that of the path bound.
@@ -128,6 +164,19 @@ fn check(args: &EvalArgs) -> Result<(), Failure> {
     if args.steps.is_some() && args.estimator != Some(EstimatorArg::Path) {
         return Err(Failure::usage("--steps has no meaning without --estimator path")
             .hint("--estimator path gives the bound of the sampler with T steps"));
+    }
+    let flags: [(&str, bool, &[EstimatorArg]); 3] = [
+        ("--order", args.order.is_some(), &[EstimatorArg::Exact]),
+        ("--per-step", args.per_step.is_some(), &[EstimatorArg::Exact]),
+        ("--unit", args.unit.is_some(), &[EstimatorArg::Exact, EstimatorArg::Orders]),
+    ];
+    let read = |by: &[EstimatorArg]| args.estimator.is_some_and(|estimator| by.contains(&estimator));
+    if let Some((flag, ..)) = flags.iter().find(|(_, given, by)| *given && !read(by)) {
+        return Err(Failure::usage(format!("{flag} has no meaning without --estimator exact"))
+            .hint("an exact likelihood is that of generation in a deterministic order"));
+    }
+    if args.estimator == Some(EstimatorArg::Exact) {
+        order(args)?;
     }
     args.estimator.map_or(Ok(()), |estimator| check_draws(args, estimator))
 }

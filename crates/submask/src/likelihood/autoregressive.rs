@@ -5,7 +5,7 @@ use crate::denoiser::Autoregressor;
 use crate::predictive::{Predictive, next_digits};
 use crate::{Error, Result};
 
-/// −log p(x_0) = −Σ log p(digit | digits before it), all L tokens charged; one network evaluation a sequence
+/// −log p(x_0) = −Σ log p(digit | digits before it), all L tokens charged; one network evaluation per sequence
 /// gives all conditionals. Digits that would end in a code that no token has get no probability, as in the
 /// sampler.
 ///

@@ -135,7 +135,7 @@ impl<K: Meaning> Estimate<K> {
     }
 
     /// The standard error of every sequence's value over its draws, in nats, \[n\]; zero where nothing is drawn,
-    /// and for a single draw not a number. Estimated from successive differences, which the stratification over
+    /// and not a number for a single draw or where draws make one value together. Estimated from successive differences, which the stratification over
     /// draws makes smaller, as it should.
     pub fn draw_errors(&self) -> &[f64] {
         &self.draw_errors
@@ -176,7 +176,7 @@ impl<K: Meaning> Estimate<K> {
         self.figure_of(name, "nats per sequence", self.nats_per_sequence())
     }
 
-    /// A number of this estimate's under a name and unit of the caller's, for a file.
+    /// A number of this estimate under a name and unit given, for a file.
     pub fn figure_of(&self, name: &str, unit: &str, measured: Measured) -> Figure {
         Figure {
             name: name.to_string(),
@@ -209,7 +209,7 @@ pub trait Likelihood {
     /// Σ nats / (ln 2 · Σ tokens).
     fn bits_per_token(&self) -> Measured;
 
-    /// Σ nats / (ln 2 · n·D) for `dimensions` = D a sequence (an image's channels times pixels).
+    /// Σ nats / (ln 2 · n·D) for `dimensions` = D per sequence (an image's channels times pixels).
     ///
     /// # Errors
     /// [`Error::Invalid`] when D is 0.
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn equal_lengths_give_the_mean_and_its_standard_error() {
         let mean = bound(&[1.0, 2.0, 3.0, 6.0], &[2; 4]).nats_per_token();
-        // Mean 3, sample variance 14/3 of the sequences; two tokens a sequence.
+        // Mean 3, sample variance 14/3 of the sequences; two tokens per sequence.
         assert!((mean.value - 1.5).abs() < 1e-12);
         assert!((mean.standard_error.unwrap() - (14.0 / 3.0 / 4.0f64).sqrt() / 2.0).abs() < 1e-12);
     }

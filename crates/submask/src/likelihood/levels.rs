@@ -1,4 +1,4 @@
-//! Uniform levels: one number a unit gives a random order, a random subset of every size, and the time at which
+//! Uniform levels: one number per unit gives a random order, a random subset of every size, and the time at which
 //! exactly that subset is masked.
 
 use super::sequences::Target;
@@ -37,7 +37,7 @@ impl<'a> Levels<'a> {
         self.levels.iter().position(|other| *other == level).map(|index| self.units[index])
     }
 
-    /// The levels, one a unit.
+    /// The levels, one per unit.
     pub(super) fn values(&self) -> &[f64] {
         &self.levels
     }

@@ -2,20 +2,22 @@
 //!
 //! | function | result | network evaluations |
 //! |---|---|---|
-//! | [`nelbo_subtoken`] | [`UpperBound`] | 1 a draw |
-//! | [`nelbo_token`] | [`UpperBound`] | 1 a draw |
-//! | [`path_bound`] | [`UpperBound`] for the T-step sampler | 1 a draw |
-//! | [`path_bound_full`] | the same, whole paths | up to T a draw |
-//! | [`exact_left_to_right`] | [`Exact`] | 1 a reveal |
-//! | [`exact_greedy`] | [`Exact`] | 1 a token |
-//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline | 1 a sequence |
-//! | [`bound_k`] | [`UpperBound`], from the NELBO (K = 1) down to −log p | N an order |
-//! | [`joint_objective`] | [`Surrogate`]: no likelihood, no perplexity | 1 a draw |
+//! | [`nelbo_subtoken`] | [`UpperBound`] for generation sub-token by sub-token, in random order | 1 per draw |
+//! | [`nelbo_token`] | [`UpperBound`] for generation token by token, in random order | 1 per draw |
+//! | [`path_bound`] | [`UpperBound`] for the T-step sampler | 1 per draw |
+//! | [`path_bound_full`] | the same, whole paths | up to T per draw |
+//! | [`exact_in_order`] | [`Exact`] for a deterministic order, N units per step | ⌈n/N⌉ per sequence of n units |
+//! | [`bound_k`] | [`UpperBound`] for a random order, from the NELBO (K = 1) down to −log p | n per drawn order |
+//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline | 1 per sequence |
+//! | [`joint_objective`] | [`Surrogate`]: no likelihood, no perplexity | 1 per draw |
 //! | [`enumerate`] | the values that the estimators estimate, for few sub-tokens | all states |
 //!
 //! Every function takes a network, a [`Predictive`](crate::predictive::Predictive), [`Sequences`] and
 //! [`LikelihoodSettings`], and returns an [`Estimate`] whose type says what it is. Draws are keyed by (seed,
 //! sequence, draw): no result depends on the batch size or on the thread count.
+//!
+//! Each figure belongs to one generator: figures of two orders, units or numbers of units per step are figures of two
+//! generators. All are of draws at temperature 1, without top-k and nucleus.
 //!
 //! All are valid without carry-over too. The support is then all tokens, so the mass that the process spends on
 //! invalid codes is lost: the figures are of the process before any redraw.
@@ -23,8 +25,7 @@
 mod autoregressive;
 pub mod enumerate;
 mod estimate;
-mod greedy;
-mod left_to_right;
+mod in_order;
 mod levels;
 mod multi_order;
 mod nelbo;
@@ -34,8 +35,7 @@ mod sequences;
 
 pub use autoregressive::exact_autoregressive;
 pub use estimate::{Estimate, Exact, Figure, Kind, Likelihood, Meaning, Measured, Surrogate, UpperBound};
-pub use greedy::{Confidence, exact_greedy};
-pub use left_to_right::exact_left_to_right;
+pub use in_order::exact_in_order;
 pub use multi_order::bound_k;
 pub use nelbo::{joint_objective, nelbo_subtoken, nelbo_token};
 pub use path::{path_bound, path_bound_full};

@@ -1,4 +1,5 @@
-//! The multi-order bound: random orders mixed before the logarithm (math.md §6.5).
+//! The bound over random orders, mixed before the logarithm: the importance-weighted bound (math.md §6.5; arXiv
+//! 1509.00519).
 
 use super::estimate::{Estimate, UpperBound};
 use super::levels::Levels;
@@ -11,16 +12,21 @@ use crate::random::{Draws, Purpose};
 use crate::schedule::RevealUnit;
 
 /// −log of the mean, over K = `settings.draws` random orders, of the chain-rule probability of x_0 along the order: in
-/// expectation an upper bound of −log p(x_0) for generation in random order, from [`nelbo_subtoken`] (K = 1) down to the
-/// value itself (K → ∞). K·N network evaluations a sequence.
+/// expectation an upper bound of −log p(x_0) for generation in random order, one unit per step. It does not rise with K:
+/// K = 1 estimates [`nelbo_subtoken`], or [`nelbo_token`] by tokens, and K → ∞ the value itself.
 ///
-/// A network that reads the time gets the k-th smallest of N uniform levels where k units are masked, as the sampler
-/// without a grid does. `draw_errors` are not numbers: K orders make one value, whose expectation depends on K.
+/// Takes K·n network evaluations per sequence of n units. Of a partly given token the missing digits are charged jointly
+/// when the unit is the token. A network that reads the time gets the k-th smallest of n uniform levels where k units
+/// are masked, as the first-hitting sampler does.
+///
+/// K orders make one value per sequence, whose expectation depends on K. So there is no error over draws
+/// (`draw_errors` are not numbers), and the standard errors of the figures are over sequences only.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`].
 ///
 /// [`nelbo_subtoken`]: super::nelbo_subtoken
+/// [`nelbo_token`]: super::nelbo_token
 pub fn bound_k(
     network: &dyn Denoiser,
     predictive: &Predictive,
@@ -39,13 +45,8 @@ pub fn bound_k(
         let next = levels.at(level)?;
         let y_t = target.masked(unit, levels.up_to(level));
         let t = settings.schedule.inverse_alpha(1.0 - level);
-        let charge = match unit {
-            RevealUnit::Tokens => (next, Charge::Masked),
-            RevealUnit::Digits => {
-                (next / target.subtoken_len, Charge::Set(1 << (next % target.subtoken_len)))
-            }
-        };
-        Some(Query { y_t, t, weight: 1.0, charges: vec![charge] })
+        let charges = Charge::of_units(unit, &[next], target.subtoken_len);
+        Some(Query { y_t, t, weight: 1.0, charges })
     };
     let mut orders = Vec::with_capacity(settings.draws);
     let mut nats = Vec::with_capacity(sequences.count());

@@ -16,7 +16,7 @@ use crate::schedule::RevealUnit;
 /// The sub-token NELBO ∫ w(t) E Σ_{masked ij} −log p(y_0^{ij} | y_t) dt with digit marginals (math.md §6.1): an
 /// upper bound of −log p(x_0) for generation in random sub-token order.
 ///
-/// Unbiased; one network evaluation a draw. A network that reads the time gets α⁻¹(1 − u), u ~ Beta(k, N−k+1).
+/// Unbiased; one network evaluation per draw. A network that reads the time gets α⁻¹(1 − u), u ~ Beta(k, N−k+1).
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::InvalidCode`](crate::Error::InvalidCode) for settings and
@@ -33,7 +33,7 @@ pub fn nelbo_subtoken(
 /// The token NELBO: whole tokens masked together, ∫ w(t) E Σ_{masked i} −log p(x_0^i | y_t) dt (math.md §6.2): an
 /// upper bound of −log p(x_0) for generation in random token order.
 ///
-/// Unbiased; one network evaluation a draw. Of a partly given token the missing digits are charged jointly.
+/// Unbiased; one network evaluation per draw. Of a partly given token the missing digits are charged jointly.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`].
@@ -49,7 +49,7 @@ pub fn nelbo_token(
 /// The joint objective ∫ w(t) E Σ_i −log p(x_0^i | y_t) dt of masked *sub-tokens*, over tokens that are not fully
 /// visible (math.md §4): the training loss of the paper. It bounds nothing (math.md §5), hence the type.
 ///
-/// Unbiased; one network evaluation a draw.
+/// Unbiased; one network evaluation per draw.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`].

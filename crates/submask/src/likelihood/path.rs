@@ -1,4 +1,4 @@
-//! The bound for the very sampler that a user runs: T steps, several sub-tokens a step (math.md §6.3).
+//! The bound for the very sampler that a user runs: T steps, several sub-tokens per step (math.md §6.3).
 //!
 //! For every step the set S_i of sub-tokens that token i reveals in it is charged −log p(y_0^{i,S_i} | y), jointly.
 //! The bound is the mean over reveal plans of the sum over steps.
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Largest ℓ for which all 2^ℓ sets of a token's digits are averaged.
 const MAX_SET_DIGITS: usize = 20;
 
-/// The T-step path bound, one network evaluation a draw.
+/// The T-step path bound, one network evaluation per draw.
 ///
 /// A draw takes a uniformly random unit, the step s in which it is revealed and the set M of units masked when s
 /// begins: this (s, M) comes up with probability q_s·|M|/N · P(M masked at s), where q_s is the step's reveal
@@ -25,7 +25,7 @@ const MAX_SET_DIGITS: usize = 20;
 /// T → ∞ is [`nelbo_subtoken`](super::nelbo_subtoken) draw by draw.
 ///
 /// # Errors
-/// As [`nelbo_subtoken`](super::nelbo_subtoken), and [`Error::Invalid`] for more than 20 sub-tokens a token (use
+/// As [`nelbo_subtoken`](super::nelbo_subtoken), and [`Error::Invalid`] for more than 20 sub-tokens per token (use
 /// [`path_bound_full`]).
 pub fn path_bound(
     network: &dyn Denoiser,
@@ -53,7 +53,7 @@ pub fn path_bound(
 }
 
 /// The T-step path bound with every step of a drawn reveal plan evaluated: the plain Monte-Carlo estimate, up to T
-/// network evaluations a draw.
+/// network evaluations per draw.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`](super::nelbo_subtoken).

@@ -1,5 +1,7 @@
 //! The common loop: states of the network, what is charged there, and the sums over draws.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::estimate::{Estimate, Exact, Meaning, UpperBound};
@@ -33,6 +35,21 @@ pub(super) struct Query {
     pub(super) charges: Vec<(usize, Charge)>,
 }
 
+impl Charge {
+    /// The charge of revealing `unit`s, ascending, at once: (token position, charge) of every token among them.
+    pub(super) fn of_units(unit: RevealUnit, units: &[usize], subtoken_len: usize) -> Vec<(usize, Self)> {
+        let token = |unit: usize| unit / subtoken_len;
+        let digits = |units: &[usize]| units.iter().map(|unit| 1 << (unit % subtoken_len)).sum();
+        match unit {
+            RevealUnit::Tokens => units.iter().map(|&i| (i, Self::Masked)).collect(),
+            RevealUnit::Digits => units
+                .chunk_by(|&a, &b| token(a) == token(b))
+                .map(|units| (token(units[0]), Self::Set(digits(units))))
+                .collect(),
+        }
+    }
+}
+
 impl Query {
     /// The same charge at every token that is not fully visible.
     pub(super) fn uniform(target: &Target, y_t: Vec<u32>, t: f64, weight: f64, charge: Charge) -> Self {
@@ -40,6 +57,15 @@ impl Query {
         let charges = tokens.filter(|(_, y)| y.contains(&target.mask_id)).map(|(i, _)| (i, charge)).collect();
         Self { y_t, t, weight, charges }
     }
+}
+
+/// A position of a query's state at which something is charged.
+pub(super) struct Row<'a> {
+    pub(super) target: Target<'a>,
+    query: &'a Query,
+    /// The token position.
+    pub(super) i: usize,
+    charge: Charge,
 }
 
 /// How the queries of a sequence make its value: `draws` groups of `terms` queries; a group is summed, and the
@@ -117,7 +143,7 @@ impl<'a> Problem<'a> {
         Estimate::new(nats, errors, self.tokens(), evaluations)
     }
 
-    /// An upper bound of every sequence, of which no error over draws is known.
+    /// An upper bound of every sequence whose draws make one value together: there is no error over draws.
     pub(super) fn bound(&self, nats: Vec<f64>, evaluations: u64) -> Estimate<UpperBound> {
         let errors = vec![f64::NAN; nats.len()];
         Estimate::new(nats, errors, self.tokens(), evaluations)
@@ -130,19 +156,19 @@ impl<'a> Problem<'a> {
 
     /// The values of the queries (of sequence s each), from one network call.
     fn values(&self, queries: &[(usize, Option<Query>)]) -> Result<Vec<f64>> {
-        let mut nats = self.rows(queries, |_, nats| nats)?.into_iter();
+        let mut nats = self.rows(queries, |p, row| row.nats(p, row.charge))?.into_iter();
         let mut value = |query: &Query| query.weight * nats.by_ref().take(query.charges.len()).sum::<f64>();
         Ok(queries.iter().map(|(_, query)| query.as_ref().map_or(0.0, &mut value)).collect())
     }
 
-    /// `row(p, nats)` for every charge of the queries, in order, from one network call: p is the distribution at the
-    /// position, nats the charge.
+    /// `visit(p, row)` for every charge of the queries, in order, from one network call: p is the distribution at the
+    /// row's position.
     pub(super) fn rows<R: Default + Clone + Send>(
         &self,
         queries: &[(usize, Option<Query>)],
-        row: impl Fn(&TokenDistribution, f64) -> R + Sync,
+        visit: impl Fn(&TokenDistribution, &Row) -> R + Sync,
     ) -> Result<Vec<R>> {
-        let (mut y_t, mut t, mut positions, mut charged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut y_t, mut t, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut labels = Vec::new();
         for (s, query) in queries.iter().filter_map(|(s, query)| query.as_ref().map(|query| (*s, query))) {
             let first = t.len() * query.y_t.len() / self.predictive.codes().subtoken_len();
@@ -150,31 +176,30 @@ impl<'a> Problem<'a> {
             t.push(query.t);
             labels.push(self.encoded.target(s).label);
             positions.extend(query.charges.iter().map(|(i, _)| first + i));
-            charged.extend(query.charges.iter().map(|&(i, charge)| (s, query, i, charge)));
+            let target = || self.encoded.target(s);
+            rows.extend(query.charges.iter().map(|&(i, charge)| Row { target: target(), query, i, charge }));
         }
-        let mut rows = vec![R::default(); positions.len()];
-        if rows.is_empty() {
-            return Ok(rows);
+        let mut results = vec![R::default(); positions.len()];
+        if results.is_empty() {
+            return Ok(results);
         }
         let vocab_size = self.predictive.codes().vocab_size();
         let at_once = (1 << 14) / vocab_size + 1;
         let labels = self.network.spec().labels(labels.into_iter());
         let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
         self.network.evaluate(&states, &positions, &mut |range, logits| {
-            let rows = rows[range.clone()].par_iter_mut().zip(&charged[range]);
-            let rows = rows.zip(logits.par_chunks(vocab_size)).with_min_len(at_once);
-            rows.try_for_each(|((result, (s, query, i, charge)), logits)| {
-                let p = self.distribution(query, *i, logits)?;
-                *result = row(&p, nats_of(&p, &self.encoded.target(*s), query, *i, *charge));
+            let results = results[range.clone()].par_iter_mut().zip(&rows[range]);
+            let results = results.zip(logits.par_chunks(vocab_size)).with_min_len(at_once);
+            results.try_for_each(|((result, row), logits)| {
+                *result = visit(&self.distribution(row, logits)?, row);
                 Ok(())
             })
         })?;
-        Ok(rows)
+        Ok(results)
     }
 
-    fn distribution(&self, query: &Query, i: usize, logits: &[f32]) -> Result<TokenDistribution<'_>> {
-        let len = self.predictive.codes().subtoken_len();
-        let p = self.predictive.distribution(logits, &query.y_t[i * len..(i + 1) * len]);
+    fn distribution(&self, row: &Row, logits: &[f32]) -> Result<TokenDistribution<'_>> {
+        let p = self.predictive.distribution(logits, row.y());
         if p.is_proper() {
             return Ok(p);
         }
@@ -182,19 +207,34 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// The charge of token i, in nats.
-fn nats_of(p: &TokenDistribution, target: &Target, query: &Query, i: usize, charge: Charge) -> f64 {
-    let digits = i * target.subtoken_len..(i + 1) * target.subtoken_len;
-    let (y, y_0) = (&query.y_t[digits.clone()], &target.y_0[digits]);
-    let masked = || (0..y.len()).filter(|&j| y[j] == target.mask_id).map(|j| (j, y_0[j]));
-    match charge {
-        Charge::Token => -p.log_prob(target.x_0[i]),
-        Charge::Marginals => masked().map(|(j, digit)| -p.log_marginal(j, digit)).sum(),
-        Charge::Masked => -p.log_joint_marginal(masked()),
-        Charge::Set(set) => -p.log_joint_marginal(masked().filter(|(j, _)| set >> j & 1 == 1)),
-        Charge::RandomSet(share) => {
-            mean_over_sets(&p.log_joint_marginals(&masked().collect::<Vec<_>>()), share)
+impl Row<'_> {
+    /// The digits of the state's token, \[ℓ\].
+    fn y(&self) -> &[u32] {
+        &self.query.y_t[self.digits()]
+    }
+
+    /// The masked digits j of the token, ascending.
+    pub(super) fn masked(&self) -> impl Iterator<Item = usize> {
+        self.y().iter().enumerate().filter(|(_, digit)| **digit == self.target.mask_id).map(|(j, _)| j)
+    }
+
+    /// The charge of the token, in nats, where `p` is the distribution.
+    pub(super) fn nats(&self, p: &TokenDistribution, charge: Charge) -> f64 {
+        let y_0 = &self.target.y_0[self.digits()];
+        let masked = || self.masked().map(|j| (j, y_0[j]));
+        match charge {
+            Charge::Token => -p.log_prob(self.target.x_0[self.i]),
+            Charge::Marginals => masked().map(|(j, digit)| -p.log_marginal(j, digit)).sum(),
+            Charge::Masked => -p.log_joint_marginal(masked()),
+            Charge::Set(set) => -p.log_joint_marginal(masked().filter(|(j, _)| set >> j & 1 == 1)),
+            Charge::RandomSet(share) => {
+                mean_over_sets(&p.log_joint_marginals(&masked().collect::<Vec<_>>()), share)
+            }
         }
+    }
+
+    fn digits(&self) -> Range<usize> {
+        self.i * self.target.subtoken_len..(self.i + 1) * self.target.subtoken_len
     }
 }
 
@@ -216,7 +256,7 @@ struct Means {
     draws: usize,
     means: Vec<f64>,
     errors: Vec<f64>,
-    /// Of the present sequence: number of draws, sum, last draw, sum of squared successive differences.
+    /// Number of draws, sum, last draw and sum of squared successive differences of the sequence that is being summed.
     present: (usize, f64, f64, f64),
 }
 

@@ -88,11 +88,12 @@ impl<'a> Sequences<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LikelihoodSettings {
-    /// Draws a sequence (of masks, or of whole paths); at least 1. Exact values draw nothing.
+    /// Draws per sequence: of masks, of whole paths, or of the K orders of [`bound_k`](super::bound_k); at least 1. Exact
+    /// values draw nothing.
     pub draws: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// States (y_t, t) a network call; the result does not depend on it.
+    /// States (y_t, t) per network call; the result does not depend on it.
     pub batch: usize,
     /// Maps visible shares to times, for a network that reads the time.
     pub schedule: Schedule,
@@ -166,7 +167,7 @@ impl Target<'_> {
         self.given.is_none_or(|given| !given[digit])
     }
 
-    /// The units to generate, ascending: indices of digits, or of tokens of which a digit is to be generated.
+    /// The units to generate, ascending: indices of digits, or of tokens with a digit to generate.
     pub(super) fn units(&self, unit: RevealUnit) -> Vec<usize> {
         match unit {
             RevealUnit::Digits => (0..self.y_0.len()).filter(|&digit| self.is_open(digit)).collect(),

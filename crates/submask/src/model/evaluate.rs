@@ -8,9 +8,10 @@ use super::subject::Unit;
 use crate::denoiser::Denoiser;
 use crate::likelihood::{
     Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
-    exact_autoregressive, exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
+    bound_k, exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
     path_bound_full,
 };
+use crate::order::Order;
 use crate::predictive::Predictive;
 use crate::schedule::{RevealSteps, RevealUnit};
 use crate::{Error, Result};
@@ -28,13 +29,29 @@ pub enum Estimator {
         /// T ≥ 1.
         steps: usize,
     },
-    /// The exact likelihood of left-to-right generation, whole tokens.
-    Exact,
+    /// The exact likelihood of generation in a deterministic order.
+    Exact {
+        /// Any but [`Order::Random`].
+        order: Order,
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+        /// Units revealed per step N ≥ 1.
+        per_step: usize,
+    },
+    /// The bound over K random orders, K being the draws per sequence: an upper bound for generation in random order.
+    Orders {
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+    },
     /// The joint objective: no likelihood.
     JointObjective,
 }
 
 impl Estimator {
+    /// The exact likelihood of generation from left to right, token by token.
+    pub const LEFT_TO_RIGHT: Self =
+        Self::Exact { order: Order::LeftToRight, unit: RevealUnit::Tokens, per_step: 1 };
+
     /// T of the path bound.
     pub fn steps(self) -> Option<u64> {
         match self {
@@ -43,14 +60,15 @@ impl Estimator {
         }
     }
 
-    /// Its name in figures.
-    pub fn name(self) -> &'static str {
+    /// Its name in figures. Exact values are named after their order; the unit and N do not show in it.
+    pub fn name(self) -> String {
         match self {
-            Self::NelboSubtoken => "nelbo_subtoken",
-            Self::NelboToken => "nelbo_token",
-            Self::Path { .. } => "path_bound",
-            Self::Exact => "exact_left_to_right",
-            Self::JointObjective => "joint_objective",
+            Self::NelboSubtoken => "nelbo_subtoken".to_owned(),
+            Self::NelboToken => "nelbo_token".to_owned(),
+            Self::Path { .. } => "path_bound".to_owned(),
+            Self::Exact { order, .. } => format!("exact_{}", order.name().replace('-', "_")),
+            Self::Orders { .. } => "bound_k".to_owned(),
+            Self::JointObjective => "joint_objective".to_owned(),
         }
     }
 }
@@ -91,8 +109,13 @@ impl Estimator {
                 bound(network, predictive, sequences, &steps, RevealUnit::Digits, settings)
                     .map(Estimated::UpperBound)
             }
-            Self::Exact => exact_left_to_right(network, predictive, sequences, RevealUnit::Tokens, settings)
-                .map(Estimated::Exact),
+            Self::Exact { order, unit, per_step } => {
+                exact_in_order(network, predictive, sequences, order, unit, per_step, settings)
+                    .map(Estimated::Exact)
+            }
+            Self::Orders { unit } => {
+                bound_k(network, predictive, sequences, unit, settings).map(Estimated::UpperBound)
+            }
             Self::JointObjective => {
                 joint_objective(network, predictive, sequences, settings).map(Estimated::Surrogate)
             }
@@ -129,7 +152,7 @@ impl EvaluateRequest {
 impl Session {
     /// What is usually estimated: the bound, or the exact value where a network has one.
     pub fn usual_estimator(&self) -> Estimator {
-        if self.is_autoregressive() { Estimator::Exact } else { Estimator::NelboSubtoken }
+        if self.is_autoregressive() { Estimator::LEFT_TO_RIGHT } else { Estimator::NelboSubtoken }
     }
 
     /// Evaluates held-out sequences.
@@ -156,10 +179,11 @@ impl Session {
             schedule: architecture.schedule(),
         };
         let predictive = architecture.predictive_with(request.carry_over);
-        let name = request.estimator.name();
+        let name = &request.estimator.name();
         if self.is_autoregressive() {
-            if request.estimator != Estimator::Exact {
-                let allowed = "exact: an autoregressive model has an exact likelihood";
+            if request.estimator != Estimator::LEFT_TO_RIGHT {
+                let allowed =
+                    "exact, left to right by tokens: an autoregressive model has an exact likelihood";
                 return Err(Error::invalid("estimator", name, allowed));
             }
             let estimate = exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)?;
@@ -199,5 +223,17 @@ impl Session {
             })
         };
         self.architecture().config().subject.units().into_iter().map(figure).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_figures_are_named_after_their_order() {
+        let name = |order| Estimator::Exact { order, unit: RevealUnit::Digits, per_step: 2 }.name();
+        assert_eq!(name(Order::LeftToRight), "exact_left_to_right");
+        assert_eq!(name(Order::Confidence), "exact_confidence");
     }
 }

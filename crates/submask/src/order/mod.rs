@@ -91,8 +91,8 @@ pub trait Ranking: Sync {
         true
     }
 
-    /// The score of the unit with index `index` in the sequence, whose possible values have `probabilities` (those of
-    /// impossible values may be there, as zeros; none at all unless the prediction is read).
+    /// The score of the unit with index `index` in the sequence, whose values have `probabilities`: zeros for impossible
+    /// values, and none at all unless the prediction is read.
     fn score(&self, index: usize, probabilities: &[f64]) -> f64;
 }
 

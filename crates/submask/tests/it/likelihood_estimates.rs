@@ -2,9 +2,10 @@
 
 use submask::denoiser::{Denoiser, Spec, States};
 use submask::likelihood::{
-    Estimate, Kind, Likelihood, LikelihoodSettings, Meaning, Sequences, enumerate, exact_left_to_right,
+    Estimate, Kind, Likelihood, LikelihoodSettings, Meaning, Sequences, enumerate, exact_in_order,
     joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
 };
+use submask::order::Order;
 use submask::predictive::Predictive;
 use submask::schedule::{RevealSteps, RevealUnit, Schedule};
 use submask::subtoken::SubTokenizer;
@@ -239,7 +240,8 @@ fn estimates_depend_neither_on_the_batch_nor_on_threads_nor_on_pieces() {
         pool.install(|| {
             let nelbo = nelbo_subtoken(&network, &predictive, &x, &s).unwrap();
             let path = path_bound_full(&network, &predictive, &x, &steps, RevealUnit::Digits, &s).unwrap();
-            let exact = exact_left_to_right(&network, &predictive, &x, RevealUnit::Digits, &s).unwrap();
+            let (order, unit) = (Order::LeftToRight, RevealUnit::Digits);
+            let exact = exact_in_order(&network, &predictive, &x, order, unit, 1, &s).unwrap();
             (nelbo, path, exact)
         })
     };
@@ -262,7 +264,8 @@ fn evaluations_are_counted() {
     let x = Sequences::new(&x_0, 2).unwrap();
     let s = settings(1, 10);
     assert_eq!(nelbo_subtoken(&network, &predictive, &x, &s).unwrap().evaluations(), 250);
-    let exact = |unit| exact_left_to_right(&network, &predictive, &x, unit, &s).unwrap().evaluations();
+    let order = Order::LeftToRight;
+    let exact = |unit| exact_in_order(&network, &predictive, &x, order, unit, 1, &s).unwrap().evaluations();
     assert_eq!((exact(RevealUnit::Digits), exact(RevealUnit::Tokens)), (100, 50));
     let full = |steps| {
         path_bound_full(&network, &predictive, &x, &even(&Schedule::Linear, steps), RevealUnit::Digits, &s)

@@ -1,9 +1,10 @@
 //! Likelihoods against values from exact enumeration.
 
 use submask::likelihood::{
-    Confidence, Estimate, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_greedy,
-    exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
+    Estimate, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_in_order, joint_objective,
+    nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
 };
+use submask::order::Order;
 use submask::predictive::Predictive;
 use submask::schedule::{RevealSteps, RevealUnit, Schedule};
 
@@ -127,9 +128,9 @@ fn left_to_right_likelihoods_are_the_exact_ones() {
             let name = format!("log_lik_left_to_right_{name}");
             let Some(expected) = oracle.case.column("oracle", &name) else { continue };
             let expected: Vec<f64> = expected.into_iter().map(|log_lik| -log_lik).collect();
-            let x = oracle.sequences();
-            let found =
-                exact_left_to_right(&oracle.network, &oracle.predictive, &x, unit, &settings(0, 1)).unwrap();
+            let (network, predictive, x) = (&oracle.network, &oracle.predictive, oracle.sequences());
+            let (order, s) = (Order::LeftToRight, settings(0, 1));
+            let found = exact_in_order(network, predictive, &x, order, unit, 1, &s).unwrap();
             assert_equal(&oracle.case, &name, &found, &expected);
             let mass: f64 = found.nats().iter().map(|nats| (-nats).exp()).sum();
             assert!((mass - 1.0).abs() < 1e-9, "the probabilities of all sequences sum to {mass}");
@@ -144,12 +145,14 @@ fn the_greedy_likelihood_is_the_exact_one() {
         let Some(expected) = oracle.case.column("oracle", name) else { continue };
         let expected: Vec<f64> = expected.into_iter().map(|log_lik| -log_lik).collect();
         let (network, predictive, x) = (&oracle.network, &oracle.predictive, oracle.sequences());
-        let found = exact_greedy(network, predictive, &x, Confidence::Probability, &settings(0, 1)).unwrap();
+        let exact = |order| {
+            exact_in_order(network, predictive, &x, order, RevealUnit::Tokens, 1, &settings(0, 1)).unwrap()
+        };
+        let found = exact(Order::Confidence);
         assert_equal(&oracle.case, name, &found, &expected);
         assert_eq!(found.evaluations() as usize, x.count() * network.seq_len);
-        for confidence in [Confidence::Margin, Confidence::Entropy] {
-            let found = exact_greedy(network, predictive, &x, confidence, &settings(0, 1)).unwrap();
-            let mass: f64 = found.nats().iter().map(|nats| (-nats).exp()).sum();
+        for order in [Order::Margin, Order::Entropy] {
+            let mass: f64 = exact(order).nats().iter().map(|nats| (-nats).exp()).sum();
             assert!((mass - 1.0).abs() < 1e-9, "the probabilities of all sequences sum to {mass}");
         }
     }
@@ -241,7 +244,10 @@ fn bounds_stay_above_the_entropy_floor_and_the_joint_objective_falls_below() {
             ),
             (
                 "left_to_right",
-                data_mean(&exact_left_to_right(network, predictive, &x, unit, &s(0)).unwrap(), &data),
+                data_mean(
+                    &exact_in_order(network, predictive, &x, Order::LeftToRight, unit, 1, &s(0)).unwrap(),
+                    &data,
+                ),
             ),
         ];
         for (name, (value, error)) in figures {

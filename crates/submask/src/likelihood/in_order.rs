@@ -1,0 +1,186 @@
+//! Exact likelihood of generation in a deterministic order (math.md §6.4; DUEL, arXiv 2603.01367).
+
+use rayon::prelude::*;
+
+use super::estimate::{Estimate, Exact};
+use super::query::{Charge, Layout, Problem, Query, Row};
+use super::sequences::{LikelihoodSettings, Sequences, Target};
+use crate::denoiser::Denoiser;
+use crate::order::{self, Order, Ranking};
+use crate::predictive::{Predictive, TokenDistribution};
+use crate::schedule::{RevealUnit, Schedule};
+use crate::{Error, Result};
+
+/// −log p(x_0) = Σ over steps, Σ over tokens i of −log p(y_0^{i,S_i} | y): at every state y the order reveals
+/// `per_step` = N of the masked units (the last step what is left), and S_i are the digits of token i among them, charged
+/// jointly. Which units those are depends on the state alone, so this is the exact likelihood of the generator that
+/// reveals in `order`, N units per step, at the temperature 1 without top-k and nucleus. Nothing is drawn.
+///
+/// N = 1 is the chain rule along the order. For N > 1 the tokens of a step are independent given y: that is another
+/// generator, and its figure another number.
+///
+/// Takes one network evaluation per step, ⌈n/N⌉ for n units, with logits at every masked position; from left to right
+/// only at those that are charged. A digit that carry-over determines is a unit like any other. Of a partly given token
+/// the missing digits are a token's unit. A network that reads the time gets [`order::time`]. The order follows scores
+/// as they are rounded, so figures from two devices or precisions may differ by more than rounding.
+///
+/// # Errors
+/// [`Error::Invalid`] for [`Order::Random`], which has bounds instead: [`nelbo_subtoken`](super::nelbo_subtoken) and
+/// [`bound_k`](super::bound_k); and for N = 0. Else as [`nelbo_subtoken`](super::nelbo_subtoken).
+pub fn exact_in_order(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    order: Order,
+    unit: RevealUnit,
+    per_step: usize,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<Exact>> {
+    let Some(ranking) = order.ranking() else {
+        let allowed = "left-to-right, confidence, margin or entropy; random orders have bounds instead, \
+                       nelbo-subtoken and orders";
+        return Err(Error::invalid("order", order, allowed));
+    };
+    if per_step == 0 {
+        return Err(Error::invalid("per_step", per_step, "at least 1 unit revealed per step"));
+    }
+    let problem = Problem::new(network, predictive, sequences, settings)?;
+    let reveals = Reveals { problem: &problem, ranking, unit, per_step, schedule: &settings.schedule };
+    match ranking.reads_prediction() {
+        true => reveals.step_by_step(sequences.count(), settings.batch),
+        false => reveals.known_beforehand(),
+    }
+}
+
+/// What is revealed when.
+struct Reveals<'a> {
+    problem: &'a Problem<'a>,
+    ranking: &'a dyn Ranking,
+    unit: RevealUnit,
+    per_step: usize,
+    schedule: &'a Schedule,
+}
+
+impl Reveals<'_> {
+    /// The states follow from positions alone, so that all of them can be evaluated in any grouping.
+    fn known_beforehand(&self) -> Result<Estimate<Exact>> {
+        let terms = self.problem.encoded.most_units(self.unit).div_ceil(self.per_step);
+        let estimate = self.problem.estimate(&Layout { draws: 1, terms }, |target, _, step| {
+            let units = target.units(self.unit);
+            let scores: Vec<f64> = units.iter().map(|&index| self.ranking.score(index, &[])).collect();
+            let visible = step.saturating_mul(self.per_step);
+            let masked: Vec<usize> = order::rank(&scores).iter().skip(visible).map(|&k| units[k]).collect();
+            let mut revealed = masked[..self.per_step.min(masked.len())].to_vec();
+            revealed.sort_unstable();
+            let charges = Charge::of_units(self.unit, &revealed, target.subtoken_len);
+            (!masked.is_empty()).then(|| Query { charges, ..self.state(target, &masked, units.len()) })
+        })?;
+        Ok(estimate.without_draws())
+    }
+
+    /// Which units come next is known once the network has been asked. The sequences of a batch go together.
+    fn step_by_step(&self, count: usize, batch: usize) -> Result<Estimate<Exact>> {
+        let (mut nats, mut evaluations) = (Vec::with_capacity(count), 0);
+        for start in (0..count).step_by(batch) {
+            let end = start.saturating_add(batch).min(count);
+            let mut partials: Vec<Partial> = (start..end).map(|s| self.masked_sequence(s)).collect();
+            while partials.iter().any(|partial| !partial.masked.is_empty()) {
+                evaluations += self.step(&mut partials)?;
+            }
+            nats.extend(partials.iter().map(|partial| partial.nats));
+        }
+        Ok(self.problem.exact(nats, evaluations))
+    }
+
+    /// One step of all sequences that are not finished. Returns their number.
+    fn step(&self, partials: &mut [Partial]) -> Result<u64> {
+        let query = |partial: &Partial| {
+            let target = self.problem.encoded.target(partial.sequence);
+            let masked = &partial.masked;
+            let query = (!masked.is_empty()).then(|| self.state(&target, masked, partial.units));
+            (partial.sequence, query)
+        };
+        let queries: Vec<_> = partials.par_iter().map(query).collect();
+        let mut rows = self.problem.rows(&queries, |p, row| self.candidates(p, row))?.into_iter();
+        for (partial, query) in partials.iter_mut().zip(queries.iter().map(|(_, query)| query)) {
+            let own = query.as_ref().map_or(0, |query| query.charges.len());
+            partial.reveal(&rows.by_ref().take(own).collect::<Vec<_>>(), self.per_step);
+        }
+        Ok(queries.iter().filter(|(_, query)| query.is_some()).count() as u64)
+    }
+
+    /// Sequence s with all units to generate masked.
+    fn masked_sequence(&self, sequence: usize) -> Partial {
+        let masked = self.problem.encoded.target(sequence).units(self.unit);
+        Partial { sequence, units: masked.len(), masked, nats: 0.0 }
+    }
+
+    /// The state in which `masked` of `units` units are masked, with a row for every token that is not fully visible.
+    fn state(&self, target: &Target, masked: &[usize], units: usize) -> Query {
+        let y_t = target.masked(self.unit, masked.iter().copied());
+        let t = order::time(self.schedule, masked.len(), units);
+        Query::uniform(target, y_t, t, 1.0, Charge::Masked)
+    }
+
+    /// The masked units of a token, ascending.
+    ///
+    /// Of the digits of one token those chosen are always the head of their own ranking, whatever other tokens offer.
+    /// So a joint charge per digit is enough, and no distribution is kept until the choice is made.
+    fn candidates(&self, p: &TokenDistribution, row: &Row) -> Vec<Candidate> {
+        let score = |index| self.ranking.score_unit(p, self.unit, index);
+        if self.unit == RevealUnit::Tokens {
+            return vec![Candidate { unit: row.i, score: score(row.i), nats: row.nats(p, Charge::Masked) }];
+        }
+        let digits: Vec<usize> = row.masked().collect();
+        let units: Vec<usize> = digits.iter().map(|j| row.i * p.subtoken_len() + j).collect();
+        let scores: Vec<f64> = units.iter().map(|&unit| score(unit)).collect();
+        let (mut set, mut nats) = (0, vec![0.0; digits.len()]);
+        for k in order::rank(&scores) {
+            set |= 1 << digits[k];
+            nats[k] = row.nats(p, Charge::Set(set));
+        }
+        (0..digits.len()).map(|k| Candidate { unit: units[k], score: scores[k], nats: nats[k] }).collect()
+    }
+}
+
+/// A masked unit of a token.
+#[derive(Clone)]
+struct Candidate {
+    unit: usize,
+    score: f64,
+    /// The charge of this unit together with those of its token that rank before it.
+    nats: f64,
+}
+
+/// A sequence on its way from masked to visible.
+struct Partial {
+    /// Its number s.
+    sequence: usize,
+    /// How many units it generates.
+    units: usize,
+    /// Those still masked, ascending.
+    masked: Vec<usize>,
+    /// What the others were charged.
+    nats: f64,
+}
+
+impl Partial {
+    /// Reveals the best `per_step` of the masked units, which `tokens` holds token by token.
+    fn reveal(&mut self, tokens: &[Vec<Candidate>], per_step: usize) {
+        let scores: Vec<f64> = tokens.iter().flatten().map(|candidate| candidate.score).collect();
+        let mut chosen = order::choose(&scores, per_step).into_iter().peekable();
+        let mut revealed = Vec::with_capacity(chosen.len());
+        let mut first = 0;
+        for token in tokens {
+            let own = std::iter::from_fn(|| chosen.next_if(|&k| k < first + token.len()))
+                .map(|k| &token[k - first]);
+            // The last in rank has the charge of all, and the more digits, the larger the charge.
+            self.nats += own
+                .inspect(|candidate| revealed.push(candidate.unit))
+                .map(|candidate| candidate.nats)
+                .fold(0.0, f64::max);
+            first += token.len();
+        }
+        self.masked.retain(|unit| revealed.binary_search(unit).is_err());
+    }
+}
