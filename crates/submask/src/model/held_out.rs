@@ -73,6 +73,19 @@ impl HeldOut {
         self.x_0.is_empty()
     }
 
+    /// At most `count` of the sequences, spread evenly over them; 0: all.
+    pub(crate) fn spread(&self, count: u64) -> Self {
+        let (all, len) = (self.len(), self.seq_len);
+        let count = if count == 0 { all } else { (count as usize).min(all) };
+        let places: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+        Self {
+            x_0: places.iter().flat_map(|&s| self.x_0[s * len..(s + 1) * len].iter().copied()).collect(),
+            seq_len: len,
+            labels: places.iter().filter_map(|&s| self.labels.get(s).copied()).collect(),
+            characters: places.iter().filter_map(|&s| self.characters.get(s).copied()).collect(),
+        }
+    }
+
     /// The same sequences class by class, those of classes from `classes` on left out.
     pub(super) fn by_class(&self, classes: usize) -> Self {
         let mut sorted = Self { seq_len: self.seq_len, ..Self::default() };

@@ -3,6 +3,7 @@
 //! | what | is |
 //! |---|---|
 //! | [`run()`] | a whole run: data, steps, records, validations, checkpoints |
+//! | [`run_own()`] | the same for a network and data of one's own |
 //! | [`Slots`], [`LossFunction`] | the micro-batches of a step, and what they cost |
 //! | [`stepper`] | an optimiser step, in memory or on a device |
 //! | [`exchange`] | how processes that share a step add up its gradients |
@@ -19,6 +20,7 @@ mod image_stamp;
 mod loss;
 mod masking;
 pub mod optimizer;
+mod own;
 mod run;
 pub mod settings;
 mod slot;
@@ -32,6 +34,7 @@ mod visual;
 
 pub use image_stamp::{IMAGES_FILE, ImageStamp};
 pub use loss::LossFunction;
+pub use own::{OwnModel, OwnRun, run_own};
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
 pub use slot::{Slot, SlotLoss, Slots};
 pub use state::{Reached, TrainState};

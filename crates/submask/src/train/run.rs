@@ -73,11 +73,39 @@ pub struct Summary {
 pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
     request.settings.validate()?;
     check_folder(request)?;
-    let existed = request.out.exists();
-    let prepared = prepare_run(request, observer);
+    let place = Place {
+        settings: &request.settings.train,
+        out: &request.out,
+        resume: request.resume,
+        init: request.init.as_deref(),
+        compute: &request.compute,
+    };
+    let open = |observer: &mut dyn Observer| task::open(request, observer);
+    run_task(&place, open, request.settings.to_toml(), observer, stop)
+}
+
+/// Where and how a run is made, whatever it trains.
+pub(super) struct Place<'a> {
+    pub settings: &'a TrainSettings,
+    pub out: &'a Path,
+    pub resume: bool,
+    pub init: Option<&'a Path>,
+    pub compute: &'a Compute,
+}
+
+/// Trains what `open` opens; `settings` are what is written to [`SETTINGS_FILE`].
+pub(super) fn run_task(
+    place: &Place,
+    open: impl FnOnce(&mut dyn Observer) -> Result<Task>,
+    settings: std::result::Result<String, String>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let existed = place.out.exists();
+    let prepared = prepare_run(place, open, settings, observer);
     if prepared.is_err() && !existed {
         // A run that never began leaves nothing behind; the error to report is the first one.
-        let _ = fs::remove_dir_all(&request.out);
+        let _ = fs::remove_dir_all(place.out);
     }
     let (mut run, started) = prepared?;
     observer.notify(&started);
@@ -85,16 +113,23 @@ pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool)
 }
 
 /// Everything up to the first step.
-fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Result<(Run<'a>, Event)> {
-    fs::create_dir_all(&request.out).map_err(Error::io(&request.out))?;
-    let task = task::open(request, observer)?;
+fn prepare_run<'a>(
+    place: &'a Place<'a>,
+    open: impl FnOnce(&mut dyn Observer) -> Result<Task>,
+    settings: std::result::Result<String, String>,
+    observer: &mut dyn Observer,
+) -> Result<(Run<'a>, Event)> {
+    fs::create_dir_all(place.out).map_err(Error::io(place.out))?;
+    let task = open(observer)?;
     let (train_tokens, valid_tokens) = (task.train_tokens, task.valid_tokens);
-    let mut run = Run::new(request, task)?;
-    if !request.resume {
+    let mut run = Run::new(place, task)?;
+    if !place.resume {
         // The settings come last: a folder that holds them holds a checkpoint to resume from.
         run.checkpoint(observer)?;
     }
-    write_settings(request)?;
+    let path = place.out.join(SETTINGS_FILE);
+    let text = settings.map_err(|error| Error::format(&path, error))?;
+    write_atomically(&path, text.as_bytes())?;
     let started = Event::Started {
         parameters: run.task.parameters.iter().map(|parameter| parameter.len() as u64).sum(),
         train_tokens,
@@ -109,34 +144,29 @@ fn prepare_run<'a>(request: &'a RunRequest, observer: &mut dyn Observer) -> Resu
 fn check_folder(request: &RunRequest) -> Result<()> {
     let path = request.out.join(SETTINGS_FILE);
     if !request.resume {
-        if path.exists() {
-            return Err(Error::invalid(
-                "out",
-                request.out.display(),
-                "a folder that holds no run yet; resume the run in it, or choose another",
-            ));
-        }
-        return Ok(());
+        return check_unused(&request.out);
     }
     let saved = RunSettings::read(&path)?;
-    match saved.first_difference(&request.settings) {
-        Some(section) => {
-            let problem =
-                format!("cannot be changed when a run is resumed: its settings are in {}", path.display());
-            Err(Error::Conflict { field: section.to_owned(), problem })
-        }
-        None => Ok(()),
-    }
+    saved.first_difference(&request.settings).map_or(Ok(()), |section| Err(changed(section, &path)))
 }
 
-fn write_settings(request: &RunRequest) -> Result<()> {
-    let path = request.out.join(SETTINGS_FILE);
-    let text = request.settings.to_toml().map_err(|error| Error::format(&path, error))?;
-    write_atomically(&path, text.as_bytes())
+/// Refuses a folder that holds a run.
+pub(super) fn check_unused(out: &Path) -> Result<()> {
+    if !out.join(SETTINGS_FILE).exists() {
+        return Ok(());
+    }
+    let allowed = "a folder that holds no run yet; resume the run in it, or choose another";
+    Err(Error::invalid("out", out.display(), allowed))
+}
+
+/// The error of a `section` that is otherwise than in the settings saved at `path`.
+pub(super) fn changed(section: &str, path: &Path) -> Error {
+    let problem = format!("cannot be changed when a run is resumed: its settings are in {}", path.display());
+    Error::Conflict { field: section.to_owned(), problem }
 }
 
 struct Run<'a> {
-    request: &'a RunRequest,
+    place: &'a Place<'a>,
     settings: &'a TrainSettings,
     task: Task,
     stepper: Box<dyn Stepper>,
@@ -147,14 +177,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(request: &'a RunRequest, mut task: Task) -> Result<Self> {
-        let settings = &request.settings.train;
-        let (reached, state) = start(request, &task)?;
+    fn new(place: &'a Place<'a>, mut task: Task) -> Result<Self> {
+        let settings = place.settings;
+        let (reached, state) = start(place, &task)?;
         task.slots.seek(reached.cursor)?;
         let metrics =
-            open_metrics(&request.out.join(METRICS_FILE), reached.step, reached.step >= settings.steps)?;
-        let stepper = stepper::open(settings, &task.parameters, state, &request.compute);
-        Ok(Self { request, settings, task, stepper, reached, metrics, time: Duration::ZERO })
+            open_metrics(&place.out.join(METRICS_FILE), reached.step, reached.step >= settings.steps)?;
+        let stepper = stepper::open(settings, &task.parameters, state, place.compute);
+        Ok(Self { place, settings, task, stepper, reached, metrics, time: Duration::ZERO })
     }
 
     fn train(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
@@ -221,7 +251,7 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
-        let path = self.request.out.join(METRICS_FILE);
+        let path = self.place.out.join(METRICS_FILE);
         let mut line =
             serde_json::to_string(record).map_err(|error| Error::format(&path, error.to_string()))?;
         line.push('\n');
@@ -250,12 +280,12 @@ impl<'a> Run<'a> {
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.sync()?;
-        let Self { request, task, stepper, reached, .. } = self;
+        let Self { place, task, stepper, reached, .. } = self;
         let state = stepper.state()?;
-        let path = checkpoint::save(&request.out, *reached, state, &task.parameters, &mut |folder| {
+        let path = checkpoint::save(place.out, *reached, state, &task.parameters, &mut |folder| {
             task.model.save(&state.average, folder)
         })?;
-        checkpoint::prune(&self.request.out, self.settings.keep_checkpoints)?;
+        checkpoint::prune(self.place.out, self.settings.keep_checkpoints)?;
         observer.notify(&Event::Checkpoint(path.clone()));
         Ok(path)
     }
@@ -273,12 +303,12 @@ impl<'a> Run<'a> {
 }
 
 /// The newest checkpoint, or the weights that a run begins with: another model's, or drawn.
-fn start(request: &RunRequest, task: &Task) -> Result<(Reached, TrainState)> {
-    let (settings, parameters) = (&request.settings.train, &task.parameters);
-    if request.resume {
-        return checkpoint::load(&checkpoint::newest(&request.out)?, parameters, settings.adamw);
+fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
+    let (settings, parameters) = (place.settings, &task.parameters);
+    if place.resume {
+        return checkpoint::load(&checkpoint::newest(place.out)?, parameters, settings.adamw);
     }
-    let state = match &request.init {
+    let state = match place.init {
         Some(folder) => TrainState::new(task.model.init_weights(folder)?, settings.adamw, parameters),
         None => TrainState::drawn(settings.seed, settings.adamw, parameters),
     };

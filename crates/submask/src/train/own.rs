@@ -1,0 +1,213 @@
+//! Training a network and data of one's own, without a configuration of this library's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Observer;
+use super::loss::LossFunction;
+use super::run::{Outcome, Place, SETTINGS_FILE, changed, check_unused, run_task};
+use super::settings::TrainSettings;
+use super::slot::Slots;
+use super::task::{Task, TrainedModel};
+use super::validate::{EvaluationSize, Validation};
+use crate::backbone::weights::{Weights, arrange};
+use crate::backbone::{Backbone, LoadedBackbone};
+use crate::compute::Compute;
+use crate::data::{Batcher, Dataset};
+use crate::likelihood::{LikelihoodSettings, Sequences, joint_objective, nelbo_subtoken};
+use crate::model::{HeldOut, Network, WEIGHTS_FILE, read_safetensors, write_safetensors};
+use crate::predictive::Predictive;
+use crate::sampler::{Prompt, SampleSettings, Sampler, Steps};
+use crate::schedule::Schedule;
+use crate::{Error, Result};
+
+/// States per network call.
+const BATCH: usize = 32;
+
+/// A diffusion network of one's own, with the codes of its tokens.
+#[derive(Clone, Debug)]
+pub struct OwnModel {
+    /// The network; its operations are those of the [`Compute`] that it is used with.
+    pub network: Arc<dyn Backbone>,
+    /// Sub-tokens and the carry-over constraint.
+    pub predictive: Arc<Predictive>,
+    /// The noise schedule.
+    pub schedule: Schedule,
+}
+
+/// A run of a network and data of one's own.
+pub struct OwnRun {
+    /// What is trained.
+    pub model: OwnModel,
+    /// What it learns from.
+    pub dataset: Arc<dyn Dataset>,
+    /// What it is validated on.
+    pub held_out: HeldOut,
+    /// The training loop.
+    pub settings: TrainSettings,
+    /// Dropout while training, in [0, 1).
+    pub dropout: f64,
+    /// Folder of the run.
+    pub out: PathBuf,
+    /// Whether to resume from the newest checkpoint; otherwise the folder must not hold a run.
+    pub resume: bool,
+    /// Where and how to compute.
+    pub compute: Compute,
+}
+
+/// What a run of one's own is resumed with.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnSettings {
+    /// Of the dataset, 16 hexadecimal digits.
+    fingerprint: String,
+    train: TrainSettings,
+}
+
+impl OwnModel {
+    /// The network with the averaged weights of a checkpoint or a run.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] naming the file, [`Error::Invalid`] for a network of other operations than
+    /// those of `compute`.
+    pub fn load(&self, path: &Path, compute: &Compute) -> Result<LoadedBackbone> {
+        let folder = match path.join(WEIGHTS_FILE).is_file() {
+            true => path.to_path_buf(),
+            false => super::checkpoint::newest(path)?,
+        };
+        super::checkpoint::verify_if_any(&folder)?;
+        self.loaded(&self.values(&folder)?, compute)
+    }
+
+    fn values(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
+        let file = folder.join(WEIGHTS_FILE);
+        arrange(self.network.parameters(), read_safetensors(&file)?, &file)
+    }
+
+    fn loaded(&self, values: &[Vec<f32>], compute: &Compute) -> Result<LoadedBackbone> {
+        if self.network.kernels() != compute.kernels() {
+            let given = format!("{:?}", self.network.kernels());
+            return Err(Error::invalid("operations of the network", given, format!("{:?}", compute.kernels())));
+        }
+        let weights = Weights::new(self.network.parameters(), values, compute.device());
+        Ok(LoadedBackbone { network: self.network.clone(), weights })
+    }
+}
+
+/// Trains a network of one's own, as [`run`](super::run()) trains those of this library: with records, validations
+/// (the sub-token bound and the joint objective, in nats per token), checkpoints, and bit-exact resuming. A checkpoint
+/// holds the averaged weights as `model.safetensors`, which [`OwnModel::load`] reads.
+///
+/// # Errors
+/// As [`run`](super::run()).
+pub fn run_own(own: &OwnRun, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+    own.settings.validate()?;
+    own.model.network.spec().check_codes(own.model.predictive.codes())?;
+    let fingerprint = format!("{:016x}", own.dataset.fingerprint());
+    let settings = OwnSettings { fingerprint, train: own.settings.clone() };
+    match own.resume {
+        true => check_resumed(&settings, &own.out.join(SETTINGS_FILE))?,
+        false => check_unused(&own.out)?,
+    }
+    let place = Place {
+        settings: &own.settings,
+        out: &own.out,
+        resume: own.resume,
+        init: None,
+        compute: &own.compute,
+    };
+    let text = toml::to_string(&settings).map_err(|error| error.to_string());
+    run_task(&place, |_| task(own), text, observer, stop)
+}
+
+fn check_resumed(settings: &OwnSettings, path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let saved: OwnSettings =
+        toml::from_str(&text).map_err(|error| Error::format(path, error.to_string()))?;
+    let (ours, theirs) = (&settings.train, &saved.train);
+    let keys = [
+        ("dataset", settings.fingerprint == saved.fingerprint),
+        ("train.seed", ours.seed == theirs.seed),
+        ("train.batch_size", ours.batch_size == theirs.batch_size),
+        ("train.accumulate", ours.accumulate == theirs.accumulate),
+    ];
+    keys.iter().find(|(_, same)| !same).map_or(Ok(()), |(key, _)| Err(changed(key, path)))
+}
+
+fn task(own: &OwnRun) -> Result<Task> {
+    let OwnModel { network, predictive, schedule } = own.model.clone();
+    let loss = LossFunction::new(
+        Network::Diffusion(network.clone()),
+        predictive,
+        schedule,
+        own.settings.clone(),
+        own.dropout,
+    )?;
+    let seq_len = own.dataset.seq_len() as u64;
+    Ok(Task {
+        slots: Slots::new(Batcher::new(own.dataset.clone(), own.settings.seed)?, loss),
+        parameters: network.parameters().to_vec(),
+        train_tokens: own.dataset.epoch_len().map(|sequences| sequences * seq_len),
+        valid_tokens: Some(own.held_out.x_0.len() as u64),
+        model: Box::new(Validated {
+            model: own.model.clone(),
+            held_out: own.held_out.clone(),
+            seed: own.settings.seed,
+            compute: own.compute.clone(),
+        }),
+    })
+}
+
+/// A model of one's own, and what it is validated on.
+struct Validated {
+    model: OwnModel,
+    held_out: HeldOut,
+    seed: u64,
+    compute: Compute,
+}
+
+impl TrainedModel for Validated {
+    fn validate(
+        &mut self,
+        average: &[Vec<f32>],
+        size: EvaluationSize,
+        samples: usize,
+        _step: u64,
+    ) -> Result<Validation> {
+        let network = self.model.loaded(average, &self.compute)?;
+        let held_out = self.held_out.spread(size.sequences);
+        let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
+        if !held_out.labels.is_empty() {
+            sequences = sequences.with_labels(&held_out.labels);
+        }
+        let (predictive, schedule) = (&*self.model.predictive, self.model.schedule);
+        let settings = LikelihoodSettings { draws: size.draws, seed: self.seed, batch: BATCH, schedule };
+        let bound = nelbo_subtoken(&network, predictive, &sequences, &settings)?;
+        let joint = joint_objective(&network, predictive, &sequences, &settings)?;
+        let figures = vec![
+            bound.figure_of("nelbo_subtoken", "nats per token", bound.nats_per_token()),
+            joint.figure_of("joint_objective", "nats per token", joint.nats_per_token()),
+        ];
+        let mut validation = Validation { figures, ..Validation::default() };
+        if samples > 0 {
+            let settings =
+                SampleSettings { steps: Steps::Exact, schedule, seed: self.seed, ..SampleSettings::default() };
+            let prompts = vec![Prompt::empty(predictive, held_out.seq_len)?; samples];
+            let drawn = Sampler::new(&network, predictive, settings)?.sample(&prompts)?;
+            validation.samples = drawn.sequences().map(|tokens| format!("{tokens:?}")).collect();
+            validation.report = drawn.report();
+        }
+        Ok(validation)
+    }
+
+    fn save(&self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
+        write_safetensors(&folder.join(WEIGHTS_FILE), self.model.network.parameters(), average)
+    }
+
+    fn init_weights(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
+        self.model.values(folder)
+    }
+}
