@@ -120,7 +120,7 @@ impl Sampling {
     /// As [`Self::validate`], and for a schedule out of range.
     pub fn settings(&self, schedule: Schedule) -> Result<SampleSettings> {
         let steps = match (self.steps, self.warp.is_off()) {
-            (0, true) => Steps::Exact,
+            (0, true) => Steps::FirstHitting,
             (0, false) => {
                 return Err(Error::invalid(
                     "warp",

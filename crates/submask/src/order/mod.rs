@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn a_value_that_is_known_is_surest_of_all() {
         let predictive = Predictive::new(SubTokenizer::new(5, 2).unwrap(), true);
-        // With the high digit 1 the low digit is 0 or 1; with the low digit 2 the high digit is 0.
-        let p = predictive.distribution(&[0.0; 5], &[2, 2]);
+        // Of the tokens 00, 01, 02, 10 and 11 only one has the low digit 2.
+        let p = predictive.distribution(&[0.0; 5], &[3, 2]);
         for (order, surest) in [(Order::Confidence, 1.0), (Order::Margin, 1.0), (Order::Entropy, 0.0)] {
             assert_eq!(order.ranking().unwrap().score_unit(&p, RevealUnit::Tokens, 0), surest);
             assert_eq!(order.ranking().unwrap().score_unit(&p, RevealUnit::Digits, 0), surest);

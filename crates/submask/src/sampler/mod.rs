@@ -24,6 +24,12 @@
 //! [`Observer`] is told of every [`Event`] as it happens: sub-tokens revealed, sequences finished, progress. Its error
 //! ends the call.
 //!
+//! # Orders
+//!
+//! With an [`Order`] other than random the network says which units come next, so there is no plan: all masked units are
+//! ranked at every evaluation, and the first `per_step` are revealed (math.md §7). At temperature 0 an order samples one
+//! sequence only, the greedy one.
+//!
 //! # Images
 //!
 //! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows

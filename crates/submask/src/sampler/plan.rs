@@ -44,7 +44,7 @@ pub struct Planner {
 #[derive(Clone, Debug)]
 enum Timing {
     Grid(RevealSteps),
-    Exact(Schedule),
+    FirstHitting(Schedule),
 }
 
 impl Planner {
@@ -54,7 +54,7 @@ impl Planner {
     /// [`Error::Invalid`](crate::Error::Invalid) for settings out of range.
     pub fn new(settings: &SampleSettings, subtoken_len: usize) -> Result<Self> {
         settings.validate()?;
-        let timing = settings.reveal_steps()?.map_or(Timing::Exact(settings.schedule), Timing::Grid);
+        let timing = settings.reveal_steps()?.map_or(Timing::FirstHitting(settings.schedule), Timing::Grid);
         let draws = Draws::new(settings.seed, Purpose::Plan);
         Ok(Self { timing, unit: settings.unit, subtoken_len, draws })
     }
@@ -76,7 +76,7 @@ impl Planner {
         units.sort_by(|a, b| b.0.total_cmp(&a.0));
         match &self.timing {
             Timing::Grid(steps) => on_grid(steps, &units),
-            Timing::Exact(schedule) => one_by_one(schedule, &units),
+            Timing::FirstHitting(schedule) => one_by_one(schedule, &units),
         }
     }
 }
@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn every_masked_digit_stands_in_exactly_one_event_and_time_runs_down() {
         let masked: Vec<usize> = (0..60).filter(|digit| digit % 7 != 0).collect();
-        for steps in [Steps::Grid(1), Steps::Grid(8), Steps::Times(vec![0.9, 0.5, 0.1]), Steps::Exact] {
+        for steps in [Steps::Grid(1), Steps::Grid(8), Steps::Times(vec![0.9, 0.5, 0.1]), Steps::FirstHitting]
+        {
             for unit in [RevealUnit::Digits, RevealUnit::Tokens] {
                 for schedule in
                     [Schedule::LogLinear { epsilon: 0.05 }, Schedule::Polynomial { exponent: 3.0 }]
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn whole_tokens_share_their_step() {
         let masked: Vec<usize> = (0..24).filter(|digit| ![0, 4, 5].contains(digit)).collect();
-        for (steps, events) in [(Steps::Exact, Some(11)), (Steps::Grid(6), None)] {
+        for (steps, events) in [(Steps::FirstHitting, Some(11)), (Steps::Grid(6), None)] {
             let plan = planner(steps, RevealUnit::Tokens, Schedule::Linear, 2).plan(1, &masked);
             for event in &plan.events {
                 for &digit in &event.digits {
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn without_a_grid_each_event_reveals_one_digit_at_the_times_of_sorted_uniforms() {
-        let planner = planner(Steps::Exact, RevealUnit::Digits, Schedule::Linear, 2);
+        let planner = planner(Steps::FirstHitting, RevealUnit::Digits, Schedule::Linear, 2);
         let (n, plans) = (6, 20_000);
         let mut means = vec![0.0; n];
         let mut first = vec![0usize; n];

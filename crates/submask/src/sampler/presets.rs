@@ -17,7 +17,7 @@ pub enum PixelTokens {
         /// ℓ.
         subtoken_len: usize,
     },
-    /// Two tokens of C = 4096 classes a pixel, ℓ = 1: "ℓ = 2/3" sub-tokens a channel
+    /// Two tokens of C = 4096 classes per pixel, ℓ = 1: "ℓ = 2/3" sub-tokens per channel
     /// ([`super_tokens`](crate::data::image::super_tokens)).
     SuperTokens,
 }

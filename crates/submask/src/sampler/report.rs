@@ -11,7 +11,7 @@ pub struct SampleReport {
     pub sequences: u64,
     /// Sub-tokens generated (not given).
     pub digits: u64,
-    /// Network evaluations of a sequence (nfe), summed over sequences.
+    /// Network evaluations per sequence (nfe), summed over sequences.
     pub evaluations: u64,
     /// Positions at which logits were asked for.
     pub positions: u64,

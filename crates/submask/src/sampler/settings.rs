@@ -20,8 +20,10 @@ pub enum Steps {
     Grid(usize),
     /// The steps between given times t_0 > … > t_T in [0, 1].
     Times(Vec<f64>),
-    /// No grid: one unit an event, in random order (the first-hitting sampler, T → ∞).
-    Exact,
+    /// No grid: the first-hitting sampler, T → ∞, which reveals one unit per evaluation in random order (or, with another
+    /// order, N units).
+    #[serde(alias = "exact")]
+    FirstHitting,
 }
 
 /// Everything that a sampler is told, besides the prompts.
@@ -62,7 +64,7 @@ pub struct SampleSettings {
 impl Default for SampleSettings {
     fn default() -> Self {
         Self {
-            steps: Steps::Exact,
+            steps: Steps::FirstHitting,
             unit: RevealUnit::Digits,
             order: Order::Random,
             per_step: 1,
@@ -134,7 +136,7 @@ impl SampleSettings {
             }
             (_, Draw::Marginal, _) => excluded("draw", "marginal".to_owned(), "joint only"),
             (.., Some(_)) => excluded("corrector", "given".to_owned(), "none"),
-            (Steps::Exact, Draw::Joint, None) => Ok(()),
+            (Steps::FirstHitting, Draw::Joint, None) => Ok(()),
         }
     }
 
@@ -146,7 +148,7 @@ impl SampleSettings {
                 RevealSteps::even(&self.schedule, *steps).map(Some)
             }
             Steps::Times(times) => RevealSteps::new(&self.schedule, times).map(Some),
-            Steps::Exact => Ok(None),
+            Steps::FirstHitting => Ok(None),
         }
     }
 }
@@ -189,6 +191,16 @@ mod tests {
         let json = serde_json::to_string(&settings).unwrap();
         assert!(json.contains(r#""steps":{"grid":64}"#), "{json}");
         assert_eq!(serde_json::from_str::<SampleSettings>(&json).unwrap(), settings);
-        assert!(serde_json::from_str::<SampleSettings>(r#"{"stepz": "exact"}"#).is_err());
+        assert!(serde_json::from_str::<SampleSettings>(r#"{"stepz": "first-hitting"}"#).is_err());
+        // The name that it had before.
+        for (name, written) in [("exact", "first-hitting"), ("first-hitting", "first-hitting")] {
+            let settings: SampleSettings =
+                serde_json::from_str(&format!(r#"{{"steps": "{name}"}}"#)).unwrap();
+            assert_eq!(settings.steps, Steps::FirstHitting);
+            assert!(serde_json::to_string(&settings).unwrap().contains(&format!(r#""steps":"{written}""#)));
+        }
+        let ordered: SampleSettings =
+            serde_json::from_str(r#"{"order": "left-to-right", "per_step": 3}"#).unwrap();
+        assert_eq!((ordered.order, ordered.per_step), (Order::LeftToRight, 3));
     }
 }

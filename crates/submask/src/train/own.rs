@@ -194,7 +194,7 @@ impl TrainedModel for Validated {
         let mut validation = Validation { figures, ..Validation::default() };
         if samples > 0 {
             let settings =
-                SampleSettings { steps: Steps::Exact, schedule, seed: self.seed, ..SampleSettings::default() };
+                SampleSettings { steps: Steps::FirstHitting, schedule, seed: self.seed, ..SampleSettings::default() };
             let prompts = vec![Prompt::empty(predictive, held_out.seq_len)?; samples];
             let drawn = Sampler::new(&network, predictive, settings)?.sample(&prompts)?;
             validation.samples = drawn.sequences().map(|tokens| format!("{tokens:?}")).collect();

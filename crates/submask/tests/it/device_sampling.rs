@@ -232,7 +232,15 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
         (true, SampleSettings { draw: Draw::Marginal, ..settings() }),
         (true, SampleSettings { trajectories: true, ..settings() }),
         (true, SampleSettings { sharpening: greedy, ..settings() }),
-        (true, SampleSettings { order: Order::LeftToRight, per_step: 3, steps: Steps::Exact, ..settings() }),
+        (
+            true,
+            SampleSettings {
+                order: Order::LeftToRight,
+                per_step: 3,
+                steps: Steps::FirstHitting,
+                ..settings()
+            },
+        ),
         (false, SampleSettings { sharpening: flat, ..settings() }),
     ];
     for (carry_over, settings) in cases {
@@ -258,7 +266,7 @@ fn a_stream_on_the_device_gives_every_sequence_what_it_gives_it_alone() {
         networks(&codes, Kernels::Gpu).map(|network| loaded(network, 0.6, &Device::flex()));
     let request = |s: usize| {
         let settings = SampleSettings {
-            steps: if s.is_multiple_of(3) { Steps::Exact } else { Steps::Grid(4 + s) },
+            steps: if s.is_multiple_of(3) { Steps::FirstHitting } else { Steps::Grid(4 + s) },
             sharpening: Sharpening { top_p: if s == 4 { 0.9 } else { 1.0 }, ..Sharpening::default() },
             seed: s as u64,
             ..SampleSettings::default()

@@ -289,7 +289,7 @@ fn settings_that_a_corrector_cannot_have_are_refused() {
         let error = settings.validate().unwrap_err().to_string();
         assert!(error.starts_with("corrector"), "{error}");
     };
-    refused(SampleSettings { steps: Steps::Exact, ..settings.clone() });
+    refused(SampleSettings { steps: Steps::FirstHitting, ..settings.clone() });
     refused(SampleSettings { unit: submask::sampler::RevealUnit::Tokens, ..settings });
 }
 

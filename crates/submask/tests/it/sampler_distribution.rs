@@ -31,7 +31,7 @@ pub fn indices(samples: &Samples, vocab_size: usize) -> impl Iterator<Item = usi
 fn steps_of(timing: Timing) -> Steps {
     match timing {
         Timing::Grid(steps) => Steps::Grid(steps),
-        Timing::OneByOne => Steps::Exact,
+        Timing::OneByOne => Steps::FirstHitting,
     }
 }
 
@@ -347,7 +347,7 @@ proptest! {
             .map(|given| given.map(|(x, j)| codes.digits(x)[j as usize]))
             .collect();
         let settings = SampleSettings {
-            steps: if steps == 0 { Steps::Exact } else { Steps::Grid(steps) },
+            steps: if steps == 0 { Steps::FirstHitting } else { Steps::Grid(steps) },
             unit: if whole_tokens { RevealUnit::Tokens } else { RevealUnit::Digits },
             sharpening: Sharpening { temperature, top_p: top_p.min(1.0), top_k: None },
             seed,
