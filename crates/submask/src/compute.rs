@@ -69,8 +69,7 @@ impl Compute {
         &self.device
     }
 
-    /// Which operations run.
-    #[doc(hidden)]
+    /// Which operations run: those that a network of one's own is built with.
     pub fn kernels(&self) -> Kernels {
         self.kernels
     }

@@ -31,6 +31,25 @@ impl Head {
         let hidden = hidden.into();
         Self { rows: (0..hidden.len()).collect(), hidden, weight, bias }
     }
+
+    /// The output layers of a network that has one per place of its sequences of length `seq_len`: `states` [B, d] is
+    /// one state per sequence, `positions` are those asked for (flat indices b·L + i), and `layer` gives the weight
+    /// [C, d] and the bias \[C\] of place i.
+    pub fn by_place(
+        positions: &[usize],
+        seq_len: usize,
+        states: Tensor<2>,
+        layer: impl Fn(usize) -> (Factor, Tensor<1>),
+    ) -> Vec<Self> {
+        let places = group_rows(positions, seq_len, |position| position % seq_len).into_iter().enumerate();
+        let asked = places.filter(|(_, rows)| !rows.is_empty());
+        let head = |(place, rows): (usize, Vec<usize>)| {
+            let sequences = rows.iter().map(|row| (positions[*row] / seq_len) as u32).collect();
+            let (weight, bias) = layer(place);
+            Self { rows, hidden: Hidden::gathered(states.clone(), sequences, 1), weight, bias }
+        };
+        asked.map(head).collect()
+    }
 }
 
 /// Hidden states [n, d], made already or made when they are asked for.

@@ -4,10 +4,9 @@ use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::declaration::{Declaration, Handle};
-use super::head::group_rows;
 use super::layers::{LayerNorm, Linear, LinearConfig};
 use super::weights::{Init, Parameter, Weights};
-use super::{Backbone, Head, Hidden, Inputs, TrainingDropout};
+use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
@@ -170,18 +169,11 @@ impl Backbone for Toy {
         let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
         let states = self.trunk(weights, inputs, dropout);
         let (weight, bias) = (self.output.weight(weights).into_tensor(), self.output.bias(weights));
-        let head = |(token, rows): (usize, Vec<usize>)| {
-            let sequences = rows.iter().map(|row| (positions[*row] / tokens) as u32).collect();
+        Ok(Head::by_place(positions, tokens, states, |token| {
             let start = token * classes;
-            Head {
-                rows,
-                hidden: Hidden::gathered(states.clone(), sequences, 1),
-                weight: weight.clone().narrow(0, start, classes).into(),
-                bias: bias.clone().narrow(0, start, classes),
-            }
-        };
-        let groups = group_rows(positions, tokens, |position| position % tokens).into_iter().enumerate();
-        Ok(groups.filter(|(_, rows)| !rows.is_empty()).map(head).collect())
+            let rows = weight.clone().narrow(0, start, classes);
+            (rows.into(), bias.clone().narrow(0, start, classes))
+        }))
     }
 }
 

@@ -90,7 +90,11 @@ impl OwnModel {
     fn loaded(&self, values: &[Vec<f32>], compute: &Compute) -> Result<LoadedBackbone> {
         if self.network.kernels() != compute.kernels() {
             let given = format!("{:?}", self.network.kernels());
-            return Err(Error::invalid("operations of the network", given, format!("{:?}", compute.kernels())));
+            return Err(Error::invalid(
+                "operations of the network",
+                given,
+                format!("{:?}", compute.kernels()),
+            ));
         }
         let weights = Weights::new(self.network.parameters(), values, compute.device());
         Ok(LoadedBackbone { network: self.network.clone(), weights })
@@ -125,8 +129,7 @@ pub fn run_own(own: &OwnRun, observer: &mut dyn Observer, stop: &AtomicBool) -> 
 
 fn check_resumed(settings: &OwnSettings, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let saved: OwnSettings =
-        toml::from_str(&text).map_err(|error| Error::format(path, error.to_string()))?;
+    let saved: OwnSettings = toml::from_str(&text).map_err(|error| Error::format(path, error.to_string()))?;
     let (ours, theirs) = (&settings.train, &saved.train);
     let keys = [
         ("dataset", settings.fingerprint == saved.fingerprint),
@@ -193,8 +196,12 @@ impl TrainedModel for Validated {
         ];
         let mut validation = Validation { figures, ..Validation::default() };
         if samples > 0 {
-            let settings =
-                SampleSettings { steps: Steps::FirstHitting, schedule, seed: self.seed, ..SampleSettings::default() };
+            let settings = SampleSettings {
+                steps: Steps::FirstHitting,
+                schedule,
+                seed: self.seed,
+                ..SampleSettings::default()
+            };
             let prompts = vec![Prompt::empty(predictive, held_out.seq_len)?; samples];
             let drawn = Sampler::new(&network, predictive, settings)?.sample(&prompts)?;
             validation.samples = drawn.sequences().map(|tokens| format!("{tokens:?}")).collect();
