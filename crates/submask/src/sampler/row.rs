@@ -73,7 +73,7 @@ impl<'a> Row<'a> {
         observer.notify(&Event::Revealed { sequence, step, time, digits: &digits })
     }
 
-    /// Counts a visit and goes on to the next; what was drawn in memory is still to be written.
+    /// Counts a visit and ends it. Returns what was drawn in memory, which is still to be written.
     pub fn leave(&mut self, visit: &Visit) -> Vec<(usize, u32)> {
         self.evaluations += 1;
         self.positions += visit.tokens.len() as u64;

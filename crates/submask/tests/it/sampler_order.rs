@@ -288,7 +288,9 @@ fn wrong_orders_are_found_out() {
         ];
         println!("N = {per_step}: {wrong:.2?}");
         for (name, distance) in wrong {
-            assert!(distance > 1.0, "{name}: {distance}");
+            // The first two of this network's units by margin are always the first two by confidence.
+            let is_right = per_step == 2 && name == "margin";
+            assert!(is_right == (distance < 1.0), "{name}: {distance}");
         }
         let apart = of(|exact| exact.draws.independent_digits = true);
         assert!(per_step == 1 || apart > 1.0, "digits of one token drawn apart: {apart}");
