@@ -5,8 +5,9 @@
 //! cargo run --release --example likelihood -- runs/dictionary my.txt
 //! ```
 //!
-//! A figure says what it is. A bound can be compared with other valid bounds and with exact values; the joint
-//! objective, a surrogate, with nothing but itself, which is why it has no perplexity.
+//! A figure says what it is. Bounds and exact values can be compared, with the process in mind that each describes: the
+//! bound is of sub-tokens revealed in random order, the exact value of whole tokens written from left to right, and either
+//! can be the lower one. The joint objective, a surrogate, compares with nothing but itself, so it has no perplexity.
 
 use submask::data::{Tokenizer, ValidationBlock};
 use submask::likelihood::Kind;

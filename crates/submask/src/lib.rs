@@ -33,7 +33,8 @@
 //! | [`Figure`] | a number that says what it is: exact, an upper bound or a surrogate, with unit and standard error |
 //! | [`Denoiser`] | a network as samplers and likelihoods see it: what a network of your own implements |
 //!
-//! Training begins with [`train::run`]. The examples `sample`, `likelihood` and `train` of this crate are whole programs.
+//! Training begins with [`train::run`], that of a network of your own with [`train::run_own`]. The examples `sample`,
+//! `likelihood`, `train` and `own_network` of this crate are whole programs.
 //!
 //! # Sub-tokens
 //!

@@ -124,6 +124,9 @@ impl States<'_> {
     }
 }
 
+/// Who is told the logits [range length, C] of a range of the positions that were asked for.
+pub type LogitRows<'a> = &'a mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>;
+
 /// A network that samplers and likelihoods evaluate: (y_t, t, labels) → logits at asked positions.
 ///
 /// Implementations must give the same numbers for a sequence whatever batch it stands in.
@@ -137,12 +140,7 @@ pub trait Denoiser: Send + Sync {
     ///
     /// # Errors
     /// What the implementation cannot evaluate, and the first error of `rows`.
-    fn evaluate(
-        &self,
-        states: &States,
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()>;
+    fn evaluate(&self, states: &States, positions: &[usize], rows: LogitRows) -> Result<()>;
 
     /// The same network where that saves waiting for its device: on GPUs.
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {

@@ -11,7 +11,7 @@ use crate::backbone::toy::{Toy, ToyConfig};
 use crate::backbone::unet::{Unet, UnetConfig};
 use crate::backbone::weights::{Parameter, Weights};
 use crate::backbone::{Backbone, LoadedBackbone};
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Autoregressor, Denoiser};
 use crate::ops::Kernels;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -28,7 +28,7 @@ pub enum Network {
 /// A network with its weights on a device.
 pub(super) enum Loaded {
     Denoiser(Box<dyn Denoiser>),
-    Autoregressive(LoadedAutoregressive),
+    Autoregressive(Box<dyn Autoregressor>),
 }
 
 impl Network {
@@ -82,7 +82,8 @@ impl Network {
                 Loaded::Denoiser(Box::new(LoadedBackbone { network: network.clone(), weights }))
             }
             Self::Autoregressive(network) => {
-                Loaded::Autoregressive(LoadedAutoregressive { network: (**network).clone(), weights })
+                let network = (**network).clone();
+                Loaded::Autoregressive(Box::new(LoadedAutoregressive { network, weights }))
             }
         }
     }

@@ -69,7 +69,7 @@ impl Session {
     /// [`Error::Invalid`] for a diffusion model.
     pub fn autoregressive(&self) -> Result<&dyn Autoregressor> {
         match &self.network {
-            Loaded::Autoregressive(network) => Ok(network),
+            Loaded::Autoregressive(network) => Ok(&**network),
             Loaded::Denoiser(_) => Err(Error::invalid(
                 "model.network",
                 "a diffusion network",

@@ -139,7 +139,7 @@ mod tests {
         let network = Dit::new(config, &codes, Kernels::Plain).unwrap();
         let parameters = network.parameters();
         let values: Vec<_> = parameters.iter().map(|parameter| parameter.initial(1, 0)).collect();
-        let weights = Weights::new(&parameters, &values, &Device::flex().autodiff());
+        let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
         let network = Network::Diffusion(Arc::new(network));
         let slots = || {
             let predictive = Arc::new(Predictive::new(codes.clone(), true));

@@ -61,7 +61,7 @@ fn request<'a>(predictive: &'a Predictive, s: usize) -> SequenceRequest<'a> {
     let given = |i: usize, j: usize| s % 3 == 1 && (i + j).is_multiple_of(2);
     let prompt = Prompt::keeping(predictive, &x_0, given).unwrap();
     SequenceRequest {
-        prompt: prompt.with_label((s % 4 > 0).then_some(s % 3)),
+        prompt: prompt.with_label((!s.is_multiple_of(4)).then_some(s % 3)),
         recipe: Arc::new(Recipe::new(predictive, &settings(s)).unwrap()),
         number: 100 - s as u64,
     }
