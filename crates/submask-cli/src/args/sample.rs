@@ -45,7 +45,7 @@ pub struct SampleArgs {
     /// Seed; text n of a seed is the same whatever --num and --batch are
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Temperature τ above 0, dividing the logits; of images also a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1
+    /// Temperature τ of at least 0, dividing the logits; of images also a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1
     /// while an image resolves [default: the model's]
     #[arg(long, value_name = "τ|a,n,c", allow_hyphen_values = true)]
     pub temperature: Option<TemperatureArg>,

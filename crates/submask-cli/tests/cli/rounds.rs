@@ -177,7 +177,7 @@ fn samples_fill_the_holes_of_a_prompt() {
     let alone = json(&sample(&["--prompt", "sea [[3]] ship", "--num", "1", "--batch", "1", "--json"]));
     assert_eq!(alone["samples"][0]["text"], texts[0], "a text depends neither on --num nor on --batch");
 
-    let said = sample(&["--prompt", "sea [[3]] ship", "--trace", "--steps", "exact"]);
+    let said = sample(&["--prompt", "sea [[3]] ship", "--trace", "--steps", "first-hitting"]);
     let traced = stdout(&said);
     assert!(traced.starts_with("evaluation 0/6: 10 clean, 0 partial, 3 masked\n"), "{traced}");
     assert!(
@@ -190,7 +190,7 @@ fn samples_fill_the_holes_of_a_prompt() {
         (["--prompt", "a [[99]]"], "at most 16 are allowed"),
         (["--prompt", "no hole [[1]] [[*]] "], "nothing can follow"),
         (["--length", "17"], "--length 17 is too long: at most 16"),
-        (["--temperature", "0"], "temperature = 0 is not allowed"),
+        (["--temperature", "-1"], "temperature = -1 is not allowed"),
     ] {
         let said = sample(&arguments);
         assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");

@@ -58,7 +58,7 @@ fn bad_prompts() {
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: invalid value '0' for '--steps <T|exact>': expected a number of at least 1, or exact
+    error: invalid value '0' for '--steps <T|first-hitting>': expected a number of at least 1, or first-hitting
 
     For more information, try '--help'.
     ");

@@ -217,12 +217,21 @@ mod tests {
 
     #[test]
     fn a_value_that_is_known_is_surest_of_all() {
-        let predictive = Predictive::new(SubTokenizer::new(5, 2).unwrap(), true);
-        // Of the tokens 00, 01, 02, 10 and 11 only one has the low digit 2.
-        let p = predictive.distribution(&[0.0; 5], &[3, 2]);
-        for (order, surest) in [(Order::Confidence, 1.0), (Order::Margin, 1.0), (Order::Entropy, 0.0)] {
-            assert_eq!(order.ranking().unwrap().score_unit(&p, RevealUnit::Tokens, 0), surest);
-            assert_eq!(order.ranking().unwrap().score_unit(&p, RevealUnit::Digits, 0), surest);
+        let certain = [(Order::Confidence, 1.0), (Order::Margin, 1.0), (Order::Entropy, 0.0)];
+        for (order, score) in certain {
+            let ranking = order.ranking().unwrap();
+            // Of the tokens 00, 01, 02, 10 and 11 only one has the low digit 2.
+            let one = Predictive::new(SubTokenizer::new(5, 2).unwrap(), true);
+            let p = one.distribution(&[0.3; 5], &[3, 2]);
+            assert_eq!(ranking.score_unit(&p, RevealUnit::Tokens, 0), score);
+            assert_eq!(ranking.score_unit(&p, RevealUnit::Digits, 0), score);
+            // Of the tokens 000 to 101 two have the high digit 1, both with 0 as the middle digit.
+            let two = Predictive::new(SubTokenizer::new(6, 3).unwrap(), true);
+            for logit in 0..1000 {
+                let p = two.distribution(&[0.0, 0.0, 0.0, 0.0, 0.0, logit as f32 / 99.0], &[1, 2, 2]);
+                assert_eq!(ranking.score_unit(&p, RevealUnit::Digits, 1), score);
+                assert_ne!(ranking.score_unit(&p, RevealUnit::Digits, 2), score);
+            }
         }
     }
 

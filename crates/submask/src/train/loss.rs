@@ -148,7 +148,7 @@ pub(super) fn gradients(
 }
 
 /// How a kind of network is charged.
-trait NetworkLoss {
+trait NetworkLoss: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn loss(

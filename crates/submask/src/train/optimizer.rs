@@ -103,7 +103,7 @@ impl AdamW {
     /// One pass over memory; an element's result depends on that element alone. Others are not touched.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for gradients that are not of these weights, not in their order, or overlap; nothing is
+    /// [`Error::Internal`] for gradients that are not of these weights, not in their order, or overlap; nothing is
     /// changed then.
     pub fn step(
         &mut self,
@@ -401,7 +401,8 @@ mod tests {
             vec![GradientRange { values: vec![0.0; 4], ..range(1, 0, 3) }],
         ] {
             let mut state = fresh();
-            assert!(step(&mut state, &wrong).unwrap_err().to_string().starts_with("gradients = "));
+            let error = step(&mut state, &wrong).unwrap_err().to_string();
+            assert!(error.contains("ranges of gradients"), "{error}");
             assert_eq!(state, unchanged);
         }
     }

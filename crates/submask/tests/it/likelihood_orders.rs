@@ -47,7 +47,7 @@ impl Generator<'_> {
             return;
         }
         // The linear schedule: α_t = 1 − t is the visible share.
-        let t = units.len() as f64 / total as f64;
+        let t = 1.0 - (total - units.len()) as f64 / total as f64;
         let mut outcomes = vec![(y.to_vec(), p)];
         for (i, digits) in self.revealed(y, t, &units) {
             let mut values = BTreeMap::<Vec<u32>, f64>::new();
@@ -219,14 +219,15 @@ fn the_probabilities_of_all_sequences_sum_to_one_with_carry_over() {
     }
 }
 
-/// Else the tests above could not tell one from another.
+/// Else the tests above could not tell one from another. In base 2 they would not: a bit that is surer by one score is
+/// surer by all.
 #[test]
 fn every_order_unit_and_number_per_step_is_a_generator_of_its_own() {
-    let network = &networks()[2];
+    let network = &TableNetwork::random(SubTokenizer::new(5, 2).unwrap(), 3, 1.5, 3);
     let x_0 = all_sequences(network.codes.vocab_size(), network.seq_len);
     let x = Sequences::new(&x_0, network.seq_len).unwrap();
     let some = generators().filter(|(order, _, per_step)| *order != Order::LeftToRight && *per_step < 3);
-    // Of two tokens, two at once are all of them, whatever the order.
+    // Two of three tokens at once are chosen at one state only, where orders may agree.
     let some = some.filter(|(_, unit, per_step)| *unit == RevealUnit::Digits || *per_step == 1);
     let all: Vec<_> = some.map(|generator| (generator, exact(network, true, &x, generator))).collect();
     for (k, (ours, a)) in all.iter().enumerate() {

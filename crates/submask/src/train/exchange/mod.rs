@@ -30,7 +30,7 @@ use crate::Result;
 /// In every step, [`Self::add`] is called for each slot of [`Self::own_slots`], then [`Self::concat`] with their losses,
 /// [`Self::reduce`], [`Self::concat`] with the squares of the ranges that it gave, and [`Self::gather`] with the weights
 /// after the optimiser's step. All processes make the same calls in the same order.
-pub trait Exchange {
+pub trait Exchange: Send {
     /// Which of the slots 0..`slots` this process computes.
     fn own_slots(&self, slots: usize) -> Range<usize>;
 

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// Holds the state of a run and takes its steps: losses and gradients of all slots, clipping by the global norm, AdamW,
 /// and the moving average of the weights.
-pub trait Stepper {
+pub trait Stepper: Send {
     /// The `step`-th step of the run, counted from 1, on the losses of its slots.
     ///
     /// # Errors
