@@ -123,13 +123,21 @@ fn eval() {
                                    [default: as the model's run, or else text]
           --estimator <ESTIMATOR>  What is estimated [default: nelbo-subtoken; exact for autoregressive
                                    models] [possible values: nelbo-subtoken, nelbo-token, path, exact,
-                                   joint-objective]
-          --draws <K>              Draws a sequence [default: 1]
+                                   orders, joint-objective]
+          --draws <K>              Monte Carlo draws per sequence; of the estimator orders, orders per
+                                   sequence [default: 1]
           --steps <T>              Sampler steps T of the path estimator [default: the model's]
+          --order <ORDER>          Order of generation, of the estimator exact: left-to-right, or where
+                                   the network is surest first (confidence, margin, entropy) [default:
+                                   left-to-right]
+          --unit <UNIT>            What is revealed at once, of the estimators exact and orders
+                                   [default: token for exact, subtoken for orders] [possible values:
+                                   subtoken, token]
+          --per-step <N>           Units revealed per network evaluation, of the estimator exact
+                                   [default: 1]
           --sequences <N>          Sequences to evaluate, spread over the text [default: all]
           --seed <S>               Seed of the draws [default: 0]
-          --batch <B>              Sequences a network evaluation; it does not change the result
-                                   [default: 16]
+          --batch <B>              Sequences per network call (affects speed only) [default: 16]
           --json                   Print JSON
       -h, --help                   Print help (see more with '--help')
 
@@ -166,27 +174,32 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --num <N>                How many texts [default: 1]
-          --steps <T|exact>        Steps T of the time grid, or exact: no grid, sub-tokens one by one
-                                   [default: the model's]
-          --unit <UNIT>            What is revealed at once [default: subtoken] [possible values:
-                                   subtoken, token]
-          --prompt <TEXT>          Text with holes
-          --length <L>             Tokens of a text [default: the model's sequence length]
-          --seed <S>               Seed; text n of a seed is the same whatever --num and --batch are
-                                   [default: 0]
-          --temperature <τ|a,n,c>  Temperature τ above 0, dividing the logits; of images also a,n,c for
-                                   τ(u) = a·uⁿ + c, u from 0 to 1 while an image resolves [default: the
-                                   model's]
-          --top-p <p>              Smallest set of most probable tokens with this mass, in (0, 1]
-                                   [default: the model's]
-          --top-k <k>              Most probable tokens kept; 0 keeps all [default: the model's]
-          --batch <B>              Texts sampled together; it does not change them [default: 8]
-          --trace                  Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of
-                                   whose 2 digits 1 is known. Of images, write a second picture, in
-                                   which half-known pixels are the mean of what is left
-          --json                   Print JSON
-      -h, --help                   Print help (see more with '--help')
+          --num <N>                  How many texts [default: 1]
+          --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
+                                     by one [default: the model's]
+          --unit <UNIT>              What is revealed at once [default: subtoken] [possible values:
+                                     subtoken, token]
+          --order <ORDER>            Order in which masked units are revealed: random, left-to-right, or
+                                     where the network is surest first (confidence, margin, entropy)
+                                     [default: random]
+          --per-step <N>             Units revealed per network evaluation, with an order other than
+                                     random [default: 1]
+          --prompt <TEXT>            Text with holes
+          --length <L>               Tokens of a text [default: the model's sequence length]
+          --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
+                                     [default: 0]
+          --temperature <τ|a,n,c>    Temperature τ of at least 0, dividing the logits; of images also
+                                     a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1 while an image resolves
+                                     [default: the model's]
+          --top-p <p>                Smallest set of most probable tokens with this mass, in (0, 1]
+                                     [default: the model's]
+          --top-k <k>                Most probable tokens kept; 0 keeps all [default: the model's]
+          --batch <B>                Texts sampled together; it does not change them [default: 8]
+          --trace                    Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one
+                                     of whose 2 digits 1 is known. Of images, write a second picture, in
+                                     which half-known pixels are the mean of what is left
+          --json                     Print JSON
+      -h, --help                     Print help (see more with '--help')
 
     Images and points:
           --out <FILE>               Picture to write, PNG [default: samples.png]
@@ -221,7 +234,7 @@ fn sample() {
     Examples:
       submask sample runs/dictionary --num 3
       submask sample runs/dictionary --prompt 'lantern: [[12]] light.' --trace
-      submask sample runs/dictionary --prompt 'harbour: [[*]]' --steps exact --temperature 0.8
+      submask sample runs/dictionary --prompt 'harbour: [[*]]' --order confidence --per-step 2
       submask sample runs/emoji --num 64 --out emoji.png --trace
     ----- stderr -----
     ");
