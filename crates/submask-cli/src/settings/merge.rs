@@ -13,6 +13,9 @@ use super::{renamed, variants};
 use crate::args::fits::Kind;
 use crate::failure::Failure;
 
+/// The key whose value has two types.
+const TEMPERATURE: &str = "sample.temperature";
+
 /// Puts the layers over `base`, which names every key, and validates the result. Notes on keys of earlier versions, and on
 /// keys that the chosen network, schedule or codes do not have, go to standard error.
 pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
@@ -84,6 +87,13 @@ fn of_type(key: &str, value: Value, expected: &Value, origin: &Origin) -> Result
         (Value::Float(number), Value::Integer(_)) if number.fract() == 0.0 && number.abs() <= EXACT => {
             Ok(Value::Integer(number as i64))
         }
+        // The temperature is a number, or the three of a function of the time.
+        (value @ Value::Array(_), Value::Float(_)) | (value @ Value::Float(_), Value::Array(_))
+            if key == TEMPERATURE =>
+        {
+            Ok(value)
+        }
+        (Value::Integer(whole), Value::Array(_)) if key == TEMPERATURE => Ok(Value::Float(whole as f64)),
         (value, Value::Table(_)) => {
             let message = format!("`{key}` = {value} {origin}: this is a section, not a key");
             Err(Failure::usage(message).hint(format!("name a key of it, as in {key}.KEY")))

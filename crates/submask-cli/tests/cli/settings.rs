@@ -5,6 +5,20 @@ use insta::assert_snapshot;
 use super::{Room, submask};
 
 #[test]
+fn a_temperature_is_a_number_or_three() {
+    let room = Room::new();
+    room.write("toy.toml", "[data]\nkind = \"density\"\n[sample]\ntemperature = 0.5\n");
+    room.write("text.toml", "[sample]\ntemperature = [0.5, 2.0, 0.1]\n");
+    for file in ["toy.toml", "text.toml"] {
+        let said = room.call(&["info", file]);
+        assert!(said.starts_with("exit code: 0\n"), "{said}");
+    }
+    room.write("text.toml", "[sample]\ntemperature = [0.5]\n");
+    let said = room.call(&["info", "text.toml"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("`sample.temperature` = [0.5]"), "{said}");
+}
+
+#[test]
 fn unknown_keys() {
     assert_snapshot!(submask(&["train", "--set", "train.stepz=3"]), @r"
     exit code: 2

@@ -31,7 +31,7 @@ pub struct Sampling {
 
 /// A temperature, constant or a function of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or [a, n, c] for a·uⁿ + c")]
 pub enum Temperature {
     /// The same τ at all times.
     Constant(f64),
@@ -146,5 +146,41 @@ impl Sampling {
         };
         settings.validate()?;
         Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampler::Steps;
+
+    #[test]
+    fn settings_carry_the_triples_of_a_file() {
+        let text = r#"
+            steps = 4
+            draw = "marginal"
+            temperature = [-0.2, 2.0, 1.0]
+            warp = [1.0, 1.7, 0.0]
+            corrector = [16.0, 2.0, 0.75]
+        "#;
+        let sampling: Sampling = toml::from_str(text).unwrap();
+        let settings = sampling.settings(Schedule::Polynomial { exponent: 3.0 }).unwrap();
+        let Steps::Times(times) = &settings.steps else { panic!("{settings:?}") };
+        assert_eq!(*times, [1.0, 0.75f64.powf(1.7), 0.5f64.powf(1.7), 0.25f64.powf(1.7), 0.0]);
+        assert_eq!(settings.corrector, Some(Corrector::from([16.0, 2.0, 0.75])));
+        let again: Sampling = toml::from_str(&toml::to_string(&sampling).unwrap()).unwrap();
+        assert_eq!(again, sampling);
+        assert!(toml::from_str::<Sampling>("stepz = 4").is_err());
+        let off: Sampling = toml::from_str(&toml::to_string(&Sampling::default()).unwrap()).unwrap();
+        assert_eq!(off.corrector, None);
+    }
+
+    #[test]
+    fn a_temperature_is_a_number_or_a_function_of_the_time() {
+        let read = |text: &str| toml::from_str::<Sampling>(text).map(|sampling| sampling.temperature);
+        assert_eq!(read("temperature = 0.5").unwrap(), Temperature::Constant(0.5));
+        let schedule = Temperature::Schedule([0.5, 2.0, 0.1].into());
+        assert_eq!(read("temperature = [0.5, 2.0, 0.1]").unwrap(), schedule);
+        assert!(read("temperature = [0.5]").is_err());
     }
 }
