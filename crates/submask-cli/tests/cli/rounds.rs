@@ -107,6 +107,7 @@ fn every_estimator_says_what_it_is() {
         ("nelbo-token", "upper_bound"),
         ("path", "upper_bound"),
         ("exact", "exact"),
+        ("orders", "upper_bound"),
         ("joint-objective", "surrogate"),
     ] {
         let said = room.call(&["eval", "run", "--estimator", estimator, "--sequences", "3", "--json"]);
@@ -117,6 +118,48 @@ fn every_estimator_says_what_it_is() {
         let perplexity = stdout(&said).contains("perplexity");
         assert_eq!(perplexity, kind != "surrogate", "the joint objective is no likelihood");
     }
+}
+
+#[test]
+fn orders_have_samples_and_likelihoods() {
+    let (room, _) = trained(&["--subtokens", "2"]);
+    for order in ["left-to-right", "confidence", "margin", "entropy"] {
+        let units = ["--order", order, "--unit", "subtoken", "--per-step", "3"];
+        let exact = ["eval", "run", "--estimator", "exact", "--sequences", "2", "--json"];
+        let result = json(&room.call(&[&exact[..], &units].concat()));
+        check_figures(&result);
+        let name = format!("exact_{}", order.replace('-', "_"));
+        assert_eq!(result["figures"][0]["name"].as_str().unwrap().split(' ').next(), Some(&*name));
+        assert_eq!(
+            (&result["unit"], &result["per_step"]),
+            (&serde_json::json!("subtoken"), &serde_json::json!(3))
+        );
+
+        let sample = ["sample", "run", "--num", "3", "--length", "8", "--json"];
+        let together = json(&room.call(&[&sample[..], &units].concat()));
+        let alone = json(&room.call(&[&sample[..], &units, &["--batch", "1", "--threads", "1"]].concat()));
+        assert_eq!(together, alone, "a text does not depend on its neighbours");
+        // 16 sub-tokens, 3 at once.
+        assert_eq!(together["cost"]["evaluations"], 3 * 6);
+    }
+    let random = ["eval", "run", "--estimator", "exact", "--order", "random"];
+    for (arguments, problem) in [
+        (&random[..], "--order random has no exact likelihood"),
+        (&["eval", "run", "--order", "margin"], "--order"),
+        (&["sample", "run", "--per-step", "2"], "--per-step has no meaning with --order random"),
+        (
+            &["sample", "run", "--order", "margin", "--steps", "4"],
+            "--steps has no meaning with --order margin",
+        ),
+        (&["sample", "run", "--order", "best"], "--order <ORDER>"),
+        (&["sample", "run", "--order", "margin", "--per-step", "0"], "--per-step <N>"),
+    ] {
+        let said = room.call(arguments);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
+    }
+    let (room, _) = trained(&["--set", "model.network=autoregressive"]);
+    let said = room.call(&["sample", "run", "--order", "entropy"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("writes from left to right"), "{said}");
 }
 
 #[test]
