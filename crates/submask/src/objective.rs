@@ -151,6 +151,7 @@ impl LossRows {
 
     /// Σ over rows of weight·loss, composed of tensor operations from logits [n, C]: the reference of
     /// [`crate::ops::Kernels::head_loss`], result \[1\].
+    #[doc(hidden)]
     pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
         let codes = DeviceCodes::new(&self.predictive, &logits.device());
         self.loss_of(0..self.len(), logits, &codes)

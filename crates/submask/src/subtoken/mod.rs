@@ -210,6 +210,7 @@ impl SubTokenizer {
 
     /// [`Self::encode`] on a tensor: [B, L] tokens to [B, L·ℓ] digits, on the same device. Tokens must be
     /// below C (use the slice form to check them).
+    #[doc(hidden)]
     pub fn encode_tensor(&self, x_0: Tensor<2, Int>) -> Tensor<2, Int> {
         let [batch, length] = x_0.dims();
         let table: Vec<i32> = self.digits.iter().map(|&digit| digit as i32).collect();
@@ -224,6 +225,7 @@ impl SubTokenizer {
     ///
     /// # Errors
     /// As [`Self::decode`]: the digits are read and checked.
+    #[doc(hidden)]
     pub fn decode_tensor(&self, y_0: Tensor<2, Int>) -> Result<Tensor<2, Int>> {
         let [batch, width] = y_0.dims();
         let device = y_0.device();

@@ -87,6 +87,7 @@ impl LossFunction {
     /// # Errors
     /// [`Error::Invalid`] for a batch of another size than `train.batch_size`, [`Error::InvalidCode`] for tokens
     /// outside the vocabulary.
+    #[doc(hidden)]
     pub fn loss(&self, weights: &Weights, batch: &Batch, slot: Slot) -> Result<Option<Tensor<1>>> {
         let (tokens, size) = (batch.x_0.len(), self.settings.batch_size);
         if tokens == 0 || !tokens.is_multiple_of(size) {
