@@ -41,7 +41,14 @@ pub fn model(path: &Path) -> Result<PathBuf, Failure> {
                 "a model folder holds {CONFIG_FILE}, a run holds {SETTINGS_FILE} and checkpoints"
             )));
     }
-    Ok(submask::model::resolve(path)?)
+    let folder = submask::model::resolve(path)?;
+    if !folder.join(CONFIG_FILE).is_file() {
+        return Err(Failure::failed(format!(
+            "{shown} has no {CONFIG_FILE}: its network is one of somebody's own"
+        ))
+        .hint("the program that trained it can load it (`OwnModel::load` of the library)"));
+    }
+    Ok(folder)
 }
 
 /// Whether the path is a run.

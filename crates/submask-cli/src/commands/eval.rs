@@ -6,7 +6,7 @@ use submask::model::{
     Architecture, Estimator, EvaluateRequest, HeldOut, Model, ModelConfig, Sampling, Session,
 };
 use submask::order::Order;
-use submask::schedule::RevealUnit;
+use submask::schedule::{RevealUnit, TemperatureSchedule};
 
 use crate::args::{EstimatorArg, EvalArgs, UnitArg, fits};
 use crate::compute::Compute;
@@ -97,7 +97,7 @@ fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
     };
     check_draws(args, estimator)?;
     let config = session.architecture().config();
-    Ok(match estimator {
+    let estimator = match estimator {
         EstimatorArg::NelboSubtoken => Estimator::NelboSubtoken,
         EstimatorArg::NelboToken => Estimator::NelboToken,
         EstimatorArg::Path => {
@@ -116,7 +116,15 @@ fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
         },
         EstimatorArg::Orders => Estimator::Orders { unit: args.unit.unwrap_or(UnitArg::Subtoken).into() },
         EstimatorArg::JointObjective => Estimator::JointObjective,
-    })
+    };
+    if session.is_autoregressive() && estimator != Estimator::LEFT_TO_RIGHT {
+        let message =
+            "an autoregressive model has an exact likelihood, from left to right, and no other estimate";
+        return Err(Failure::usage(message).hint(
+            "leave out --estimator, --order, --unit and --per-step, or ask for --estimator exact alone",
+        ));
+    }
+    Ok(estimator)
 }
 
 /// What an exact likelihood or a bound over orders reveals at once.
@@ -151,12 +159,20 @@ fn beyond_the_path_bound(sampling: &Sampling) -> Option<&'static str> {
     let plain = Sampling::default();
     [
         ("sample.draw", sampling.draw != plain.draw),
-        ("sample.temperature", sampling.temperature.schedule() != plain.temperature.schedule()),
+        ("sample.temperature", !is_one(sampling.temperature.schedule())),
         ("sample.warp", !sampling.warp.is_off()),
         ("sample.corrector", sampling.corrector.is_some()),
+        ("sample.top_p", sampling.top_p != plain.top_p),
+        ("sample.top_k", sampling.top_k != plain.top_k),
     ]
     .into_iter()
     .find_map(|(key, differs)| differs.then_some(key))
+}
+
+/// Whether it is the constant 1, however that is written.
+fn is_one(temperature: TemperatureSchedule) -> bool {
+    let [scale, exponent, _] = temperature.into();
+    (scale == 0.0 || exponent == 0.0) && temperature.at(0.0) == 1.0
 }
 
 /// Options that mean nothing for the estimator are errors, as far as it is known before the model is read.
@@ -172,7 +188,8 @@ fn check(args: &EvalArgs) -> Result<(), Failure> {
     ];
     let read = |by: &[EstimatorArg]| args.estimator.is_some_and(|estimator| by.contains(&estimator));
     if let Some((flag, ..)) = flags.iter().find(|(_, given, by)| *given && !read(by)) {
-        return Err(Failure::usage(format!("{flag} has no meaning without --estimator exact"))
+        let by = if *flag == "--unit" { "exact or orders" } else { "exact" };
+        return Err(Failure::usage(format!("{flag} has no meaning without --estimator {by}"))
             .hint("an exact likelihood is that of generation in a deterministic order"));
     }
     if args.estimator == Some(EstimatorArg::Exact) {

@@ -110,6 +110,11 @@ fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
     ];
     let order = args.order;
     if session.is_autoregressive() {
+        if args.per_step.is_some() {
+            return Err(Failure::usage(
+                "--per-step has no meaning for an autoregressive model, which writes sub-token by sub-token",
+            ));
+        }
         return match order {
             Order::Random | Order::LeftToRight => Ok(order),
             _ => Err(Failure::usage(format!(

@@ -63,10 +63,14 @@ fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure>
         .map(|(key, value)| {
             let expected = keys::get(base, &key).ok_or_else(|| unknown(&key, base, &layer.origin))?;
             let value = of_type(&key, value, expected, &layer.origin)?;
-            try_alone(base, &key, &value).map_err(|problem| {
-                let given = format!("`{key}` = {value} {}", layer.origin);
-                Failure::usage(format!("{given}: {problem}"))
-            })?;
+            // A choice that there is needs no trial: the sections of `base` are those of the last one.
+            let is_choice = value.as_str().is_some_and(|name| RunSettings::choices(&key).contains(&name));
+            if !is_choice {
+                try_alone(base, &key, &value).map_err(|problem| {
+                    let given = format!("`{key}` = {value} {}", layer.origin);
+                    Failure::usage(format!("{given}: {problem}"))
+                })?;
+            }
             Ok((key, value))
         })
         .collect()

@@ -21,6 +21,7 @@ const RENAMED: [(&str, &str); 6] = [
 pub fn upgrade(layer: &Layer) -> (Layer, Vec<String>) {
     if let Ok(table) = RunSettings::upgraded(layer.table.clone())
         && table != layer.table
+        && RunSettings::from_table(table.clone()).is_ok()
     {
         return (Layer { origin: layer.origin.clone(), table }, Vec::new());
     }

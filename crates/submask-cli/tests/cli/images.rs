@@ -158,6 +158,11 @@ fn classes_are_learnt_and_drawn_by_name_or_number() {
     let sample = |label| json(&room.call(&["sample", "run", "--label", label, "--json"]))["samples"].clone();
     assert_eq!(sample("food and drink"), sample("3"));
     sample("mixture");
+    for order in ["random", "confidence"] {
+        let greedy = ["--label", "mixture", "--temperature", "0", "--order", order, "--json"];
+        let picture = json(&room.call(&[&["sample", "run"][..], &greedy].concat()));
+        assert_eq!(picture["samples"].as_array().map(Vec::len), sample("mixture").as_array().map(Vec::len));
+    }
     let said = room.call(&["sample", "run", "--label", "dogs"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("food and drink"), "{said}");
     let figures = json(&room.call(&["eval", "run", "--sequences", "12", "--json"]));

@@ -160,6 +160,17 @@ fn orders_have_samples_and_likelihoods() {
     let (room, _) = trained(&["--set", "model.network=autoregressive"]);
     let said = room.call(&["sample", "run", "--order", "entropy"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("writes from left to right"), "{said}");
+    for arguments in [
+        &["sample", "run", "--per-step", "2"][..],
+        &["eval", "run", "--estimator", "exact", "--per-step", "2"],
+    ] {
+        let said = room.call(arguments);
+        assert!(said.starts_with("exit code: 2\n") && said.contains("an autoregressive model"), "{said}");
+    }
+    let steps = u64::MAX.to_string();
+    let (room, _) = trained(&[]);
+    let said = room.call(&["eval", "run", "--estimator", "path", "--steps", &steps]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("steps ="), "{said}");
 }
 
 #[test]

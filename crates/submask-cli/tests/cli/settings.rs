@@ -19,6 +19,22 @@ fn a_temperature_is_a_number_or_three() {
 }
 
 #[test]
+fn a_later_choice_replaces_that_of_a_file() {
+    let room = Room::new();
+    let file = "[schedule]\nkind = \"polynomial\"\nexponent = 2.0\n[model]\nnetwork = \"encoder\"\nintermediate = 64\n";
+    room.write("my.toml", file);
+    let train = ["train", "--data", "missing.txt", "--config"];
+    for choice in ["schedule.kind=cosine", "schedule.kind=log-linear", "model.network=diffusion"] {
+        let said = room.call(&[&train[..], &["my.toml", "--set", choice]].concat());
+        assert!(said.contains("missing.txt"), "{choice}: {said}");
+    }
+    room.write("linear.toml", "[schedule]\nkind = \"linear\"\n");
+    let polynomial = ["linear.toml", "--set", "schedule.kind=polynomial", "schedule.exponent=2.5"];
+    let said = room.call(&[&train[..], &polynomial].concat());
+    assert!(said.contains("missing.txt"), "{said}");
+}
+
+#[test]
 fn unknown_keys() {
     assert_snapshot!(submask(&["train", "--set", "train.stepz=3"]), @r"
     exit code: 2

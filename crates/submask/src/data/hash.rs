@@ -1,23 +1,23 @@
 //! Stable 64-bit hashes: what a fingerprint in a file means must never change.
 
 /// FNV-1a over the parts, each preceded by its length so that parts cannot run into each other.
-pub(super) struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Fingerprint {
     /// The hash of nothing.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
     /// Adds one part.
-    pub(super) fn part(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn part(mut self, bytes: &[u8]) -> Self {
         self.absorb(&(bytes.len() as u64).to_le_bytes());
         self.absorb(bytes);
         self
     }
 
     /// The hash of the parts so far.
-    pub(super) fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         mix(self.0)
     }
 

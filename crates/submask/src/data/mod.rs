@@ -44,7 +44,7 @@ mod density;
 mod dictionary;
 mod document;
 mod folder;
-mod hash;
+pub(crate) mod hash;
 pub mod image;
 mod jsonl;
 #[cfg(feature = "parquet")]

@@ -17,7 +17,7 @@ use crate::schedule::RevealUnit;
 ///
 /// Takes K·n network evaluations per sequence of n units. Of a partly given token the missing digits are charged jointly
 /// when the unit is the token. A network that reads the time gets the k-th smallest of n uniform levels where k units
-/// are masked, as the first-hitting sampler does.
+/// are masked, as in [`nelbo_subtoken`].
 ///
 /// K orders make one value per sequence, whose expectation depends on K. So there is no error over draws
 /// (`draw_errors` are not numbers), and the standard errors of the figures are over sequences only.

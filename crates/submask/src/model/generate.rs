@@ -1,6 +1,6 @@
 //! New sequences from a model, with holes filled wherever they are.
 
-use super::sampling::Sampling;
+use super::sampling::{Sampling, Temperature};
 use super::session::Session;
 use super::subject::text_of;
 use crate::denoiser::Denoiser;
@@ -131,7 +131,7 @@ impl Session {
         let prompt = Prompt::from_digits(&predictive, &request.prompt)?;
         let labels = self.labels(request)?;
         let single = self.denoiser()?;
-        let mixture;
+        let mut mixture;
         let settings = request.sampling.settings(architecture.schedule())?;
         let mut settings = SampleSettings {
             unit: request.unit,
@@ -145,11 +145,16 @@ impl Session {
         settings.validate()?;
         let network: &dyn Denoiser = match request.label {
             Label::Mixture => {
-                // As the published sampler does: the temperature of every prediction, then the mean.
-                let temperature = request.sampling.temperature.schedule();
-                mixture = MixtureDenoiser::of_classes(single)?.with_temperature(temperature);
-                settings.temperature_schedule = None;
-                settings.sharpening.temperature = 1.0;
+                mixture = MixtureDenoiser::of_classes(single)?;
+                // As the published sampler does: the temperature of every prediction, then the mean. Orders rank the
+                // mean before any temperature, and the limit 0 is that of the mean: there it divides the mean's logits.
+                let by_member = request.order == Order::Random
+                    && request.sampling.temperature != Temperature::Constant(0.0);
+                if by_member {
+                    mixture = mixture.with_temperature(request.sampling.temperature.schedule());
+                    settings.temperature_schedule = None;
+                    settings.sharpening.temperature = 1.0;
+                }
                 &mixture
             }
             Label::Every | Label::Class(_) => single,
@@ -203,6 +208,19 @@ impl Session {
                 "a diffusion model: this one writes left to right",
             ));
         }
+        let mut sharpening = request.sampling.sharpening();
+        if let Temperature::Schedule(schedule) = request.sampling.temperature {
+            let [scale, exponent, _] = schedule.into();
+            if scale != 0.0 && exponent != 0.0 {
+                let given = format!("{:?}", <[f64; 3]>::from(schedule));
+                return Err(Error::invalid(
+                    "sample.temperature",
+                    given,
+                    "a number: an autoregressive model has no times",
+                ));
+            }
+            sharpening.temperature = schedule.at(0.0);
+        }
         let predictive = self.architecture().predictive();
         let len = predictive.codes().subtoken_len();
         let prompt = tokens_of(predictive, &request.prompt)?;
@@ -215,7 +233,7 @@ impl Session {
                 first_index: 0,
                 batch: request.batch,
                 seed: request.seed,
-                sharpening: request.sampling.sharpening(),
+                sharpening,
             },
         )?;
         let holes = prompt.iter().filter(|token| token.is_none()).count();

@@ -6,11 +6,8 @@ use super::corrector::Corrector;
 use super::draw::Draw;
 use crate::order::Order;
 use crate::predictive::Sharpening;
-use crate::schedule::{RevealSteps, RevealUnit, Schedule, TemperatureSchedule};
+use crate::schedule::{MAX_STEPS, RevealSteps, RevealUnit, Schedule, TemperatureSchedule};
 use crate::{Error, Result};
-
-/// Most steps of a grid; a sampler without a grid has no limit.
-const MAX_STEPS: usize = 1 << 24;
 
 /// The time steps of a sampler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

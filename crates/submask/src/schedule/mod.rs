@@ -9,6 +9,7 @@ mod reveal;
 use serde::{Deserialize, Serialize};
 
 pub use image_time::{TemperatureSchedule, TimeWarp};
+pub(crate) use reveal::MAX_STEPS;
 pub use reveal::{RevealSteps, RevealUnit};
 
 use crate::{Error, Result};

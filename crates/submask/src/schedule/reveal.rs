@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{Schedule, even_grid};
 use crate::{Error, Result};
 
+/// Most steps of a grid; a sampler without a grid has no limit.
+pub const MAX_STEPS: usize = 1 << 24;
+
 /// What is revealed together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,10 +52,10 @@ impl RevealSteps {
     /// `steps` = T even steps from t = 1 to t = 0.
     ///
     /// # Errors
-    /// As [`Self::new`], and when T is 0.
+    /// As [`Self::new`], and when T is not in 1 to 2²⁴.
     pub fn even(schedule: &Schedule, steps: usize) -> Result<Self> {
-        if steps == 0 {
-            return Err(Error::invalid("steps", steps, "at least 1"));
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Err(Error::invalid("steps", steps, format!("1 to {MAX_STEPS}")));
         }
         Self::new(schedule, &even_grid(steps))
     }

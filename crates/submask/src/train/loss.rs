@@ -181,7 +181,8 @@ impl NetworkLoss for Denoising {
     ) -> Result<Option<Tensor<1>>> {
         let masked = self.masking.mask(batch, slot)?;
         let reads_labels = self.network.spec().classes.is_some();
-        let labels = reads_labels.then_some(batch.labels.as_slice());
+        // Data without labels are of no class.
+        let labels = (reads_labels && !batch.labels.is_empty()).then_some(batch.labels.as_slice());
         let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels };
         backbone::loss(&*self.network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }

@@ -16,6 +16,7 @@ use super::validate::{EvaluationSize, Validation};
 use crate::backbone::weights::{Weights, arrange};
 use crate::backbone::{Backbone, LoadedBackbone};
 use crate::compute::Compute;
+use crate::data::hash::Fingerprint;
 use crate::data::{Batcher, Dataset};
 use crate::likelihood::{LikelihoodSettings, Sequences, joint_objective, nelbo_subtoken};
 use crate::model::{HeldOut, Network, WEIGHTS_FILE, read_safetensors, write_safetensors};
@@ -64,7 +65,29 @@ pub struct OwnRun {
 struct OwnSettings {
     /// Of the dataset, 16 hexadecimal digits.
     fingerprint: String,
+    /// Of the codes of all tokens, 16 hexadecimal digits.
+    codes: String,
+    carry_over: bool,
+    dropout: f64,
+    schedule: Schedule,
     train: TrainSettings,
+}
+
+impl OwnSettings {
+    fn of(own: &OwnRun) -> Result<Self> {
+        let predictive = &own.model.predictive;
+        let tokens: Vec<u32> = (0..predictive.codes().vocab_size() as u32).collect();
+        let digits = predictive.codes().encode(&tokens)?;
+        let digits: Vec<u8> = digits.into_iter().flat_map(u32::to_le_bytes).collect();
+        Ok(Self {
+            fingerprint: format!("{:016x}", own.dataset.fingerprint()),
+            codes: format!("{:016x}", Fingerprint::new().part(&digits).value()),
+            carry_over: predictive.carry_over(),
+            dropout: own.dropout,
+            schedule: own.model.schedule,
+            train: own.settings.clone(),
+        })
+    }
 }
 
 impl OwnModel {
@@ -88,16 +111,41 @@ impl OwnModel {
     }
 
     fn loaded(&self, values: &[Vec<f32>], compute: &Compute) -> Result<LoadedBackbone> {
-        if self.network.kernels() != compute.kernels() {
-            let given = format!("{:?}", self.network.kernels());
-            return Err(Error::invalid(
-                "operations of the network",
-                given,
-                format!("{:?}", compute.kernels()),
-            ));
-        }
+        self.check_kernels(compute)?;
         let weights = Weights::new(self.network.parameters(), values, compute.device());
         Ok(LoadedBackbone { network: self.network.clone(), weights })
+    }
+
+    fn check_kernels(&self, compute: &Compute) -> Result<()> {
+        let (ours, theirs) = (self.network.kernels(), compute.kernels());
+        match ours == theirs {
+            true => Ok(()),
+            false => {
+                Err(Error::invalid("operations of the network", format!("{ours:?}"), format!("{theirs:?}")))
+            }
+        }
+    }
+}
+
+impl OwnRun {
+    /// Before anything is computed or written.
+    fn validate(&self) -> Result<()> {
+        self.settings.validate()?;
+        self.model.schedule.validate()?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::invalid("dropout", self.dropout, "a number in [0, 1)"));
+        }
+        self.model.check_kernels(&self.compute)?;
+        let spec = self.model.network.spec();
+        spec.check_codes(self.model.predictive.codes())?;
+        spec.check_seq_len(self.dataset.seq_len())?;
+        spec.check_seq_len(self.held_out.seq_len)?;
+        Sequences::new(&self.held_out.x_0, self.held_out.seq_len)?;
+        if spec.classes.is_some() && !self.held_out.labels.is_empty() {
+            let sequences = self.held_out.x_0.len() / self.held_out.seq_len;
+            spec.check_labels(Some(&self.held_out.labels), sequences)?;
+        }
+        Ok(())
     }
 }
 
@@ -108,10 +156,8 @@ impl OwnModel {
 /// # Errors
 /// As [`run`](super::run()).
 pub fn run_own(own: &OwnRun, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
-    own.settings.validate()?;
-    own.model.network.spec().check_codes(own.model.predictive.codes())?;
-    let fingerprint = format!("{:016x}", own.dataset.fingerprint());
-    let settings = OwnSettings { fingerprint, train: own.settings.clone() };
+    own.validate()?;
+    let settings = OwnSettings::of(own)?;
     match own.resume {
         true => check_resumed(&settings, &own.out.join(SETTINGS_FILE))?,
         false => check_unused(&own.out)?,
@@ -133,6 +179,10 @@ fn check_resumed(settings: &OwnSettings, path: &Path) -> Result<()> {
     let (ours, theirs) = (&settings.train, &saved.train);
     let keys = [
         ("dataset", settings.fingerprint == saved.fingerprint),
+        ("codes", settings.codes == saved.codes),
+        ("carry_over", settings.carry_over == saved.carry_over),
+        ("dropout", settings.dropout == saved.dropout),
+        ("schedule", settings.schedule == saved.schedule),
         ("train.seed", ours.seed == theirs.seed),
         ("train.batch_size", ours.batch_size == theirs.batch_size),
         ("train.accumulate", ours.accumulate == theirs.accumulate),
@@ -183,7 +233,7 @@ impl TrainedModel for Validated {
         let network = self.model.loaded(average, &self.compute)?;
         let held_out = self.held_out.spread(size.sequences);
         let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
-        if !held_out.labels.is_empty() {
+        if self.model.network.spec().classes.is_some() && !held_out.labels.is_empty() {
             sequences = sequences.with_labels(&held_out.labels);
         }
         let (predictive, schedule) = (&*self.model.predictive, self.model.schedule);

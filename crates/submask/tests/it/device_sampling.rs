@@ -146,7 +146,8 @@ fn logits_of_digits_on_the_device_are_those_in_memory() {
                 .unwrap();
             let logits = Tensor::cat(parts, 0).into_data();
             let expected = TensorData::new(expected, [positions.len(), 20]);
-            logits.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-5));
+            // Logits are of the order of one, and another device adds up in another order.
+            logits.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-4));
         }
     }
 }
