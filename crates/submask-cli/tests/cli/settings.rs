@@ -21,7 +21,7 @@ fn a_temperature_is_a_number_or_three() {
 #[test]
 fn a_later_choice_replaces_that_of_a_file() {
     let room = Room::new();
-    let file = "[schedule]\nkind = \"polynomial\"\nexponent = 2.0\n[model]\nnetwork = \"encoder\"\nintermediate = 64\n";
+    let file = "[schedule]\nkind = \"polynomial\"\nexponent = 2.0\n[model]\nnetwork = \"encoder\"\nintermediate = 64\nembedding = \"per-digit-summed\"\n";
     room.write("my.toml", file);
     let train = ["train", "--data", "missing.txt", "--config"];
     for choice in ["schedule.kind=cosine", "schedule.kind=log-linear", "model.network=diffusion"] {
