@@ -191,7 +191,7 @@ fn print_table(settings: &RunSettings, rows: &[Row]) {
     );
     println!(
         "| model | bits per character | what it is | joint objective, nats per token (no likelihood) | training, s | \
-         evaluations a sample | s a sample |\n|---|---|---|---|---|---|---|"
+         evaluations per sample | s per sample |\n|---|---|---|---|---|---|---|"
     );
     for row in rows {
         let kind = match row.bound.kind {

@@ -60,7 +60,7 @@ pub struct NetworkArgs {
     /// Which weights [default: the averaged ones (ema) where there are any]
     #[arg(long, value_name = "SET")]
     pub weights: Option<WeightsArg>,
-    /// ℓ, sub-tokens a token
+    /// ℓ, sub-tokens per token
     #[arg(long, value_name = "L")]
     pub subtokens: Option<usize>,
     /// C, tokens of the vocabulary

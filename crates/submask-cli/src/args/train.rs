@@ -35,7 +35,7 @@ pub struct TrainArgs {
     /// tokenizer take the preset's place
     #[arg(long, value_name = "MODEL")]
     pub init: Option<PathBuf>,
-    /// ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model (codes.subtokens)
+    /// ℓ, sub-tokens per token; 1 is the ordinary masked diffusion model (codes.subtokens)
     #[arg(long, value_name = "L")]
     pub subtokens: Option<u64>,
     /// Training loss (train.objective)

@@ -74,7 +74,7 @@ fn train() {
                                    the newest runs/NAME-…
           --init <MODEL>           Begin with the weights of this model, run or checkpoint; its network,
                                    codes, schedule and tokenizer take the preset's place
-          --subtokens <L>          ℓ, sub-tokens a token; 1 is the ordinary masked diffusion model
+          --subtokens <L>          ℓ, sub-tokens per token; 1 is the ordinary masked diffusion model
                                    (codes.subtokens)
           --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal,
                                    cross-entropy]

@@ -13,7 +13,7 @@ use crate::model::{Assignment, CodeSettings, NetworkConfig};
 use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 
-/// Most sub-tokens a token.
+/// Most sub-tokens per token.
 const MAX_SUBTOKENS: usize = 64;
 /// Weights of a block, at least.
 const MIN_WEIGHTS_A_BLOCK: usize = 7;

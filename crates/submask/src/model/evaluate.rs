@@ -123,7 +123,7 @@ impl Estimator {
     }
 }
 
-/// Most sub-tokens a token for which all subsets of digits are summed at once.
+/// Most sub-tokens per token for which all subsets of digits are summed at once.
 const MAX_SUBSET_DIGITS: usize = 12;
 
 /// How an evaluation is made.

@@ -123,7 +123,7 @@ impl SubTokenizer {
         self.vocab_size
     }
 
-    /// ℓ, sub-tokens a token.
+    /// ℓ, sub-tokens per token.
     pub fn subtoken_len(&self) -> usize {
         self.subtoken_len
     }
