@@ -42,8 +42,8 @@ show "rust $library/model $library/train $program | code | lines"
 
 # Rooms in which a kind of subject may be asked for: those of subjects, of data and of other programs' files, what the
 # program shows, and its table of flags. `model/visual/config.rs` is where the subject was defined before it had a room.
-rooms="$library/(model/subject|data|import)/|$library/model/(subject|visual/config)\.rs"
-rooms+="|$program/(present/|args/fits\.rs)"
+rooms="$library/(model/subject|train/subject|data|import)/|$library/model/(subject|visual/config)\.rs"
+rooms+="|$program/(subject/|present/|args/fits\.rs)"
 # A variant of an enum over kinds of subjects, by whatever name the enum goes. `Part::Text` is the text between holes of
 # a prompt, `Purpose::Point` a purpose of random draws. A table of presets says of which subject each is: no question.
 variant='\b[A-Z][A-Za-z]*::(Text|Visual|Images?|Points?|Density)\b'

@@ -1,7 +1,10 @@
-//! The flags of settings: the library names settings, people who typed flags are told of flags.
+//! The flags of settings: the library names settings and fields, people who typed flags are told of flags.
 
-/// Settings that a flag of `submask import` gives, and the flag.
-const IMPORT: [(&str, &str); 14] = [
+/// Settings and fields that flags of a verb give, and those flags.
+pub struct Flags(&'static [(&'static str, &'static str)]);
+
+/// Those of `submask import`.
+pub const IMPORT: Flags = Flags(&[
     ("weights", "--weights"),
     ("vocab_size", "--vocab-size"),
     ("codes.subtokens", "--subtokens"),
@@ -16,20 +19,84 @@ const IMPORT: [(&str, &str); 14] = [
     ("tokenizer", "--tokenizer"),
     ("to", "--to"),
     ("the network", "the network by flags"),
-];
+]);
 
-/// The flag that gives a setting, or the setting where there is none.
-pub fn of(key: &str) -> &str {
-    IMPORT.iter().find_map(|(setting, flag)| (*setting == key).then_some(*flag)).unwrap_or(key)
+/// Those of `submask sample`.
+pub const SAMPLE: Flags = Flags(&[
+    ("num", "--num"),
+    ("prompt", "--prompt"),
+    ("length", "--length"),
+    ("steps", "--steps"),
+    ("order", "--order"),
+    ("per_step", "--per-step"),
+    ("temperature", "--temperature"),
+    ("top_p", "--top-p"),
+    ("top_k", "--top-k"),
+    ("draw", "--draw"),
+    ("warp", "--warp"),
+    ("corrector", "--corrector"),
+    ("batch", "--batch"),
+    ("label", "--label"),
+    ("trace", "--trace"),
+]);
+
+/// Those of `submask eval`.
+pub const EVAL: Flags = Flags(&[
+    ("estimator", "--estimator"),
+    ("draws", "--draws"),
+    ("steps", "--steps"),
+    ("order", "--order"),
+    ("per_step", "--per-step"),
+    ("batch", "--batch"),
+    ("images", "--data"),
+    ("labels", "--labels"),
+]);
+
+impl Flags {
+    /// The flag that gives a setting, or the setting where there is none. What samples are drawn by stands in the section
+    /// `sample` of settings.
+    pub fn of<'a>(&self, key: &'a str) -> &'a str {
+        let field = key.strip_prefix("sample.").unwrap_or(key);
+        self.0.iter().find_map(|(setting, flag)| (*setting == field).then_some(*flag)).unwrap_or(key)
+    }
+
+    /// The error of the library with flags in the place of the settings that they give.
+    pub fn name_in(&self, error: submask::Error) -> submask::Error {
+        error.rename_field(|field| field.split(", ").map(|key| self.of(key)).collect::<Vec<_>>().join(", "))
+    }
 }
 
-/// The error of the library with flags in the place of the settings that they give.
-pub fn name_them(error: submask::Error) -> submask::Error {
-    match error {
-        submask::Error::Invalid { field, given, allowed } => {
-            let field = field.split(", ").map(of).collect::<Vec<_>>().join(", ");
-            submask::Error::Invalid { field, given, allowed }
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn every_flag_is_one_of_its_verb() {
+        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL)] {
+            let cli = Cli::command();
+            let verb = cli.find_subcommand(verb).unwrap();
+            let known: Vec<String> = verb
+                .get_arguments()
+                .filter_map(|arg| arg.get_long())
+                .map(|long| format!("--{long}"))
+                .collect();
+            for (_, flag) in flags.iter().filter(|(_, flag)| flag.starts_with("--")) {
+                assert!(known.iter().any(|known| known == flag), "{flag} of {}", verb.get_name());
+            }
         }
-        error => error,
+    }
+
+    #[test]
+    fn fields_and_keys_become_flags() {
+        let name = |field: &str| {
+            let error = submask::Error::invalid(field, 2.0, "a number in (0, 1]");
+            SAMPLE.name_in(error).to_string()
+        };
+        assert_eq!(name("top_p"), "--top-p = 2 is not allowed: a number in (0, 1]");
+        assert_eq!(name("sample.top_p"), "--top-p = 2 is not allowed: a number in (0, 1]");
+        assert!(name("codes.subtokens").starts_with("codes.subtokens = 2"));
     }
 }

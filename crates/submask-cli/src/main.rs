@@ -12,8 +12,6 @@ mod dashboard;
 mod failure;
 mod flags;
 mod format;
-mod given;
-mod heldout;
 mod locate;
 mod metrics;
 mod output;
@@ -22,6 +20,7 @@ mod present;
 mod progress;
 mod settings;
 mod stop;
+mod subject;
 
 use std::process::ExitCode;
 
@@ -34,8 +33,8 @@ use failure::Failure;
 fn main() -> ExitCode {
     allocator::keep_memory();
     keep_quiet_about_devices();
-    let done = match asks_for_presets() {
-        true => commands::presets::run(),
+    let done = match asks_for_samplers() {
+        true => commands::samplers::run(),
         false => run(Cli::parse()),
     };
     match done {
@@ -54,10 +53,10 @@ fn keep_quiet_about_devices() {
     }));
 }
 
-/// `submask help presets` and `submask … --help presets` print the list itself.
-fn asks_for_presets() -> bool {
+/// `submask help samplers` and `submask … --help samplers` print the list itself; earlier versions called it presets.
+fn asks_for_samplers() -> bool {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    words.last().is_some_and(|last| last == "presets")
+    words.last().is_some_and(|last| last == "samplers" || last == "presets")
         && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }
 
@@ -79,6 +78,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Info(args) => commands::info::run(&args),
         Command::Plot(args) => commands::plot::run(&args),
         Command::Bench(args) => commands::bench::run(&args, compute),
-        Command::Presets => commands::presets::run(),
+        Command::Samplers => commands::samplers::run(),
     }
 }

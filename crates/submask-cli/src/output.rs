@@ -49,12 +49,11 @@ pub struct EvalResult {
     /// Units that the estimator exact reveals per evaluation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_step: Option<u64>,
-    /// Of images and points, whether tokens that contradict a visible digit were excluded.
+    /// Whether tokens that contradict a visible digit were excluded; of diffusion models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carry_over: Option<bool>,
-    /// Of images, whether the figures are of images given their class.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conditional_on_class: Option<bool>,
+    /// Whether the figures are of sequences given their class.
+    pub conditional_on_class: bool,
     /// The figures.
     pub figures: Vec<Figure>,
 }
@@ -257,7 +256,7 @@ mod tests {
             unit: None,
             per_step: None,
             carry_over: None,
-            conditional_on_class: None,
+            conditional_on_class: false,
             figures: vec![joint()],
         };
         insta::assert_snapshot!(serde_json::to_string_pretty(&result).unwrap(), @r#"

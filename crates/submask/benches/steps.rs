@@ -90,7 +90,7 @@ impl Size {
     }
 
     fn network(&self) -> Dit {
-        Dit::new(self.config(), &self.codes(), Kernels::Fused).expect("the size is valid")
+        Dit::new(self.config(), &self.codes(), Kernels::FUSED).expect("the size is valid")
     }
 
     fn architecture(&self) -> Architecture {

@@ -42,7 +42,7 @@ fn convolution(c: &mut Criterion) {
         let (x, weight) = (normal([batch, channels, size, size]), normal([channels, channels, 3, 3]));
         let bias = Tensor::<1>::zeros([channels], &device).require_grad();
         group.throughput(Throughput::Elements(operations(sizes)));
-        for kernels in [Kernels::Fused, Kernels::Plain] {
+        for kernels in [Kernels::FUSED, Kernels::PLAIN] {
             let name = format!("B {batch}, {channels} channels, {size}x{size}");
             group.bench_function(BenchmarkId::new(format!("{kernels:?}"), name), |b| {
                 b.iter(|| black_box(kernels.conv(x.clone(), weight.clone(), bias.clone()).sum().backward()));
@@ -76,7 +76,7 @@ fn network(c: &mut Criterion) {
     let rows = LossRows::new(predictive, Objective::CrossEntropy, x_0, y_t.clone(), weights);
     let rows = Arc::new(rows);
     group.throughput(Throughput::Elements(BATCH as u64));
-    for kernels in [Kernels::Fused, Kernels::Plain] {
+    for kernels in [Kernels::FUSED, Kernels::PLAIN] {
         let network = Unet::new(config.clone(), &codes, kernels).expect("the sizes are valid");
         let parameters = network.parameters();
         let drawn = |parameter: &Parameter| match parameter.init {

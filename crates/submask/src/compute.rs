@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::device::{self, DeviceChoice};
-use crate::ops::{Kernels, Precision, is_cpu};
+use crate::ops::{Engine, Kernels, Precision, is_cpu};
 use crate::{Error, Result};
 
 /// A device with the operations and the precision that run on it. They are chosen together, so that they always fit.
@@ -35,12 +35,12 @@ impl Compute {
 
     /// The CPU in single precision, which is always there.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), kernels: Kernels::Fused }
+        Self { device: Device::flex(), kernels: Kernels::FUSED }
     }
 
     /// The CPU with every operation composed of tensor operations: the slow reference of the fused ones.
     pub fn reference() -> Self {
-        Self { device: Device::flex(), kernels: Kernels::Plain }
+        Self { device: Device::flex(), kernels: Kernels::PLAIN }
     }
 
     /// A device with the operations that a test or a measurement asks for.
@@ -77,35 +77,37 @@ impl Compute {
 
 /// All operations run on the CPU, and the fused ones nowhere else.
 fn check_fit(kernels: Kernels, on_cpu: bool, device: &str) -> Result<()> {
-    let fused = matches!(kernels, Kernels::Fused | Kernels::FusedBf16);
-    if on_cpu || !fused {
+    if on_cpu || kernels.engine() != Engine::Fused {
         return Ok(());
     }
-    let allowed = format!("Plain, Gpu or GpuBf16 on {device}: the fused operations run on the CPU only");
-    Err(Error::invalid("kernels", format!("{kernels:?}"), allowed))
+    let allowed = format!("compositions or operations of GPUs on {device}");
+    Err(Error::invalid("kernels", kernels, allowed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Kernels; 5] =
-        [Kernels::Fused, Kernels::FusedBf16, Kernels::Plain, Kernels::Gpu, Kernels::GpuBf16];
-
     #[test]
     fn a_device_and_kernels_that_do_not_fit_cannot_be_put_together() {
-        let fit = |on_cpu: bool| ALL.map(|kernels| check_fit(kernels, on_cpu, "Some GPU").is_ok());
+        let bf16 = |kernels: Kernels| kernels.with_precision(Precision::Bf16).unwrap();
+        let all = [Kernels::FUSED, bf16(Kernels::FUSED), Kernels::PLAIN, Kernels::GPU, bf16(Kernels::GPU)];
+        let fit = |on_cpu: bool| all.map(|kernels| check_fit(kernels, on_cpu, "Some GPU").is_ok());
         assert_eq!(fit(true), [true; 5]);
         assert_eq!(fit(false), [false, false, true, true, true]);
-        let error = check_fit(Kernels::FusedBf16, false, "Some GPU").unwrap_err().to_string();
-        assert!(error.contains("kernels = FusedBf16") && error.contains("GpuBf16 on Some GPU"), "{error}");
-        for kernels in ALL {
+        let error = check_fit(bf16(Kernels::FUSED), false, "Some GPU").unwrap_err().to_string();
+        assert!(
+            error.contains("fused operations of the CPU in bf16") && error.contains("Some GPU"),
+            "{error}"
+        );
+        assert!(Kernels::PLAIN.with_precision(Precision::Bf16).is_err());
+        for kernels in all {
             let compute = Compute::with(Device::flex(), kernels).unwrap();
             assert_eq!((compute.kernels(), compute.device_name().as_str()), (kernels, "CPU"));
         }
         for gpu in device::gpus() {
-            assert!(Compute::with(gpu.device.clone(), Kernels::Fused).is_err(), "{}", gpu.name);
-            assert!(Compute::with(gpu.device, Kernels::Plain).is_ok(), "{}", gpu.name);
+            assert!(Compute::with(gpu.device.clone(), Kernels::FUSED).is_err(), "{}", gpu.name);
+            assert!(Compute::with(gpu.device, Kernels::PLAIN).is_ok(), "{}", gpu.name);
         }
     }
 }

@@ -99,6 +99,16 @@ impl Error {
         Self::Invalid { field: field.into(), given: given.to_string(), allowed: allowed.into() }
     }
 
+    /// The same error, in which the field of a refused value has the name that `name` gives it: below, fields are called
+    /// as the code calls them, above as settings or flags do.
+    #[must_use]
+    pub fn rename_field(self, name: impl FnOnce(&str) -> String) -> Self {
+        match self {
+            Self::Invalid { field, given, allowed } => Self::Invalid { field: name(&field), given, allowed },
+            error => error,
+        }
+    }
+
     /// For `map_err`: a broken promise of this library's own.
     pub(crate) fn internal<E: std::fmt::Debug>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |found| Self::Internal { what, found: format!("{found:?}") }

@@ -9,14 +9,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use submask::backbone::autoregressive::AutoregressiveConfig;
-use submask::data::{Blocks, PreparedData, ValidationBlocks};
-use submask::model::{Estimator, EvaluateRequest, HeldOut, NetworkConfig};
+use submask::model::{Estimator, EvaluateRequest, NetworkConfig};
 use submask::objective::Objective;
 use submask::train::event::Event;
 use submask::train::settings::{RunData, RunSettings};
 use submask::train::{RunRequest, run};
 use submask::{Compute, Figure, Model, Request, Unobserved};
-use submask_experiments::Fallible;
+use submask_experiments::{Fallible, held_out_text};
 
 /// Held-out sequences that are evaluated, and draws of each.
 const SEQUENCES: u64 = 256;
@@ -116,7 +115,7 @@ fn row(variant: &Variant, base: &RunSettings, folder: &Path) -> Fallible<Row> {
     let out = folder.join(format!("{slug}-{}", settings.train.steps));
     let seconds = train(variant.name, &settings, &out)?;
     let model = Model::open(&out)?;
-    let held_out = held_out(&settings, &model)?;
+    let held_out = held_out_text(&settings, &model, SEQUENCES)?;
     let session = model.session(&Compute::cpu())?;
     let evaluate = |estimator| -> Fallible<Figure> {
         let request = EvaluateRequest { draws: DRAWS, ..EvaluateRequest::new(estimator) };
@@ -164,19 +163,6 @@ fn train(name: &str, settings: &RunSettings, out: &Path) -> Fallible<f64> {
     let seconds = started.elapsed().as_secs_f64();
     std::fs::write(clock, seconds.to_string())?;
     Ok(seconds)
-}
-
-/// Sequences spread evenly over the held-out text.
-fn held_out(settings: &RunSettings, model: &Model) -> Fallible<HeldOut> {
-    let text = settings.data.text().ok_or("a run on text")?;
-    let tokenizer = model.tokenizer().ok_or("a model of text")?;
-    let store = PreparedData::open(&text.cache)?.valid.ok_or("nothing is held out")?;
-    let blocks = Blocks::new(store, tokenizer, text.layout(model.config().seq_len()))?;
-    let blocks = ValidationBlocks::new(blocks, tokenizer.clone())?;
-    let all = blocks.blocks().len();
-    let count = SEQUENCES.min(all);
-    let chosen = (0..count).map(|i| blocks.block(i * all / count)).collect::<submask::Result<Vec<_>>>()?;
-    Ok(HeldOut::of_text(&chosen))
 }
 
 fn print_table(settings: &RunSettings, rows: &[Row]) {

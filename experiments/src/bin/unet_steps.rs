@@ -68,7 +68,7 @@ struct Case {
 impl Case {
     fn new() -> Outcome<Self> {
         let codes = SubTokenizer::new(VOCAB_SIZE, SUBTOKENS)?;
-        let network = Arc::new(Unet::new(config(), &codes, Kernels::Fused)?);
+        let network = Arc::new(Unet::new(config(), &codes, Kernels::FUSED)?);
         let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, 0.02);
         let draws = Draws::new(2, Purpose::Mask);
@@ -179,7 +179,7 @@ fn convolution([batch, inner, outer, size]: [usize; 4], count: usize) -> Outcome
     let (x, weight) = (normal([batch, inner, size, size]), normal([outer, inner, 3, 3]));
     let bias = Tensor::<1>::zeros([outer], &device).require_grad();
     median(count, || {
-        let out = Kernels::Fused.conv(x.clone(), weight.clone(), bias.clone());
+        let out = Kernels::FUSED.conv(x.clone(), weight.clone(), bias.clone());
         let gradients = out.sum().backward();
         for gradient in [x.grad(&gradients), weight.grad(&gradients)] {
             std::hint::black_box(gradient.ok_or("no gradient")?);

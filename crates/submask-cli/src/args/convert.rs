@@ -60,16 +60,16 @@ pub struct NetworkArgs {
     /// Which weights [default: the averaged ones (ema) where there are any]
     #[arg(long, value_name = "SET")]
     pub weights: Option<WeightsArg>,
-    /// ℓ, sub-tokens per token
-    #[arg(long, value_name = "L")]
+    /// Sub-tokens per token ℓ
+    #[arg(long, value_name = "ℓ")]
     pub subtokens: Option<usize>,
-    /// C, tokens of the vocabulary
+    /// Tokens of the vocabulary C
     #[arg(long, value_name = "C")]
     pub vocab_size: Option<usize>,
     /// Attention heads
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
-    /// Tokens a sequence
+    /// Tokens per sequence L
     #[arg(long, value_name = "L")]
     pub seq_len: Option<usize>,
     /// Height of images in pixels

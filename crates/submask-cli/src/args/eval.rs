@@ -32,7 +32,7 @@ pub struct EvalArgs {
     /// Monte Carlo draws per sequence; of the estimator orders, orders per sequence [default: 1]
     #[arg(long, value_name = "K")]
     pub draws: Option<NonZeroUsize>,
-    /// Sampler steps T of the path estimator [default: the model's]
+    /// Steps T of the sampler, of the estimator path [default: the model's]
     #[arg(long, value_name = "T")]
     pub steps: Option<NonZeroUsize>,
     /// Order of generation, of the estimator exact: left-to-right, or where the network is surest first (confidence,
@@ -45,12 +45,16 @@ pub struct EvalArgs {
     /// Units revealed per network evaluation, of the estimator exact [default: 1]
     #[arg(long, value_name = "N")]
     pub per_step: Option<NonZeroUsize>,
-    /// Sequences to evaluate, spread over the text [default: all]
+    /// Sequences to evaluate, spread over all [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Whether tokens that contradict a visible digit are excluded; with a model trained without, this
+    /// gives a bound of its own [default: the model's]
+    #[arg(long, value_name = "true|false")]
+    pub carry_over: Option<bool>,
     /// Sequences per network call (affects speed only)
     #[arg(long, value_name = "B", default_value = "16")]
     pub batch: NonZeroUsize,
@@ -61,9 +65,9 @@ pub struct EvalArgs {
     pub images: ImageEvalArgs,
 }
 
-/// What only images and points read.
+/// What only images read.
 #[derive(Args, Debug, Default)]
-#[command(next_help_heading = "Images and points")]
+#[command(next_help_heading = "Images")]
 pub struct ImageEvalArgs {
     /// What the files of --data are [default: as the model's run]
     #[arg(long, value_name = "SET", requires = "data")]
@@ -71,10 +75,6 @@ pub struct ImageEvalArgs {
     /// The file of labels of IDX images
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// Whether tokens that contradict a visible digit are excluded; with a model trained without, this
-    /// gives a bound of its own [default: the model's]
-    #[arg(long, value_name = "true|false")]
-    pub carry_over: Option<bool>,
 }
 
 /// Which kind of image files.

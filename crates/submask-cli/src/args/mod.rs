@@ -43,7 +43,7 @@ pub use train::{SettingsArgs, TrainArgs};
     max_term_width = 100
 )]
 pub struct Cli {
-    /// Threads to compute with [default: one a core]
+    /// Threads to compute with [default: one per core]
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<NonZeroUsize>,
     /// Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or gpu:N; GPUs need a build with the cargo
@@ -77,7 +77,8 @@ pub enum Command {
     Plot(PlotArgs),
     Bench(BenchArgs),
     /// List the published sampler settings of image models, with their published FID
-    Presets,
+    #[command(alias = "presets")]
+    Samplers,
 }
 
 /// Describe a model, a run, a token shard, a settings file or a checkpoint of another program
@@ -94,8 +95,8 @@ pub struct InfoArgs {
 
 /// Draw the training loss and the validation figures of a run as PNG and SVG
 ///
-/// Reads metrics.jsonl and writes one chart a quantity; charts of an earlier call are replaced. The
-/// paths written are printed, one a line.
+/// Reads metrics.jsonl and writes one chart per quantity; charts of an earlier call are replaced. The
+/// paths written are printed, one per line.
 #[derive(Args, Debug)]
 pub struct PlotArgs {
     /// Run folder

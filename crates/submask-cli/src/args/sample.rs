@@ -20,7 +20,7 @@ use submask::sampler::RevealUnit;
 pub struct SampleArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
-    /// How many texts
+    /// How many samples
     #[arg(long, value_name = "N", default_value = "1")]
     pub num: NonZeroU64,
     /// Steps T of the time grid, or first-hitting: no grid, sub-tokens one by one [default: the model's]
@@ -36,7 +36,7 @@ pub struct SampleArgs {
     /// Units revealed per network evaluation, with an order other than random [default: 1]
     #[arg(long, value_name = "N")]
     pub per_step: Option<NonZeroUsize>,
-    /// Text with holes
+    /// Text with holes: see above
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Tokens of a text [default: the model's sequence length]
@@ -45,17 +45,30 @@ pub struct SampleArgs {
     /// Seed; text n of a seed is the same whatever --num and --batch are
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Temperature τ of at least 0, dividing the logits; of images also a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1
-    /// while an image resolves [default: the model's]
+    /// Temperature τ of at least 0, which divides the logits; or a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1 while a
+    /// sample resolves [default: the model's]
     #[arg(long, value_name = "τ|a,n,c", allow_hyphen_values = true)]
     pub temperature: Option<TemperatureArg>,
-    /// Smallest set of most probable tokens with this mass, in (0, 1] [default: the model's]
+    /// Nucleus: only the smallest set of most probable tokens whose probabilities add up to p, in (0, 1] [default: the
+    /// model's]
     #[arg(long, value_name = "p")]
     pub top_p: Option<f64>,
-    /// Most probable tokens kept; 0 keeps all [default: the model's]
+    /// Only the k most probable tokens; 0 keeps all [default: the model's]
     #[arg(long, value_name = "k")]
     pub top_k: Option<usize>,
-    /// Texts sampled together; it does not change them
+    /// How the digits of a token are drawn [default: the model's]
+    #[arg(long)]
+    pub draw: Option<DrawArg>,
+    /// Time warp a,n,c of the grid: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is off [default: the model's]
+    #[arg(long, value_name = "a,n,c", allow_hyphen_values = true)]
+    pub warp: Option<TripleArg>,
+    /// Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the model's]
+    #[arg(long, value_name = "k,p,_|off")]
+    pub corrector: Option<CorrectorArg>,
+    /// Whether tokens that contradict a visible digit are excluded [default: the model's]
+    #[arg(long, value_name = "true|false")]
+    pub carry_over: Option<bool>,
+    /// Sequences sampled together; it does not change the samples
     #[arg(long, value_name = "B", default_value = "8")]
     pub batch: NonZeroUsize,
     /// Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one of whose 2 digits 1 is known. Of
@@ -76,21 +89,12 @@ pub struct ImageSampleArgs {
     /// Picture to write, PNG [default: samples.png]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Published sampler settings; `submask help presets` lists them
-    #[arg(long, value_name = "P")]
+    /// Published sampler settings, which flags may change; `submask help samplers` lists them
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<String>,
+    /// What earlier versions called --sampler.
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with = "sampler")]
     pub preset: Option<String>,
-    /// How the digits of a token are drawn [default: the model's]
-    #[arg(long)]
-    pub draw: Option<DrawArg>,
-    /// Time warp a,n,c: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is off [default: the model's]
-    #[arg(long, value_name = "a,n,c", allow_hyphen_values = true)]
-    pub warp: Option<TripleArg>,
-    /// Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the model's]
-    #[arg(long, value_name = "k,p,_|off")]
-    pub corrector: Option<CorrectorArg>,
-    /// Whether tokens that contradict a visible digit are excluded [default: the model's]
-    #[arg(long, value_name = "true|false")]
-    pub carry_over: Option<bool>,
     /// Class, by name or number, or mixture: predictions averaged over all classes
     #[arg(long, value_name = "CLASS|mixture")]
     pub label: Option<String>,

@@ -35,8 +35,8 @@ pub struct TrainArgs {
     /// tokenizer take the preset's place
     #[arg(long, value_name = "MODEL")]
     pub init: Option<PathBuf>,
-    /// ℓ, sub-tokens per token; 1 is the ordinary masked diffusion model (codes.subtokens)
-    #[arg(long, value_name = "L")]
+    /// Sub-tokens per token ℓ; 1 is the ordinary masked diffusion model (codes.subtokens)
+    #[arg(long, value_name = "ℓ")]
     pub subtokens: Option<u64>,
     /// Training loss (train.objective)
     #[arg(long)]

@@ -1,52 +1,41 @@
 //! `submask eval`.
 
-use std::path::Path;
-
-use submask::model::{
-    Architecture, Estimator, EvaluateRequest, HeldOut, Model, ModelConfig, Sampling, Session,
-};
+use submask::model::{Estimator, EvaluateRequest, Model, ModelConfig, Sampling, Session};
 use submask::order::Order;
 use submask::schedule::{RevealUnit, TemperatureSchedule};
 
 use crate::args::{EstimatorArg, EvalArgs, UnitArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::heldout::{HeldOutText, Wanted, held_out_images};
 use crate::output::{self, EvalResult};
-use crate::{locate, progress};
+use crate::subject::Kind;
+use crate::{flags, locate, progress};
 
 /// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
-    let kind = fits::Kind::of(&ModelConfig::read(&folder)?.subject);
+    let kind = Kind::of(&ModelConfig::read(&folder)?);
     fits::eval(args, kind)?;
-    let text = match kind {
-        fits::Kind::Text => Some(HeldOutText::choose(args, &folder)?),
-        fits::Kind::Image | fits::Kind::Point => None,
-    };
+    let chosen = kind.door().held_out(args, &folder)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let estimator = estimator(args, &session)?;
-    let (held_out, name) = match text {
-        Some(text) => of_text(args, &text, session.architecture())?,
-        None => of_images(args, &folder, session.architecture().config())?,
-    };
+    let (held_out, name) = chosen(session.architecture())?;
     let request = EvaluateRequest {
         estimator,
         draws: args.draws.map_or(1, Into::into),
         seed: args.seed,
         batch: args.batch.into(),
-        carry_over: args.images.carry_over,
+        carry_over: args.carry_over,
     };
     let count = held_out.len();
     let waiting = progress::Waiting::new(format!("{} of {count} sequences, {name}", estimator.name()));
-    let figures = session.evaluate(&request, &held_out)?;
+    let figures = session.evaluate(&request, &held_out).map_err(|error| flags::EVAL.name_in(error))?;
     drop(waiting);
     if !args.json {
         return output::write(&output::figure_table(&figures));
     }
     let architecture = session.architecture();
-    let is_drawn = kind != fits::Kind::Text;
     output::write_json(&EvalResult {
         model: folder.display().to_string(),
         data: name,
@@ -57,33 +46,11 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
         steps: estimator.steps(),
         unit: unit(estimator),
         per_step: per_step(estimator),
-        carry_over: is_drawn
-            .then(|| args.images.carry_over.unwrap_or(architecture.predictive().carry_over())),
-        conditional_on_class: is_drawn.then(|| architecture.config().classes().is_some()),
+        carry_over: (!session.is_autoregressive())
+            .then(|| args.carry_over.unwrap_or(architecture.predictive().carry_over())),
+        conditional_on_class: architecture.config().classes().is_some(),
         figures,
     })
-}
-
-/// Sequences of text, and what they are called; what was chosen without being asked for is said.
-fn of_text(
-    args: &EvalArgs,
-    text: &HeldOutText,
-    architecture: &Architecture,
-) -> Result<(HeldOut, String), Failure> {
-    for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
-        eprintln!("data  {note}");
-    }
-    Ok((text.sequences(architecture, args.sequences.map(Into::into))?, text.name()))
-}
-
-fn of_images(args: &EvalArgs, folder: &Path, config: &ModelConfig) -> Result<(HeldOut, String), Failure> {
-    let wanted = Wanted {
-        data: &args.data,
-        set: args.images.images,
-        labels: args.images.labels.as_deref(),
-        count: args.sequences.map_or(0, Into::into),
-    };
-    held_out_images(&wanted, folder, config)
 }
 
 /// The estimator asked for, or what fits the network.

@@ -17,9 +17,9 @@ pub fn run(args: &ImportArgs) -> Result<(), Failure> {
     let foreign = Foreign::open(&locate::source(&args.source)?)?;
     let imported = import::import(&foreign, &options(args)?).map_err(|error| {
         let hint = format!("`submask info {}` shows what is known of the file", args.source.display());
-        Failure::from(flags::name_them(error)).hint(hint)
+        Failure::from(flags::IMPORT.name_in(error)).hint(hint)
     })?;
-    imported.save(&args.to).map_err(flags::name_them)?;
+    imported.save(&args.to).map_err(|error| flags::IMPORT.name_in(error))?;
     match args.json {
         true => output::write_json(&imported.report),
         false => output::write(&describe(&imported.report, &args.to.display().to_string())),

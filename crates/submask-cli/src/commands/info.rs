@@ -71,7 +71,7 @@ fn describe_foreign(path: &Path) -> Result<Value, Failure> {
         "weights": to_json(&inspection.weights)?,
         "base": inspection.base,
         "settings": settings,
-        "needed_flags": inspection.needed.iter().map(|key| flags::of(key)).collect::<Vec<_>>(),
+        "needed_flags": inspection.needed.iter().map(|key| flags::IMPORT.of(key)).collect::<Vec<_>>(),
     }))
 }
 

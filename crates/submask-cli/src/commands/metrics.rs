@@ -12,7 +12,7 @@ use submask::sampler::Event;
 use crate::args::{MetricsArgs, PreprocessingArg};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::heldout::{Wanted, held_out_images};
+use crate::subject::{Wanted, held_out_images};
 use crate::{format, locate, output, progress};
 
 /// Measures samples of a model against real images.

@@ -8,6 +8,6 @@ pub mod import;
 pub mod info;
 pub mod metrics;
 pub mod plot;
-pub mod presets;
 pub mod sample;
+pub mod samplers;
 pub mod train;

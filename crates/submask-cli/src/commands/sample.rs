@@ -1,20 +1,16 @@
 //! `submask sample`.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use submask::model::{
-    Architecture, Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
-};
+use submask::model::{Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt};
 use submask::order::Order;
 use submask::sampler::{self, Draw, Event, SampleReport};
 
 use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::output::{self, PictureResult, SampleCost, SampleResult, SampleText};
-use crate::present::{picture, text};
-use crate::{format, given, locate, progress};
+use crate::subject::Kind;
+use crate::{flags, format, locate, output, progress};
 
 /// Writes texts, or draws images or points.
 pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
@@ -30,10 +26,13 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
             counter.set(progress.digits as u64, progress.digits_total as u64);
         }
         Ok(())
-    })?;
+    });
+    let generated = generated.map_err(|error| flags::SAMPLE.name_in(error))?;
     drop(counter);
     let (report, time) = (generated.report, start.elapsed());
-    let shown = present(args, &folder.display().to_string(), session.architecture(), generated);
+    let architecture = session.architecture();
+    let door = Kind::of(architecture.config()).door();
+    let shown = door.show(args, &folder.display().to_string(), architecture, generated);
     if shown.is_ok() && !args.json {
         say_cost(&report, time);
     }
@@ -55,11 +54,7 @@ fn prompt(args: &SampleArgs) -> Result<Option<TextPrompt>, Failure> {
 
 /// Flags that say nothing to this model.
 fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
-    let kind = fits::Kind::of(&config.subject);
-    fits::sample(args, kind)?;
-    if args.trace && kind == fits::Kind::Point {
-        return Err(Failure::usage("--trace shows images: points have nothing in between to be seen"));
-    }
+    fits::sample(args, Kind::of(config))?;
     match args.length {
         Some(length) if length.get() > config.seq_len() => Err(Failure::usage(format!(
             "--length {length} is too long: at most {} for this model",
@@ -73,15 +68,7 @@ fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
 fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) -> Result<Request, Failure> {
     let architecture = session.architecture();
     let defaults = session.request();
-    let length = args.length.map(Into::into);
-    let prompt = match (fits::Kind::of(&architecture.config().subject), prompt) {
-        (fits::Kind::Text, None) if length.is_none() => defaults.prompt.clone(),
-        (fits::Kind::Text, prompt) => {
-            let continued = TextPrompt::default();
-            session.prompt(prompt.unwrap_or(&continued), length)?
-        }
-        _ => given::digits(&args.images, architecture)?,
-    };
+    let prompt = Kind::of(architecture.config()).door().prompt(args, prompt, session)?;
     let sampling = sampling(args, defaults.sampling.clone())?;
     Ok(Request {
         num: usize::try_from(args.num.get()).map_err(|_| Failure::usage("--num is too large"))?,
@@ -91,7 +78,7 @@ fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) ->
         unit: args.unit.into(),
         order: order(args, session)?,
         per_step: args.per_step.map_or(1, Into::into),
-        carry_over: args.images.carry_over,
+        carry_over: args.carry_over,
         seed: args.seed,
         batch: args.batch.get(),
         trajectories: args.trace,
@@ -100,13 +87,12 @@ fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) ->
 
 /// The order; one that the predictions decide leaves no room for a grid, a corrector and marginal draws.
 fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
-    let images = &args.images;
     let others = [
         ("--steps", args.steps.is_some()),
-        ("--preset", images.preset.is_some()),
-        ("--warp", images.warp.is_some()),
-        ("--corrector", matches!(images.corrector, Some(CorrectorArg::On(_)))),
-        ("--draw marginal", images.draw == Some(DrawArg::Marginal)),
+        ("--sampler", args.images.sampler.is_some() || args.images.preset.is_some()),
+        ("--warp", args.warp.is_some()),
+        ("--corrector", matches!(args.corrector, Some(CorrectorArg::On(_)))),
+        ("--draw marginal", args.draw == Some(DrawArg::Marginal)),
     ];
     let order = args.order;
     if session.is_autoregressive() {
@@ -137,15 +123,17 @@ fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
     }
 }
 
-/// The model's sampling, changed by a preset, and that by flags.
+/// The model's sampling, changed by a published sampler, and that by flags.
 fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failure> {
-    let images = &args.images;
-    if let Some(name) = &images.preset {
-        let preset = sampler::preset(name).map_err(|_| {
-            Failure::usage(format!("unknown sampler preset `{name}`"))
-                .hint("`submask help presets` lists them")
+    if args.images.preset.is_some() {
+        eprintln!("note: `--preset` of `submask sample` is called `--sampler` now");
+    }
+    if let Some(name) = args.images.sampler.as_ref().or(args.images.preset.as_ref()) {
+        let published = sampler::published_sampler(name).map_err(|_| {
+            Failure::usage(format!("--sampler {name}: there is no such published sampler"))
+                .hint("`submask help samplers` lists them")
         })?;
-        sampling = preset.sampling.into();
+        sampling = published.sampling.into();
     }
     match args.steps {
         None => {}
@@ -163,15 +151,15 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
     }
     sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
     sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
-    if let Some(TripleArg(warp)) = images.warp {
+    if let Some(TripleArg(warp)) = args.warp {
         sampling.warp = warp.into();
     }
-    match images.corrector {
+    match args.corrector {
         None => {}
         Some(CorrectorArg::Off) => sampling.corrector = None,
         Some(CorrectorArg::On(triple)) => sampling.corrector = Some(triple.into()),
     }
-    match images.draw {
+    match args.draw {
         None => {}
         Some(DrawArg::Joint) => sampling.draw = Draw::Joint,
         Some(DrawArg::Marginal) => sampling.draw = Draw::Marginal,
@@ -180,7 +168,7 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
         let plain = Sampling::default();
         sampling = Sampling { steps: 0, draw: plain.draw, warp: plain.warp, corrector: None, ..sampling };
     }
-    sampling.validate().map_err(|error| Failure::usage(error.to_string()))?;
+    sampling.validate().map_err(|error| flags::SAMPLE.name_in(error))?;
     Ok(sampling)
 }
 
@@ -200,66 +188,6 @@ fn label(args: &SampleArgs, config: &ModelConfig) -> Result<Label, Failure> {
         Failure::usage(format!("--label {text}: there is no such class"))
             .hint(format!("classes are 0 to {last}: {}; or mixture", names.join(", ")))
     })
-}
-
-/// Writes what was generated, in the form of its subject.
-fn present(
-    args: &SampleArgs,
-    model: &str,
-    architecture: &Architecture,
-    generated: Generated,
-) -> Result<(), Failure> {
-    match fits::Kind::of(&architecture.config().subject) {
-        fits::Kind::Text => present_texts(args, model, architecture, generated),
-        fits::Kind::Image | fits::Kind::Point => present_pictures(args, model, architecture, generated),
-    }
-}
-
-fn present_texts(
-    args: &SampleArgs,
-    model: &str,
-    architecture: &Architecture,
-    generated: Generated,
-) -> Result<(), Failure> {
-    if args.json {
-        let cost = SampleCost::from(&generated.report);
-        let texts = generated.texts.into_iter().enumerate();
-        return output::write_json(&SampleResult {
-            model: model.to_owned(),
-            seed: args.seed,
-            samples: texts.map(|(n, text)| SampleText { index: n as u64, text }).collect(),
-            cost,
-        });
-    }
-    if args.trace {
-        text::show_traces(architecture, &generated)?;
-    }
-    output::write(&(generated.texts.join("\n---\n") + "\n"))
-}
-
-fn present_pictures(
-    args: &SampleArgs,
-    model: &str,
-    architecture: &Architecture,
-    generated: Generated,
-) -> Result<(), Failure> {
-    let out = args.images.out.as_deref().unwrap_or(Path::new("samples.png"));
-    let mut written: Vec<PathBuf> = vec![picture::write(architecture, &generated, out)?];
-    if args.trace {
-        written.push(picture::write_traces(architecture, &generated, out)?);
-    }
-    let pictures: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-    if args.json {
-        let cost = SampleCost::from(&generated.report);
-        return output::write_json(&PictureResult {
-            model: model.to_owned(),
-            seed: args.seed,
-            pictures,
-            samples: generated.tokens,
-            cost,
-        });
-    }
-    output::write(&pictures.into_iter().map(|path| path + "\n").collect::<String>())
 }
 
 fn say_cost(report: &SampleReport, time: Duration) {

@@ -10,8 +10,8 @@ use super::keys;
 use super::layer::{Layer, Origin};
 use super::preset::Preset;
 use super::{renamed, variants};
-use crate::args::fits::Kind;
 use crate::failure::Failure;
+use crate::subject::Kind;
 
 /// The key whose value has two types.
 const TEMPERATURE: &str = "sample.temperature";
@@ -43,7 +43,7 @@ pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
 /// Reads and validates a settings file by itself, over the first preset of its subject.
 pub fn check_file(path: &Path) -> Result<RunSettings, Failure> {
     let layer = Layer::read(path)?;
-    let kind = Preset::kind_of(&layer.table).unwrap_or(Kind::Text);
+    let kind = Kind::in_settings(&layer.table).unwrap_or_default();
     merge(&Preset::first_of(kind).table()?, &[layer])
 }
 

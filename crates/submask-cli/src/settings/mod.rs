@@ -12,27 +12,21 @@ mod variants;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use submask::data::DATA_FILE;
 use submask::model::{CONFIG_FILE, CodeSettings, ModelConfig, NetworkConfig, Sampling};
 use submask::schedule::Schedule;
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{
-    ImageSetChoice, RunData, RunSettings, TextData, TokenizerChoice, TokenizerSettings,
-};
+use submask::train::settings::{RunSettings, TokenizerSettings};
 use toml::{Table, Value};
 
-use crate::args::fits::Kind;
-use crate::args::{SettingsArgs, TrainArgs};
+use crate::args::{SettingsArgs, TrainArgs, fits};
 use crate::failure::Failure;
 use crate::locate;
+use crate::subject::Kind;
 use layer::{Layer, Origin};
 pub use merge::check_file;
 use merge::merge;
 pub use preset::PRESETS;
 use preset::Preset;
-
-/// Tokens of the smallest BPE.
-const SMALLEST_BPE: usize = 257;
 
 /// What `submask train` does: settings, and the run folder they are for.
 #[derive(Clone, Debug)]
@@ -53,7 +47,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
     let init = args.init.as_deref().map(locate::model).transpose()?;
     let model = init.as_deref().map(of_model).transpose()?;
     let config = args.settings.config.as_deref().map(Layer::read).transpose()?;
-    let kind = |layer: &Option<Layer>| layer.as_ref().and_then(|layer| Preset::kind_of(&layer.table));
+    let kind = |layer: &Option<Layer>| layer.as_ref().and_then(|layer| Kind::in_settings(&layer.table));
     let known = kind(&config).or(kind(&model));
     let preset = asked.or(known.map(Preset::first_of));
     let name = run_folder::default_name(&args.settings, preset.unwrap_or(&PRESETS[0]));
@@ -67,7 +61,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         None => Begin::Preset,
     };
     let preset = match &begin {
-        Begin::Run(run) => asked.or(Preset::kind_of(&run.table).map(Preset::first_of)).or(preset),
+        Begin::Run(run) => asked.or(Kind::in_settings(&run.table).map(Preset::first_of)).or(preset),
         Begin::Preset | Begin::Model(_) => preset,
     };
     let preset = preset.unwrap_or(&PRESETS[0]);
@@ -129,25 +123,26 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
 
 /// Settings of `submask data prepare`.
 pub fn for_data(args: &SettingsArgs) -> Result<RunSettings, Failure> {
-    let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
-    if preset.kind != Kind::Text {
-        return Err(Failure::usage(format!("--preset {} is not of text", preset.name))
-            .hint("images are read when training starts: nothing is prepared"));
-    }
+    let preset = of_text(args, "images are read when training starts: nothing is prepared")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
     resolve(preset, Begin::Preset, config, args, data_flag(args)?)
 }
 
 /// Settings of `submask bench`, which reads no corpus.
 pub fn for_bench(args: &SettingsArgs) -> Result<RunSettings, Failure> {
-    let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
-    if preset.kind != Kind::Text {
-        let message = format!("--preset {} is not of text, and bench measures text networks", preset.name);
-        return Err(Failure::usage(message));
-    }
+    let preset = of_text(args, "bench measures text networks")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
     let layers = config.into_iter().chain(data_flag(args)?).collect();
     Ok(merged(preset, layers, args)?.1)
+}
+
+/// The preset asked for, which must be one of text, or else the first.
+fn of_text(args: &SettingsArgs, why: &str) -> Result<&'static Preset, Failure> {
+    let preset = Preset::of(args)?.unwrap_or(&PRESETS[0]);
+    match preset.kind {
+        Kind::Text => Ok(preset),
+        _ => Err(Failure::usage(format!("--preset {} is not of text", preset.name)).hint(why)),
+    }
 }
 
 /// What stands between the preset and what the user asked for.
@@ -176,20 +171,15 @@ fn resolve(
     args: &SettingsArgs,
     flags: Vec<Layer>,
 ) -> Result<RunSettings, Failure> {
-    let has_tokens = matches!(begin, Begin::Run(_));
+    let is_resumed = matches!(begin, Begin::Run(_));
     let mut layers = begin.layers();
     layers.extend(config);
     layers.extend(flags);
     let (layers, settings) = merged(preset, layers, args)?;
-    match &settings.data {
-        // A run on text that is resumed has its tokens already.
-        RunData::Text(_) if has_tokens => {}
-        RunData::Text(text) => {
-            check_tokenizer(text, &settings)?;
-            let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());
-            check_corpus(text, preset, named)?;
-        }
-        data => check_pictures(data, preset)?,
+    let door = Kind::of_run(&settings).door();
+    if !(is_resumed && door.keeps_its_data()) {
+        let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());
+        door.check_data(&settings, named, (preset.name, preset.needs_corpus))?;
     }
     Ok(settings)
 }
@@ -209,12 +199,9 @@ fn merged(
 }
 
 fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
+    fits::train(args, kind)?;
     let mut layers = data_flag(&args.settings)?;
     if let Some(image) = &args.image {
-        if kind != Kind::Point {
-            return Err(Failure::usage("--image has a meaning for --preset toy only")
-                .hint("the pictures to train on are given by --data"));
-        }
         let path = utf8("--image", image)?;
         let origin = Origin::Flag(format!("--image {path}"));
         layers.push(Layer::one(origin, "data.image", Value::String(path)));
@@ -251,60 +238,4 @@ fn data_flag(args: &SettingsArgs) -> Result<Vec<Layer>, Failure> {
 fn utf8(flag: &str, path: &Path) -> Result<String, Failure> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Failure::usage(format!("{flag} {}: the path is not valid UTF-8", path.display())))
-}
-
-/// Every file of the images must be there, and a set that is not built in needs some.
-fn check_pictures(data: &RunData, preset: &Preset) -> Result<(), Failure> {
-    let (mut images, mut named): (Vec<&PathBuf>, bool) = (Vec::new(), true);
-    if let Some(set) = data.images() {
-        images.extend(set.paths.iter().chain(&set.valid_paths));
-        images
-            .extend([&set.labels, &set.valid_labels].into_iter().filter(|path| !path.as_os_str().is_empty()));
-        named = set.set == ImageSetChoice::Emoji || !set.paths.is_empty();
-    }
-    if let Some(density) = data.density() {
-        named = !density.image.as_os_str().is_empty();
-        images.extend(named.then_some(&density.image));
-    }
-    if let Some(missing) = images.into_iter().find(|path| !path.exists()) {
-        return Err(Failure::usage(format!("[data] names {}, which does not exist", missing.display())));
-    }
-    if !named {
-        let flag = if preset.kind == Kind::Point { "--image FILE" } else { "--data PATH" };
-        let message = format!("the preset {} needs pictures: only the emoji are built in", preset.name);
-        return Err(Failure::usage(message).hint(format!("give them by {flag}")));
-    }
-    Ok(())
-}
-
-/// What would otherwise be found out only after the corpus has been read. Prepared data have their tokenizer.
-fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failure> {
-    let Some(tokenizer) = &settings.tokenizer else { return Ok(()) };
-    let prepared = matches!(text.paths.as_slice(), [path] if path.join(DATA_FILE).is_file());
-    match tokenizer.kind {
-        _ if prepared => Ok(()),
-        TokenizerChoice::TokenizerJson if tokenizer.path.as_os_str().is_empty() => {
-            let allowed = "the file that tokenizer.kind = \"tokenizer-json\" reads";
-            Err(submask::Error::invalid("tokenizer.path", "\"\"", allowed).into())
-        }
-        TokenizerChoice::Bpe if tokenizer.vocab_size < SMALLEST_BPE => {
-            let allowed = format!("at least {SMALLEST_BPE}: the 256 bytes and end of text");
-            Err(submask::Error::invalid("tokenizer.vocab_size", tokenizer.vocab_size, allowed).into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one. `named`:
-/// whether the user named a corpus, be it the one that is built in.
-fn check_corpus(text: &TextData, preset: &Preset, named: bool) -> Result<(), Failure> {
-    let paths = &text.paths;
-    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-        return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
-    }
-    if paths.is_empty() && preset.needs_corpus && !named {
-        let message = format!("the preset {} needs a corpus: only the dictionary is built in", preset.name);
-        return Err(Failure::usage(message).hint("give text, JSON lines or parquet files by --data PATH"));
-    }
-    Ok(())
 }

@@ -4,8 +4,8 @@ use toml::Table;
 
 use super::keys::closest;
 use crate::args::SettingsArgs;
-use crate::args::fits::Kind;
 use crate::failure::Failure;
+use crate::subject::Kind;
 
 /// A complete settings file in the program.
 #[derive(Debug)]
@@ -41,17 +41,6 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.kind == kind).unwrap_or(&PRESETS[0])
     }
 
-    /// What the settings in a table learn, if they name their data or their network.
-    pub fn kind_of(table: &Table) -> Option<Kind> {
-        let name = |section: &str, key: &str| table.get(section)?.get(key)?.as_str();
-        match (name("data", "kind"), name("model", "network")) {
-            (Some("images"), _) | (None, Some("unet")) => Some(Kind::Image),
-            (Some("density"), _) | (None, Some("toy")) => Some(Kind::Point),
-            (None, None) => None,
-            _ => Some(Kind::Text),
-        }
-    }
-
     /// The one asked for; `None` where none is asked for.
     pub fn of(args: &SettingsArgs) -> Result<Option<&'static Self>, Failure> {
         let Some(name) = &args.preset else { return Ok(None) };
@@ -81,7 +70,7 @@ mod tests {
     fn every_preset_is_valid_and_names_every_key() {
         for preset in &PRESETS {
             let table = preset.table().unwrap();
-            assert_eq!(Preset::kind_of(&table), Some(preset.kind));
+            assert_eq!(Kind::in_settings(&table), Some(preset.kind));
             let settings = RunSettings::from_table(table.clone()).unwrap();
             settings.validate().unwrap_or_else(|error| panic!("{}: {error}", preset.name));
             let all: Table = settings.to_toml().unwrap().parse().unwrap();

@@ -26,7 +26,7 @@ impl<const D: usize> Handle<D> {
 /// use submask::ops::Kernels;
 ///
 /// let mut parameters = Vec::new();
-/// let mut declaration = Declaration::new(&mut parameters, Kernels::Fused);
+/// let mut declaration = Declaration::new(&mut parameters, Kernels::FUSED);
 /// for index in 0..2 {
 ///     let mut block = declaration.within(format!("blocks.{index}"));
 ///     LinearConfig::new(16, 8).declare(&mut block, "linear");

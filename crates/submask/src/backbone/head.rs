@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     fn heads(heads: Vec<Head>, count: usize, classes: usize) -> Heads {
-        Heads { heads, count, classes, kernels: Kernels::Fused }
+        Heads { heads, count, classes, kernels: Kernels::FUSED }
     }
 
     /// A head of the positions `rows`, whose state is their number.

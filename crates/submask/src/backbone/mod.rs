@@ -116,7 +116,7 @@ pub use loaded::LoadedBackbone;
 /// }
 ///
 /// let codes = SubTokenizer::new(100, 2)?;
-/// let network = Alone::new(&codes, 16, Kernels::Fused);
+/// let network = Alone::new(&codes, 16, Kernels::FUSED);
 /// let parameters = network.parameters();
 /// let values: Vec<Vec<f32>> = parameters.iter().enumerate().map(|(i, p)| p.initial(1, i)).collect();
 /// let weights = Weights::new(parameters, &values, &Device::flex());

@@ -179,6 +179,7 @@ impl Backbone for Toy {
 
 #[cfg(test)]
 mod tests {
+    use crate::ops::Precision;
     use std::sync::Arc;
 
     use burn::tensor::Device;
@@ -192,7 +193,7 @@ mod tests {
 
     fn toy() -> Toy {
         let codes = SubTokenizer::new(12, 2).unwrap();
-        Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::Fused).unwrap()
+        Toy::new(ToyConfig { tokens: 3, hidden: 16 }, &codes, Kernels::FUSED).unwrap()
     }
 
     fn values(network: &Toy) -> Vec<Vec<f32>> {
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn logits_are_those_of_the_whole_output_layer() {
         for (tokens, classes, hidden) in [(2, 2, 3), (3, 12, 16), (2, 7, 100), (2, 128, 512), (5, 33, 600)] {
-            for kernels in [Kernels::Fused, Kernels::FusedBf16] {
+            for kernels in [Kernels::FUSED, Kernels::FUSED.with_precision(Precision::Bf16).unwrap()] {
                 let codes = SubTokenizer::new(classes, 2).unwrap();
                 let network = Toy::new(ToyConfig { tokens, hidden }, &codes, kernels).unwrap();
                 let weights = Weights::new(network.parameters(), &values(&network), &Device::flex());
@@ -275,7 +276,7 @@ mod tests {
             (ToyConfig { tokens: 0, hidden: 16 }, "model.tokens"),
             (ToyConfig { tokens: 3, hidden: 0 }, "model.hidden"),
         ] {
-            let error = Toy::new(config, &codes, Kernels::Fused).unwrap_err().to_string();
+            let error = Toy::new(config, &codes, Kernels::FUSED).unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");
         }
     }

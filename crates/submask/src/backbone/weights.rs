@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::declaration::Handle;
-use crate::ops::{Factor, Kernels, Packed, transposed};
+use crate::ops::{Engine, Factor, Kernels, Packed, Precision, transposed};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
@@ -60,9 +60,9 @@ impl Parameter {
 
     /// The same weight [out, in] of a linear layer that `kernels` compute; others stay as they are.
     pub fn of_linear(self, kernels: Kernels) -> Self {
-        match kernels {
-            Kernels::FusedBf16 if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
-            Kernels::GpuBf16 if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
+        match (kernels.engine(), kernels.precision()) {
+            (Engine::Fused, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
+            (Engine::Gpu, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
             _ => self,
         }
     }
@@ -70,7 +70,7 @@ impl Parameter {
     /// The same, where the layer is of the hidden states of all positions.
     pub fn of_many(self, kernels: Kernels) -> Self {
         // The products of single precision read them so without packing.
-        let by_columns = kernels == Kernels::Fused && self.shape.len() == 2;
+        let by_columns = kernels == Kernels::FUSED && self.shape.len() == 2;
         if by_columns { Self { kept: Kept::ByColumns, ..self } } else { self.of_linear(kernels) }
     }
 
@@ -265,7 +265,13 @@ mod tests {
     #[test]
     fn a_weight_is_the_same_however_it_is_kept() {
         let device = Device::flex();
-        for kernels in [Kernels::Plain, Kernels::Fused, Kernels::FusedBf16, Kernels::Gpu, Kernels::GpuBf16] {
+        for kernels in [
+            Kernels::PLAIN,
+            Kernels::FUSED,
+            Kernels::FUSED.with_precision(Precision::Bf16).unwrap(),
+            Kernels::GPU,
+            Kernels::GPU.with_precision(Precision::Bf16).unwrap(),
+        ] {
             let weight = Parameter::new("weight", &[37, 19], Init::Uniform(1.0));
             let values = weight.initial(1, 0);
             for parameter in [weight.clone().of_many(kernels), weight.of_linear(kernels)] {

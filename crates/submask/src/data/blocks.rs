@@ -43,19 +43,19 @@ impl Blocks {
         store.check_tokenizer(tokenizer)?;
         let least = if layout.block_ends { 3 } else { 1 };
         if layout.seq_len < least {
-            return Err(Error::invalid("seq_len", layout.seq_len, format!("at least {least}")));
+            return Err(Error::invalid("model.seq_len", layout.seq_len, format!("at least {least}")));
         }
         let end = tokenizer.end_of_text().filter(|_| layout.block_ends);
         if layout.block_ends && end.is_none() {
             let allowed = "only with a tokenizer that has an end-of-text token";
-            return Err(Error::invalid("block_ends", true, allowed));
+            return Err(Error::invalid("data.block_ends", true, allowed));
         }
         let blocks = Self { store, seq_len: layout.seq_len, end };
         if blocks.is_empty() {
             let tokens = blocks.store.tokens();
             let most = tokens + (layout.seq_len as u64 - blocks.stride());
             let allowed = format!("sequences of at most {most} tokens: the corpus has only {tokens}");
-            return Err(Error::invalid("seq_len", layout.seq_len, allowed));
+            return Err(Error::invalid("model.seq_len", layout.seq_len, allowed));
         }
         Ok(blocks)
     }

@@ -80,6 +80,22 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// R = Σ v / Σ c over n sequences, with the standard error √(n/(n−1) · Σ (v − R·c)²) / Σ c of a ratio of sums
+    /// (linearised). With differences of two estimates of the same sequences for v it is their paired difference.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are not as many sizes c as values v, or their sum is 0.
+    pub fn ratio(values: &[f64], sizes: &[u64]) -> Result<Self> {
+        if sizes.len() != values.len() {
+            let allowed = format!("one for each of {} values", values.len());
+            return Err(Error::invalid("sizes", format!("{} sizes", sizes.len()), allowed));
+        }
+        if sizes.iter().all(|size| *size == 0) {
+            return Err(Error::invalid("sizes", 0, "at least 1 in all"));
+        }
+        Ok(ratio(values, |s| sizes[s] as f64))
+    }
+
     fn map(self, value: impl Fn(f64) -> f64, slope: f64) -> Self {
         Self {
             value: value(self.value),
@@ -253,7 +269,7 @@ impl<K: IsLikelihood> Likelihood for Estimate<K> {
         if characters.iter().all(|count| *count == 0) {
             return Err(Error::invalid("characters", 0, "at least 1 in all"));
         }
-        Ok(bits(ratio(&self.nats, |s| characters[s] as f64)))
+        Measured::ratio(&self.nats, characters).map(bits)
     }
 }
 
@@ -262,7 +278,7 @@ fn bits(nats: Measured) -> Measured {
     nats.map(|value| value * per_bit, per_bit)
 }
 
-/// R = Σ v / Σ c and its standard error √(n/(n−1) · Σ (v − R·c)²) / Σ c over n sequences.
+/// As [`Measured::ratio`].
 fn ratio(values: &[f64], size: impl Fn(usize) -> f64) -> Measured {
     let n = values.len() as f64;
     let total: f64 = (0..values.len()).map(&size).sum();
@@ -298,6 +314,9 @@ mod tests {
         let bits = estimate.bits_per_character(&[8, 4, 18]).unwrap();
         assert!((bits.value - 0.5 / std::f64::consts::LN_2).abs() < 1e-12);
         assert!(estimate.bits_per_character(&[1]).is_err());
+        assert_eq!(Measured::ratio(estimate.nats(), &[4, 2, 9]).unwrap(), per_token);
+        assert!(Measured::ratio(estimate.nats(), &[1]).is_err());
+        assert!(Measured::ratio(&[1.0], &[0]).is_err());
         assert!(estimate.bits_per_dimension(0).is_err());
     }
 

@@ -233,12 +233,22 @@ impl CodeSettings {
     /// a table.
     pub fn codes(&self, vocab_size: usize) -> Result<SubTokenizer> {
         self.validate()?;
-        let codes = SubTokenizer::new(vocab_size, self.subtokens)?;
-        match &self.assignment {
+        let codes = self.plain_codes(vocab_size)?;
+        let codes = match &self.assignment {
             Assignment::Plain => Ok(codes),
             Assignment::Shuffled { seed } => codes.with_seeded_permutation(*seed),
             Assignment::Table { path } => codes.with_permutation(&read_codes(path)?),
-        }
+        };
+        codes.map_err(|error| error.rename_field(|_| "codes.assignment".to_owned()))
+    }
+
+    /// The sub-tokenizer as far as sizes go: which code a token has does not matter.
+    fn plain_codes(&self, vocab_size: usize) -> Result<SubTokenizer> {
+        let named = |field: &str| match field {
+            "subtoken_len" => "codes.subtokens".to_owned(),
+            other => other.to_owned(),
+        };
+        SubTokenizer::new(vocab_size, self.subtokens).map_err(|error| error.rename_field(named))
     }
 
     /// Checks what can be checked without a vocabulary.
@@ -315,9 +325,8 @@ impl ModelConfig {
         if !(0.0..1.0).contains(&dropout) {
             return Err(Error::invalid("model.dropout", dropout, "a number in [0, 1)"));
         }
-        // Which code a token has does not matter here.
-        let codes = SubTokenizer::new(self.vocab_size(), self.codes.subtokens)?;
-        Network::new(self, &codes, Kernels::Plain).map(|_| ())
+        let codes = self.codes.plain_codes(self.vocab_size())?;
+        Network::new(self, &codes, Kernels::PLAIN).map(|_| ())
     }
 
     /// Number of token classes C.

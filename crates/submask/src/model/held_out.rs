@@ -37,10 +37,9 @@ impl HeldOut {
     /// them knows.
     pub fn of_images(set: &ImageSet, config: &ModelConfig, count: u64) -> Result<Self> {
         let image = config.subject.image().filter(|image| image.shape() == set.shape()).ok_or_else(|| {
-            let shape = config.subject.image_shape();
-            let allowed = shape.map_or("none: the model is of no images".to_owned(), |shape| {
-                format!("{shape}, as the model")
-            });
+            let of_model = config.subject.image().map(|image| format!("{}, as the model", image.shape()));
+            let allowed =
+                of_model.unwrap_or_else(|| format!("none: the model is of {}", config.subject.name()));
             Error::invalid("images", set.shape(), allowed)
         })?;
         check_classes(set, config)?;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::{ModelConfig, NetworkConfig, ToySettings, UnetSettings};
-use super::subject::Subject;
+use super::config::{ModelConfig, NetworkConfig, UnetSettings};
 use crate::backbone::autoregressive::{Autoregressive, LoadedAutoregressive};
 use crate::backbone::dit::Dit;
 use crate::backbone::encoder::Encoder;
@@ -37,31 +36,18 @@ impl Network {
     /// # Errors
     /// [`Error::Invalid`] naming the field, the value and what is allowed.
     pub fn new(config: &ModelConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
-        let network: Arc<dyn Backbone> = match (&config.network, &config.subject) {
-            (NetworkConfig::Diffusion(sizes), Subject::Text(_)) => {
-                Arc::new(Dit::new(sizes.clone(), codes, kernels)?)
-            }
-            (NetworkConfig::Encoder(sizes), Subject::Text(_)) => {
-                Arc::new(Encoder::new(sizes.clone(), codes, kernels)?)
-            }
-            (NetworkConfig::Unet(sizes), Subject::Image(_)) => {
-                Arc::new(Unet::new(unet(config, sizes)?, codes, kernels)?)
-            }
-            (NetworkConfig::Toy(ToySettings { hidden, .. }), Subject::Point(_)) => {
-                let sizes = ToyConfig { tokens: config.seq_len(), hidden: *hidden };
+        config.subject.check_network(config.network.name())?;
+        let network: Arc<dyn Backbone> = match &config.network {
+            NetworkConfig::Diffusion(sizes) => Arc::new(Dit::new(sizes.clone(), codes, kernels)?),
+            NetworkConfig::Encoder(sizes) => Arc::new(Encoder::new(sizes.clone(), codes, kernels)?),
+            NetworkConfig::Unet(sizes) => Arc::new(Unet::new(unet(config, sizes)?, codes, kernels)?),
+            NetworkConfig::Toy(sizes) => {
+                let sizes = ToyConfig { tokens: config.seq_len(), hidden: sizes.hidden };
                 Arc::new(Toy::new(sizes, codes, kernels)?)
             }
-            (NetworkConfig::Autoregressive(sizes), Subject::Text(_)) => {
+            NetworkConfig::Autoregressive(sizes) => {
                 let network = Autoregressive::new(sizes.clone(), codes, kernels)?;
                 return Ok(Self::Autoregressive(Arc::new(network)));
-            }
-            (network, subject) => {
-                let allowed = match subject {
-                    Subject::Text(_) => "diffusion, encoder or autoregressive: the data are text",
-                    Subject::Image(_) => "unet: the data are images",
-                    Subject::Point(_) => "toy: the data are points",
-                };
-                return Err(Error::invalid("model.network", network.name(), allowed));
             }
         };
         Ok(Self::Diffusion(network))
@@ -92,7 +78,7 @@ impl Network {
 /// The sizes of the U-Net of a model of images.
 fn unet(config: &ModelConfig, sizes: &UnetSettings) -> Result<UnetConfig> {
     let Some(image) = config.subject.image() else {
-        return Err(Error::invalid("model.network", "unet", "toy: the data are points"));
+        return Err(Error::internal("a U-Net is a network for images")(&config.subject));
     };
     if sizes.class_conditional && image.class_names.is_empty() {
         return Err(Error::invalid("model.class_conditional", true, "false: the images have no labels"));

@@ -99,9 +99,10 @@ impl Sampling {
     /// on it, the corrector's range, and the nucleus.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the field.
+    /// [`Error::Invalid`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        self.settings(Schedule::Linear).map(drop)
+        let checked = self.settings(Schedule::Linear).map(drop);
+        checked.map_err(|error| error.rename_field(|field| format!("sample.{field}")))
     }
 
     /// Temperature, nucleus and top-k.

@@ -29,20 +29,23 @@ pub use row_loss::{ComposedLoss, RowLoss};
 use crate::random::Draws;
 use crate::{Error, Result};
 
-/// Which implementation of the operations runs, chosen once for a network.
+/// Who computes the operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernels {
+pub enum Engine {
+    /// Compositions of Burn operations, on any device: the reference of the others, in single precision.
+    Plain,
     /// Fused kernels of the CPU device.
     Fused,
-    /// The same, whose matrix products are of numbers that are rounded to bfloat16: see [`Precision::Bf16`].
-    FusedBf16,
-    /// Compositions of Burn operations, on any device: the reference of the others.
-    Plain,
-    /// The same for GPUs: attention keeps no probabilities for the backward pass, and the training loss has logits of some
-    /// rows at a time.
+    /// The compositions for GPUs: attention keeps no probabilities for the backward pass, and the training loss has
+    /// logits of some rows at a time.
     Gpu,
-    /// The same, whose matrix products are of numbers that are rounded to bfloat16: see [`Precision::Bf16`].
-    GpuBf16,
+}
+
+/// Which operations run, chosen once for a network: an engine, and the precision in which it multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    engine: Engine,
+    precision: Precision,
 }
 
 /// Whether this is the CPU device, with gradients or without.
@@ -72,6 +75,17 @@ impl FromStr for Precision {
             "bf16" => Ok(Self::Bf16),
             _ => Err(Error::invalid("precision", name, "fp32 or bf16")),
         }
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let engine = match self.engine {
+            Engine::Plain => "compositions",
+            Engine::Fused => "fused operations of the CPU",
+            Engine::Gpu => "operations of GPUs",
+        };
+        write!(f, "{engine} in {}", self.precision)
     }
 }
 
@@ -259,35 +273,57 @@ impl From<Tensor<2>> for Factor {
 }
 
 impl Kernels {
+    /// The reference of all others.
+    pub const PLAIN: Self = Self { engine: Engine::Plain, precision: Precision::Fp32 };
+    /// Those of the CPU.
+    pub const FUSED: Self = Self { engine: Engine::Fused, precision: Precision::Fp32 };
+    /// Those of GPUs.
+    pub const GPU: Self = Self { engine: Engine::Gpu, precision: Precision::Fp32 };
+
     /// The fastest that there are for a device and a precision.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a precision that the device does not compute in.
     pub fn new(device: &Device, precision: Precision) -> Result<Self> {
-        let allowed = match (precision, is_cpu(device)) {
-            (Precision::Fp32, true) => return Ok(Self::Fused),
-            (Precision::Fp32, false) => return Ok(Self::Gpu),
-            (Precision::Bf16, true) if flex::has_bf16() => return Ok(Self::FusedBf16),
-            (Precision::Bf16, true) => "fp32: this processor has no AVX-512 instructions for bf16",
-            (Precision::Bf16, false) if device.supports_dtype(DType::BF16) => return Ok(Self::GpuBf16),
-            (Precision::Bf16, false) => {
+        let engine = if is_cpu(device) { Engine::Fused } else { Engine::Gpu };
+        let allowed = match (engine, precision) {
+            (Engine::Fused, Precision::Bf16) if !flex::has_bf16() => {
+                "fp32: this processor has no AVX-512 instructions for bf16"
+            }
+            (Engine::Gpu, Precision::Bf16) if !device.supports_dtype(DType::BF16) => {
                 "fp32: this GPU does not compute in bf16, or its driver does not say so"
             }
+            _ => return Ok(Self { engine, precision }),
         };
         Err(Error::invalid("precision", precision, allowed))
     }
 
+    /// The same engine in another precision, whether or not a device is fast in it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for compositions in another precision than fp32.
+    pub fn with_precision(self, precision: Precision) -> Result<Self> {
+        match (self.engine, precision) {
+            (Engine::Plain, Precision::Bf16) => {
+                Err(Error::invalid("precision", precision, "fp32: compositions are the reference"))
+            }
+            (engine, precision) => Ok(Self { engine, precision }),
+        }
+    }
+
+    /// Who computes.
+    pub fn engine(self) -> Engine {
+        self.engine
+    }
+
     /// Whether these are for GPUs: what such a device computes stays there while nothing else needs it.
     pub fn are_for_gpus(self) -> bool {
-        matches!(self, Self::Gpu | Self::GpuBf16)
+        self.engine == Engine::Gpu
     }
 
     /// In which precision linear layers and attention multiply.
     pub fn precision(self) -> Precision {
-        match self {
-            Self::Fused | Self::Plain | Self::Gpu => Precision::Fp32,
-            Self::FusedBf16 | Self::GpuBf16 => Precision::Bf16,
-        }
+        self.precision
     }
 
     /// Vectors of tokens from rows of a table.
@@ -296,8 +332,8 @@ impl Kernels {
     /// - `table`: [R, w], w at most the width of a vector, or as wide where rows are added up
     /// - result: [tokens, width of a vector]
     pub fn embedding(self, table: Tensor<2>, rows: TableRows) -> Tensor<2> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::embedding(table, Arc::new(rows)),
+        match self.engine {
+            Engine::Fused => flex::embedding(table, Arc::new(rows)),
             _ => plain::embedding(table, &rows),
         }
     }
@@ -308,13 +344,11 @@ impl Kernels {
     /// - `x`: [n, in], `weight`: [out, in], `bias`: \[out\]
     /// - result: [n, out]
     pub fn linear(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Option<Tensor<1>>) -> Tensor<2> {
-        match (self, weight.into()) {
-            (Self::Plain, weight) => plain::linear(x, weight.into_tensor(), bias),
-            (Self::Gpu | Self::GpuBf16, weight) => {
-                gpu::linear(x, weight.into_tensor(), bias, self.precision())
-            }
+        match (self.engine, weight.into()) {
+            (Engine::Plain, weight) => plain::linear(x, weight.into_tensor(), bias),
+            (Engine::Gpu, weight) => gpu::linear(x, weight.into_tensor(), bias, self.precision),
             (_, Factor::Packed(packed)) => flex::packed_linear(x, packed.weight, bias),
-            (_, Factor::Tensor(weight)) => flex::linear(x, weight, bias, self.precision()),
+            (_, Factor::Tensor(weight)) => flex::linear(x, weight, bias, self.precision),
         }
     }
 
@@ -323,13 +357,13 @@ impl Kernels {
     /// # Shapes
     /// As of [`Self::linear`].
     pub fn linear_gelu(self, x: Tensor<2>, weight: impl Into<Factor>, bias: Tensor<1>) -> Tensor<2> {
-        match (self, weight.into()) {
-            (Self::Plain, weight) => plain::linear_gelu(x, weight.into_tensor(), bias),
-            (Self::Gpu | Self::GpuBf16, weight) => {
-                plain::gelu(gpu::linear(x, weight.into_tensor(), Some(bias), self.precision()))
+        match (self.engine, weight.into()) {
+            (Engine::Plain, weight) => plain::linear_gelu(x, weight.into_tensor(), bias),
+            (Engine::Gpu, weight) => {
+                plain::gelu(gpu::linear(x, weight.into_tensor(), Some(bias), self.precision))
             }
             (_, Factor::Packed(packed)) => flex::packed_linear_gelu(x, packed.weight, bias),
-            (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision()),
+            (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision),
         }
     }
 
@@ -345,8 +379,8 @@ impl Kernels {
         shift: Tensor<2>,
         scale: Tensor<2>,
     ) -> Tensor<3> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::modulated_norm(x, weight, shift, scale),
+        match self.engine {
+            Engine::Fused => flex::modulated_norm(x, weight, shift, scale),
             _ => plain::modulated_norm(x, weight, shift, scale),
         }
     }
@@ -357,8 +391,8 @@ impl Kernels {
     /// - `x`: [n, d], `weight`: \[d\]
     /// - result: [n, d]
     pub fn rms_norm(self, x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::rms_norm(x, weight),
+        match self.engine {
+            Engine::Fused => flex::rms_norm(x, weight),
             _ => plain::rms_norm(x, weight),
         }
     }
@@ -368,8 +402,8 @@ impl Kernels {
     /// # Shapes
     /// - `gate`, `x` and the result: [n, m]
     pub fn swiglu(self, gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::swiglu(gate, x),
+        match self.engine {
+            Engine::Fused => flex::swiglu(gate, x),
             _ => plain::swiglu(gate, x),
         }
     }
@@ -381,8 +415,8 @@ impl Kernels {
     /// - `x` and the result: [B, channels, H, W]
     /// - `scale` and `shift`: [B, channels], or [1, channels] for all
     pub fn group_norm(self, x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::group_norm(x, scale, shift, norm),
+        match self.engine {
+            Engine::Fused => flex::group_norm(x, scale, shift, norm),
             _ => plain::group_norm(x, scale, shift, norm),
         }
     }
@@ -394,8 +428,8 @@ impl Kernels {
     /// - `x`: [B, in, H, W], `weight`: [out, in, k, k], `bias`: \[out\]
     /// - result: [B, out, H, W]
     pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::conv(x, weight, bias),
+        match self.engine {
+            Engine::Fused => flex::conv(x, weight, bias),
             _ => plain::conv(x, weight, bias),
         }
     }
@@ -406,10 +440,10 @@ impl Kernels {
     /// - `qkv`: [B, L, 3d] as (q|k|v, head, head width)
     /// - result: [B, L, d]
     pub fn attention(self, qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::attention(qkv, heads, rotary, causal, self.precision()),
-            Self::Plain => plain::attention(qkv, heads, &rotary, causal),
-            Self::Gpu | Self::GpuBf16 => gpu::attention(qkv, heads, &rotary, causal, self.precision()),
+        match self.engine {
+            Engine::Fused => flex::attention(qkv, heads, rotary, causal, self.precision),
+            Engine::Plain => plain::attention(qkv, heads, &rotary, causal),
+            Engine::Gpu => gpu::attention(qkv, heads, &rotary, causal, self.precision),
         }
     }
 
@@ -424,8 +458,8 @@ impl Kernels {
         gate: Tensor<2>,
         dropout: Option<Dropout>,
     ) -> Tensor<3> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::gated_residual(x, h, gate, dropout),
+        match self.engine {
+            Engine::Fused => flex::gated_residual(x, h, gate, dropout),
             _ => plain::gated_residual(x, h, gate, dropout),
         }
     }
@@ -443,13 +477,13 @@ impl Kernels {
         bias: Tensor<1>,
         rows: Arc<dyn RowLoss>,
     ) -> Tensor<1> {
-        match self {
-            Self::Fused | Self::FusedBf16 => flex::head_loss(hidden, weight, bias, rows, self.precision()),
-            Self::Plain => {
+        match self.engine {
+            Engine::Fused => flex::head_loss(hidden, weight, bias, rows, self.precision),
+            Engine::Plain => {
                 let loss = rows.composed(&hidden.device());
                 loss(0..rows.len(), plain::linear(hidden, weight, Some(bias)))
             }
-            Self::Gpu | Self::GpuBf16 => gpu::head_loss(hidden, weight, bias, &*rows, self.precision()),
+            Engine::Gpu => gpu::head_loss(hidden, weight, bias, &*rows, self.precision),
         }
     }
 }

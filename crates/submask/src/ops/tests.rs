@@ -20,8 +20,8 @@ fn compare<const N: usize, const D: usize>(
     shapes: [&[usize]; N],
     op: impl Fn(Kernels, [Tensor<1>; N]) -> Tensor<D>,
 ) {
-    for kernels in [Kernels::Fused, Kernels::Gpu] {
-        compare_both(shapes, |leaves| op(kernels, leaves), |leaves| op(Kernels::Plain, leaves));
+    for kernels in [Kernels::FUSED, Kernels::GPU] {
+        compare_both(shapes, |leaves| op(kernels, leaves), |leaves| op(Kernels::PLAIN, leaves));
     }
 }
 
@@ -80,7 +80,10 @@ fn linear_equals_its_composition() {
 
 /// Checks what `run` gives with kernels that multiply bfloat16 numbers: near the composition's, and the first not the same.
 fn is_rounded(run: impl Fn(Kernels) -> Vec<TensorData>) {
-    for kernels in [Kernels::FusedBf16, Kernels::GpuBf16] {
+    for kernels in [
+        Kernels::FUSED.with_precision(Precision::Bf16).unwrap(),
+        Kernels::GPU.with_precision(Precision::Bf16).unwrap(),
+    ] {
         is_rounded_by(kernels, &run);
     }
 }
@@ -89,7 +92,7 @@ fn is_rounded_by(kernels: Kernels, run: impl Fn(Kernels) -> Vec<TensorData>) {
     let values = |kernels| run(kernels).into_iter().map(|data| data.try_into_vec::<f32>().unwrap());
     let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
     let differences: Vec<f32> = values(kernels)
-        .zip(values(Kernels::Plain))
+        .zip(values(Kernels::PLAIN))
         .map(|(ours, plain)| {
             largest(&mut ours.iter().zip(&plain).map(|(a, b)| a - b)) / largest(&mut plain.iter().copied())
         })
@@ -371,14 +374,16 @@ fn head_loss_equals_its_composition() {
 fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
     let device = Device::flex();
     let sizes = [(16, 16), (3, 5), (48, 37), (256, 768), (1024, 256), (700, 65), (768, 27), (2100, 300)];
-    let singles = sizes.map(|size| (Kernels::Fused, size));
-    for (kernels, (inner, outer)) in singles.into_iter().chain([(Kernels::FusedBf16, (300, 270))]) {
+    let singles = sizes.map(|size| (Kernels::FUSED, size));
+    for (kernels, (inner, outer)) in
+        singles.into_iter().chain([(Kernels::FUSED.with_precision(Precision::Bf16).unwrap(), (300, 270))])
+    {
         let (x, w) = (random([1100, inner], 1, &device), random([outer, inner], 2, &device));
         let by_columns = flex::transposed(&w.to_data().try_into_vec::<f32>().unwrap(), outer, inner);
         let by_columns = Tensor::<1>::from_data(TensorData::new(by_columns, [inner * outer]), &device);
         let by_columns = by_columns.reshape([inner, outer]).transpose();
         let mut weights: Vec<Factor> = vec![w.clone().into(), by_columns.into()];
-        if kernels == Kernels::FusedBf16 {
+        if kernels == Kernels::FUSED.with_precision(Precision::Bf16).unwrap() {
             weights.push(packed(&w));
         }
         let b = random([outer], 3, &device);
@@ -408,7 +413,7 @@ fn packed(weight: &Tensor<2>) -> Factor {
 
 #[test]
 fn layers_of_packed_weights_are_those_of_the_weights() {
-    let (device, kernels) = (Device::flex(), Kernels::FusedBf16);
+    let (device, kernels) = (Device::flex(), Kernels::FUSED.with_precision(Precision::Bf16).unwrap());
     for (n, inner, outer) in [(0, 4, 5), (1, 1, 1), (1, 7, 3), (13, 300, 33), (40, 513, 70)] {
         let [x, w] = [[n, inner], [outer, inner]].map(|shape| random(shape, shape[1] as u64, &device));
         let b = random([outer], 3, &device);
@@ -445,7 +450,7 @@ fn fused_kernels_take_empty_batches() {
         }
     };
     let none = |width: usize| Tensor::<2>::zeros([0, width], &device);
-    for kernels in [Kernels::Fused, Kernels::FusedBf16, Kernels::Gpu] {
+    for kernels in [Kernels::FUSED, Kernels::FUSED.with_precision(Precision::Bf16).unwrap(), Kernels::GPU] {
         let (w, b) = (leaf(outer * width), leaf(outer));
         let weight = || w.clone().reshape([outer, width]);
         let linear = kernels.linear(none(width), weight(), Some(b.clone()));
@@ -460,7 +465,7 @@ fn fused_kernels_take_empty_batches() {
             &[w.clone(), b.clone()],
         );
     }
-    let kernels = Kernels::Fused;
+    let kernels = Kernels::FUSED;
     let (table, rows) =
         (leaf(outer * width), TableRows { indices: vec![], per_token: 2, hidden: 12, summed: false });
     let vectors = kernels.embedding(table.clone().reshape([outer, width]), rows);

@@ -103,7 +103,7 @@ mod tests {
 
     fn network(codes: &SubTokenizer) -> LoadedAutoregressive {
         let config = AutoregressiveConfig { hidden: 24, heads: 2, blocks: 2, seq_len: 8, dropout: 0.0 };
-        let network = Autoregressive::new(config, codes, Kernels::Fused).unwrap();
+        let network = Autoregressive::new(config, codes, Kernels::FUSED).unwrap();
         let parameters = network.parameters();
         let draws = Draws::new(4, Purpose::Init);
         let values: Vec<Vec<f32>> = parameters

@@ -33,7 +33,7 @@
 //! # Images
 //!
 //! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows
-//! the time, a warped grid, a corrector; [`presets()`] has the published ones by name. With a corrector there is no plan:
+//! the time, a warped grid, a corrector; [`published_samplers`] has those of the paper by name. With a corrector there is no plan:
 //! every step is visited (math.md §8). [`MixtureDenoiser`] averages the predictions of several networks.
 //!
 //! # Without the carry-over constraint
@@ -59,8 +59,8 @@ mod mixture;
 mod observer;
 mod plan;
 mod policy;
-mod presets;
 mod prompt;
+mod published;
 mod recipe;
 mod recorder;
 mod report;
@@ -76,8 +76,8 @@ pub use image::ImageSampling;
 pub use mixture::MixtureDenoiser;
 pub use observer::{Event, Observer, Progress, Unobserved, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};
-pub use presets::{ImagePreset, PixelTokens, preset, presets};
 pub use prompt::Prompt;
+pub use published::{PixelTokens, PublishedSampler, published_sampler, published_samplers};
 pub use recipe::Recipe;
 pub use recorder::Recorder;
 pub use report::{Change, SampleReport, Samples, Trajectory};

@@ -58,7 +58,7 @@ impl SubTokenizer {
             return Err(Error::invalid("vocab_size", vocab_size, format!("2 to {MAX_VOCAB} token classes")));
         }
         if subtoken_len == 0 {
-            return Err(Error::invalid("subtoken_len", subtoken_len, "at least 1 sub-token a token"));
+            return Err(Error::invalid("subtoken_len", subtoken_len, "at least 1 sub-token per token"));
         }
         base_of(vocab_size as u64, subtoken_len).map(|base| base as u32)
     }

@@ -10,21 +10,16 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::optimizer::AdamWConfig;
-use crate::data::TokenizerKind;
-use crate::data::image::ImageShape;
 use crate::model::{
-    Assignment, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig, NetworkConfig, PointSubject,
-    Sampling, Subject, TextSubject, format_1, keys,
+    Assignment, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig, Sampling, Subject, format_1, keys,
 };
 use crate::objective::Objective;
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
-pub use super::image_settings::{DensityData, ImageData, ImageSetChoice};
-pub use super::text_settings::{TextData, TokenizerChoice, TokenizerSettings};
-
-/// Intensities of a colour channel.
-const LEVELS: usize = 256;
+pub use super::subject::{
+    DensityData, ImageData, ImageSetChoice, RunData, TextData, TokenizerChoice, TokenizerSettings,
+};
 
 /// Settings of a run, whatever it trains on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,45 +41,6 @@ pub struct RunSettings {
     pub train: TrainSettings,
     /// How samples are drawn while training and by default afterwards.
     pub sample: Sampling,
-}
-
-/// What is learnt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum RunData {
-    /// A corpus of text.
-    Text(TextData),
-    /// A set of images.
-    Images(ImageData),
-    /// Points whose density is a picture.
-    Density(DensityData),
-}
-
-impl RunData {
-    /// The corpus of text that it is, if it is one.
-    pub fn text(&self) -> Option<&TextData> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The set of images that it is, if it is one.
-    pub fn images(&self) -> Option<&ImageData> {
-        match self {
-            Self::Images(images) => Some(images),
-            _ => None,
-        }
-    }
-
-    /// The density that it is, if it is one.
-    pub fn density(&self) -> Option<&DensityData> {
-        match self {
-            Self::Density(density) => Some(density),
-            _ => None,
-        }
-    }
 }
 
 impl RunSettings {
@@ -175,30 +131,10 @@ impl RunSettings {
     /// [`Error::Invalid`] naming the key, the value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         self.train.validate()?;
-        let subject = match &self.data {
-            RunData::Text(text) => {
-                text.validate()?;
-                let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
-                    Error::invalid("tokenizer", "nothing", "a section: text is made of tokens")
-                })?;
-                // Widths do not depend on the vocabulary; two classes stand for an unknown one.
-                let vocab_size = tokenizer.vocab_size().unwrap_or(2);
-                Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Bytes })
-            }
-            RunData::Images(images) => {
-                images.validate()?;
-                let Some(shape) = images.known_shape() else {
-                    self.schedule.validate()?;
-                    self.codes.validate()?;
-                    return self.sample.validate();
-                };
-                // Names of classes stand for those that are not read yet.
-                images.subject(shape, &["0".to_owned()])
-            }
-            RunData::Density(density) => {
-                density.validate()?;
-                density.subject()
-            }
+        let Some(subject) = self.data.learnt().check(self)? else {
+            self.schedule.validate()?;
+            self.codes.validate()?;
+            return self.sample.validate();
         };
         if self.tokenizer.is_some() && subject.text().is_none() {
             return Err(Error::invalid("tokenizer", "given", "nothing: it is of text only"));
@@ -231,37 +167,6 @@ impl RunSettings {
             ("train.accumulate", self.train.accumulate == other.train.accumulate),
         ];
         sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section)
-    }
-}
-
-impl TextData {
-    fn validate(&self) -> Result<()> {
-        in_open_unit("data.valid_fraction", self.valid_fraction)
-    }
-}
-
-impl ImageData {
-    /// What the tokens of images of a shape mean.
-    pub fn subject(&self, shape: ImageShape, class_names: &[String]) -> Subject {
-        Subject::Image(ImageSubject {
-            channels: shape.channels,
-            height: shape.height,
-            width: shape.width,
-            levels: LEVELS,
-            super_tokens: self.super_tokens,
-            class_names: class_names.to_vec(),
-        })
-    }
-}
-
-impl DensityData {
-    /// What the tokens of its points mean.
-    pub fn subject(&self) -> Subject {
-        Subject::Point(PointSubject { cells: self.cells })
-    }
-
-    fn validate(&self) -> Result<()> {
-        at_least_one("data.valid_points", self.valid_points)
     }
 }
 
@@ -380,7 +285,7 @@ fn at_most(key: &str, value: u64, most: u64) -> Result<()> {
     if value <= most { Ok(()) } else { Err(Error::invalid(key, value, format!("at most {most}"))) }
 }
 
-fn at_least_one(key: &str, value: u64) -> Result<()> {
+pub(super) fn at_least_one(key: &str, value: u64) -> Result<()> {
     if value >= 1 { Ok(()) } else { Err(Error::invalid(key, value, "at least 1")) }
 }
 

@@ -136,7 +136,7 @@ mod tests {
             embedding: Embedding::Concatenated,
             time_conditioning: false,
         };
-        let network = Dit::new(config, &codes, Kernels::Plain).unwrap();
+        let network = Dit::new(config, &codes, Kernels::PLAIN).unwrap();
         let parameters = network.parameters();
         let values: Vec<_> = parameters.iter().map(|parameter| parameter.initial(1, 0)).collect();
         let weights = Weights::new(parameters, &values, &Device::flex().autodiff());

@@ -1,13 +1,14 @@
 //! What a run trains: its micro-batches and what they cost, its model, and what is held out. The loop is the same for all.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::event::Observer;
+use super::loss::LossFunction;
 use super::run::RunRequest;
-use super::settings::RunData;
 use super::slot::Slots;
-use super::validate::{EvaluationSize, Validation};
-use super::{text, visual};
+use super::subject::Opened;
+use super::validate::{EvaluationSize, Validated, Validation};
 use crate::backbone::weights::{Parameter, are_alike};
 use crate::model::{Architecture, NetworkConfig};
 use crate::{Error, Result};
@@ -69,11 +70,22 @@ fn check_init(keys: &[(&str, bool)]) -> Result<()> {
 /// Settings, files and corpora that do not go together.
 pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<Task> {
     let settings = &request.settings;
-    match &settings.data {
-        RunData::Text(text) => text::open(text, settings, request, observer),
-        RunData::Images(images) => visual::open_images(images, settings, request),
-        RunData::Density(density) => visual::open_density(density, settings, request),
-    }
+    let Opened { architecture, batcher, held_out, train_tokens, valid_tokens } =
+        settings.data.learnt().open(request, observer)?;
+    let architecture = Arc::new(architecture);
+    Ok(Task {
+        slots: Slots::new(batcher, LossFunction::of(&architecture, &settings.train, &request.compute)?),
+        parameters: architecture.parameters().to_vec(),
+        train_tokens,
+        valid_tokens,
+        model: Box::new(Validated {
+            architecture,
+            held_out,
+            seed: settings.train.seed,
+            compute: request.compute.clone(),
+            out: request.out.clone(),
+        }),
+    })
 }
 
 /// Fails where the weights of the model `init` do not mean the same in the network of `ours`: only in the same network
@@ -83,23 +95,35 @@ pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<
 /// [`Error::Conflict`] naming what differs.
 pub(super) fn check_same_network(init: &Architecture, ours: &Architecture) -> Result<()> {
     let (theirs, own) = (init.config(), ours.config());
-    let kind = |network: &NetworkConfig| match network {
-        NetworkConfig::Diffusion(sizes) => (sizes.heads, Some(sizes.embedding), sizes.time_conditioning),
-        NetworkConfig::Encoder(sizes) => (sizes.heads, Some(sizes.embedding), false),
-        NetworkConfig::Autoregressive(sizes) => (sizes.heads, None, false),
-        NetworkConfig::Unet(_) | NetworkConfig::Toy(_) => (0, None, false),
-    };
-    let (their_kind, own_kind) = (kind(&theirs.network), kind(&own.network));
     let permutation = |of: &Architecture| of.predictive().codes().permutation().map(<[u32]>::to_vec);
     let same_tokens = theirs.vocab_size() == own.vocab_size() && theirs.seq_len() == own.seq_len();
     check_init(&[
         ("model.network", theirs.network.name() == own.network.name()),
         ("codes.subtokens", theirs.codes.subtokens == own.codes.subtokens),
         ("codes.assignment", permutation(init) == permutation(ours)),
-        ("model.heads", their_kind.0 == own_kind.0),
-        ("model.embedding", their_kind.1 == own_kind.1),
-        ("model.time_conditioning", their_kind.2 == own_kind.2),
         ("data (size or number of the tokens)", own.subject.seq_len().is_none() || same_tokens),
-        ("model (sizes)", are_alike(init.parameters(), ours.parameters())),
-    ])
+    ])?;
+    let sizes = sizes_that_differ(&theirs.network, &own.network);
+    let key = match are_alike(init.parameters(), ours.parameters()) {
+        // Of another shape are weights by any of the sizes, whichever comes first.
+        false => Some(sizes.first().map_or("model", String::as_str)),
+        true => sizes.iter().map(String::as_str).find(|key| MEANINGS.contains(key)),
+    };
+    key.map_or(Ok(()), |key| check_init(&[(key, false)]))
+}
+
+/// Keys that change what weights mean and not their shapes.
+const MEANINGS: [&str; 4] =
+    ["model.heads", "model.head_channels", "model.embedding", "model.time_conditioning"];
+
+/// Keys in which networks of one kind differ, but for dropout and the longest sequence.
+fn sizes_that_differ(theirs: &NetworkConfig, own: &NetworkConfig) -> Vec<String> {
+    let keys = |network: &NetworkConfig| toml::Table::try_from(network).unwrap_or_default();
+    let (theirs, own) = (keys(theirs), keys(own));
+    let differ = own.iter().filter(|(key, value)| theirs.get(*key) != Some(value));
+    differ
+        .map(|(key, _)| key.as_str())
+        .filter(|key| !["dropout", "seq_len"].contains(key))
+        .map(|key| format!("model.{key}"))
+        .collect()
 }

@@ -1,10 +1,21 @@
 //! Figures and samples of a model while it trains.
 
-use crate::data::{BlockLayout, Blocks, PreparedData, ValidationBlock, ValidationBlocks};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::subject::HeldOutData;
+use super::task::{TrainedModel, check_same_network};
+use crate::compute::Compute;
 use crate::likelihood::Figure;
-use crate::model::{Estimator, EvaluateRequest, Generated, HeldOut, Request, Session};
+use crate::model::{Architecture, Estimator, EvaluateRequest, HeldOut, Model, Request, Session};
 use crate::sampler::{SampleReport, Unobserved};
 use crate::{Error, Result};
+
+/// States per network call.
+const BATCH: usize = 16;
+
+/// Folder of a run that holds pictures of samples.
+const SAMPLES: &str = "samples";
 
 /// Figures and samples of a model.
 #[derive(Clone, Debug, Default)]
@@ -26,67 +37,69 @@ pub struct EvaluationSize {
     pub draws: usize,
 }
 
-/// States per network call.
-const BATCH: usize = 32;
-
-/// Evaluates a model on held-out text.
-pub struct Validator {
-    blocks: ValidationBlocks,
-    seed: u64,
+/// A model of this library, and what it is validated on.
+pub(super) struct Validated {
+    pub architecture: Arc<Architecture>,
+    pub held_out: Box<dyn HeldOutData>,
+    pub seed: u64,
+    pub compute: Compute,
+    /// Folder of the run.
+    pub out: PathBuf,
 }
 
-impl Validator {
-    /// For the held-out part of `data`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when nothing is held out, or less than one sequence.
-    pub fn new(data: &PreparedData, layout: BlockLayout, seed: u64) -> Result<Self> {
-        let Some(store) = &data.valid else {
-            return Err(Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out"));
-        };
-        let blocks = Blocks::new(store.clone(), &data.tokenizer, layout)?;
-        Ok(Self { blocks: ValidationBlocks::new(blocks, data.tokenizer.clone())?, seed })
+impl TrainedModel for Validated {
+    fn validate(
+        &mut self,
+        average: &[Vec<f32>],
+        size: EvaluationSize,
+        samples: usize,
+        step: u64,
+    ) -> Result<Validation> {
+        let session = Session::new(self.architecture.clone(), average, &self.compute)?;
+        let config = self.architecture.config();
+        let held_out = self.held_out.sequences(config, size.sequences)?;
+        let figures = figures(&session, &held_out, size, self.seed)?;
+        let mut validation = Validation { figures, ..Validation::default() };
+        if samples > 0 {
+            let request = Request { num: samples, seed: self.seed, batch: BATCH, ..session.request() };
+            let generated = session.generate(&request, &mut Unobserved)?;
+            validation.report = generated.report;
+            let picture = self.out.join(SAMPLES).join(format!("step-{step}.png"));
+            validation.samples = self.held_out.show(config, generated, &picture)?;
+        }
+        Ok(validation)
     }
 
-    /// The valid bound (exact value of an autoregressive model) and the joint objective.
-    ///
-    /// # Errors
-    /// What reading and evaluating report.
-    pub fn figures(&self, session: &Session, size: EvaluationSize) -> Result<Vec<Figure>> {
-        let held_out = HeldOut::of_text(&self.read(size.sequences)?);
-        validation_figures(session, &held_out, size, self.seed, BATCH)
+    fn save(&self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
+        self.architecture.save(average, folder)
     }
 
-    /// Blocks spread evenly over the held-out text; `count` 0: all.
-    fn read(&self, count: u64) -> Result<Vec<ValidationBlock>> {
-        let all = self.blocks.blocks().len();
-        let count = if count == 0 { all } else { count.min(all) };
-        (0..count).map(|i| self.blocks.block(i * all / count)).collect()
-    }
-
-    /// A few samples by the model's default sampling, beginning where a text begins.
-    ///
-    /// # Errors
-    /// What the sampler reports.
-    pub fn samples(&self, session: &Session, count: usize) -> Result<Generated> {
-        let request = Request { num: count, seed: self.seed, ..session.request() };
-        if count == 0 { Ok(Generated::default()) } else { session.generate(&request, &mut Unobserved) }
+    fn init_weights(&self, folder: &Path) -> Result<Vec<Vec<f32>>> {
+        let init = Model::open(folder)?;
+        let ours = self.architecture.tokenizer();
+        if let (Some(theirs), Some(ours)) = (init.tokenizer(), ours)
+            && theirs.fingerprint() != ours.fingerprint()
+        {
+            let given = format!("a tokenizer of {} tokens", self.architecture.config().vocab_size());
+            return Err(Error::invalid(
+                "tokenizer",
+                given,
+                "the tokenizer of the model whose weights are the start",
+            ));
+        }
+        check_same_network(init.architecture(), &self.architecture)?;
+        Ok(init.weights().to_vec())
     }
 }
 
 /// The valid bound (exact value of an autoregressive model) and the joint objective, which only a diffusion network has.
-pub(super) fn validation_figures(
-    session: &Session,
-    held_out: &HeldOut,
-    size: EvaluationSize,
-    seed: u64,
-    batch: usize,
-) -> Result<Vec<Figure>> {
+fn figures(session: &Session, held_out: &HeldOut, size: EvaluationSize, seed: u64) -> Result<Vec<Figure>> {
     let usual = session.usual_estimator();
     let surrogate = (!session.is_autoregressive()).then_some(Estimator::JointObjective);
     let mut figures = Vec::new();
     for estimator in std::iter::once(usual).chain(surrogate) {
-        let request = EvaluateRequest { draws: size.draws, seed, batch, ..EvaluateRequest::new(estimator) };
+        let request =
+            EvaluateRequest { draws: size.draws, seed, batch: BATCH, ..EvaluateRequest::new(estimator) };
         figures.extend(session.evaluate(&request, held_out)?);
     }
     Ok(figures)

@@ -83,12 +83,12 @@ fn run(network: &dyn Backbone, asked: &[usize], whole: bool) -> Vec<TensorData> 
 
 #[test]
 fn states_and_gradients_are_those_of_the_whole_batch() {
-    for kernels in [Kernels::Fused, Kernels::Plain, Kernels::Gpu] {
+    for kernels in [Kernels::FUSED, Kernels::PLAIN, Kernels::GPU] {
         for (name, network) in networks(kernels) {
             for asked in [&[5][..], &[26, 0, 13], &[8, 9, 10, 11, 12, 17, 18, 19, 20, 21]] {
                 let (some, whole) = (run(&*network, asked, false), run(&*network, asked, true));
                 assert!(some.len() == whole.len() && some.len() > 10, "{name}: {}", some.len());
-                if kernels == Kernels::Fused {
+                if kernels == Kernels::FUSED {
                     some[0].assert_eq(&whole[0], true);
                 }
                 for (some, whole) in some.iter().zip(&whole) {

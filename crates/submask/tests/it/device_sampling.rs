@@ -115,7 +115,7 @@ fn sample(
 fn logits_of_digits_on_the_device_are_those_in_memory() {
     let codes = SubTokenizer::new(20, 2).unwrap();
     for (device, kernels) in places() {
-        let plain = networks(&codes, Kernels::Plain);
+        let plain = networks(&codes, Kernels::PLAIN);
         for (plain, network) in plain.into_iter().zip(networks(&codes, kernels)) {
             let (plain, network) = (loaded(plain, 0.6, &Device::flex()), loaded(network, 0.6, &device));
             let (length, t) = (network.spec().max_seq_len(), [0.1, 0.5, 0.9]);
@@ -157,7 +157,7 @@ fn logits_of_digits_on_the_device_are_those_in_memory() {
 fn what_does_not_fit_is_refused_on_the_device_too() {
     let codes = SubTokenizer::new(20, 2).unwrap();
     let device = Device::flex();
-    for network in networks(&codes, Kernels::Gpu) {
+    for network in networks(&codes, Kernels::GPU) {
         let network = loaded(network, 0.6, &device);
         let (length, classes) = (network.spec().max_seq_len(), network.spec().classes);
         let error = |rows: usize, labels: Option<&[usize]>, position: usize| {
@@ -183,8 +183,8 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
     for (classes, carry_over) in [(20, true), (25, false)] {
         let codes = SubTokenizer::new(classes, 2).unwrap();
         let predictive = Predictive::new(codes.clone(), carry_over);
-        for (device, kernels) in places().into_iter().filter(|(_, kernels)| *kernels == Kernels::Gpu) {
-            let plain = networks(&codes, Kernels::Plain);
+        for (device, kernels) in places().into_iter().filter(|(_, kernels)| *kernels == Kernels::GPU) {
+            let plain = networks(&codes, Kernels::PLAIN);
             for (plain, network) in plain.into_iter().zip(networks(&codes, kernels)) {
                 let plain = loaded(plain, 0.6, &Device::flex());
                 let network = loaded(network, 0.6, &device);
@@ -246,7 +246,7 @@ fn what_the_device_does_not_draw_is_drawn_in_memory() {
     ];
     for (carry_over, settings) in cases {
         let predictive = Predictive::new(codes.clone(), carry_over);
-        let [plain, gpu] = [Kernels::Plain, Kernels::Gpu].map(|kernels| {
+        let [plain, gpu] = [Kernels::PLAIN, Kernels::GPU].map(|kernels| {
             let [network, ..] = networks(&codes, kernels);
             sample(&loaded(network, 0.6, &Device::flex()), &predictive, settings.clone()).unwrap()
         });
@@ -264,7 +264,7 @@ fn a_stream_on_the_device_gives_every_sequence_what_it_gives_it_alone() {
     let codes = SubTokenizer::new(20, 2).unwrap();
     let predictive = Predictive::new(codes.clone(), true);
     let [_, network, ..] =
-        networks(&codes, Kernels::Gpu).map(|network| loaded(network, 0.6, &Device::flex()));
+        networks(&codes, Kernels::GPU).map(|network| loaded(network, 0.6, &Device::flex()));
     let request = |s: usize| {
         let settings = SampleSettings {
             steps: if s.is_multiple_of(3) { Steps::FirstHitting } else { Steps::Grid(4 + s) },
@@ -310,7 +310,7 @@ fn an_observer_that_wants_digits_is_told_of_them() {
     let codes = SubTokenizer::new(20, 2).unwrap();
     let predictive = Predictive::new(codes.clone(), true);
     let [_, network, ..] =
-        networks(&codes, Kernels::Gpu).map(|network| loaded(network, 0.6, &Device::flex()));
+        networks(&codes, Kernels::GPU).map(|network| loaded(network, 0.6, &Device::flex()));
     let prompts = vec![Prompt::empty(&predictive, LENGTH).unwrap(); 3];
     let sampler = Sampler::new(&network, &predictive, settings()).unwrap();
     let mut states = vec![Vec::new(); 3];

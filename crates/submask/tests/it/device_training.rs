@@ -72,7 +72,7 @@ fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
     // Three records of steps, two numbers each, and two of validations, of four figures.
     assert_eq!(expected.len(), 3 * 2 + 2 * 4, "{expected:?}");
     for (index, (device, kernels)) in
-        places().into_iter().enumerate().filter(|(_, place)| place.1 == Kernels::Gpu)
+        places().into_iter().enumerate().filter(|(_, place)| place.1 == Kernels::GPU)
     {
         let compute = Compute::with(device, kernels).unwrap();
         let whole = request(folder.path(), &format!("whole-{index}"), compute.clone());

@@ -53,7 +53,7 @@ fn digits(codes: &SubTokenizer, count: usize) -> Vec<u32> {
 
 #[test]
 fn parameters_stand_in_the_references_order() {
-    let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::Fused).unwrap();
+    let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::FUSED).unwrap();
     let declared: Vec<(String, Vec<usize>)> = network
         .parameters()
         .iter()
@@ -82,7 +82,7 @@ fn parameters_stand_in_the_references_order() {
 #[test]
 fn sizes_that_are_left_out_have_their_documented_values() {
     let shapes = |config, codes: &SubTokenizer| -> Vec<Vec<usize>> {
-        let network = Encoder::new(config, codes, Kernels::Fused).unwrap();
+        let network = Encoder::new(config, codes, Kernels::FUSED).unwrap();
         network.parameters().iter().map(|parameter| parameter.shape.clone()).collect()
     };
     let (hidden, heads) = (192, 6);
@@ -101,7 +101,7 @@ fn sizes_that_are_left_out_have_their_documented_values() {
 #[test]
 fn sizes_that_do_not_fit_are_refused_by_key() {
     let refused = |change: EncoderConfig, expected: &str| {
-        let error = Encoder::new(change, &codes(), Kernels::Fused).unwrap_err().to_string();
+        let error = Encoder::new(change, &codes(), Kernels::FUSED).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     };
     let fits = config(Embedding::PerDigitSummed);
@@ -113,7 +113,7 @@ fn sizes_that_do_not_fit_are_refused_by_key() {
     refused(EncoderConfig { query_groups: 8, ..fits.clone() }, "model.query_groups = 8 is not allowed");
     refused(EncoderConfig { heads: 3, ..fits.clone() }, "model.hidden = 16 is not allowed");
     let narrow = EncoderConfig { hidden: 2, heads: 1, query_groups: 0, ..fits };
-    Encoder::new(narrow.clone(), &codes(), Kernels::Fused).unwrap();
+    Encoder::new(narrow.clone(), &codes(), Kernels::FUSED).unwrap();
     refused(
         EncoderConfig { embedding: Embedding::PerDigitConcatenated, ..narrow },
         "model.hidden = 2 is not allowed: at least subtoken_len = 3",
@@ -167,7 +167,7 @@ impl Charged {
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
     for embedding in [Embedding::PerDigitSummed, Embedding::PerDigitConcatenated] {
-        for kernels in [Kernels::Fused, Kernels::Plain] {
+        for kernels in [Kernels::FUSED, Kernels::PLAIN] {
             let charged = Charged::new(embedding, kernels);
             let values = values(&charged.network);
             let (loss, weights) = charged.loss(&values, &Device::flex().autodiff());
@@ -200,7 +200,7 @@ fn gradients_are_the_slopes_of_the_loss() {
 fn initial_matrices_have_variance_two_fifths_of_one_over_the_width() {
     let config = EncoderConfig { hidden: 64, intermediate: 0, ..config(Embedding::PerDigitSummed) };
     for (i, parameter) in
-        Encoder::new(config, &codes(), Kernels::Fused).unwrap().parameters().iter().enumerate()
+        Encoder::new(config, &codes(), Kernels::FUSED).unwrap().parameters().iter().enumerate()
     {
         let values = parameter.initial(3, i);
         if parameter.shape.len() == 1 {
@@ -217,7 +217,7 @@ fn initial_matrices_have_variance_two_fifths_of_one_over_the_width() {
 
 #[test]
 fn dropout_acts_on_what_attention_and_swiglu_add() {
-    let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::Fused).unwrap();
+    let network = Encoder::new(config(Embedding::PerDigitSummed), &codes(), Kernels::FUSED).unwrap();
     let y_t = digits(&codes(), 15);
     let hidden = |values: &[Vec<f32>], rate: f64| -> Vec<f32> {
         let weights = Weights::new(network.parameters(), values, &Device::flex());
@@ -248,7 +248,7 @@ fn dropout_acts_on_what_attention_and_swiglu_add() {
 #[test]
 fn a_sequence_has_the_same_logits_in_every_batch() {
     for embedding in [Embedding::PerDigitSummed, Embedding::PerDigitConcatenated] {
-        let network = Encoder::new(config(embedding), &codes(), Kernels::Fused).unwrap();
+        let network = Encoder::new(config(embedding), &codes(), Kernels::FUSED).unwrap();
         let weights = Weights::new(network.parameters(), &values(&network), &Device::flex());
         let network = LoadedBackbone { network: Arc::new(network), weights };
         let logits = |y_t: &[u32]| {

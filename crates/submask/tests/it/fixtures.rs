@@ -158,11 +158,11 @@ impl Case {
 /// Where networks are evaluated, and by which operations: on the CPU by all kinds, and where this was built with GPUs, on
 /// the first of them by those for GPUs.
 pub fn places() -> Vec<(Device, Kernels)> {
-    let kinds = [Kernels::Fused, Kernels::Plain, Kernels::Gpu];
+    let kinds = [Kernels::FUSED, Kernels::PLAIN, Kernels::GPU];
     let mut places: Vec<_> = kinds.map(|kernels| (Device::flex(), kernels)).into();
     if cfg!(feature = "wgpu") {
         match DeviceChoice::Gpu(0).open() {
-            Ok(gpu) => places.push((gpu, Kernels::Gpu)),
+            Ok(gpu) => places.push((gpu, Kernels::GPU)),
             Err(error) => println!("skipped on GPUs: {error}"),
         }
     }

@@ -8,7 +8,7 @@ use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{
     Draw, Event, ImageSampling, MixtureDenoiser, PixelTokens, Prompt, SampleSettings, Sampler, Samples,
-    Steps, presets,
+    Steps, published_samplers,
 };
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
@@ -327,7 +327,7 @@ fn every_published_preset_is_there() {
     };
     let published: toml::Table = toml::from_str(&text).unwrap();
     let published = published["preset"].as_array().unwrap();
-    let ours = presets().unwrap();
+    let ours = published_samplers().unwrap();
     assert_eq!(published.len(), ours.len());
     for preset in published {
         let text = |key: &str| preset[key].as_str().unwrap();
@@ -344,7 +344,7 @@ fn every_published_preset_is_there() {
             subtokens.replace('/', "-"),
             preset["nfe"]
         );
-        let ours = submask::sampler::preset(&name).unwrap();
+        let ours = submask::sampler::published_sampler(&name).unwrap();
         assert_eq!((ours.data.as_str(), ours.model.as_str()), (text("data"), text("model")));
         let tokens = match subtokens.parse() {
             Ok(subtoken_len) => PixelTokens::Channels { subtoken_len },

@@ -143,9 +143,9 @@ fn logits_agree() {
 fn logits_in_bf16_are_near() {
     // In training and in inference, which keep weights differently.
     let mut places = vec![
-        (Device::flex().autodiff(), Kernels::FusedBf16),
-        (Device::flex(), Kernels::FusedBf16),
-        (Device::flex(), Kernels::GpuBf16),
+        (Device::flex().autodiff(), Kernels::FUSED.with_precision(Precision::Bf16).unwrap()),
+        (Device::flex(), Kernels::FUSED.with_precision(Precision::Bf16).unwrap()),
+        (Device::flex(), Kernels::GPU.with_precision(Precision::Bf16).unwrap()),
     ];
     if cfg!(feature = "wgpu")
         && let Ok(gpu) = DeviceChoice::Gpu(0).open()
@@ -288,7 +288,7 @@ fn ten_optimiser_steps_agree() {
             "marginal_carry_over" => (Objective::Marginal, true),
             other => panic!("{}: unknown objective {other}", case.name),
         };
-        let network = network(&case, Kernels::Fused);
+        let network = network(&case, Kernels::FUSED);
         let parameters = network.parameters();
         let mut weights = values(&case, "weights", parameters);
         let predictive = Arc::new(Predictive::new(codes(&case), carry_over));

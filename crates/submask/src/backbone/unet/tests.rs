@@ -114,7 +114,7 @@ fn assert_close(ours: &[f32], theirs: &[f32], tolerance: f32) {
 
 #[test]
 fn gradients_are_the_finite_differences() {
-    let network = Unet::new(config(), &codes(), Kernels::Fused).unwrap();
+    let network = Unet::new(config(), &codes(), Kernels::FUSED).unwrap();
     let parameters = network.parameters();
     let start = random_weights(parameters);
     let y_t = digits(2, 1);
@@ -163,7 +163,7 @@ fn gradients_are_the_finite_differences() {
 
 #[test]
 fn logits_are_the_same_bits_in_every_batch() {
-    let network = loaded(Kernels::Fused);
+    let network = loaded(Kernels::FUSED);
     let tokens = config().tokens();
     let y_t = digits(3, 2);
     let positions: Vec<usize> = (0..3 * tokens).collect();
@@ -176,7 +176,7 @@ fn logits_are_the_same_bits_in_every_batch() {
 
 #[test]
 fn logits_at_asked_positions_are_those_of_the_whole_convolution() {
-    for kernels in [Kernels::Fused, Kernels::Plain] {
+    for kernels in [Kernels::FUSED, Kernels::PLAIN] {
         let (network, weights) = unet(config(), &codes(), kernels);
         let y_t = digits(2, 3);
         let all = floats(all_logits(&network, &weights, &y_t, None, None));
@@ -192,7 +192,7 @@ fn logits_at_asked_positions_are_those_of_the_whole_convolution() {
 /// Of positions in no order, so that a range has positions of one channel, or of both, or begins with the second.
 #[test]
 fn logits_of_some_positions_are_the_same_bits_as_of_all() {
-    let (network, weights) = unet(config(), &codes(), Kernels::Fused);
+    let (network, weights) = unet(config(), &codes(), Kernels::FUSED);
     let y_t = digits(2, 8);
     let inputs = States { y_t: &y_t, t: &[0.5; 2], labels: None }.into();
     let positions = [95, 0, 23, 24, 31, 47, 48, 5, 66, 8, 8];
@@ -208,7 +208,7 @@ fn logits_of_some_positions_are_the_same_bits_as_of_all() {
 /// The channels' patches are one tensor where their places are the same, and only there.
 #[test]
 fn channels_with_the_same_places_share_their_patches() {
-    let (network, weights) = unet(config(), &codes(), Kernels::Plain);
+    let (network, weights) = unet(config(), &codes(), Kernels::PLAIN);
     let y_t = digits(1, 9);
     let inputs: Inputs = States { y_t: &y_t, t: &[0.5], labels: None }.into();
     let hidden = |positions: &[usize]| -> Vec<Vec<f32>> {
@@ -227,13 +227,13 @@ fn channels_with_the_same_places_share_their_patches() {
 fn the_kernels_agree() {
     let positions: Vec<usize> = (0..2 * config().tokens()).collect();
     let [fused, plain] =
-        [Kernels::Fused, Kernels::Plain].map(|kernels| evaluate(&loaded(kernels), &digits(2, 4), &positions));
+        [Kernels::FUSED, Kernels::PLAIN].map(|kernels| evaluate(&loaded(kernels), &digits(2, 4), &positions));
     assert_close(&fused, &plain, 1e-5);
 }
 
 #[test]
 fn no_label_is_the_last_row_and_labels_change_the_logits() {
-    let (network, weights) = unet(config(), &codes(), Kernels::Fused);
+    let (network, weights) = unet(config(), &codes(), Kernels::FUSED);
     let y_t = digits(2, 5);
     let given = |labels| floats(all_logits(&network, &weights, &y_t, labels, None));
     let half = config().tokens() * 8;
@@ -249,14 +249,14 @@ fn no_label_is_the_last_row_and_labels_change_the_logits() {
     let refused = |labels: &[usize]| asked(&network, &weights, Some(labels)).unwrap_err().to_string();
     assert!(refused(&[4, 0]).contains("label = 4 is not allowed: 0 to 3"), "{}", refused(&[4, 0]));
     assert!(refused(&[0]).contains("labels = 1"), "{}", refused(&[0]));
-    let (network, weights) = unet(UnetConfig { classes: None, ..config() }, &codes(), Kernels::Fused);
+    let (network, weights) = unet(UnetConfig { classes: None, ..config() }, &codes(), Kernels::FUSED);
     assert!(asked(&network, &weights, Some(&[0, 0])).is_err());
     assert!(asked(&network, &weights, None).is_ok());
 }
 
 #[test]
 fn a_label_changes_logits_and_the_class_after_the_last_is_no_label() {
-    let network = loaded(Kernels::Fused);
+    let network = loaded(Kernels::FUSED);
     let y_t = digits(1, 6);
     let of = |labels| evaluate_labelled(&network, &y_t, labels, &[3]);
     assert_ne!(of(Some(&[2])), of(None));
@@ -267,7 +267,7 @@ fn a_label_changes_logits_and_the_class_after_the_last_is_no_label() {
 
 #[test]
 fn only_whole_images_are_evaluated() {
-    let network = loaded(Kernels::Fused);
+    let network = loaded(Kernels::FUSED);
     let error = network
         .evaluate(&States { y_t: &digits(1, 7)[2..], t: &[0.5], labels: None }, &[3], &mut |_, _| Ok(()))
         .unwrap_err();
@@ -279,7 +279,7 @@ fn only_whole_images_are_evaluated() {
 #[test]
 fn the_mask_is_never_predicted() {
     let codes = SubTokenizer::new(8, 1).unwrap();
-    let (network, weights) = unet(config(), &codes, Kernels::Fused);
+    let (network, weights) = unet(config(), &codes, Kernels::FUSED);
     assert_eq!(output_classes(&network.spec), 9);
     let y_t = vec![8; 48];
     let all = floats(all_logits(&network, &weights, &y_t, None, None));
@@ -301,7 +301,7 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
     let refused = |change: fn(&mut UnetConfig), field: &str, given: &str, allowed: &str| {
         let mut config = config();
         change(&mut config);
-        let error = Unet::new(config, &codes(), Kernels::Plain).unwrap_err().to_string();
+        let error = Unet::new(config, &codes(), Kernels::PLAIN).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{field} = {given} is not allowed")), "{error}");
         assert!(error.contains(allowed), "{error}");
     };
@@ -326,14 +326,14 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
 fn the_published_size_has_its_number_of_weights() {
     for (subtoken_len, count) in [(1, 113_997_315), (2, 113_965_680)] {
         let codes = SubTokenizer::new(256, subtoken_len).unwrap();
-        let network = Unet::new(UnetConfig::cifar10(), &codes, Kernels::Plain).unwrap();
+        let network = Unet::new(UnetConfig::cifar10(), &codes, Kernels::PLAIN).unwrap();
         assert_eq!(network.parameters().iter().map(Parameter::len).sum::<usize>(), count);
     }
 }
 
 #[test]
 fn initial_weights_leave_the_rows_of_no_label_zero() {
-    let network = Unet::new(config(), &codes(), Kernels::Plain).unwrap();
+    let network = Unet::new(config(), &codes(), Kernels::PLAIN).unwrap();
     let parameters = network.parameters();
     let index = parameters.iter().position(|parameter| parameter.name == "unet.label_emb.weight").unwrap();
     let values = parameters[index].initial(1, index);

@@ -68,6 +68,14 @@ impl ImageSubject {
 }
 
 impl Meaning for ImageSubject {
+    fn name(&self) -> &'static str {
+        "images"
+    }
+
+    fn networks(&self) -> &'static [&'static str] {
+        &["unet"]
+    }
+
     fn vocab_size(&self) -> usize {
         if self.super_tokens { super_tokens::VOCAB_SIZE } else { self.levels }
     }
@@ -96,10 +104,6 @@ impl Meaning for ImageSubject {
 
     fn units(&self) -> Vec<Unit> {
         vec![Unit::BitsPerDimension(self.shape().tokens()), Unit::NatsPerSequence]
-    }
-
-    fn image_shape(&self) -> Option<ImageShape> {
-        Some(self.shape())
     }
 
     fn class_names(&self) -> &[String] {

@@ -12,8 +12,7 @@ pub use point::{POINT_TOKENS, PointSubject};
 pub use text::TextSubject;
 pub(super) use text::text_of;
 
-use crate::Result;
-use crate::data::image::ImageShape;
+use crate::{Error, Result};
 
 /// What the tokens of one sequence are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +44,12 @@ pub enum Unit {
 
 /// What differs from subject to subject.
 trait Meaning {
+    /// What its sequences are called, in the plural.
+    fn name(&self) -> &'static str;
+
+    /// The networks that there are for it, as settings name them.
+    fn networks(&self) -> &'static [&'static str];
+
     /// Number of token classes C.
     fn vocab_size(&self) -> usize;
 
@@ -56,11 +61,6 @@ trait Meaning {
 
     /// The units of its likelihoods, the usual one first.
     fn units(&self) -> Vec<Unit>;
-
-    /// The shape of an image, where sequences are images.
-    fn image_shape(&self) -> Option<ImageShape> {
-        None
-    }
 
     /// The classes' names; empty where there are no labels.
     fn class_names(&self) -> &[String] {
@@ -77,6 +77,24 @@ impl Subject {
         }
     }
 
+    /// What its sequences are called, in the plural: `text`, `images`, `points`.
+    pub fn name(&self) -> &'static str {
+        self.meaning().name()
+    }
+
+    /// That a network, as settings name it, is one for this subject.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with those that are.
+    pub(super) fn check_network(&self, network: &str) -> Result<()> {
+        let networks = self.meaning().networks();
+        if networks.contains(&network) {
+            return Ok(());
+        }
+        let allowed = format!("{}: the data are {}", one_of(networks), self.name());
+        Err(Error::invalid("model.network", network, allowed))
+    }
+
     /// Number of token classes C.
     pub fn vocab_size(&self) -> usize {
         self.meaning().vocab_size()
@@ -90,7 +108,7 @@ impl Subject {
     /// Checks the sizes, before memory is taken for them.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) naming the key, the value and what is allowed.
+    /// [`Error::Invalid`] naming the key, the value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         self.meaning().validate()
     }
@@ -98,11 +116,6 @@ impl Subject {
     /// The units in which its likelihoods are reported, the usual one first.
     pub fn units(&self) -> Vec<Unit> {
         self.meaning().units()
-    }
-
-    /// The shape of an image, where sequences are images.
-    pub fn image_shape(&self) -> Option<ImageShape> {
-        self.meaning().image_shape()
     }
 
     /// The classes' names; empty where there are no labels.
@@ -132,5 +145,14 @@ impl Subject {
             Self::Point(point) => Some(point),
             _ => None,
         }
+    }
+}
+
+/// Names as a choice between them: `a, b or c`.
+fn one_of(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }

@@ -31,6 +31,14 @@ impl PointSubject {
 }
 
 impl Meaning for PointSubject {
+    fn name(&self) -> &'static str {
+        "points"
+    }
+
+    fn networks(&self) -> &'static [&'static str] {
+        &["toy"]
+    }
+
     fn vocab_size(&self) -> usize {
         self.cells
     }

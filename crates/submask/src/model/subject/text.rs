@@ -17,6 +17,14 @@ pub struct TextSubject {
 }
 
 impl Meaning for TextSubject {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn networks(&self) -> &'static [&'static str] {
+        &["diffusion", "encoder", "autoregressive"]
+    }
+
     fn vocab_size(&self) -> usize {
         self.vocab_size
     }

@@ -7,7 +7,7 @@ use super::image::ImageSampling;
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
 
-const TABLE: &str = include_str!("image_presets.toml");
+const TABLE: &str = include_str!("published.toml");
 
 /// How the colours of a pixel become tokens and sub-tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum PixelTokens {
 
 /// A published setting of an image sampler, with the quality that it is published with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ImagePreset {
+pub struct PublishedSampler {
     /// `DATA-MODEL-lL-nfeN`, for instance `cifar10-prime-l2-nfe512`; super-tokens are `l2-3`.
     pub name: String,
     /// `cifar10` or `imagenet32`.
@@ -42,7 +42,7 @@ pub struct ImagePreset {
     pub sampling: ImageSampling,
 }
 
-impl ImagePreset {
+impl PublishedSampler {
     /// The noise schedule of the published network: α = (1 − t)³, with super-tokens (1 − t)².
     pub fn schedule(&self) -> Schedule {
         match self.tokens {
@@ -80,13 +80,13 @@ struct Row {
 }
 
 impl Network {
-    fn presets(&self) -> Result<Vec<ImagePreset>> {
+    fn samplers(&self) -> Result<Vec<PublishedSampler>> {
         let tokens = match (self.subtokens.as_str(), self.subtokens.parse()) {
             ("2/3", _) => PixelTokens::SuperTokens,
             (_, Ok(subtoken_len)) => PixelTokens::Channels { subtoken_len },
             _ => return Err(Error::invalid("subtokens", &self.subtokens, "a whole number or 2/3")),
         };
-        let preset = |row: &Row| ImagePreset {
+        let sampler = |row: &Row| PublishedSampler {
             name: format!(
                 "{}-{}-l{}-nfe{}",
                 self.data,
@@ -107,7 +107,7 @@ impl Network {
                 corrector: Some(row.corrector.into()),
             },
         };
-        Ok(self.samplers.iter().map(preset).collect())
+        Ok(self.samplers.iter().map(sampler).collect())
     }
 }
 
@@ -115,11 +115,11 @@ impl Network {
 ///
 /// # Errors
 /// [`Error::Invalid`] where the built-in table is broken, which a test excludes.
-pub fn presets() -> Result<Vec<ImagePreset>> {
+pub fn published_samplers() -> Result<Vec<PublishedSampler>> {
     let table: Table = toml::from_str(TABLE)
-        .map_err(|error| Error::invalid("image presets", error.message(), "the built-in table"))?;
-    let of_networks: Vec<Vec<ImagePreset>> =
-        table.network.iter().map(Network::presets).collect::<Result<_>>()?;
+        .map_err(|error| Error::invalid("published samplers", error.message(), "the built-in table"))?;
+    let of_networks: Vec<Vec<PublishedSampler>> =
+        table.network.iter().map(Network::samplers).collect::<Result<_>>()?;
     Ok(of_networks.into_iter().flatten().collect())
 }
 
@@ -127,11 +127,11 @@ pub fn presets() -> Result<Vec<ImagePreset>> {
 ///
 /// # Errors
 /// [`Error::Invalid`] for a name that none has, with all names.
-pub fn preset(name: &str) -> Result<ImagePreset> {
-    let all = presets()?;
-    let names = all.iter().map(|preset| preset.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = all.iter().find(|preset| preset.name == name).cloned();
-    found.ok_or_else(|| Error::invalid("preset", name, names))
+pub fn published_sampler(name: &str) -> Result<PublishedSampler> {
+    let all = published_samplers()?;
+    let names = all.iter().map(|sampler| sampler.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = all.iter().find(|sampler| sampler.name == name).cloned();
+    found.ok_or_else(|| Error::invalid("sampler", name, names))
 }
 
 #[cfg(test)]
@@ -139,28 +139,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_has_a_name_of_its_own_and_valid_settings() {
-        let all = presets().unwrap();
-        let mut names: Vec<&str> = all.iter().map(|preset| preset.name.as_str()).collect();
+    fn every_sampler_has_a_name_of_its_own_and_valid_settings() {
+        let all = published_samplers().unwrap();
+        let mut names: Vec<&str> = all.iter().map(|sampler| sampler.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!((names.len(), all.len()), (38, 38));
-        for preset in &all {
-            preset.sampling.validate().unwrap();
-            preset.sampling.settings(preset.schedule()).unwrap();
+        for sampler in &all {
+            sampler.sampling.validate().unwrap();
+            sampler.sampling.settings(sampler.schedule()).unwrap();
         }
     }
 
     #[test]
-    fn presets_are_found_by_name() {
-        let best = preset("cifar10-prime-l2-nfe512").unwrap();
+    fn samplers_are_found_by_name() {
+        let best = published_sampler("cifar10-prime-l2-nfe512").unwrap();
         assert_eq!((best.fid, best.epochs, best.sampling.draw), (3.26, 4250, Draw::Marginal));
         assert_eq!(best.tokens, PixelTokens::Channels { subtoken_len: 2 });
         assert_eq!(best.sampling.warp, TimeWarp::from([1.0, 1.7, 0.0]));
-        let super_tokens = preset("imagenet32-prime-l2-3-nfe128").unwrap();
+        let super_tokens = published_sampler("imagenet32-prime-l2-3-nfe128").unwrap();
         assert_eq!(super_tokens.tokens, PixelTokens::SuperTokens);
         assert_eq!(super_tokens.schedule(), Schedule::Polynomial { exponent: 2.0 });
-        let error = preset("cifar10-prime-l5-nfe512").unwrap_err().to_string();
+        let error = published_sampler("cifar10-prime-l5-nfe512").unwrap_err().to_string();
         assert!(error.contains("cifar10-mdm-l1-nfe256"), "{error}");
     }
 }

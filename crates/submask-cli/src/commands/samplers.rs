@@ -1,4 +1,4 @@
-//! `submask presets`.
+//! `submask samplers`.
 
 use submask::sampler;
 
@@ -8,20 +8,20 @@ use crate::output;
 /// Lists the published sampler settings.
 pub fn run() -> Result<(), Failure> {
     let mut text = String::from(
-        "Published sampler settings of image models (arXiv 2505.18495), for submask sample --preset NAME.\n\
+        "Published sampler settings of image models (arXiv 2505.18495), for submask sample --sampler NAME.\n\
          The FID is the published one, of 50,000 samples of the published network: with another network it says\n\
          nothing.\n\n",
     );
     text +=
         &format!("{:32} {:>6} {:>8}  {}\n", "NAME", "FID", "EPOCHS", "DRAW, TEMPERATURE, CORRECTOR, WARP");
-    for preset in sampler::presets()? {
-        let sampling = &preset.sampling;
+    for published in sampler::published_samplers()? {
+        let sampling = &published.sampling;
         let corrector = sampling.corrector.map(<[f64; 3]>::from);
         text += &format!(
             "{:32} {:>6.2} {:>8}  {:?}, {:?}, {:?}, {:?}\n",
-            preset.name,
-            preset.fid,
-            preset.epochs,
+            published.name,
+            published.fid,
+            published.epochs,
             sampling.draw,
             <[f64; 3]>::from(sampling.temperature),
             corrector.unwrap_or_default(),

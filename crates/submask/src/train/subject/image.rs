@@ -1,11 +1,25 @@
-//! What a run on images or points reads.
+//! Runs on images.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::image::{Background, ImageSet, ImageShape, ImageSource};
+use super::image_stamp::ImageStamp;
+use super::{HeldOutData, Learnt, Opened, sequences_tokens};
+use crate::data::Batcher;
+use crate::data::image::{Background, Grid, ImageSet, ImageShape, ImageSource, TrainingImages};
+use crate::model::{Architecture, Generated, HeldOut, ImageSubject, ModelConfig, Subject};
+use crate::train::event::Observer;
+use crate::train::run::RunRequest;
+use crate::train::settings::{RunSettings, in_open_unit};
 use crate::{Error, Result};
+
+/// Intensities of a colour channel.
+const LEVELS: usize = 256;
+/// Images in a row of a picture of samples.
+const COLUMNS: usize = 8;
+/// How many times larger a picture of samples shows them.
+const SCALE: usize = 2;
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,22 +69,9 @@ pub struct ImageData {
     pub valid_labels: PathBuf,
 }
 
-/// A distribution over the cells of a square.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DensityData {
-    /// The picture: the darker a cell, the likelier it is.
-    pub image: PathBuf,
-    /// Number of rows, and of columns.
-    pub cells: usize,
-    /// Points that a validation evaluates at most; `train.validate_sequences` and `train.final_sequences` of 0 mean
-    /// these.
-    pub valid_points: u64,
-}
-
 impl ImageData {
     /// The shape of the images, where `height` and `width` say it and not the files.
-    pub(super) fn known_shape(&self) -> Option<ImageShape> {
+    fn known_shape(&self) -> Option<ImageShape> {
         let is_chosen = matches!(self.set, ImageSetChoice::Emoji | ImageSetChoice::Pictures);
         is_chosen.then_some(ImageShape { channels: 3, height: self.height, width: self.width })
     }
@@ -79,7 +80,7 @@ impl ImageData {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the key, the value and what is allowed.
-    pub(super) fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let is_emoji = self.set == ImageSetChoice::Emoji;
         if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
             let given = self.paths.first().or(self.valid_paths.first());
@@ -116,9 +117,21 @@ impl ImageData {
             self.valid_source()?;
         }
         match self.valid_paths.is_empty() {
-            true => super::settings::in_open_unit("data.valid_fraction", self.valid_fraction),
+            true => in_open_unit("data.valid_fraction", self.valid_fraction),
             false => Ok(()),
         }
+    }
+
+    /// What the tokens of images of a shape mean.
+    pub fn subject(&self, shape: ImageShape, class_names: &[String]) -> Subject {
+        Subject::Image(ImageSubject {
+            channels: shape.channels,
+            height: shape.height,
+            width: shape.width,
+            levels: LEVELS,
+            super_tokens: self.super_tokens,
+            class_names: class_names.to_vec(),
+        })
     }
 
     /// Where the images come from.
@@ -183,5 +196,51 @@ impl ImageData {
             return Err(Error::invalid("data.valid_paths", given, allowed));
         }
         Ok((all, valid))
+    }
+}
+
+impl Learnt for ImageData {
+    fn check(&self, _: &RunSettings) -> Result<Option<Subject>> {
+        self.validate()?;
+        // A name of a class stands for those that are not read yet.
+        Ok(self.known_shape().map(|shape| self.subject(shape, &["0".to_owned()])))
+    }
+
+    fn open(&self, request: &RunRequest, _: &mut dyn Observer) -> Result<Opened> {
+        let settings = &request.settings;
+        let seed = settings.train.seed;
+        let (train, valid) = self.load(seed)?;
+        let config = settings.config(self.subject(train.shape(), train.class_names()));
+        config.validate()?;
+        let architecture = Architecture::new(config, None)?;
+        let train = TrainingImages::new(train, seed).with_flips(self.flips);
+        let train = train.with_super_tokens(self.super_tokens)?;
+        let stamp = ImageStamp::of(&train, &valid);
+        match request.resume {
+            true => stamp.check(&request.out)?,
+            false => stamp.write(&request.out)?,
+        }
+        Ok(Opened {
+            train_tokens: sequences_tokens(&train),
+            valid_tokens: Some((valid.len() * architecture.config().seq_len()) as u64),
+            batcher: Batcher::new(train, seed)?,
+            held_out: Box::new(valid),
+            architecture,
+        })
+    }
+}
+
+impl HeldOutData for ImageSet {
+    fn sequences(&self, config: &ModelConfig, count: u64) -> Result<HeldOut> {
+        HeldOut::of_images(self, config, count)
+    }
+
+    fn show(&self, config: &ModelConfig, generated: Generated, path: &Path) -> Result<Vec<String>> {
+        let Some(image) = config.subject.image() else {
+            return Err(Error::internal("a model that is trained on images is of images")(&config.subject));
+        };
+        let images = generated.tokens.iter().map(|x_0| image.pixels_of(x_0)).collect::<Result<Vec<_>>>()?;
+        Grid { columns: COLUMNS, scale: SCALE }.write(path, &images, image.shape())?;
+        Ok(vec![path.display().to_string()])
     }
 }

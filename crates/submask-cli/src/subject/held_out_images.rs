@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use submask::data::Density;
 use submask::data::image::ImageSet;
-use submask::model::{HeldOut, ModelConfig};
+use submask::model::{HeldOut, ImageSubject, ModelConfig};
 use submask::train::settings::{ImageData, ImageSetChoice, RunData, RunSettings};
 use submask::train::{ImageStamp, SETTINGS_FILE};
 
@@ -62,7 +62,7 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
 
 /// How the files of `--data` are read: as `--images` says, or else as the run read its own.
 fn given(wanted: &Wanted, config: &ModelConfig, run: Option<&RunSettings>) -> Result<ImageData, Failure> {
-    let shape = config.subject.image_shape().ok_or_else(|| {
+    let shape = config.subject.image().map(ImageSubject::shape).ok_or_else(|| {
         Failure::usage("--data has no meaning for a model of points: it is evaluated on its picture")
     })?;
     let of_run = run.and_then(|settings| settings.data.images()).cloned();

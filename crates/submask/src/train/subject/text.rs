@@ -1,12 +1,19 @@
-//! What a run on text reads: the corpus and the tokenizer.
+//! Runs on text: the corpus and the tokenizer.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
-    BlockLayout, PrepareSettings, Source, Split, TOKENIZER_FILE, TokenizerKind, TokenizerSpec,
+    Batcher, BlockLayout, Blocks, DATA_FILE, Outdated, PrepareSettings, PreparedData, Source, Split,
+    TOKENIZER_FILE, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
 };
+use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
+use crate::train::event::{Event, Observer};
+use crate::train::run::RunRequest;
+use crate::train::settings::{RunSettings, in_open_unit};
+use crate::{Error, Result};
 
 /// A corpus of text and how sequences are cut out of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,4 +133,93 @@ impl TokenizerSettings {
             }
         }
     }
+}
+
+impl Learnt for TextData {
+    fn check(&self, settings: &RunSettings) -> Result<Option<Subject>> {
+        in_open_unit("data.valid_fraction", self.valid_fraction)?;
+        // Widths do not depend on the vocabulary; two classes stand for an unknown one.
+        let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
+        Ok(Some(Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Bytes })))
+    }
+
+    fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
+        let settings = &request.settings;
+        let data = open_data(self, settings, request, observer)?;
+        data.train.verify()?;
+        data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        let subject = Subject::Text(TextSubject {
+            vocab_size: data.tokenizer.vocab_size(),
+            tokenizer: data.tokenizer.kind().clone(),
+        });
+        let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;
+        let layout = self.layout(architecture.config().seq_len());
+        let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
+        Ok(Opened {
+            train_tokens: Some(data.train.tokens()),
+            valid_tokens: Some(data.valid.as_ref().map_or(0, |store| store.tokens())),
+            batcher: Batcher::new(blocks, settings.train.seed)?,
+            held_out: Box::new(HeldOutText::new(&data, layout)?),
+            architecture,
+        })
+    }
+}
+
+/// Text that is held out.
+struct HeldOutText(ValidationBlocks);
+
+impl HeldOutText {
+    fn new(data: &PreparedData, layout: BlockLayout) -> Result<Self> {
+        let Some(store) = &data.valid else {
+            return Err(Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out"));
+        };
+        let blocks = Blocks::new(store.clone(), &data.tokenizer, layout)?;
+        Ok(Self(ValidationBlocks::new(blocks, data.tokenizer.clone())?))
+    }
+}
+
+impl HeldOutData for HeldOutText {
+    fn sequences(&self, _: &ModelConfig, count: u64) -> Result<HeldOut> {
+        let all = self.0.blocks().len();
+        let count = if count == 0 { all } else { count.min(all) };
+        let blocks: Vec<_> = (0..count).map(|i| self.0.block(i * all / count)).collect::<Result<_>>()?;
+        Ok(HeldOut::of_text(&blocks))
+    }
+
+    fn show(&self, _: &ModelConfig, generated: Generated, _: &Path) -> Result<Vec<String>> {
+        Ok(generated.texts)
+    }
+}
+
+/// The tokenizer of a run, which a run on text has.
+fn tokenizer(settings: &RunSettings) -> Result<&TokenizerSettings> {
+    let tokenizer = settings.tokenizer.as_ref();
+    tokenizer.ok_or_else(|| Error::invalid("tokenizer", "nothing", "a section: text is made of tokens"))
+}
+
+/// Opens a folder that is prepared already, or prepares the corpus.
+fn open_data(
+    text: &TextData,
+    settings: &RunSettings,
+    request: &RunRequest,
+    observer: &mut dyn Observer,
+) -> Result<PreparedData> {
+    if let [path] = text.paths.as_slice()
+        && path.join(DATA_FILE).is_file()
+    {
+        return PreparedData::open(path);
+    }
+    let folder = match text.cache.as_os_str() {
+        empty if empty.is_empty() => request.out.join("data"),
+        cache => PathBuf::from(cache),
+    };
+    if request.resume && folder.join(DATA_FILE).is_file() {
+        // The tokens of the run are there; the corpus may have moved.
+        return PreparedData::open(folder);
+    }
+    // What a run left that was killed before it began is of no use to one with other settings.
+    let outdated = if text.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
+    prepare(&text.prepare(tokenizer(settings)?, settings.train.seed), &folder, outdated, &mut |progress| {
+        observer.notify(&Event::Preparing(progress));
+    })
 }

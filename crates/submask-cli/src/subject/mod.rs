@@ -1,0 +1,108 @@
+//! What a model is of, as far as the program is concerned: text, images, points. What differs from one to the other
+//! stands here: what is given, what is evaluated, how samples are shown, which data a run needs.
+
+mod given;
+mod held_out_images;
+mod held_out_text;
+mod pictures;
+mod text;
+
+use std::path::Path;
+
+use submask::model::{Architecture, Generated, HeldOut, ModelConfig, Session, Subject, TextPrompt};
+use submask::train::settings::{RunData, RunSettings};
+use toml::Table;
+
+use crate::args::{EvalArgs, SampleArgs};
+use crate::failure::Failure;
+pub use held_out_images::{Wanted, held_out as held_out_images};
+
+/// What a model is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Text,
+    Image,
+    Point,
+}
+
+/// Sequences to evaluate and what they are called, once the model is there.
+pub type Chosen<'a> = Box<dyn FnOnce(&Architecture) -> Result<(HeldOut, String), Failure> + 'a>;
+
+/// What differs from subject to subject.
+pub trait Door {
+    /// The digits that are given, [L·ℓ].
+    fn prompt(
+        &self,
+        args: &SampleArgs,
+        prompt: Option<&TextPrompt>,
+        session: &Session,
+    ) -> Result<Vec<Option<u32>>, Failure>;
+
+    /// What is evaluated: what is given, or what the run of the model folder held out.
+    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure>;
+
+    /// Writes what was generated.
+    fn show(
+        &self,
+        args: &SampleArgs,
+        model: &str,
+        architecture: &Architecture,
+        generated: Generated,
+    ) -> Result<(), Failure>;
+
+    /// What would otherwise be found out only after data have been read. `named`: whether the user named the data;
+    /// `preset`: what the run began with, and whether its data have to be given.
+    fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure>;
+
+    /// Whether a run that is resumed needs nothing but its own folder.
+    fn keeps_its_data(&self) -> bool;
+}
+
+impl Kind {
+    /// That of a model.
+    pub fn of(config: &ModelConfig) -> Self {
+        match config.subject {
+            Subject::Image(_) => Self::Image,
+            Subject::Point(_) => Self::Point,
+            _ => Self::Text,
+        }
+    }
+
+    /// That of a run.
+    pub fn of_run(settings: &RunSettings) -> Self {
+        match settings.data {
+            RunData::Images(_) => Self::Image,
+            RunData::Density(_) => Self::Point,
+            _ => Self::Text,
+        }
+    }
+
+    /// What the settings in a table learn, if they name their data or their network.
+    pub fn in_settings(table: &Table) -> Option<Self> {
+        let name = |section: &str, key: &str| table.get(section)?.get(key)?.as_str();
+        match (name("data", "kind"), name("model", "network")) {
+            (Some("images"), _) | (None, Some("unet")) => Some(Self::Image),
+            (Some("density"), _) | (None, Some("toy")) => Some(Self::Point),
+            (None, None) => None,
+            _ => Some(Self::Text),
+        }
+    }
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "images",
+            Self::Point => "points",
+        }
+    }
+
+    /// What the program does with it.
+    pub fn door(self) -> &'static dyn Door {
+        match self {
+            Self::Text => &text::Texts,
+            Self::Image | Self::Point => &pictures::Pictures,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Models of images, and of points, which are shown as a picture.
+
+use std::path::{Path, PathBuf};
+
+use submask::model::{Architecture, Generated, Session, TextPrompt};
+use submask::train::settings::{ImageSetChoice, RunSettings};
+
+use super::held_out_images::{Wanted, held_out};
+use super::{Chosen, Door, given};
+use crate::args::{EvalArgs, SampleArgs};
+use crate::failure::Failure;
+use crate::output::{self, PictureResult, SampleCost};
+use crate::present::picture;
+
+/// Images and points.
+pub struct Pictures;
+
+impl Door for Pictures {
+    fn prompt(
+        &self,
+        args: &SampleArgs,
+        _: Option<&TextPrompt>,
+        session: &Session,
+    ) -> Result<Vec<Option<u32>>, Failure> {
+        given::digits(&args.images, session.architecture())
+    }
+
+    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure> {
+        let wanted = Wanted {
+            data: &args.data,
+            set: args.images.images,
+            labels: args.images.labels.as_deref(),
+            count: args.sequences.map_or(0, Into::into),
+        };
+        Ok(Box::new(move |architecture| held_out(&wanted, folder, architecture.config())))
+    }
+
+    fn show(
+        &self,
+        args: &SampleArgs,
+        model: &str,
+        architecture: &Architecture,
+        generated: Generated,
+    ) -> Result<(), Failure> {
+        let out = args.images.out.as_deref().unwrap_or(Path::new("samples.png"));
+        let mut written: Vec<PathBuf> = vec![picture::write(architecture, &generated, out)?];
+        if args.trace {
+            written.push(picture::write_traces(architecture, &generated, out)?);
+        }
+        let pictures: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+        if args.json {
+            let cost = SampleCost::from(&generated.report);
+            return output::write_json(&PictureResult {
+                model: model.to_owned(),
+                seed: args.seed,
+                pictures,
+                samples: generated.tokens,
+                cost,
+            });
+        }
+        output::write(&pictures.into_iter().map(|path| path + "\n").collect::<String>())
+    }
+
+    fn check_data(
+        &self,
+        settings: &RunSettings,
+        _named: bool,
+        (preset, _): (&str, bool),
+    ) -> Result<(), Failure> {
+        let (mut images, mut named, mut flag): (Vec<&PathBuf>, _, _) = (Vec::new(), true, "--data PATH");
+        if let Some(set) = settings.data.images() {
+            let labels = [&set.labels, &set.valid_labels].into_iter();
+            images.extend(set.paths.iter().chain(&set.valid_paths));
+            images.extend(labels.filter(|path| !path.as_os_str().is_empty()));
+            named = set.set == ImageSetChoice::Emoji || !set.paths.is_empty();
+        }
+        if let Some(density) = settings.data.density() {
+            named = !density.image.as_os_str().is_empty();
+            images.extend(named.then_some(&density.image));
+            flag = "--image FILE";
+        }
+        if let Some(missing) = images.into_iter().find(|path| !path.exists()) {
+            return Err(Failure::usage(format!("[data] names {}, which does not exist", missing.display())));
+        }
+        if !named {
+            let message = format!("the preset {preset} needs pictures: only the emoji are built in");
+            return Err(Failure::usage(message).hint(format!("give them by {flag}")));
+        }
+        Ok(())
+    }
+
+    fn keeps_its_data(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,114 @@
+//! Models of text.
+
+use std::path::{Path, PathBuf};
+
+use submask::data::DATA_FILE;
+use submask::model::{Architecture, Generated, Session, TextPrompt};
+use submask::train::settings::{RunSettings, TextData, TokenizerChoice};
+
+use super::held_out_text::HeldOutText;
+use super::{Chosen, Door};
+use crate::args::{EvalArgs, SampleArgs};
+use crate::failure::Failure;
+use crate::flags;
+use crate::output::{self, SampleCost, SampleResult, SampleText};
+use crate::present::text;
+
+/// Tokens of the smallest BPE.
+const SMALLEST_BPE: usize = 257;
+
+/// Text.
+pub struct Texts;
+
+impl Door for Texts {
+    fn prompt(
+        &self,
+        args: &SampleArgs,
+        prompt: Option<&TextPrompt>,
+        session: &Session,
+    ) -> Result<Vec<Option<u32>>, Failure> {
+        let length = args.length.map(Into::into);
+        match prompt {
+            None if length.is_none() => Ok(session.request().prompt),
+            prompt => {
+                let given = session.prompt(prompt.unwrap_or(&TextPrompt::default()), length);
+                Ok(given.map_err(|error| flags::SAMPLE.name_in(error))?)
+            }
+        }
+    }
+
+    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure> {
+        let text = HeldOutText::choose(args, folder)?;
+        Ok(Box::new(move |architecture| {
+            // What was chosen without being asked for is said.
+            for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
+                eprintln!("data  {note}");
+            }
+            Ok((text.sequences(architecture, args.sequences.map(Into::into))?, text.name()))
+        }))
+    }
+
+    fn show(
+        &self,
+        args: &SampleArgs,
+        model: &str,
+        architecture: &Architecture,
+        generated: Generated,
+    ) -> Result<(), Failure> {
+        if args.json {
+            let cost = SampleCost::from(&generated.report);
+            let texts = generated.texts.into_iter().enumerate();
+            return output::write_json(&SampleResult {
+                model: model.to_owned(),
+                seed: args.seed,
+                samples: texts.map(|(n, text)| SampleText { index: n as u64, text }).collect(),
+                cost,
+            });
+        }
+        if args.trace {
+            text::show_traces(architecture, &generated)?;
+        }
+        output::write(&(generated.texts.join("\n---\n") + "\n"))
+    }
+
+    fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure> {
+        let Some(text) = settings.data.text() else { return Ok(()) };
+        check_tokenizer(text, settings)?;
+        check_corpus(&text.paths, named, preset)
+    }
+
+    fn keeps_its_data(&self) -> bool {
+        true
+    }
+}
+
+/// Prepared data have their tokenizer.
+fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failure> {
+    let Some(tokenizer) = &settings.tokenizer else { return Ok(()) };
+    let prepared = matches!(text.paths.as_slice(), [path] if path.join(DATA_FILE).is_file());
+    match tokenizer.kind {
+        _ if prepared => Ok(()),
+        TokenizerChoice::TokenizerJson if tokenizer.path.as_os_str().is_empty() => {
+            let allowed = "the file that tokenizer.kind = \"tokenizer-json\" reads";
+            Err(submask::Error::invalid("tokenizer.path", "\"\"", allowed).into())
+        }
+        TokenizerChoice::Bpe if tokenizer.vocab_size < SMALLEST_BPE => {
+            let allowed = format!("at least {SMALLEST_BPE}: the 256 bytes and end of text");
+            Err(submask::Error::invalid("tokenizer.vocab_size", tokenizer.vocab_size, allowed).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one, be it the one that
+/// is built in.
+fn check_corpus(paths: &[PathBuf], named: bool, (preset, needs_corpus): (&str, bool)) -> Result<(), Failure> {
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
+    }
+    if paths.is_empty() && needs_corpus && !named {
+        let message = format!("the preset {preset} needs a corpus: only the dictionary is built in");
+        return Err(Failure::usage(message).hint("give text, JSON lines or parquet files by --data PATH"));
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! What a run on text held out.
+
+use submask::Model;
+use submask::data::{Blocks, PreparedData, ValidationBlocks};
+use submask::model::HeldOut;
+use submask::train::settings::RunSettings;
+
+use crate::Fallible;
+
+/// `count` sequences spread evenly over the text that a run held out; all where there are fewer.
+///
+/// # Errors
+/// Those of the prepared data, and one for a run on no text.
+pub fn held_out_text(settings: &RunSettings, model: &Model, count: u64) -> Fallible<HeldOut> {
+    let text = settings.data.text().ok_or("a run on text")?;
+    let tokenizer = model.tokenizer().ok_or("a model of text")?;
+    let store = PreparedData::open(&text.cache)?.valid.ok_or("nothing is held out")?;
+    let blocks = Blocks::new(store, tokenizer, text.layout(model.config().seq_len()))?;
+    let blocks = ValidationBlocks::new(blocks, tokenizer.clone())?;
+    let all = blocks.blocks().len();
+    let count = count.min(all);
+    let chosen = (0..count).map(|i| blocks.block(i * all / count)).collect::<submask::Result<Vec<_>>>()?;
+    Ok(HeldOut::of_text(&chosen))
+}
