@@ -1,5 +1,7 @@
 //! What a run on text held out.
 
+use std::path::Path;
+
 use submask::Model;
 use submask::data::{Blocks, PreparedData, ValidationBlocks};
 use submask::model::HeldOut;
@@ -7,14 +9,15 @@ use submask::train::settings::RunSettings;
 
 use crate::Fallible;
 
-/// `count` sequences spread evenly over the text that a run held out; all where there are fewer.
+/// `count` sequences spread evenly over the text that the run in a folder held out; all where there are fewer.
 ///
 /// # Errors
 /// Those of the prepared data, and one for a run on no text.
-pub fn held_out_text(settings: &RunSettings, model: &Model, count: u64) -> Fallible<HeldOut> {
+pub fn held_out_text(run: &Path, settings: &RunSettings, model: &Model, count: u64) -> Fallible<HeldOut> {
     let text = settings.data.text().ok_or("a run on text")?;
     let tokenizer = model.tokenizer().ok_or("a model of text")?;
-    let store = PreparedData::open(&text.cache)?.valid.ok_or("nothing is held out")?;
+    let folder = if text.cache.as_os_str().is_empty() { run.join("data") } else { text.cache.clone() };
+    let store = PreparedData::open(folder)?.valid.ok_or("nothing is held out")?;
     let blocks = Blocks::new(store, tokenizer, text.layout(model.config().seq_len()))?;
     let blocks = ValidationBlocks::new(blocks, tokenizer.clone())?;
     let all = blocks.blocks().len();

@@ -42,13 +42,24 @@ pub fn model(path: &Path) -> Result<PathBuf, Failure> {
             )));
     }
     let folder = submask::model::resolve(path)?;
-    if !folder.join(CONFIG_FILE).is_file() {
-        return Err(Failure::failed(format!(
-            "{shown} has no {CONFIG_FILE}: its network is one of somebody's own"
-        ))
-        .hint("the program that trained it can load it (`OwnModel::load` of the library)"));
-    }
+    check_config(path, &folder)?;
     Ok(folder)
+}
+
+/// That the network of a run is one of this program's, as far as its newest checkpoint says.
+pub fn check_ours(run: &Path) -> Result<(), Failure> {
+    let newest = checkpoints(run)?.first().map(|step| checkpoint::folder(run, *step));
+    newest.map_or(Ok(()), |folder| check_config(run, &folder))
+}
+
+fn check_config(shown: &Path, folder: &Path) -> Result<(), Failure> {
+    if folder.join(CONFIG_FILE).is_file() {
+        return Ok(());
+    }
+    let message = format!("{} has no {CONFIG_FILE}: its network is one of somebody's own", shown.display());
+    Err(Failure::failed(message).hint(
+        "the program that trained it can go on with it and load it (`run_own` and `OwnModel::load` of the library)",
+    ))
 }
 
 /// Whether the path is a run.
@@ -89,6 +100,11 @@ mod tests {
         let newest = run.join("checkpoints/step-10");
         assert_eq!(model(run).unwrap(), newest);
         assert_eq!(model(&newest).unwrap(), newest);
+        check_ours(run).unwrap();
+        std::fs::remove_file(newest.join(CONFIG_FILE)).unwrap();
+        for refused in [check_ours(run), model(run).map(drop), model(&newest).map(drop)] {
+            assert!(refused.unwrap_err().to_string().contains(CONFIG_FILE));
+        }
         assert_eq!((run_of(&newest), run_of(run)), (Some(run.to_path_buf()), Some(run.to_path_buf())));
     }
 }

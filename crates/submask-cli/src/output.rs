@@ -97,7 +97,7 @@ pub struct SampleCost {
     pub idle_steps: u64,
     /// Draws repeated to keep codes valid.
     pub redraws: u64,
-    /// Texts.
+    /// How many texts.
     pub sequences: u64,
     /// Positions at which logits were computed.
     pub positions: u64,

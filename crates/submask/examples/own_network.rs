@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use submask::backbone::weights::{Init, Parameter, Weights};
+use submask::backbone::weights::{Init, Weights};
 use submask::backbone::{
-    Backbone, Declaration, DigitEmbedding, Embedding, Head, Inputs, Linear, LinearConfig, TrainingDropout,
+    Backbone, Declaration, Definition, DigitEmbedding, Embedding, Head, Inputs, Linear, LinearConfig,
+    TrainingDropout,
 };
 use submask::data::{Batch, Dataset};
 use submask::denoiser::Spec;
@@ -37,9 +38,7 @@ const TOKENS: usize = 3;
 
 #[derive(Debug)]
 struct Sums {
-    spec: Spec,
-    kernels: Kernels,
-    parameters: Vec<Parameter>,
+    definition: Definition,
     embedding: DigitEmbedding,
     hidden: Linear,
     output: Vec<Linear>,
@@ -56,21 +55,14 @@ impl Sums {
         let output =
             |i| LinearConfig::new(codes.vocab_size(), 4 * WIDTH).declare(&mut all, &format!("output.{i}"));
         let output = (0..TOKENS).map(output).collect();
-        Self { spec, kernels, parameters, embedding, hidden, output }
+        let definition = Definition { spec, kernels, parameters };
+        Self { definition, embedding, hidden, output }
     }
 }
 
 impl Backbone for Sums {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     fn heads(
@@ -80,7 +72,7 @@ impl Backbone for Sums {
         positions: &[usize],
         _dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        let [batch, _] = inputs.check(&self.spec, positions)?;
+        let [batch, _] = inputs.check(self.spec(), positions)?;
         let tokens = self.embedding.forward(weights, inputs.y_t).reshape([batch, TOKENS * WIDTH]);
         let hidden = self.hidden.forward_gelu(weights, tokens);
         // Every place in the sequence has an output layer of its own.

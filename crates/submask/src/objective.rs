@@ -54,7 +54,7 @@ impl Objective {
 pub struct LossRows {
     predictive: Arc<Predictive>,
     objective: Objective,
-    /// Targets, [n].
+    /// The token that each row is to predict, \[n\].
     x_0: Vec<u32>,
     /// Digits the network saw, [n, ℓ].
     y_t: Vec<u32>,
@@ -87,7 +87,7 @@ impl LossRows {
         }
     }
 
-    /// n.
+    /// Number of rows n.
     pub fn len(&self) -> usize {
         self.x_0.len()
     }

@@ -115,7 +115,7 @@ fn row(variant: &Variant, base: &RunSettings, folder: &Path) -> Fallible<Row> {
     let out = folder.join(format!("{slug}-{}", settings.train.steps));
     let seconds = train(variant.name, &settings, &out)?;
     let model = Model::open(&out)?;
-    let held_out = held_out_text(&settings, &model, SEQUENCES)?;
+    let held_out = held_out_text(&out, &settings, &model, SEQUENCES)?;
     let session = model.session(&Compute::cpu())?;
     let evaluate = |estimator| -> Fallible<Figure> {
         let request = EvaluateRequest { draws: DRAWS, ..EvaluateRequest::new(estimator) };

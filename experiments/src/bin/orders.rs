@@ -24,7 +24,7 @@ const DRAWS: usize = 4;
 const SAMPLES: usize = 64;
 
 /// Draws per sequence of the usual bounds, which take one evaluation per draw.
-const NELBO_DRAWS: usize = 256;
+const NELBO_DRAWS: usize = 64;
 
 /// Network evaluations that a sample of 128 tokens takes in an order.
 const EVALUATIONS: [usize; 3] = [128, 64, 32];
@@ -37,9 +37,9 @@ fn main() -> Fallible {
     let count = args.next().map_or(Ok(SEQUENCES), |count| count.parse())?;
     let draws = args.next().map_or(Ok(DRAWS), |draws| draws.parse())?;
     let samples = args.next().map_or(Ok(SAMPLES), |samples| samples.parse())?;
-    let settings: RunSettings = toml::from_str(&std::fs::read_to_string(run.join(SETTINGS_FILE))?)?;
+    let settings = RunSettings::read(&run.join(SETTINGS_FILE))?;
     let model = Model::open(&run)?;
-    let held_out = held_out_text(&settings, &model, count)?;
+    let held_out = held_out_text(&run, &settings, &model, count)?;
     let session = model.session(&Compute::cpu())?;
     likelihoods(&session, &held_out, draws)?;
     generated(&session, samples)
@@ -126,7 +126,9 @@ fn generated(session: &Session, samples: usize) -> Fallible {
     let tokens = session.architecture().config().seq_len();
     let digits = tokens * session.architecture().predictive().codes().subtoken_len();
     let corpus = Corpus::new(dictionary()?.map(|document| document.text), 8);
-    println!("\n{samples} samples of {tokens} tokens at temperature 1.\n");
+    let sampling = &session.architecture().config().sample;
+    let (temperature, top_p) = (sampling.temperature.schedule().at(0.0), sampling.top_p);
+    println!("\n{samples} samples of {tokens} tokens, temperature {temperature}, nucleus {top_p}.\n");
     println!(
         "| order | unit | evaluations per sample | share of known words | words | entries with eight words in a row from \
          the corpus |\n|---|---|---|---|---|---|"

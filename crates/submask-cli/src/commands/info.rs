@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use submask::data::{DATA_FILE, DataInfo, Shard};
 use submask::import::{self, Foreign, ImportOptions};
-use submask::model::{Architecture, CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
+use submask::model::{Architecture, ModelConfig, WEIGHTS_FILE};
 
 use super::data::{describe_prepared, describe_shard};
 use crate::args::InfoArgs;
@@ -96,6 +96,7 @@ fn describe_model(folder: &Path) -> Result<Value, Failure> {
 }
 
 fn describe_run(run: &Path) -> Result<Value, Failure> {
+    locate::check_ours(run)?;
     let settings = settings::check_file(&run.join(submask::train::SETTINGS_FILE))?;
     let metrics = Metrics::read_if_any(run)?;
     let checkpoints = locate::checkpoints(run)?;
@@ -103,11 +104,7 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
     let model = match checkpoints.first() {
         Some(&step) => {
             let folder = submask::train::checkpoint::folder(run, step);
-            if folder.join(CONFIG_FILE).is_file() {
-                describe_model(&folder)?["parameters"].clone()
-            } else {
-                Value::Null
-            }
+            describe_model(&folder)?["parameters"].clone()
         }
         None => Value::Null,
     };

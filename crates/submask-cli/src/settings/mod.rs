@@ -55,16 +55,20 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         Some(out) => run_folder::given(out, args.resume)?,
         None => run_folder::default_in(Path::new("runs"), &name, args.resume)?,
     };
-    let begin = match model {
-        Some(model) => Begin::Model(model),
-        None if args.resume => Begin::Run(Layer::read(&out.join(SETTINGS_FILE))?),
-        None => Begin::Preset,
+    let begin = match (model, &args.init) {
+        (Some(model), Some(init)) => Begin::Model(model, init.clone()),
+        _ if args.resume => {
+            locate::check_ours(&out)?;
+            Begin::Run(Layer::read(&out.join(SETTINGS_FILE))?, out.clone())
+        }
+        _ => Begin::Preset,
     };
     let preset = match &begin {
-        Begin::Run(run) => asked.or(Kind::in_settings(&run.table).map(Preset::first_of)).or(preset),
-        Begin::Preset | Begin::Model(_) => preset,
+        Begin::Run(run, _) => asked.or(Kind::in_settings(&run.table).map(Preset::first_of)).or(preset),
+        Begin::Preset | Begin::Model(..) => preset,
     };
     let preset = preset.unwrap_or(&PRESETS[0]);
+    begin.check_kind(preset)?;
     let flags = named_flags(args, preset.kind)?;
     let settings = resolve(preset, begin, config, &args.settings, flags)?;
     if args.resume {
@@ -147,19 +151,33 @@ fn of_text(args: &SettingsArgs, why: &str) -> Result<&'static Preset, Failure> {
 
 /// What stands between the preset and what the user asked for.
 enum Begin {
-    /// Nothing.
+    /// Nothing: a run begins from the preset.
     Preset,
-    /// The settings saved in a run that goes on.
-    Run(Layer),
-    /// Those of the model that a run begins with.
-    Model(Layer),
+    /// The settings saved in a run that goes on, and its folder.
+    Run(Layer, PathBuf),
+    /// Those of the model that a run begins with, and its place.
+    Model(Layer, PathBuf),
 }
 
 impl Begin {
     fn layers(self) -> Vec<Layer> {
         match self {
             Self::Preset => Vec::new(),
-            Self::Run(layer) | Self::Model(layer) => vec![layer],
+            Self::Run(layer, _) | Self::Model(layer, _) => vec![layer],
+        }
+    }
+
+    /// What goes on is of the same subject as the preset.
+    fn check_kind(&self, preset: &Preset) -> Result<(), Failure> {
+        let (Self::Run(layer, place) | Self::Model(layer, place)) = self else { return Ok(()) };
+        match Kind::in_settings(&layer.table) {
+            Some(kind) if kind != preset.kind => {
+                let (asked, own) = (preset.kind.name(), kind.name());
+                let (name, place) = (preset.name, place.display());
+                Err(Failure::usage(format!("--preset {name} is of {asked}, and {place} is of {own}"))
+                    .hint("leave out --preset"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -171,7 +189,7 @@ fn resolve(
     args: &SettingsArgs,
     flags: Vec<Layer>,
 ) -> Result<RunSettings, Failure> {
-    let is_resumed = matches!(begin, Begin::Run(_));
+    let is_resumed = matches!(begin, Begin::Run(..));
     let mut layers = begin.layers();
     layers.extend(config);
     layers.extend(flags);

@@ -127,7 +127,8 @@ fn what_is_given_stays_and_what_is_white_in_the_mask_is_drawn() {
         (&["--given", "given.png", "--keep-digits", "3"], "a token of this model has 2 digits"),
         (&["--given", "given.png", "--keep-channels", "3"], "--keep-channels 3"),
         (&["--label", "dog"], "does not read classes"),
-        (&["--preset", "cifar10"], "unknown sampler preset"),
+        (&["--sampler", "cifar10"], "--sampler cifar10: there is no such published sampler"),
+        (&["--top-p", "2"], "--top-p = 2 is not allowed"),
         (&["--prompt", "a"], "--prompt has a meaning for text only"),
         (&["--temperature", "-1,1,0"], "temperature"),
     ] {
@@ -263,8 +264,9 @@ fn points_of_a_picture_are_learnt_and_never_below_its_entropy() {
 
 #[test]
 fn published_sampler_settings_are_listed_everywhere_help_is() {
-    let listed = super::submask(&["presets"]);
+    let listed = super::submask(&["samplers"]);
+    assert_eq!(super::submask(&["presets"]), listed, "as earlier versions called it");
     assert!(listed.contains("cifar10-prime-l2-nfe512") && listed.contains("3.26"), "{listed}");
-    assert_eq!(super::submask(&["sample", "--help", "presets"]), listed);
-    assert_eq!(super::submask(&["help", "presets"]), listed);
+    assert_eq!(super::submask(&["sample", "--help", "samplers"]), listed);
+    assert_eq!(super::submask(&["help", "samplers"]), listed);
 }

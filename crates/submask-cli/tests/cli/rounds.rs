@@ -170,7 +170,33 @@ fn orders_have_samples_and_likelihoods() {
     let steps = u64::MAX.to_string();
     let (room, _) = trained(&[]);
     let said = room.call(&["eval", "run", "--estimator", "path", "--steps", &steps]);
-    assert!(said.starts_with("exit code: 2\n") && said.contains("steps ="), "{said}");
+    assert!(said.starts_with("exit code: 2\n") && said.contains("--steps = "), "{said}");
+}
+
+#[test]
+fn every_way_of_sampling_is_one_of_texts_too() {
+    let (room, _) = trained(&["--subtokens", "2", "--set", "sample.steps=8", "sample.corrector=[4, 0.5, 1]"]);
+    let sample = |flags: &[&str]| room.call(&[&["sample", "run", "--length", "8", "--json"], flags].concat());
+    let cost = |flags: &[&str]| json(&sample(flags))["cost"].clone();
+    // A corrector looks at every step, and whole tokens are revealed without one only.
+    assert_eq!(cost(&[])["evaluations"], 8);
+    assert_eq!(cost(&["--corrector", "off", "--unit", "token", "--draw", "marginal"])["jumps"], 0);
+    cost(&["--warp", "1,0.5,0", "--temperature", "-0.2,2,1", "--carry-over", "false", "--top-p", "0.9"]);
+    for (flags, message) in [
+        (&["--unit", "token"][..], "--corrector = given is not allowed"),
+        (&["--warp", "1,2,3"], "--warp = [1.0, 2.0, 3.0] is not allowed"),
+        (&["--top-p", "0"], "--top-p = 0 is not allowed"),
+        (&["--temperature", "-1"], "--temperature = -1 is not allowed"),
+        (&["--sampler", "cifar10-prime-l2-nfe512"], "--sampler has a meaning for images only"),
+        (&["--label", "3"], "--label has a meaning for images only"),
+    ] {
+        let said = sample(flags);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{flags:?}: {said}");
+    }
+    let said = room.call(&["train", "--out", "run", "--resume", "--preset", "emoji"]);
+    assert!(said.contains("--preset emoji is of images, and run is of text"), "{said}");
+    let said = room.call(&["train", "--init", "run", "--preset", "toy", "--out", "new"]);
+    assert!(said.contains("--preset toy is of points, and run is of text"), "{said}");
 }
 
 #[test]

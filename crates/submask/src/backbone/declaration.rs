@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use super::weights::{Init, Parameter};
+use crate::denoiser::Spec;
 use crate::ops::Kernels;
 
 /// Where a weight of D dimensions stands in the definition of a network.
@@ -16,6 +17,17 @@ impl<const D: usize> Handle<D> {
         let place = parameters.iter().position(|parameter| parameter.name == name)?;
         (parameters[place].shape.len() == D).then_some(Self(place))
     }
+}
+
+/// What a network is known by, beside what it computes.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// What it takes and gives.
+    pub spec: Spec,
+    /// Which operations run.
+    pub kernels: Kernels,
+    /// All its weights, in the order of their [`Declaration`].
+    pub parameters: Vec<Parameter>,
 }
 
 /// Collects the weights of a network. They are initialised, trained and saved in the order in which they are declared,

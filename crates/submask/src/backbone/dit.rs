@@ -6,10 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::block::{Asked, Block, BlockShape, Modulation};
-use super::declaration::Declaration;
+use super::declaration::{Declaration, Definition};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
-use super::weights::{Init, Parameter, Weights};
+use super::weights::{Init, Weights};
 use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
 use crate::ops::{Kernels, Rotary};
@@ -96,9 +96,7 @@ pub(super) fn check_transformer(
 #[derive(Clone, Debug)]
 pub struct Dit {
     config: DitConfig,
-    spec: Spec,
-    kernels: Kernels,
-    parameters: Vec<Parameter>,
+    definition: Definition,
     embedding: DigitEmbedding,
     /// From the features of σ to the conditioning.
     sigma_map: [Linear; 2],
@@ -156,10 +154,8 @@ impl Dit {
                 })
                 .collect(),
             output: OutputLayer::declare(&mut declaration, &spec, &config),
-            spec,
-            kernels,
             config,
-            parameters,
+            definition: Definition { spec, kernels, parameters },
         })
     }
 
@@ -208,7 +204,7 @@ impl Dit {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Tensor<2>> {
-        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let [batch, length] = inputs.check(&self.definition.spec, positions)?;
         let (hidden, device) = (self.config.hidden, weights.device());
         let asked = Asked::new(positions, length, batch * length, &device);
         let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
@@ -234,7 +230,7 @@ impl Dit {
     /// # Errors
     /// [`Error::Invalid`] for digits that are not those of B sequences that fit the network.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
-        let all: Vec<usize> = (0..y_t.len() / self.spec.subtoken_len).collect();
+        let all: Vec<usize> = (0..y_t.len() / self.definition.spec.subtoken_len).collect();
         let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None };
         Ok(self.output.linear.forward(weights, self.hidden_states(weights, &inputs, &all, None)?))
     }
@@ -276,16 +272,8 @@ impl OutputLayer {
 }
 
 impl Backbone for Dit {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     fn heads(
@@ -297,8 +285,8 @@ impl Backbone for Dit {
     ) -> Result<Vec<Head>> {
         let hidden = self.hidden_states(weights, inputs, positions, dropout)?;
         let (mut weight, mut bias) = (self.output.linear.weight(weights), self.output.linear.bias(weights));
-        if self.spec.subtoken_len == 1 {
-            let classes = self.spec.vocab_size;
+        if self.definition.spec.subtoken_len == 1 {
+            let classes = self.definition.spec.vocab_size;
             (weight, bias) = (weight.first(classes), bias.narrow(0, 0, classes));
         }
         Ok(vec![Head::of_all(hidden, weight, bias)])

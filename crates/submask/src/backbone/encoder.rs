@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::block::Asked;
-use super::declaration::Declaration;
+use super::declaration::{Declaration, Definition};
 use super::dit::check_transformer;
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, RmsNorm};
-use super::weights::{Init, Parameter, Weights};
+use super::weights::{Init, Weights};
 use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
 use crate::ops::{Kernels, Rotary};
@@ -62,12 +62,12 @@ impl EncoderConfig {
         Ok(())
     }
 
-    /// g.
+    /// Groups of heads that share keys and values, g.
     fn groups(&self) -> usize {
         if self.query_groups == 0 { self.heads } else { self.query_groups }
     }
 
-    /// m.
+    /// Width of the middle of a feed-forward layer, m.
     fn inner_width(&self) -> usize {
         match self.intermediate {
             0 => (8 * self.hidden).div_ceil(3).next_multiple_of(64),
@@ -80,9 +80,7 @@ impl EncoderConfig {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     config: EncoderConfig,
-    spec: Spec,
-    kernels: Kernels,
-    parameters: Vec<Parameter>,
+    definition: Definition,
     rotary: Arc<Rotary>,
     /// The output layer; there is no bias.
     head: Linear,
@@ -123,10 +121,8 @@ impl Encoder {
                 .collect(),
             norm: RmsNorm::declare(&mut all, "transformer.ln_f", hidden),
             rotary: Arc::new(Rotary::new(config.seq_len, hidden / config.heads).rounded_to_bf16()),
-            spec,
-            kernels,
             config,
-            parameters,
+            definition: Definition { spec, kernels, parameters },
         })
     }
 
@@ -152,13 +148,13 @@ impl Encoder {
         let add = |x: Tensor<3>, h: Tensor<2>, layer: usize| {
             let mask = dropout.and_then(|dropout| dropout.layer(layer));
             let (gate, h) = (Tensor::ones([1, hidden], &x.device()), h.reshape(x.dims()));
-            self.kernels.gated_residual(x, h, gate, mask)
+            self.definition.kernels.gated_residual(x, h, gate, mask)
         };
 
         let [batch, length, _] = x.dims();
         let qkv = block.qkv.forward(weights, block.attention_norm.forward(weights, rows(x.clone())));
         let qkv = self.share_groups(qkv).reshape([batch, length, 3 * hidden]);
-        let mixed = self.kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
+        let mixed = self.definition.kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
         let (x, mixed) = match asked {
             Some(asked) => {
                 let x = asked.rows(rows(x)).unsqueeze();
@@ -167,7 +163,11 @@ impl Encoder {
             None => (x, rows(mixed)),
         };
         let x = add(x, block.attention_out.forward(weights, mixed), 2 * index);
-        let inner = block.swiglu(weights, block.swiglu_norm.forward(weights, rows(x.clone())), self.kernels);
+        let inner = block.swiglu(
+            weights,
+            block.swiglu_norm.forward(weights, rows(x.clone())),
+            self.definition.kernels,
+        );
         add(x, inner, 2 * index + 1)
     }
 
@@ -217,16 +217,8 @@ impl Block {
 }
 
 impl Backbone for Encoder {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     fn heads(
@@ -236,7 +228,7 @@ impl Backbone for Encoder {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        let [batch, length] = inputs.check(&self.spec, positions)?;
+        let [batch, length] = inputs.check(&self.definition.spec, positions)?;
         let (hidden, blocks) = (self.config.hidden, self.config.blocks);
         let asked = Asked::new(positions, length, batch * length, &weights.device());
         let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);

@@ -65,11 +65,11 @@ enum Source {
 /// Rows of a table beside each other.
 #[derive(Debug)]
 struct Gathered {
-    /// [_, w].
+    /// Rows of the table, [_, w].
     table: Tensor<2>,
-    /// [n, d/w].
+    /// Which rows of the table stand beside each other, [n, d/w].
     indices: Vec<u32>,
-    /// d/w.
+    /// Rows of the table per hidden state, d/w.
     per_row: usize,
     /// Once all have been asked for.
     all: OnceLock<Tensor<2>>,
@@ -127,7 +127,7 @@ impl Hidden {
 }
 
 impl Gathered {
-    /// d.
+    /// Width of a hidden state d.
     fn width(&self) -> usize {
         self.per_row * self.table.dims()[1]
     }

@@ -38,7 +38,7 @@ use crate::Result;
 use crate::denoiser::Spec;
 use crate::ops::Kernels;
 
-pub use declaration::{Declaration, Handle};
+pub use declaration::{Declaration, Definition, Handle};
 pub use dropout::TrainingDropout;
 pub use embedding::{DigitEmbedding, Embedding};
 pub use head::{Head, Hidden, logits, loss};
@@ -57,9 +57,9 @@ pub use loaded::LoadedBackbone;
 /// use std::sync::Arc;
 ///
 /// use submask::Device;
-/// use submask::backbone::weights::{Init, Parameter, Weights};
+/// use submask::backbone::weights::{Init, Weights};
 /// use submask::backbone::{
-///     Backbone, Declaration, DigitEmbedding, Embedding, Head, Hidden, Inputs, Linear, LinearConfig,
+///     Backbone, Declaration, Definition, DigitEmbedding, Embedding, Head, Hidden, Inputs, Linear, LinearConfig,
 ///     LoadedBackbone, TrainingDropout,
 /// };
 /// use submask::denoiser::{Denoiser, Spec, States};
@@ -68,9 +68,7 @@ pub use loaded::LoadedBackbone;
 ///
 /// #[derive(Debug)]
 /// struct Alone {
-///     spec: Spec,
-///     kernels: Kernels,
-///     parameters: Vec<Parameter>,
+///     definition: Definition,
 ///     embedding: DigitEmbedding,
 ///     output: Linear,
 /// }
@@ -83,22 +81,14 @@ pub use loaded::LoadedBackbone;
 ///         Self {
 ///             embedding: DigitEmbedding::declare(&mut all, "digits", kind, codes, width, Init::Normal(1.0)),
 ///             output: LinearConfig::new(spec.vocab_size, width).declare(&mut all, "output"),
-///             spec,
-///             kernels,
-///             parameters,
+///             definition: Definition { spec, kernels, parameters },
 ///         }
 ///     }
 /// }
 ///
 /// impl Backbone for Alone {
-///     fn spec(&self) -> &Spec {
-///         &self.spec
-///     }
-///     fn kernels(&self) -> Kernels {
-///         self.kernels
-///     }
-///     fn parameters(&self) -> &[Parameter] {
-///         &self.parameters
+///     fn definition(&self) -> &Definition {
+///         &self.definition
 ///     }
 ///     fn heads(
 ///         &self,
@@ -107,7 +97,7 @@ pub use loaded::LoadedBackbone;
 ///         positions: &[usize],
 ///         _dropout: Option<TrainingDropout>,
 ///     ) -> submask::Result<Vec<Head>> {
-///         inputs.check(&self.spec, positions)?;
+///         inputs.check(self.spec(), positions)?;
 ///         let all = self.embedding.forward(weights, inputs.y_t);
 ///         let asked = positions.iter().map(|position| *position as u32).collect();
 ///         let (weight, bias) = (self.output.weight(weights), self.output.bias(weights));
@@ -129,14 +119,23 @@ pub use loaded::LoadedBackbone;
 /// # Ok::<(), submask::Error>(())
 /// ```
 pub trait Backbone: Debug + Send + Sync {
+    /// What the network takes and gives, its operations and its weights.
+    fn definition(&self) -> &Definition;
+
     /// What the network takes and gives.
-    fn spec(&self) -> &Spec;
+    fn spec(&self) -> &Spec {
+        &self.definition().spec
+    }
 
     /// Which operations run.
-    fn kernels(&self) -> Kernels;
+    fn kernels(&self) -> Kernels {
+        self.definition().kernels
+    }
 
     /// All weights in definition order.
-    fn parameters(&self) -> &[Parameter];
+    fn parameters(&self) -> &[Parameter] {
+        &self.definition().parameters
+    }
 
     /// Hidden states at the asked `positions`, in groups of one output layer each: one group for transformers, one per
     /// colour channel for the U-Net, one per token for the toy.

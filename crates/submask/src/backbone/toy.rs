@@ -3,9 +3,9 @@
 use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::declaration::{Declaration, Handle};
+use super::declaration::{Declaration, Definition, Handle};
 use super::layers::{LayerNorm, Linear, LinearConfig};
-use super::weights::{Init, Parameter, Weights};
+use super::weights::{Init, Weights};
 use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
 use crate::ops::Kernels;
@@ -41,9 +41,7 @@ impl ToyConfig {
 #[derive(Clone, Debug)]
 pub struct Toy {
     config: ToyConfig,
-    spec: Spec,
-    kernels: Kernels,
-    parameters: Vec<Parameter>,
+    definition: Definition,
     time_embedding: Linear,
     digit_embedding: Handle<2>,
     input_swish: Swish,
@@ -107,10 +105,8 @@ impl Toy {
                 swish: Swish::declare(&mut main, swish, hidden),
             }),
             output: LinearConfig::new(tokens * spec.vocab_size, hidden).declare(&mut main, "11"),
-            spec,
             config,
-            kernels,
-            parameters,
+            definition: Definition { spec, kernels, parameters },
         })
     }
 
@@ -135,7 +131,7 @@ impl Toy {
     /// The digits' embeddings, then the embedded time: [B, L·ℓ·w + 1].
     fn embed(&self, weights: &Weights, inputs: &Inputs) -> Tensor<2> {
         let (batch, device) = (inputs.t.len(), weights.device());
-        let width = self.config.tokens * self.spec.subtoken_len * self.config.hidden;
+        let width = self.config.tokens * self.definition.spec.subtoken_len * self.config.hidden;
         let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&device));
         let times: Vec<f32> = inputs.t.iter().map(|t| *t as f32).collect();
         let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);
@@ -145,16 +141,8 @@ impl Toy {
 }
 
 impl Backbone for Toy {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     /// One head per token, whose output layer is rows of the network's.
@@ -165,8 +153,8 @@ impl Backbone for Toy {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        inputs.check(&self.spec, positions)?;
-        let (tokens, classes) = (self.config.tokens, self.spec.vocab_size);
+        inputs.check(&self.definition.spec, positions)?;
+        let (tokens, classes) = (self.config.tokens, self.definition.spec.vocab_size);
         let states = self.trunk(weights, inputs, dropout);
         let (weight, bias) = (self.output.weight(weights).into_tensor(), self.output.bias(weights));
         Ok(Head::by_place(positions, tokens, states, |token| {

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// How a weight starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// U(−r, r).
+    /// Uniformly between −r and r.
     Uniform(f64),
     /// N(0, s²), given s.
     Normal(f64),

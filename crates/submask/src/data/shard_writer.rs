@@ -23,7 +23,7 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Starts a shard of `tokenizer`'s tokens: two bytes a token for a vocabulary of up to 65,536, or
+    /// Starts a shard of `tokenizer`'s tokens: two bytes per token for a vocabulary of up to 65,536, or
     /// else four.
     ///
     /// # Errors

@@ -80,13 +80,13 @@ pub enum Family {
 pub struct ImportOptions {
     /// Which weights; `None`: the averaged ones where there are any.
     pub weights: Option<WeightSet>,
-    /// C.
+    /// Number of token classes C.
     pub vocab_size: Option<usize>,
-    /// ℓ.
+    /// Sub-tokens per token ℓ.
     pub subtokens: Option<usize>,
     /// Attention heads.
     pub heads: Option<usize>,
-    /// L, tokens a sequence.
+    /// Tokens per sequence L.
     pub seq_len: Option<usize>,
     /// H of images, in pixels.
     pub height: Option<usize>,
@@ -170,7 +170,7 @@ pub struct Inspection {
     pub weights: Vec<WeightSet>,
     /// Number of weights of one set.
     pub parameters: u64,
-    /// b.
+    /// Base of the digits b.
     pub base: u32,
     /// The settings of the network, and where they come from.
     pub settings: Vec<Setting>,

@@ -21,7 +21,7 @@ const MIN_WEIGHTS_A_BLOCK: usize = 7;
 /// A text network and its schedule.
 #[derive(Clone, Debug)]
 pub struct TextArchitecture {
-    /// C.
+    /// Number of token classes C.
     pub vocab_size: usize,
     /// The network.
     pub network: NetworkConfig,
@@ -35,7 +35,7 @@ pub struct TextArchitecture {
 struct Ends {
     /// Rows and width of the embedding table.
     table: [usize; 2],
-    /// d.
+    /// Model width d.
     hidden: usize,
     /// Rows of the output layer.
     outputs: usize,

@@ -191,7 +191,7 @@ fn digits(
 struct Levels {
     /// Channels of every level.
     widths: Vec<usize>,
-    /// Residual blocks a level.
+    /// Residual blocks per level.
     res_blocks: usize,
     /// Factors of the levels with attention.
     attended: Vec<usize>,

@@ -162,7 +162,7 @@ impl<K: Meaning> Estimate<K> {
         &self.tokens
     }
 
-    /// n.
+    /// Number of sequences n.
     pub fn sequences(&self) -> usize {
         self.nats.len()
     }

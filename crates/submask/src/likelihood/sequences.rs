@@ -56,7 +56,7 @@ impl<'a> Sequences<'a> {
         self
     }
 
-    /// n.
+    /// Number of sequences n.
     pub fn count(&self) -> usize {
         self.x_0.len() / self.seq_len
     }

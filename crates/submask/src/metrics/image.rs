@@ -57,7 +57,7 @@ pub struct FeatureSet {
 pub struct Logits {
     /// Number of classes.
     pub classes: usize,
-    /// [N, classes].
+    /// Probabilities of the classes, image by image, [N, classes].
     pub values: Vec<f32>,
 }
 
@@ -141,7 +141,7 @@ impl ImageFeatures {
 }
 
 impl FeatureSet {
-    /// N.
+    /// Number of images N.
     pub fn count(&self) -> usize {
         self.values.len() / self.space.dimension()
     }

@@ -10,7 +10,7 @@ use crate::data::image::ImageShape;
 /// Cells along each side.
 const CELLS: usize = 8;
 
-/// d.
+/// Number of pixel features d: three colours of every cell.
 pub const DIMENSION: usize = 3 * CELLS * CELLS;
 
 /// The features [192] of one image of 1 or 3 planes [H, W].

@@ -26,7 +26,7 @@ pub enum Estimator {
     NelboToken,
     /// The bound of the sampler with this many steps.
     Path {
-        /// T ≥ 1.
+        /// Steps of the sampler, T ≥ 1.
         steps: usize,
     },
     /// The exact likelihood of generation in a deterministic order.

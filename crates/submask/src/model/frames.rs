@@ -13,9 +13,9 @@ pub enum Cell {
     Masked,
     /// Some digits are known.
     Partial {
-        /// How many.
+        /// How many of its digits are known.
         known: usize,
-        /// ℓ.
+        /// How many digits it has, ℓ.
         of: usize,
     },
     /// All digits are known.

@@ -101,11 +101,11 @@ impl fmt::Display for Precision {
 /// Rotary position table: cos and sin of position·base^(−2k/w) for pairs k = 0..w/2 of a head of width w.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary {
-    /// w/2.
+    /// Pairs of a head, half of its width w.
     half: usize,
-    /// [positions, w/2].
+    /// Cosines of the angles, [positions, w/2].
     cos: Vec<f32>,
-    /// [positions, w/2].
+    /// Sines of the angles, [positions, w/2].
     sin: Vec<f32>,
 }
 
@@ -164,7 +164,7 @@ pub fn frequency(k: usize, head_width: usize) -> f32 {
 pub struct TableRows {
     /// Rows of the first token, then those of the second, and so on.
     pub indices: Vec<u32>,
-    /// Rows a token.
+    /// Rows that a token takes.
     pub per_token: usize,
     /// Width of a token's vector.
     pub hidden: usize,

@@ -20,7 +20,7 @@ pub fn embedding(table: Tensor<2>, rows: &TableRows) -> Tensor<2> {
     embedding_of(table, indices, hidden, summed)
 }
 
-/// The same, given the rows [tokens, rows a token] on the device.
+/// The same, given the rows [tokens, rows per token] on the device.
 pub fn embedding_of(table: Tensor<2>, indices: Tensor<2, Int>, hidden: usize, summed: bool) -> Tensor<2> {
     let (device, [_, width], [count, per_token]) = (table.device(), table.dims(), indices.dims());
     let vectors = table.select(0, indices.reshape([count * per_token]));

@@ -2,7 +2,7 @@
 
 use super::Ranking;
 
-/// max p.
+/// Ranks by the largest probability.
 pub(super) struct Confidence;
 
 impl Ranking for Confidence {

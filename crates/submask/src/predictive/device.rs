@@ -8,7 +8,7 @@ use crate::ops::integers;
 /// The digits of all tokens on a device.
 #[derive(Clone, Debug)]
 pub struct DeviceCodes {
-    /// [C, ℓ].
+    /// The digits of every token, [C, ℓ].
     by_token: Tensor<2, Int>,
     /// Digit j of every token, [1, C], for every j.
     by_digit: Vec<Tensor<2, Int>>,

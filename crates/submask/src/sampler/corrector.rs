@@ -67,9 +67,9 @@ impl Corrector {
 /// Rates of a step, times its length h: r·h = `to_value`·δ_{ŷ_0} + `to_mask`·δ_m.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Jumps {
-    /// h·(1 + κ)·α′/(1 − α).
+    /// Of jumps to the drawn digit, h·(1 + κ)·α′/(1 − α).
     to_value: f64,
-    /// h·κ·α′/α.
+    /// Of jumps to the mask, h·κ·α′/α.
     to_mask: f64,
 }
 

@@ -117,7 +117,7 @@ struct RevealedToken {
     position: usize,
     /// Which of its digits.
     reveals: Vec<usize>,
-    /// τ.
+    /// Temperature τ.
     temperature: f64,
     /// Where in its cumulative distribution its draw is.
     uniform: f64,

@@ -24,7 +24,7 @@ pub enum Draw {
 pub(super) struct TokenAt<'b> {
     /// Number of the sequence under the seed.
     pub sequence: u64,
-    /// i.
+    /// Position of the token i.
     pub i: usize,
     /// Number of the event or step, the key of its draws.
     pub event: usize,
@@ -47,7 +47,7 @@ pub(super) struct Revealed {
 
 /// What a token draws before it is known which of its digits it reveals.
 pub(super) struct Candidate {
-    /// x̂.
+    /// The token drawn.
     x_0: u32,
     /// The token to copy from where digits of x̂ would leave no possible token; `None` where that cannot be.
     spare: Option<u32>,

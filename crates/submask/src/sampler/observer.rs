@@ -9,7 +9,7 @@ use crate::Result;
 pub enum Event<'a> {
     /// A sequence takes its place in the batch.
     Started {
-        /// Which.
+        /// Number of the sequence.
         sequence: usize,
         /// Its sub-tokens [L·ℓ], 0..=b, b being the mask.
         y: &'a [u32],
@@ -29,7 +29,7 @@ pub enum Event<'a> {
     },
     /// A sequence is complete.
     Finished {
-        /// Which.
+        /// Number of the sequence.
         sequence: usize,
         /// x_0, \[L\].
         tokens: &'a [u32],

@@ -14,7 +14,7 @@ const TABLE: &str = include_str!("published.toml");
 pub enum PixelTokens {
     /// A colour channel is a token of C = 256 classes, written as ℓ sub-tokens.
     Channels {
-        /// ℓ.
+        /// Sub-tokens per token ℓ.
         subtoken_len: usize,
     },
     /// Two tokens of C = 4096 classes per pixel, ℓ = 1: "ℓ = 2/3" sub-tokens per channel

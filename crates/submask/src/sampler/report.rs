@@ -88,7 +88,7 @@ impl Trajectory {
 pub struct Samples {
     /// x_0, [n, L], row by row.
     pub tokens: Vec<u32>,
-    /// L.
+    /// Tokens per sequence L.
     pub seq_len: usize,
     /// What every sequence cost, \[n\].
     pub reports: Vec<SampleReport>,

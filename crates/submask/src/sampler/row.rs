@@ -47,7 +47,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// L.
+    /// Tokens per sequence L.
     pub fn seq_len(&self) -> usize {
         self.y.len() / self.recipe.predictive().codes().subtoken_len()
     }

@@ -10,11 +10,11 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 3]", into = "[f64; 3]")]
 pub struct TemperatureSchedule {
-    /// a.
+    /// Factor of the power of u, a.
     pub scale: f64,
-    /// n.
+    /// Exponent of u, n.
     pub exponent: f64,
-    /// c.
+    /// What is added, c.
     pub offset: f64,
 }
 
@@ -25,11 +25,11 @@ pub struct TemperatureSchedule {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 3]", into = "[f64; 3]")]
 pub struct TimeWarp {
-    /// a.
+    /// Factor of the power of 1 − u, a.
     pub scale: f64,
-    /// n; 0 is off.
+    /// Exponent of 1 − u, n; 0 is off.
     pub exponent: f64,
-    /// c.
+    /// What is added, c.
     pub offset: f64,
 }
 

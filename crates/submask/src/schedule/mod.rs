@@ -51,7 +51,7 @@ impl Schedule {
         }
     }
 
-    /// α_t.
+    /// Share of the sub-tokens that is visible at time t, α_t.
     pub fn alpha(&self, t: f64) -> f64 {
         match *self {
             Self::Linear => 1.0 - t,

@@ -60,7 +60,7 @@ impl RevealSteps {
         Self::new(schedule, &even_grid(steps))
     }
 
-    /// T.
+    /// Number of steps T.
     pub fn count(&self) -> usize {
         self.times.len()
     }

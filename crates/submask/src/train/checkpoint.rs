@@ -97,6 +97,19 @@ pub fn load(folder: &Path, parameters: &[Parameter], config: AdamWConfig) -> Res
     Ok((reached, TrainState { raw, average, optimizer }))
 }
 
+/// Removes the checkpoint before the first step, which a run leaves that was killed before its settings were written:
+/// other settings begin with other weights.
+///
+/// # Errors
+/// [`Error::Io`] naming the folder.
+pub fn remove_first(run: &Path) -> Result<()> {
+    let path = folder(run, 0);
+    match path.exists() {
+        true => fs::remove_dir_all(&path).map_err(Error::io(&path)),
+        false => Ok(()),
+    }
+}
+
 /// Removes all but the `keep` newest checkpoints, and folders that an interrupted run left half-written.
 ///
 /// # Errors
@@ -115,4 +128,20 @@ pub fn prune(run: &Path, keep: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_checkpoint_of_a_run_that_never_began_is_removed_and_no_other() {
+        let run = tempfile::tempdir().unwrap();
+        remove_first(run.path()).unwrap();
+        for step in [0, 1] {
+            fs::create_dir_all(folder(run.path(), step)).unwrap();
+        }
+        remove_first(run.path()).unwrap();
+        assert_eq!(steps(run.path()).unwrap(), [1]);
+    }
 }

@@ -52,7 +52,7 @@ pub struct Average<'a> {
 /// Moments of every weight, and the number of steps taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
-    /// Settings.
+    /// Rates of decay, ε and weight decay.
     pub config: AdamWConfig,
     /// Steps taken.
     pub steps: u64,
@@ -197,7 +197,7 @@ pub(super) struct Update {
     /// β₁ and β₂.
     pub beta_1: f32,
     pub beta_2: f32,
-    /// ε.
+    /// What keeps the update finite where gradients vanish, ε.
     pub epsilon: f32,
     /// √(1 − β₂ⁿ).
     pub correction_2: f32,

@@ -120,6 +120,9 @@ fn prepare_run<'a>(
     observer: &mut dyn Observer,
 ) -> Result<(Run<'a>, Event)> {
     fs::create_dir_all(place.out).map_err(Error::io(place.out))?;
+    if !place.resume {
+        checkpoint::remove_first(place.out)?;
+    }
     let task = open(observer)?;
     let (train_tokens, valid_tokens) = (task.train_tokens, task.valid_tokens);
     let mut run = Run::new(place, task)?;

@@ -206,7 +206,7 @@ pub struct TrainSettings {
     pub clip: f64,
     /// Decay of the averaged weights, in [0, 1).
     pub ema_decay: f64,
-    /// AdamW.
+    /// Rates of decay, ε and weight decay of the optimiser.
     pub adamw: AdamWConfig,
     /// Steps between log records.
     pub log_every: u64,

@@ -12,7 +12,7 @@ pub struct TrainState {
     pub raw: Vec<Vec<f32>>,
     /// Their moving average.
     pub average: Vec<Vec<f32>>,
-    /// Moments.
+    /// The optimiser's moments of the gradients.
     pub optimizer: AdamW,
 }
 

@@ -56,7 +56,7 @@ impl UnetConfig {
         self.channels * self.pixels()
     }
 
-    /// H·W.
+    /// Pixels of an image, H·W.
     pub(super) fn pixels(&self) -> usize {
         self.height * self.width
     }

@@ -69,7 +69,8 @@ impl Unet {
     /// The output layer of a colour channel as a linear layer on patches: weight [C, 9·width] and bias \[C\], without the
     /// row of the mask class.
     fn output_layer(&self, weights: &Weights, channel: usize) -> (Tensor<2>, Tensor<1>) {
-        let (start, classes) = (channel * output_classes(&self.spec), self.spec.vocab_size);
+        let (start, classes) =
+            (channel * output_classes(&self.definition.spec), self.definition.spec.vocab_size);
         let (weight, bias) = self.output_conv.weight_and_bias(weights);
         let (weight, bias) = (weight.narrow(0, start, classes), bias.narrow(0, start, classes));
         let patch = 9 * weight.dims()[1];

@@ -16,9 +16,9 @@ use burn::tensor::{Tensor, activation};
 
 pub use config::UnetConfig;
 
-use super::declaration::{Declaration, Handle};
+use super::declaration::{Declaration, Definition, Handle};
 use super::head::gather_rows;
-use super::weights::{Init, Parameter, Weights};
+use super::weights::{Init, Weights};
 use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::Result;
 use crate::denoiser::Spec;
@@ -32,9 +32,7 @@ use paths::Paths;
 #[derive(Clone, Debug)]
 pub struct Unet {
     config: UnetConfig,
-    spec: Spec,
-    kernels: Kernels,
-    parameters: Vec<Parameter>,
+    definition: Definition,
     digit_embedding: Handle<2>,
     label_embedding: Option<LabelEmbedding>,
     paths: Paths,
@@ -88,10 +86,8 @@ impl Unet {
             paths: Paths::declare(&mut unet, &config),
             output_norm: PlaneNorm::declare(&mut unet, "out.0", width),
             output_conv: Conv::declare_with(&mut unet, "out.2", [planes, width], 3, Init::Zeros),
-            spec,
-            kernels,
             config,
-            parameters,
+            definition: Definition { spec, kernels, parameters },
         })
     }
 
@@ -111,7 +107,7 @@ impl Unet {
     /// Planes of the digits: those of channel κ's digit j stand together, at place κ·ℓ + j.
     fn embed(&self, weights: &Weights, inputs: &Inputs) -> Tensor<4> {
         let UnetConfig { channels, height, width, .. } = self.config;
-        let (batch, pixels, len) = (inputs.t.len(), self.config.pixels(), self.spec.subtoken_len);
+        let (batch, pixels, len) = (inputs.t.len(), self.config.pixels(), self.definition.spec.subtoken_len);
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
         let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&weights.device()));
@@ -121,16 +117,8 @@ impl Unet {
 }
 
 impl Backbone for Unet {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     /// One head per colour channel.
@@ -141,7 +129,7 @@ impl Backbone for Unet {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        inputs.check(&self.spec, positions)?;
+        inputs.check(&self.definition.spec, positions)?;
         let planes = self.trunk(weights, inputs, dropout);
         Ok(self.heads_of(weights, &Pixels::new(planes), positions))
     }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::*;
 use crate::backbone::head::Heads;
-use crate::backbone::{LoadedBackbone, logits};
+use crate::backbone::{LoadedBackbone, Parameter, logits};
 use crate::denoiser::{Denoiser, States};
 use crate::random::{Draws, Purpose};
 
@@ -68,10 +68,10 @@ fn all_logits(
     labels: Option<&[usize]>,
     dropout: Option<TrainingDropout>,
 ) -> Tensor<2> {
-    let times = vec![0.5; y_t.len() / network.config.tokens() / network.spec.subtoken_len];
+    let times = vec![0.5; y_t.len() / network.config.tokens() / network.spec().subtoken_len];
     let inputs = States { y_t, t: &times, labels }.into();
     let planes = network.output_conv.forward(weights, network.trunk(weights, &inputs, dropout));
-    let (pixels, classes) = (network.config.pixels(), output_classes(&network.spec));
+    let (pixels, classes) = (network.config.pixels(), output_classes(network.spec()));
     let [batch, channels, ..] = planes.dims();
     let tokens = channels / classes;
     let rows = planes.reshape([batch * tokens, classes, pixels]).swap_dims(1, 2);
@@ -280,7 +280,7 @@ fn only_whole_images_are_evaluated() {
 fn the_mask_is_never_predicted() {
     let codes = SubTokenizer::new(8, 1).unwrap();
     let (network, weights) = unet(config(), &codes, Kernels::FUSED);
-    assert_eq!(output_classes(&network.spec), 9);
+    assert_eq!(output_classes(network.spec()), 9);
     let y_t = vec![8; 48];
     let all = floats(all_logits(&network, &weights, &y_t, None, None));
     assert_eq!(all.len(), 48 * 9);

@@ -17,7 +17,9 @@ pub(super) enum Unread {
     #[error("not a picture that can be read: {0}")]
     Malformed(#[from] ImageError),
     /// Intensities would be rounded.
-    #[error("it has {0} bits a channel; only {BITS} are read, so that nothing is rounded: convert it first")]
+    #[error(
+        "it has {0} bits per channel; only {BITS} are read, so that nothing is rounded: convert it first"
+    )]
     Deep(u16),
     /// What is behind the picture would be invented.
     #[error(
@@ -157,7 +159,7 @@ mod tests {
     fn intensities_of_16_bits_are_not_rounded_in_silence() {
         let picture = image::ImageBuffer::from_pixel(2, 1, image::Rgb([1u16, 256, 65535]));
         let refused = decode(png(picture), 1, 2, Background::White).unwrap_err().to_string();
-        assert!(refused.contains("it has 16 bits a channel"), "{refused}");
+        assert!(refused.contains("it has 16 bits per channel"), "{refused}");
         let picture = image::ImageBuffer::from_pixel(2, 1, image::Luma([77u16]));
         assert!(matches!(decode(png(picture), 1, 2, Background::None), Err(Unread::Deep(16))));
     }

@@ -14,7 +14,7 @@ use crate::random::{Draws, Purpose};
 pub struct ImageSet {
     shape: ImageShape,
     class_names: Arc<[String]>,
-    /// [N, L].
+    /// Bytes of the images, one after the other, [N, L].
     pixels: Arc<Vec<u8>>,
     /// \[N\], or empty where there are no labels.
     labels: Arc<[u32]>,

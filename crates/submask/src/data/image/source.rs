@@ -37,13 +37,13 @@ pub enum ImageSource {
         paths: Vec<PathBuf>,
     },
     /// Pictures of any size in files (`.png`, `.jpg`, `.jpeg`, `.webp`, `.bmp`), in colour: the largest part in the
-    /// middle that has the wanted proportions is resized. Those of more than 8 bits a channel are refused.
+    /// middle that has the wanted proportions is resized. Those of more than 8 bits per channel are refused.
     Pictures {
         /// Files, and folders of which every picture is read, those in folders inside too.
         paths: Vec<PathBuf>,
-        /// H.
+        /// Height in pixels H.
         height: usize,
-        /// W.
+        /// Width in pixels W.
         width: usize,
         /// Whether the name of the folder directly inside one of `paths` is a picture's class.
         #[serde(default)]

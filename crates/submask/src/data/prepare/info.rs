@@ -18,7 +18,7 @@ pub const DATA_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataInfo {
-    /// [`DATA_VERSION`].
+    /// Version of the format: [`DATA_VERSION`].
     pub format_version: u32,
     /// The settings that made it.
     pub settings: PrepareSettings,
@@ -26,7 +26,7 @@ pub struct DataInfo {
     pub settings_fingerprint: String,
     /// The tokenizer.
     pub tokenizer: TokenizerKind,
-    /// [`Tokenizer::fingerprint`].
+    /// What the tokenizer is recognised by: [`Tokenizer::fingerprint`].
     pub tokenizer_fingerprint: String,
     /// Size of the vocabulary (C).
     pub vocab_size: usize,

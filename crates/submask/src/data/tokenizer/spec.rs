@@ -13,15 +13,15 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenizerSpec {
-    /// [`Tokenizer::bytes`].
+    /// The 256 bytes: [`Tokenizer::bytes`].
     Bytes,
     /// [`Tokenizer::characters`] with all the characters of the corpus.
     Characters,
-    /// [`Tokenizer::text8`].
+    /// Space and a to z: [`Tokenizer::text8`].
     Text8,
-    /// [`Tokenizer::gpt2`].
+    /// GPT-2's vocabulary: [`Tokenizer::gpt2`].
     Gpt2,
-    /// [`Tokenizer::numbers`].
+    /// Numbers: [`Tokenizer::numbers`].
     Numbers {
         /// How many tokens there are.
         vocab_size: usize,
@@ -32,7 +32,7 @@ pub enum TokenizerSpec {
         /// All ids, at least 257.
         vocab_size: usize,
     },
-    /// [`Tokenizer::from_file`].
+    /// A file of Hugging Face: [`Tokenizer::from_file`].
     TokenizerJson {
         /// The file.
         path: PathBuf,

@@ -15,7 +15,7 @@ const STRIP: usize = 128;
 /// Mean and covariance of a set of feature vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureStatistics {
-    /// μ \[d\].
+    /// Mean of the features μ, \[d\].
     pub mean: Vec<f64>,
     /// Σ [d, d], unbiased: Σᵢⱼ = Σₙ (xₙᵢ − μᵢ)(xₙⱼ − μⱼ) / (N − 1).
     pub covariance: Vec<f64>,
@@ -34,7 +34,7 @@ impl FeatureStatistics {
         accumulator.finish()
     }
 
-    /// d.
+    /// Number of features d.
     pub fn dimension(&self) -> usize {
         self.mean.len()
     }

@@ -75,7 +75,7 @@ pub struct Inception {
 /// What the network says of N images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InceptionOutput {
-    /// [N, 2048].
+    /// Pooled features, image by image, [N, 2048].
     pub features: Vec<f32>,
     /// [N, classes]. With the FID weights without `fc.bias`, as the original Inception Score and torch-fidelity have
     /// it; with torchvision's weights the classifier's logits.

@@ -27,7 +27,7 @@ struct Convolution {
 pub(super) struct Network {
     weights: InceptionWeights,
     convolutions: HashMap<String, Convolution>,
-    /// [2048, classes].
+    /// Weight of the classifier, [2048, classes].
     classifier: Tensor<2>,
     /// [1, classes]; none with the FID weights.
     bias: Option<Tensor<2>>,

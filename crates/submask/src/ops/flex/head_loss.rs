@@ -103,11 +103,11 @@ fn loss_with_gradients(
 /// The output layer, the hidden states of the rows, and the rows.
 struct Head<'a> {
     width: usize,
-    /// [n, d].
+    /// Hidden states of the rows, [n, d].
     hidden: &'a [f32],
-    /// [C, d].
+    /// Weight of the output layer, [C, d].
     weight: &'a [f32],
-    /// \[C\].
+    /// Bias of the output layer, \[C\].
     bias: &'a [f32],
     rows: &'a dyn RowLoss,
     /// Of the products of wide rows.

@@ -243,7 +243,7 @@ impl PackedWeight {
         Self { lanes: Arc::new(Lanes::new(Matrix::new(values, outer, inner), true)), outer, inner }
     }
 
-    /// [out, in].
+    /// Outputs and inputs of the layer, [out, in].
     pub fn shape(&self) -> [usize; 2] {
         [self.outer, self.inner]
     }

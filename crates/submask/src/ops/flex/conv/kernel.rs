@@ -124,7 +124,7 @@ fn pack(sizes: Sizes, rows: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<
 struct Convolve<'a, 'b> {
     slab: Slab,
     pixels: &'a [f32],
-    /// [inner].
+    /// Where the pixel under each tap and channel stands, \[inner\].
     offsets: &'a [usize],
     /// As [`pack`] makes it.
     weight: &'a [f32],
