@@ -255,7 +255,7 @@ mod tests {
             steps: None,
             unit: None,
             per_step: None,
-            carry_over: None,
+            carry_over: Some(true),
             conditional_on_class: false,
             figures: vec![joint()],
         };
@@ -267,6 +267,8 @@ mod tests {
           "sequences": 9,
           "draws": 1,
           "seed": 0,
+          "carry_over": true,
+          "conditional_on_class": false,
           "figures": [
             {
               "name": "joint_objective",

@@ -133,7 +133,7 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
             Failure::usage(format!("--sampler {name}: there is no such published sampler"))
                 .hint("`submask help samplers` lists them")
         })?;
-        sampling = published.sampling.into();
+        sampling = published.sampling;
     }
     match args.steps {
         None => {}

@@ -23,7 +23,7 @@ pub fn run() -> Result<(), Failure> {
             published.fid,
             published.epochs,
             sampling.draw,
-            <[f64; 3]>::from(sampling.temperature),
+            <[f64; 3]>::from(sampling.temperature.schedule()),
             corrector.unwrap_or_default(),
             <[f64; 3]>::from(sampling.warp),
         );

@@ -9,8 +9,8 @@ use crate::model::{
     CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig, NetworkConfig, PointSubject, Sampling, Subject,
     ToySettings, UnetSettings,
 };
-use crate::sampler::ImageSampling;
-use crate::schedule::Schedule;
+use crate::sampler::Temperature;
+use crate::schedule::{Schedule, TemperatureSchedule};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -95,7 +95,7 @@ pub(super) fn describe_unet(
     };
     let exponent = decisions.decide("schedule.exponent", exponent, 3.0)?;
     let schedule = Schedule::Polynomial { exponent };
-    let sample = Sampling::from(ImageSampling::default());
+    let sample = image_sampling();
     Ok(ModelConfig { format_version: FORMAT_VERSION, subject, network, codes, schedule, sample })
 }
 
@@ -131,7 +131,7 @@ pub(super) fn describe_toy(
     let network = NetworkConfig::Toy(ToySettings { hidden, dropout: 0.0 });
     let schedule = Schedule::Linear;
     let subject = Subject::Point(PointSubject { cells });
-    let sample = Sampling::from(ImageSampling::default());
+    let sample = image_sampling();
     Ok(ModelConfig { format_version: FORMAT_VERSION, subject, network, codes, schedule, sample })
 }
 
@@ -243,4 +243,10 @@ impl Levels {
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// 256 joint steps at temperature 1, as a model of images is sampled whose own settings are not known.
+fn image_sampling() -> Sampling {
+    let temperature = Temperature::Schedule(TemperatureSchedule::default());
+    Sampling { steps: 256, temperature, ..Sampling::default() }
 }

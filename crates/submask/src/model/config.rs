@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::network::Network;
-use super::sampling::Sampling;
 use super::subject::Subject;
 use super::{format_1, keys, read_codes};
 use crate::backbone::Embedding;
@@ -16,6 +15,7 @@ use crate::backbone::dit::DitConfig;
 use crate::backbone::encoder::EncoderConfig;
 use crate::durable::write_atomically;
 use crate::ops::Kernels;
+use crate::sampler::Sampling;
 use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};

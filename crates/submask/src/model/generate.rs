@@ -1,6 +1,5 @@
 //! New sequences from a model, with holes filled wherever they are.
 
-use super::sampling::{Sampling, Temperature};
 use super::session::Session;
 use super::subject::text_of;
 use crate::denoiser::Denoiser;
@@ -8,7 +7,7 @@ use crate::order::Order;
 use crate::predictive::Predictive;
 use crate::sampler::{
     AutoregressiveRequest, Event, MixtureDenoiser, Observer, Progress, Prompt, RevealUnit, SampleReport,
-    SampleSettings, Sampler, Trajectory, sample_autoregressive,
+    SampleSettings, Sampler, Sampling, Temperature, Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
 

@@ -22,10 +22,10 @@ mod held_out;
 pub(crate) mod keys;
 mod network;
 mod prompt;
-mod sampling;
 mod session;
 mod subject;
 
+pub use crate::sampler::{Sampling, Temperature};
 pub use architecture::Architecture;
 pub use checkpoints::resolve;
 pub use config::{
@@ -41,6 +41,5 @@ pub use generate::{Generated, Label, Request};
 pub use held_out::HeldOut;
 pub use network::Network;
 pub use prompt::TextPrompt;
-pub use sampling::{Sampling, Temperature};
 pub use session::Session;
 pub use subject::{ImageSubject, PointSubject, Subject, TextSubject, Unit};

@@ -32,9 +32,9 @@
 //!
 //! # Images
 //!
-//! [`ImageSampling`] has what published image samplers are told: joint or marginal draws, a temperature that follows
-//! the time, a warped grid, a corrector; [`published_samplers`] has those of the paper by name. With a corrector there is no plan:
-//! every step is visited (math.md §8). [`MixtureDenoiser`] averages the predictions of several networks.
+//! [`Sampling`] has what published image samplers are told, too: joint or marginal draws, a temperature that follows the
+//! time, a warped grid, a corrector; [`published_samplers`] has those of the paper by name. With a corrector there is no
+//! plan: every step is visited (math.md §8). [`MixtureDenoiser`] averages the predictions of several networks.
 //!
 //! # Without the carry-over constraint
 //!
@@ -53,7 +53,6 @@ mod autoregressive;
 mod corrector;
 mod device;
 mod draw;
-mod image;
 mod memory;
 mod mixture;
 mod observer;
@@ -66,13 +65,13 @@ mod recorder;
 mod report;
 mod row;
 mod sample;
+mod sampling;
 mod settings;
 mod stream;
 
 pub use autoregressive::{AutoregressiveRequest, sample_autoregressive};
 pub use corrector::Corrector;
 pub use draw::Draw;
-pub use image::ImageSampling;
 pub use mixture::MixtureDenoiser;
 pub use observer::{Event, Observer, Progress, Unobserved, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};
@@ -82,6 +81,7 @@ pub use recipe::Recipe;
 pub use recorder::Recorder;
 pub use report::{Change, SampleReport, Samples, Trajectory};
 pub use sample::Sampler;
+pub use sampling::{Sampling, Temperature};
 pub use settings::{SampleSettings, Steps};
 pub use stream::{FinishedSequence, SequenceRequest, Stream};
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::draw::Draw;
-use super::image::ImageSampling;
+use super::sampling::{Sampling, Temperature};
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
 
@@ -39,7 +39,7 @@ pub struct PublishedSampler {
     pub fid: f64,
     /// The sampler's settings; its `steps` are the published number of evaluations. A published corrector of zeros is
     /// taken as it stands: κ = 0, with the jumps that remain.
-    pub sampling: ImageSampling,
+    pub sampling: Sampling,
 }
 
 impl PublishedSampler {
@@ -99,12 +99,13 @@ impl Network {
             tokens,
             epochs: self.epochs,
             fid: row.fid,
-            sampling: ImageSampling {
+            sampling: Sampling {
                 steps: row.nfe,
                 draw: self.draw,
-                temperature: row.temperature,
+                temperature: Temperature::Schedule(row.temperature),
                 warp: row.warp,
                 corrector: Some(row.corrector.into()),
+                ..Sampling::default()
             },
         };
         Ok(self.samplers.iter().map(sampler).collect())

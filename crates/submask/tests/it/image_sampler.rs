@@ -7,8 +7,8 @@ use submask::denoiser::Denoiser;
 use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::sampler::{
-    Draw, Event, ImageSampling, MixtureDenoiser, PixelTokens, Prompt, SampleSettings, Sampler, Samples,
-    Steps, published_samplers,
+    Draw, Event, MixtureDenoiser, PixelTokens, Prompt, SampleSettings, Sampler, Samples, Sampling, Steps,
+    Temperature, published_samplers,
 };
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
@@ -19,13 +19,14 @@ use crate::table_network::{HashNetwork, TableNetwork};
 
 const SAMPLES: usize = 60_000;
 
-fn sampling(exact: &ExactImageSampler) -> ImageSampling {
-    ImageSampling {
+fn sampling(exact: &ExactImageSampler) -> Sampling {
+    Sampling {
         steps: exact.steps,
         draw: if exact.marginal { Draw::Marginal } else { Draw::Joint },
-        temperature: exact.temperature.into(),
+        temperature: Temperature::Schedule(exact.temperature.into()),
         warp: exact.warp.into(),
         corrector: exact.corrector.map(Into::into),
+        ..Sampling::default()
     }
 }
 
@@ -223,7 +224,9 @@ fn without_options_the_image_sampler_is_the_plain_sampler_bit_for_bit() {
         let prompts = vec![Prompt::empty(&predictive, 2).unwrap(); 500];
         for steps in [1, 7] {
             let plain = SampleSettings { steps: Steps::Grid(steps), seed: 4, ..SampleSettings::default() };
-            let image = ImageSampling { steps, ..ImageSampling::default() }.settings(plain.schedule).unwrap();
+            let temperature = Temperature::Schedule([1.0, 0.0, 0.0].into());
+            let image =
+                Sampling { steps, temperature, ..Sampling::default() }.settings(plain.schedule).unwrap();
             let image = SampleSettings { seed: 4, ..image };
             let run =
                 |settings| Sampler::new(network, &predictive, settings).unwrap().sample(&prompts).unwrap();
@@ -256,7 +259,7 @@ fn image_samples_depend_neither_on_the_batch_nor_on_threads_nor_on_the_other_seq
         let run = |batch, chunk, threads, from: usize| {
             let network = network.clone().with_chunk(chunk);
             let corrector = corrector.then_some([8.0, 0.5, 0.0].into());
-            let sampling = ImageSampling { steps: 6, draw, corrector, ..ImageSampling::default() };
+            let sampling = Sampling { steps: 6, draw, corrector, ..Sampling::default() };
             let settings = SampleSettings {
                 batch,
                 first_sequence: from as u64,
@@ -282,8 +285,7 @@ fn image_samples_depend_neither_on_the_batch_nor_on_threads_nor_on_the_other_seq
 
 #[test]
 fn settings_that_a_corrector_cannot_have_are_refused() {
-    let sampling =
-        ImageSampling { steps: 4, corrector: Some([1.0, 1.0, 0.0].into()), ..ImageSampling::default() };
+    let sampling = Sampling { steps: 4, corrector: Some([1.0, 1.0, 0.0].into()), ..Sampling::default() };
     let settings = sampling.settings(Schedule::Linear).unwrap();
     let refused = |settings: SampleSettings| {
         let error = settings.validate().unwrap_err().to_string();
@@ -297,8 +299,7 @@ fn settings_that_a_corrector_cannot_have_are_refused() {
 fn an_interruption_ends_a_corrected_call() {
     let network = &networks()[1];
     let predictive = Predictive::new(network.codes.clone(), false);
-    let sampling =
-        ImageSampling { steps: 4, corrector: Some([1.0, 1.0, 0.0].into()), ..ImageSampling::default() };
+    let sampling = Sampling { steps: 4, corrector: Some([1.0, 1.0, 0.0].into()), ..Sampling::default() };
     let settings = SampleSettings { batch: 2, ..sampling.settings(Schedule::Linear).unwrap() };
     let sampler = Sampler::new(network, &predictive, settings).unwrap();
     let prompts = vec![Prompt::empty(&predictive, 2).unwrap(); 3];
@@ -354,7 +355,7 @@ fn every_published_preset_is_there() {
         assert_eq!(i64::from(ours.epochs), preset["epochs"].as_integer().unwrap());
         assert_eq!(ours.fid, preset["fid"].as_float().unwrap());
         assert_eq!(ours.sampling.steps as i64, preset["nfe"].as_integer().unwrap());
-        assert_eq!(<[f64; 3]>::from(ours.sampling.temperature), triple("temperature"));
+        assert_eq!(<[f64; 3]>::from(ours.sampling.temperature.schedule()), triple("temperature"));
         assert_eq!(<[f64; 3]>::from(ours.sampling.warp), triple("warp"));
         assert_eq!(<[f64; 3]>::from(ours.sampling.corrector.unwrap()), triple("corrector"));
         assert_eq!(ours.sampling.draw == Draw::Marginal, text("draw") == "marginal");
@@ -381,12 +382,13 @@ proptest! {
             (0..seq_len as u32).map(|i| draws.below(vocab_size as u64, 0, i, 0) as u32).collect();
         let given = |i: usize, j: usize| draws.uniform(1, i as u32, j as u32) < share;
         let prompt = Prompt::keeping(&predictive, &x_0, given).unwrap();
-        let sampling = ImageSampling {
+        let sampling = Sampling {
             steps,
             draw: if marginal { Draw::Marginal } else { Draw::Joint },
-            temperature: [-0.5, 1.0, 1.0].into(),
+            temperature: Temperature::Schedule([-0.5, 1.0, 1.0].into()),
             warp: [1.0, warp, 0.0].into(),
             corrector: corrected.then_some([strength, power, 0.0].into()),
+            ..Sampling::default()
         };
         let settings = sampling.settings(Schedule::Polynomial { exponent: 3.0 }).unwrap();
         let settings = SampleSettings { seed, trajectories: true, ..settings };

@@ -1,9 +1,11 @@
-//! How a model is sampled by default, as it stands in its configuration.
+//! How samples are drawn, as a configuration says it and as published triples give it (math.md §7, §8).
 
 use serde::{Deserialize, Serialize};
 
+use super::corrector::Corrector;
+use super::draw::Draw;
+use super::settings::{SampleSettings, Steps};
 use crate::predictive::Sharpening;
-use crate::sampler::{Corrector, Draw, ImageSampling, SampleSettings, Steps};
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
 
@@ -86,14 +88,6 @@ impl Default for Sampling {
     }
 }
 
-impl From<ImageSampling> for Sampling {
-    fn from(sampling: ImageSampling) -> Self {
-        let ImageSampling { steps, draw, temperature, warp, corrector } = sampling;
-        let temperature = Temperature::Schedule(temperature);
-        Self { steps, draw, temperature, warp, corrector, ..Self::default() }
-    }
-}
-
 impl Sampling {
     /// Checks everything that does not depend on a model: that a warped grid decreases, that the temperature is above 0
     /// on it, the corrector's range, and the nucleus.
@@ -114,7 +108,7 @@ impl Sampling {
         Sharpening { temperature, top_p: self.top_p, top_k: (self.top_k > 0).then_some(self.top_k) }
     }
 
-    /// The settings of a [`Sampler`](crate::sampler::Sampler) for a noise schedule; what this struct does not say (seed,
+    /// The settings of a [`Sampler`](super::Sampler) for a noise schedule; what this struct does not say (seed,
     /// batch, …) has its default.
     ///
     /// # Errors
@@ -153,7 +147,6 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::Steps;
 
     #[test]
     fn settings_carry_the_triples_of_a_file() {
@@ -183,5 +176,26 @@ mod tests {
         let schedule = Temperature::Schedule([0.5, 2.0, 0.1].into());
         assert_eq!(read("temperature = [0.5, 2.0, 0.1]").unwrap(), schedule);
         assert!(read("temperature = [0.5]").is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_key() {
+        let refused = |sampling: Sampling, key: &str| {
+            let error = sampling.validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("sample.{key} = ")), "{error}");
+        };
+        let schedule = |triple: [f64; 3]| Temperature::Schedule(triple.into());
+        let default = || Sampling { steps: 256, ..Sampling::default() };
+        default().validate().unwrap();
+        refused(Sampling { steps: usize::MAX, warp: [1.0, 2.0, 0.0].into(), ..default() }, "steps");
+        refused(Sampling { steps: 0, warp: [1.0, 2.0, 0.0].into(), ..default() }, "warp");
+        refused(Sampling { warp: [1.0, 1.0, 0.1].into(), ..default() }, "warp");
+        refused(Sampling { corrector: Some([-1.0, 1.0, 0.0].into()), ..default() }, "corrector");
+        refused(Sampling { top_p: 0.0, ..default() }, "top_p");
+        refused(Sampling { temperature: schedule([-1.2, 1.0, 1.0]), ..default() }, "temperature");
+        // The last step begins at u = 3/4: τ = 0.0625 there, and at u = 1 it is not used.
+        let temperature = schedule([-1.25, 1.0, 1.0]);
+        Sampling { steps: 4, temperature, ..default() }.validate().unwrap();
+        refused(Sampling { steps: 5, temperature, ..default() }, "temperature");
     }
 }
