@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use submask::import::hub::{Hub, HubEvent, HubName};
-use submask::model::CONFIG_FILE;
+use submask::model::{CONFIG_FILE, WEIGHTS_FILE};
 use submask::train::{SETTINGS_FILE, checkpoint};
 
 use crate::failure::Failure;
@@ -52,8 +52,9 @@ pub fn check_ours(run: &Path) -> Result<(), Failure> {
     newest.map_or(Ok(()), |folder| check_config(run, &folder))
 }
 
+/// Weights without a configuration are those of a network that only its own program knows.
 fn check_config(shown: &Path, folder: &Path) -> Result<(), Failure> {
-    if folder.join(CONFIG_FILE).is_file() {
+    if folder.join(CONFIG_FILE).is_file() || !folder.join(WEIGHTS_FILE).is_file() {
         return Ok(());
     }
     let message = format!("{} has no {CONFIG_FILE}: its network is one of somebody's own", shown.display());
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(model(&newest).unwrap(), newest);
         check_ours(run).unwrap();
         std::fs::remove_file(newest.join(CONFIG_FILE)).unwrap();
+        std::fs::write(newest.join(WEIGHTS_FILE), "").unwrap();
         for refused in [check_ours(run), model(run).map(drop), model(&newest).map(drop)] {
             assert!(refused.unwrap_err().to_string().contains(CONFIG_FILE));
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use submask::data::{DATA_FILE, DataInfo, Shard};
 use submask::import::{self, Foreign, ImportOptions};
-use submask::model::{Architecture, ModelConfig, WEIGHTS_FILE};
+use submask::model::{Architecture, CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
 
 use super::data::{describe_prepared, describe_shard};
 use crate::args::InfoArgs;
@@ -104,7 +104,11 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
     let model = match checkpoints.first() {
         Some(&step) => {
             let folder = submask::train::checkpoint::folder(run, step);
-            describe_model(&folder)?["parameters"].clone()
+            if folder.join(CONFIG_FILE).is_file() {
+                describe_model(&folder)?["parameters"].clone()
+            } else {
+                Value::Null
+            }
         }
         None => Value::Null,
     };

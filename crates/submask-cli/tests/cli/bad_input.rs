@@ -50,7 +50,7 @@ fn sizes_that_do_not_fit_are_refused_before_anything_is_written() {
         &[&data[..], &["--subtokens", "63"]].concat(),
         &[],
         2,
-        &["subtoken_len = 63", "below 2^63"],
+        &["codes.subtokens = 63", "below 2^63"],
     );
     refused(
         &room,

@@ -14,26 +14,26 @@ fn overview() {
     Usage: submask [OPTIONS] <COMMAND>
 
     Commands:
-      train    Train a model
-      eval     Measure how well a model predicts text, images or points
-      sample   Write text, or draw images, with a model
-      metrics  Measure images that a model generates against real ones
-      data     Prepare and describe corpora
-      import   Make a model of a checkpoint of another program
-      export   Write a model for other programs
-      info     Describe a model, a run, a token shard, a settings file or a checkpoint of another
-               program
-      plot     Draw the training loss and the validation figures of a run as PNG and SVG
-      bench    Measure training, evaluation and sampling of a text network on this machine
-      presets  List the published sampler settings of image models, with their published FID
-      help     Print this message or the help of the given subcommand(s)
+      train     Train a model
+      eval      Measure how well a model predicts text, images or points
+      sample    Write text, or draw images, with a model
+      metrics   Measure images that a model generates against real ones
+      data      Prepare and describe corpora
+      import    Make a model of a checkpoint of another program
+      export    Write a model for other programs
+      info      Describe a model, a run, a token shard, a settings file or a checkpoint of another
+                program
+      plot      Draw the training loss and the validation figures of a run as PNG and SVG
+      bench     Measure training, evaluation and sampling of a text network on this machine
+      samplers  List the published sampler settings of image models, with their published FID
+      help      Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
       -V, --version  Print version
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -74,7 +74,7 @@ fn train() {
                                    the newest runs/NAME-…
           --init <MODEL>           Begin with the weights of this model, run or checkpoint; its network,
                                    codes, schedule and tokenizer take the preset's place
-          --subtokens <L>          ℓ, sub-tokens per token; 1 is the ordinary masked diffusion model
+          --subtokens <ℓ>          Sub-tokens per token ℓ; 1 is the ordinary masked diffusion model
                                    (codes.subtokens)
           --objective <OBJECTIVE>  Training loss (train.objective) [possible values: joint, marginal,
                                    cross-entropy]
@@ -84,7 +84,7 @@ fn train() {
       -h, --help                   Print help (see more with '--help')
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -115,42 +115,43 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --data <PATH>...         Text or images to evaluate on [default: what the model's run held
-                                   out]
-          --split <SPLIT>          What in a text file of --data is a document [default: as the model's
-                                   run, or else file] [possible values: file, line, paragraph]
-          --field <NAME>           Field of JSON lines, or column of parquet files, with the text
-                                   [default: as the model's run, or else text]
-          --estimator <ESTIMATOR>  What is estimated [default: nelbo-subtoken; exact for autoregressive
-                                   models] [possible values: nelbo-subtoken, nelbo-token, path, exact,
-                                   orders, joint-objective]
-          --draws <K>              Monte Carlo draws per sequence; of the estimator orders, orders per
-                                   sequence [default: 1]
-          --steps <T>              Sampler steps T of the path estimator [default: the model's]
-          --order <ORDER>          Order of generation, of the estimator exact: left-to-right, or where
-                                   the network is surest first (confidence, margin, entropy) [default:
-                                   left-to-right]
-          --unit <UNIT>            What is revealed at once, of the estimators exact and orders
-                                   [default: token for exact, subtoken for orders] [possible values:
-                                   subtoken, token]
-          --per-step <N>           Units revealed per network evaluation, of the estimator exact
-                                   [default: 1]
-          --sequences <N>          Sequences to evaluate, spread over the text [default: all]
-          --seed <S>               Seed of the draws [default: 0]
-          --batch <B>              Sequences per network call (affects speed only) [default: 16]
-          --json                   Print JSON
-      -h, --help                   Print help (see more with '--help')
-
-    Images and points:
-          --images <SET>             What the files of --data are [default: as the model's run]
-                                     [possible values: cifar10, idx, imagenet, pictures]
-          --labels <FILE>            The file of labels of IDX images
+          --data <PATH>...           Text or images to evaluate on [default: what the model's run held
+                                     out]
+          --split <SPLIT>            What in a text file of --data is a document [default: as the
+                                     model's run, or else file] [possible values: file, line, paragraph]
+          --field <NAME>             Field of JSON lines, or column of parquet files, with the text
+                                     [default: as the model's run, or else text]
+          --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
+                                     autoregressive models] [possible values: nelbo-subtoken,
+                                     nelbo-token, path, exact, orders, joint-objective]
+          --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
+                                     sequence [default: 1]
+          --steps <T>                Steps T of the sampler, of the estimator path [default: the
+                                     model's]
+          --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
+                                     where the network is surest first (confidence, margin, entropy)
+                                     [default: left-to-right]
+          --unit <UNIT>              What is revealed at once, of the estimators exact and orders
+                                     [default: token for exact, subtoken for orders] [possible values:
+                                     subtoken, token]
+          --per-step <N>             Units revealed per network evaluation, of the estimator exact
+                                     [default: 1]
+          --sequences <N>            Sequences to evaluate, spread over all [default: all]
+          --seed <S>                 Seed of the draws [default: 0]
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the
                                      model's] [possible values: true, false]
+          --batch <B>                Sequences per network call (affects speed only) [default: 16]
+          --json                     Print JSON
+      -h, --help                     Print help (see more with '--help')
+
+    Images:
+          --images <SET>   What the files of --data are [default: as the model's run] [possible values:
+                           cifar10, idx, imagenet, pictures]
+          --labels <FILE>  The file of labels of IDX images
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -174,7 +175,7 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --num <N>                  How many texts [default: 1]
+          --num <N>                  How many samples [default: 1]
           --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
                                      by one [default: the model's]
           --unit <UNIT>              What is revealed at once [default: subtoken] [possible values:
@@ -184,17 +185,26 @@ fn sample() {
                                      [default: random]
           --per-step <N>             Units revealed per network evaluation, with an order other than
                                      random [default: 1]
-          --prompt <TEXT>            Text with holes
+          --prompt <TEXT>            Text with holes: see above
           --length <L>               Tokens of a text [default: the model's sequence length]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
-          --temperature <τ|a,n,c>    Temperature τ of at least 0, dividing the logits; of images also
-                                     a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1 while an image resolves
-                                     [default: the model's]
-          --top-p <p>                Smallest set of most probable tokens with this mass, in (0, 1]
-                                     [default: the model's]
-          --top-k <k>                Most probable tokens kept; 0 keeps all [default: the model's]
-          --batch <B>                Texts sampled together; it does not change them [default: 8]
+          --temperature <τ|a,n,c>    Temperature τ of at least 0, which divides the logits; or a,n,c for
+                                     τ(u) = a·uⁿ + c, u from 0 to 1 while a sample resolves [default:
+                                     the model's]
+          --top-p <p>                Nucleus: only the smallest set of most probable tokens whose
+                                     probabilities add up to p, in (0, 1] [default: the model's]
+          --top-k <k>                Only the k most probable tokens; 0 keeps all [default: the model's]
+          --draw <DRAW>              How the digits of a token are drawn [default: the model's]
+                                     [possible values: joint, marginal]
+          --warp <a,n,c>             Time warp a,n,c of the grid: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is
+                                     off [default: the model's]
+          --corrector <k,p,_|off>    Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the
+                                     model's]
+          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded
+                                     [default: the model's] [possible values: true, false]
+          --batch <B>                Sequences sampled together; it does not change the samples
+                                     [default: 8]
           --trace                    Show the text while it resolves: ▁▁▁ is a masked token, ░1/2░ one
                                      of whose 2 digits 1 is known. Of images, write a second picture, in
                                      which half-known pixels are the mean of what is left
@@ -202,28 +212,21 @@ fn sample() {
       -h, --help                     Print help (see more with '--help')
 
     Images and points:
-          --out <FILE>               Picture to write, PNG [default: samples.png]
-          --preset <P>               Published sampler settings; `submask help presets` lists them
-          --draw <DRAW>              How the digits of a token are drawn [default: the model's]
-                                     [possible values: joint, marginal]
-          --warp <a,n,c>             Time warp a,n,c: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is off
-                                     [default: the model's]
-          --corrector <k,p,_|off>    Corrector k,p,unused of strength k·uᵖ(1 − u)ᵖ, or off [default: the
-                                     model's]
-          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded
-                                     [default: the model's] [possible values: true, false]
-          --label <CLASS|mixture>    Class, by name or number, or mixture: predictions averaged over all
-                                     classes
-          --given <FILE>             Picture of which a part is given: see --mask, --keep-digits and
-                                     --keep-channels
-          --mask <FILE>              Picture of the size of an image: what is white in it is drawn anew,
-                                     the rest of --given is kept
-          --keep-digits <N>          Of --given, keep this many digits of every token, the most
-                                     significant ones
-          --keep-channels <N,…>      Of --given, keep these channels, such as 0 or 0,2 (red and blue)
+          --out <FILE>             Picture to write, PNG [default: samples.png]
+          --sampler <NAME>         Published sampler settings, which flags may change; `submask help
+                                   samplers` lists them
+          --label <CLASS|mixture>  Class, by name or number, or mixture: predictions averaged over all
+                                   classes
+          --given <FILE>           Picture of which a part is given: see --mask, --keep-digits and
+                                   --keep-channels
+          --mask <FILE>            Picture of the size of an image: what is white in it is drawn anew,
+                                   the rest of --given is kept
+          --keep-digits <N>        Of --given, keep this many digits of every token, the most
+                                   significant ones
+          --keep-channels <N,…>    Of --given, keep these channels, such as 0 or 0,2 (red and blue)
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -263,7 +266,7 @@ fn data() {
       -h, --help                Print help (see more with '--help')
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -289,7 +292,7 @@ fn data() {
       -h, --help    Print help
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -318,7 +321,7 @@ fn info() {
       -h, --help  Print help
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
@@ -346,7 +349,7 @@ fn plot() {
       -h, --help       Print help (see more with '--help')
 
     Global options:
-          --threads <N>            Threads to compute with [default: one a core]
+          --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
                                    or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
                                    [default: auto]
