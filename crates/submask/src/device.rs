@@ -1,5 +1,8 @@
 //! Which device computes: the CPU, or a GPU that is compiled in and answers.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -82,6 +85,8 @@ pub struct Gpu {
     pub device: Device,
     /// As its driver calls it.
     pub name: String,
+    /// Through what it is driven: `CUDA` or `wgpu`.
+    pub interface: &'static str,
     /// Whether it is a program on the CPU.
     pub software: bool,
 }
@@ -118,16 +123,32 @@ fn probe<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
 pub fn gpus() -> Vec<Gpu> {
     use burn::tensor::DeviceType;
 
-    let listed = |kind: DeviceType| probe(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
-    let mut devices = Vec::new();
+    let listed = |kind: DeviceType, interface: &'static str| {
+        let devices = probe(|| Device::enumerate(kind).into_vec()).unwrap_or_default().into_iter();
+        devices.map(move |device| Gpu {
+            software: is_software(&device),
+            name: name(&device),
+            interface,
+            device,
+        })
+    };
+    let mut gpus: Vec<Gpu> = Vec::new();
     #[cfg(feature = "cuda")]
-    devices.extend(listed(DeviceType::Cuda));
+    if cuda::missing().is_none() {
+        gpus.extend(listed(DeviceType::Cuda, "CUDA"));
+    }
     #[cfg(feature = "wgpu")]
-    devices.extend(listed(DeviceType::Wgpu));
-    let gpu = |device: Device| Gpu { software: is_software(&device), name: name(&device), device };
-    let mut gpus: Vec<Gpu> = devices.into_iter().map(gpu).collect();
+    gpus.extend(listed(DeviceType::Wgpu, "wgpu"));
     gpus.sort_by_key(|gpu| gpu.software);
     gpus
+}
+
+/// Why no CUDA device is listed, and what to install; `None` where CUDA is complete, and where this was built without it.
+pub fn missing_for_cuda() -> Option<&'static str> {
+    #[cfg(feature = "cuda")]
+    return cuda::missing();
+    #[cfg(not(feature = "cuda"))]
+    None
 }
 
 #[cfg(feature = "wgpu")]
@@ -149,15 +170,30 @@ pub fn gpus() -> Vec<Gpu> {
 /// What may be asked for.
 fn allowed(gpus: &[Gpu]) -> String {
     if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
-        return "auto or cpu: this program was built without GPUs (cargo feature `vulkan` or `wgpu`)"
+        return "auto or cpu: this program was built without GPUs (cargo feature `cuda`, `vulkan` or `wgpu`)"
             .to_owned();
     }
+    let missing = missing_for_cuda().map_or_else(String::new, |missing| format!("; no CUDA: {missing}"));
     if gpus.is_empty() {
-        return "auto or cpu: no GPU was found".to_owned();
+        return format!("auto or cpu: no GPU was found{missing}");
     }
-    let names: Vec<String> =
-        gpus.iter().enumerate().map(|(i, gpu)| format!("gpu:{i} ({})", gpu.name)).collect();
-    format!("auto, cpu, {}", names.join(", "))
+    format!("auto, cpu, {}{missing}", list(gpus))
+}
+
+/// GPUs by number, name and interface.
+fn list(gpus: &[Gpu]) -> String {
+    let name = |(i, gpu): (usize, &Gpu)| format!("gpu:{i} ({}, {})", gpu.name, gpu.interface);
+    gpus.iter().enumerate().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The GPUs that were found and what CUDA lacks, for people; `None` where this was built without GPUs.
+pub fn found() -> Option<String> {
+    if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
+        return None;
+    }
+    let gpus = gpus();
+    let list = if gpus.is_empty() { "none".to_owned() } else { list(&gpus) };
+    Some(missing_for_cuda().map_or_else(|| list.clone(), |missing| format!("{list}; no CUDA: {missing}")))
 }
 
 /// The name of a device for people: `CPU`, or as its driver calls it.

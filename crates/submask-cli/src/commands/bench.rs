@@ -35,6 +35,9 @@ struct BenchResult {
     vectors: &'static str,
     /// Cargo features of this build.
     features: Vec<&'static str>,
+    /// The GPUs that were found, and what CUDA lacks; `None` where this was built without GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus: Option<String>,
     vocab_size: usize,
     model: NetworkConfig,
     subtokens: usize,
@@ -78,6 +81,7 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
         threads: rayon::current_num_threads(),
         vectors: vectors(),
         features: features(),
+        gpus: submask::device::found(),
         vocab_size,
         model: settings.network.clone(),
         subtokens: settings.codes.subtokens,
@@ -275,9 +279,10 @@ fn table(result: &BenchResult) -> String {
         }
         other => other.name().to_owned(),
     };
+    let gpus = result.gpus.as_ref().map_or_else(String::new, |gpus| format!("GPUs: {gpus}\n"));
     let mut text = format!(
         "submask {}, device {}, {}, {} threads, {}; features: {features}\n\
-         {sizes}, C {}, ℓ {}: {} parameters\n\n",
+         {gpus}{sizes}, C {}, ℓ {}: {} parameters\n\n",
         result.version,
         result.device,
         result.precision,

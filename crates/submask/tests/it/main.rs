@@ -28,6 +28,7 @@ mod sampler_exact;
 mod sampler_order;
 mod sampler_stream;
 mod stored_zip;
+mod stub;
 mod table_network;
 
 #[global_allocator]
