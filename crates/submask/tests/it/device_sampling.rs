@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::toy::{Toy, ToyConfig};
@@ -20,7 +20,7 @@ use submask::sampler::{
 use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
 
-use crate::fixtures::places;
+use crate::fixtures::{assert_close, hold, places};
 
 const LENGTH: usize = 11;
 
@@ -145,9 +145,11 @@ fn logits_of_digits_on_the_device_are_those_in_memory() {
                 })
                 .unwrap();
             let logits = Tensor::cat(parts, 0).into_data();
-            let expected = TensorData::new(expected, [positions.len(), 20]);
-            // Logits are of the order of one, and another device adds up in another order.
-            logits.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-4));
+            let numbers = |logits: &[f32]| logits.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+            let logits = numbers(logits.as_slice::<f32>().unwrap());
+            // Another device adds up in another order.
+            let what = format!("logits on the device, {}", network.spec().max_seq_len());
+            assert_close(&what, &logits, &numbers(&expected), 1e-4);
         }
     }
 }
@@ -196,7 +198,7 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
                 let differing = pairs.filter(|(ours, theirs)| ours != theirs).count();
                 println!("{differing} of {} tokens differ", in_memory.tokens.len());
                 // A draw may fall between two partial sums that differ by rounding, and change what follows.
-                assert!(differing <= network.spec().max_seq_len(), "{differing} tokens differ");
+                hold(differing <= network.spec().max_seq_len(), || format!("{differing} tokens differ"));
                 let mut sorted = in_memory.tokens;
                 sorted.sort_unstable();
                 sorted.dedup();

@@ -1,11 +1,12 @@
 //! Fixture cases: folders with a `case.json` and safetensors files, found by the prefix of their names.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use submask::ops::Kernels;
-use submask::{Device, DeviceChoice};
+use submask::{Device, DeviceChoice, device};
 
 /// Names another folder of fixtures.
 const VARIABLE: &str = "SUBMASK_FIXTURES";
@@ -155,18 +156,44 @@ impl Case {
     }
 }
 
-/// Where networks are evaluated, and by which operations: on the CPU by all kinds, and where this was built with GPUs, on
-/// the first of them by those for GPUs.
+/// Names the only GPU that is tested, as `--device` does.
+const DEVICE_VARIABLE: &str = "SUBMASK_TEST_DEVICE";
+
+/// Set to 1, it has deviations reported that would be failures.
+const REPORT_VARIABLE: &str = "SUBMASK_TEST_REPORT";
+
+/// Where networks are evaluated, and by which operations: on the CPU by all kinds, and on every GPU by those for GPUs. With
+/// a device named by the variable, there alone.
 pub fn places() -> Vec<(Device, Kernels)> {
-    let kinds = [Kernels::FUSED, Kernels::PLAIN, Kernels::GPU];
-    let mut places: Vec<_> = kinds.map(|kernels| (Device::flex(), kernels)).into();
-    if cfg!(feature = "wgpu") {
-        match DeviceChoice::Gpu(0).open() {
-            Ok(gpu) => places.push((gpu, Kernels::GPU)),
-            Err(error) => println!("skipped on GPUs: {error}"),
-        }
+    let on_gpus = gpus().into_iter().map(|gpu| (gpu, Kernels::GPU));
+    if std::env::var_os(DEVICE_VARIABLE).is_some() {
+        return on_gpus.collect();
     }
-    places
+    let kinds = [Kernels::FUSED, Kernels::PLAIN, Kernels::GPU];
+    kinds.map(|kernels| (Device::flex(), kernels)).into_iter().chain(on_gpus).collect()
+}
+
+/// The device that is named by the variable; otherwise, where this was built with GPUs, all that are hardware, or the first
+/// of those that are not.
+pub fn gpus() -> Vec<Device> {
+    static GPUS: OnceLock<Vec<Device>> = OnceLock::new();
+    GPUS.get_or_init(find_gpus).clone()
+}
+
+fn find_gpus() -> Vec<Device> {
+    if let Ok(name) = std::env::var(DEVICE_VARIABLE) {
+        let choice: DeviceChoice = name.parse().unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}: {error}"));
+        return vec![choice.open().unwrap_or_else(|error| panic!("{DEVICE_VARIABLE}: {error}"))];
+    }
+    if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
+        return Vec::new();
+    }
+    let hardware = device::gpus().iter().filter(|gpu| !gpu.software).count();
+    let opened = (0..hardware.max(1)).map(|index| DeviceChoice::Gpu(index).open());
+    let gpus: Vec<Device> =
+        opened.filter_map(|gpu| gpu.inspect_err(|error| println!("skipped on GPUs: {error}")).ok()).collect();
+    println!("GPUs that are tested: {}", gpus.len());
+    gpus
 }
 
 /// The largest |ours − theirs|, relative to the largest magnitude of theirs; all are finite.
@@ -175,15 +202,34 @@ pub fn deviation(ours: &[f64], theirs: &[f64]) -> f64 {
     ours.iter().zip(theirs).fold(0f64, |largest, (a, b)| largest.max((a - b).abs())) / scale
 }
 
+/// Fails with what is wrong, or says it where deviations are to be reported.
+pub fn hold(claim: bool, wrong: impl FnOnce() -> String) {
+    if !claim && is_reporting() {
+        return println!("NOT HELD {}", wrong());
+    }
+    assert!(claim, "{}", wrong());
+}
+
+fn is_reporting() -> bool {
+    std::env::var(REPORT_VARIABLE).is_ok_and(|value| value == "1")
+}
+
 /// Asserts |ours − theirs| ≤ tolerance · the largest finite magnitude of theirs, and −∞ at identical places.
 pub fn assert_close(what: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
     assert_eq!(ours.len(), theirs.len(), "{what}: number of elements");
     let scale = theirs.iter().filter(|x| x.is_finite()).fold(0f64, |a, x| a.max(x.abs())).max(1e-30);
-    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        if b.is_infinite() || a.is_infinite() {
-            assert_eq!(a, b, "{what}[{i}]");
-        } else {
-            assert!((a - b).abs() <= tolerance * scale, "{what}[{i}]: {a} against {b} (scale {scale})");
-        }
+    let off = |(a, b): (&f64, &f64)| match a.is_finite() && b.is_finite() {
+        true => (a - b).abs() / scale,
+        false if a == b => 0.0,
+        false => f64::INFINITY,
+    };
+    let pairs = ours.iter().zip(theirs).map(off).enumerate();
+    let (i, off) = pairs.fold((0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
+    if is_reporting() {
+        println!("DEVIATION {off:.2e} allowed {tolerance:.0e} {what}");
     }
+    hold(off <= tolerance, || {
+        let (a, b) = (ours[i], theirs[i]);
+        format!("{what}[{i}]: {a} against {b} (off by {off:.2e} of {scale}, not {tolerance:.0e})")
+    });
 }

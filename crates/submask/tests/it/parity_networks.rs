@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use submask::DeviceChoice;
+use submask::Compute;
 use submask::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, Cache};
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::encoder::{Encoder, EncoderConfig};
@@ -16,8 +16,10 @@ use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
 use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig, GradientRange, StepSize, clip_factor, global_norm};
+use submask::train::settings::{Decay, RunSettings, TrainSettings};
+use submask::train::{Slot, SlotLoss, TrainState, stepper};
 
-use crate::fixtures::{Case, assert_close, cases, deviation, places};
+use crate::fixtures::{Case, assert_close, cases, deviation, gpus, hold, places};
 
 fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
@@ -147,9 +149,7 @@ fn logits_in_bf16_are_near() {
         (Device::flex(), Kernels::FUSED.with_precision(Precision::Bf16).unwrap()),
         (Device::flex(), Kernels::GPU.with_precision(Precision::Bf16).unwrap()),
     ];
-    if cfg!(feature = "wgpu")
-        && let Ok(gpu) = DeviceChoice::Gpu(0).open()
-    {
+    for gpu in gpus() {
         match Kernels::new(&gpu, Precision::Bf16) {
             Ok(kernels) => places.push((gpu, kernels)),
             Err(error) => println!("not on the GPU: {error}"),
@@ -166,7 +166,7 @@ fn logits_in_bf16_are_near() {
             let (_, theirs) = case.tensor("vectors", "logits").unwrap();
             let off = deviation(&floats(logits.into_data()), &theirs);
             println!("{} logits in bf16, {kernels:?} on {device:?}: largest deviation {off:.1e}", case.name);
-            assert!(off > 1e-5 && off < 0.03, "{}: {off}", case.name);
+            hold(off > 1e-5 && off < 0.03, || format!("{}: {off}", case.name));
         }
     }
 }
@@ -274,9 +274,19 @@ fn losses_and_every_gradient_agree() {
     }
 }
 
-#[test]
-fn ten_optimiser_steps_agree() {
-    for case in cases("text_") {
+/// What a case says of its ten steps of the optimiser.
+struct Ten {
+    objective: Objective,
+    predictive: Arc<Predictive>,
+    config: AdamWConfig,
+    learning_rate: f64,
+    clip: f64,
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+}
+
+impl Ten {
+    fn of(case: &Case) -> Self {
         let settings = &case.json["adamw"];
         let number = |key: &str| settings[key].as_f64().unwrap();
         let list = |key: &str| -> Vec<f64> {
@@ -288,22 +298,54 @@ fn ten_optimiser_steps_agree() {
             "marginal_carry_over" => (Objective::Marginal, true),
             other => panic!("{}: unknown objective {other}", case.name),
         };
+        let betas = list("betas");
+        Self {
+            objective,
+            predictive: Arc::new(Predictive::new(codes(case), carry_over)),
+            config: AdamWConfig {
+                beta_1: betas[0],
+                beta_2: betas[1],
+                epsilon: number("eps"),
+                weight_decay: number("weight_decay"),
+            },
+            learning_rate: number("lr"),
+            clip: number("clip_grad_norm"),
+            losses: list("loss_trajectory"),
+            norms: list("grad_norm_before_clip"),
+        }
+    }
+
+    fn compare(
+        &self,
+        case: &Case,
+        parameters: &[Parameter],
+        losses: &[f64],
+        norms: &[f64],
+        weights: &[Vec<f32>],
+    ) {
+        assert_close(&format!("{} losses of ten steps", case.name), losses, &self.losses, 1e-4);
+        assert_close(&format!("{} norms of ten steps", case.name), norms, &self.norms, 1e-4);
+        for (parameter, ours) in parameters.iter().zip(weights) {
+            let (_, theirs) = case.tensor("weights_after_10_steps", &parameter.name).unwrap();
+            let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
+            assert_close(&format!("{} {} after ten steps", case.name, parameter.name), &ours, &theirs, 2e-3);
+        }
+    }
+}
+
+#[test]
+fn ten_optimiser_steps_agree() {
+    for case in cases("text_") {
+        let ten = Ten::of(&case);
         let network = network(&case, Kernels::FUSED);
         let parameters = network.parameters();
         let mut weights = values(&case, "weights", parameters);
-        let predictive = Arc::new(Predictive::new(codes(&case), carry_over));
-        let betas = list("betas");
-        let config = AdamWConfig {
-            beta_1: betas[0],
-            beta_2: betas[1],
-            epsilon: number("eps"),
-            weight_decay: number("weight_decay"),
-        };
-        let mut optimizer = AdamW::new(config, parameters);
+        let mut optimizer = AdamW::new(ten.config, parameters);
         let (mut losses, mut norms) = (vec![], vec![]);
-        for step in 0..list("loss_trajectory").len() {
+        for step in 0..ten.losses.len() {
             let on_device = Weights::new(parameters, &weights, &Device::flex().autodiff());
-            let loss = loss(&network, &on_device, &predictive, &step_batch(&case, step), objective);
+            let batch = step_batch(&case, step);
+            let loss = loss(&network, &on_device, &ten.predictive, &batch, ten.objective);
             losses.push(f64::from(loss.clone().into_scalar::<f32>()));
             let gradients = loss.backward();
             let gradients: Vec<Vec<f32>> = on_device
@@ -316,16 +358,60 @@ fn ten_optimiser_steps_agree() {
                 .collect();
             let norm = global_norm(&gradients);
             norms.push(norm);
-            let gradient_factor = clip_factor(norm, number("clip_grad_norm"));
-            let size = StepSize { learning_rate: number("lr"), gradient_factor };
+            let gradient_factor = clip_factor(norm, ten.clip);
+            let size = StepSize { learning_rate: ten.learning_rate, gradient_factor };
             optimizer.step(&mut weights, &GradientRange::of_all(gradients), size, None).unwrap();
         }
-        assert_close(&format!("{} losses", case.name), &losses, &list("loss_trajectory"), 1e-4);
-        assert_close(&format!("{} norms", case.name), &norms, &list("grad_norm_before_clip"), 1e-4);
-        for (parameter, ours) in parameters.iter().zip(&weights) {
-            let (_, theirs) = case.tensor("weights_after_10_steps", &parameter.name).unwrap();
-            let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
-            assert_close(&format!("{} {}", case.name, parameter.name), &ours, &theirs, 2e-3);
+        ten.compare(&case, parameters, &losses, &norms, &weights);
+    }
+}
+
+/// The batches of a case's ten steps.
+struct TenBatches<'a> {
+    case: &'a Case,
+    network: &'a Dit,
+    ten: &'a Ten,
+}
+
+impl SlotLoss for TenBatches<'_> {
+    fn loss(&self, weights: &Weights, slot: Slot) -> submask::Result<Option<burn::tensor::Tensor<1>>> {
+        let batch = step_batch(self.case, slot.step as usize - 1);
+        Ok(Some(loss(self.network, weights, &self.ten.predictive, &batch, self.ten.objective)))
+    }
+}
+
+/// With weights, moments and gradients that stay on the device.
+#[test]
+fn ten_optimiser_steps_on_the_device_agree() {
+    let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
+    let preset = toml::from_str::<RunSettings>(preset).unwrap().train;
+    for case in cases("text_") {
+        let ten = Ten::of(&case);
+        let settings = TrainSettings {
+            adamw: ten.config,
+            learning_rate: ten.learning_rate,
+            clip: ten.clip,
+            warmup_steps: 0,
+            decay: Decay::Constant,
+            accumulate: 1,
+            ..preset.clone()
+        };
+        for (device, kernels) in places().into_iter().filter(|(_, kernels)| *kernels == Kernels::GPU) {
+            let network = network(&case, kernels);
+            let parameters = network.parameters();
+            let start = TrainState::new(values(&case, "weights", parameters), ten.config, parameters);
+            let compute = Compute::with(device, kernels).unwrap();
+            let mut stepper = stepper::open(&settings, parameters, start, &compute);
+            let batches = TenBatches { case: &case, network: &network, ten: &ten };
+            let (mut losses, mut norms) = (vec![], vec![]);
+            for step in 1..=ten.losses.len() {
+                stepper.step(step as u64, &batches).unwrap();
+                let report = stepper.report().unwrap();
+                losses.push(report.loss);
+                norms.push(report.gradient_norm);
+            }
+            let state = stepper.state().unwrap();
+            ten.compare(&case, parameters, &losses, &norms, &state.raw);
         }
     }
 }
@@ -372,13 +458,14 @@ fn the_autoregressive_network_agrees() {
                 .map(|(b, i)| -log_probs[(b * length + i - 1) * classes + x[b * length + i] as usize])
                 .collect();
             assert_close(&case.name, &nll, &case.tensor("vectors", "nll_next").unwrap().1, 1e-5);
-            next_token_gradients_agree(&case, &network, &predictive, &x);
+            next_token_gradients_agree(&device, &case, &network, &predictive, &x);
             cached_logits_agree(&network, &weights, &x, batch, &logits);
         }
     }
 }
 
 fn next_token_gradients_agree(
+    device: &Device,
     case: &Case,
     network: &Autoregressive,
     predictive: &Arc<Predictive>,
@@ -387,7 +474,7 @@ fn next_token_gradients_agree(
     let (length, parameters) = (case.integer("length"), network.parameters());
     let batch = x.len() / length;
     let start = values(case, "weights", parameters);
-    let weights = Weights::new(parameters, &start, &Device::flex().autodiff());
+    let weights = Weights::new(parameters, &start, &device.clone().autodiff());
     let inputs: Vec<u32> = x.chunks_exact(length).flat_map(|row| row[..length - 1].to_vec()).collect();
     let targets: Vec<u32> = x.chunks_exact(length).flat_map(|row| row[1..].to_vec()).collect();
     let count = targets.len();
