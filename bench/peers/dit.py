@@ -9,7 +9,10 @@ weights, and the objective `joint` and the sampler of docs/math.md with carry-ov
 
 FORM is `reference`, the published algorithms, or `best`, what a good PyTorch user would write. Each verb prints one
 line of JSON, as `dit_steps` does. FOLDER holds `case.safetensors` and `case.json`, which `dit_steps prepare` writes.
-BF16=1 in the environment runs the network in bfloat16 by autocast; else everything is fp32.
+BF16=1 in the environment runs the network in bfloat16 by autocast; else everything is fp32. DEVICE=cuda runs on the
+first CUDA device: the clock is read when the device is done, training steps do not wait for each other, and the line
+says what the allocator has held at most; ROUNDS=1 has `train` and `sample` measure once for each line of standard
+input. COMPILE=1 compiles the network without its output layer by torch.compile.
 """
 
 import contextlib
@@ -27,12 +30,40 @@ from torch.nn import functional as F
 
 from common import median, set_threads
 
+DEVICE = os.environ.get("DEVICE", "cpu")
+CUDA = DEVICE == "cuda"
+# Steps before those that are timed, on a GPU, as in dit_steps.
+WAITED = 3
+
 FEATURES = 256
 VERBS = ("train", "evaluate", "sample", "draw", "bound")
 
 
 def autocast():
-    return torch.autocast("cpu", torch.bfloat16, enabled=os.environ.get("BF16") == "1")
+    return torch.autocast(DEVICE, torch.bfloat16, enabled=os.environ.get("BF16") == "1")
+
+
+def wait():
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def held():
+    """What a GPU's allocator has held at most, in MB."""
+    if not CUDA:
+        return {}
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"device_mb": allocated / 1e6, "device_reserved_mb": reserved / 1e6, "torch": torch.__version__}
+
+
+def in_rounds(ready, measure):
+    """A measurement with what was known before. With ROUNDS=1 in the environment one for each line of standard input."""
+    if os.environ.get("ROUNDS") == "1":
+        print(json.dumps(ready), flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(ready | measure() | held()), flush=True)
+        sys.exit()
+    return ready | measure() | held()
 
 
 class Rotary(nn.Module):
@@ -228,11 +259,13 @@ def generate(form, count, limit=None):
 def load(name, folder):
     """The form, the batch (x_0 [B, L], y_t [B, L, ℓ], loss weights [B]), and held out sequences [n, L]."""
     case = json.loads((folder / "case.json").read_text())
-    tensors = load_file(folder / "case.safetensors")
+    tensors = {name: tensor.to(DEVICE) for name, tensor in load_file(folder / "case.safetensors").items()}
     batch = tensors.pop("x_0").long(), tensors.pop("y_t").long(), tensors.pop("loss_weights")
     held_out = tensors.pop("held_out").long()
     network = Dit(case)
     network.load_state_dict(tensors, strict=True)
+    if os.environ.get("COMPILE") == "1":
+        network.forward = torch.compile(network.forward)
     return {"reference": Reference, "best": Best}[name](case, network), batch, held_out
 
 
@@ -245,9 +278,26 @@ def train(form, batch, count):
         loss = form.loss(*batch)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
+        return loss
 
-    return {"ms": median(count, call), "losses": losses}
+    if not CUDA:
+        return {"ms": median(count, lambda: losses.append(call().item())), "losses": losses}
+    waited = []
+    for _ in range(WAITED):
+        start = time.perf_counter()
+        losses.append(call().item())
+        waited.append((time.perf_counter() - start) * 1e3)
+
+    def measure():
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        handed = time.perf_counter() - start
+        wait()
+        ms = (time.perf_counter() - start) * 1e3 / count
+        return {"ms": ms, "ms_host": handed * 1e3 / count}
+
+    return in_rounds({"losses": losses, "ms_first": waited[0], "ms_waited": waited[-1]}, measure)
 
 
 def evaluate(form, batch):
@@ -260,9 +310,15 @@ def evaluate(form, batch):
 def sample(form, limit=None):
     case = form.case
     generate(form, case["samples"], case["warm_up"])
-    start = time.perf_counter()
-    generate(form, case["samples"], limit)
-    return {"ms": (time.perf_counter() - start) * 1e3 / (limit or case["steps"])}
+    wait()
+
+    def measure():
+        start = time.perf_counter()
+        generate(form, case["samples"], limit)
+        wait()
+        return {"ms": (time.perf_counter() - start) * 1e3 / (limit or case["steps"])}
+
+    return in_rounds({}, measure)
 
 
 def draw(form, count):
@@ -294,6 +350,7 @@ def bound(form, x_0, batch, count):
 def main():
     set_threads()
     torch.manual_seed(0)
+    torch.set_default_device(DEVICE)
     match sys.argv[1:]:
         case [("reference" | "best") as name, verb, folder, *rest] if verb in VERBS:
             form, batch, held_out = load(name, Path(folder))
@@ -315,7 +372,7 @@ def main():
                 result = bound(form, held_out, len(batch[0]), int(count))
             case _:
                 sys.exit(__doc__)
-    print(json.dumps(result))
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 //! What the experiments share.
 
 mod held_out;
+#[cfg(feature = "cuda")]
+pub mod launches;
 pub mod peers;
 mod train_once;
 
