@@ -116,6 +116,7 @@ class Dit(nn.Module):
     def __init__(self, case):
         super().__init__()
         config = case["config"]
+        self.vocab_size = case["vocab_size"]
         hidden, cond_dim = config["hidden"], config["cond_dim"]
         table = torch.zeros(case["base"] + 1, hidden // case["subtokens"])
         self.vocab_embed = nn.ParameterDict({"embedding": nn.Parameter(table)})
@@ -126,7 +127,8 @@ class Dit(nn.Module):
         self.output_layer = nn.ModuleDict(
             {
                 "norm_final": nn.LayerNorm(hidden, bias=False),
-                "linear": nn.Linear(hidden, case["vocab_size"]),
+                # With one digit per token the published network has an output for the mask, too, which is never asked.
+                "linear": nn.Linear(hidden, case["vocab_size"] + (case["subtokens"] == 1)),
                 "adaLN_modulation": nn.Linear(cond_dim, 2 * hidden),
             }
         )
@@ -142,7 +144,7 @@ class Dit(nn.Module):
         return modulated(self.output_layer["norm_final"], x, shift, scale)
 
     def logits(self, hidden):
-        return self.output_layer["linear"](hidden)
+        return self.output_layer["linear"](hidden)[..., : self.vocab_size]
 
 
 class Form:

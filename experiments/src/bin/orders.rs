@@ -20,7 +20,7 @@ use submask_experiments::{Fallible, held_out_text};
 
 /// Sequences whose likelihood is estimated; orders that a bound mixes; samples per row.
 const SEQUENCES: u64 = 64;
-const DRAWS: usize = 4;
+const DRAWS: usize = 8;
 const SAMPLES: usize = 64;
 
 /// Draws per sequence of the usual bounds, which take one evaluation per draw.
@@ -94,14 +94,14 @@ fn likelihoods(session: &Session, held_out: &HeldOut, draws: usize) -> Fallible 
     let settings =
         |draws| LikelihoodSettings { draws, seed: 0, batch: 16, schedule: architecture.schedule() };
     let (nelbo, mixed) = (settings(NELBO_DRAWS), settings(draws));
-    row("random, its bound".to_owned(), RevealUnit::Digits, 1, &|| {
+    row("random".to_owned(), RevealUnit::Digits, 1, &|| {
         nelbo_subtoken(network, predictive, &sequences, &nelbo).map(Values::from)
     })?;
-    row("random, its bound".to_owned(), RevealUnit::Tokens, 1, &|| {
+    row("random".to_owned(), RevealUnit::Tokens, 1, &|| {
         nelbo_token(network, predictive, &sequences, &nelbo).map(Values::from)
     })?;
     for unit in UNITS {
-        row(format!("random, {draws} orders mixed"), unit, 1, &|| {
+        row(format!("random, K = {draws}"), unit, 1, &|| {
             bound_k(network, predictive, &sequences, unit, &mixed).map(Values::from)
         })?;
     }
@@ -137,11 +137,11 @@ fn generated(session: &Session, samples: usize) -> Fallible {
         for unit in UNITS {
             for order in Order::ALL {
                 let mut request = Request { num: samples, unit, order, ..session.request() };
-                match (order, unit) {
-                    (Order::Random, _) => request.sampling.steps = evaluations,
-                    (_, RevealUnit::Digits) => request.per_step = digits.div_ceil(evaluations),
-                    (_, RevealUnit::Tokens) => request.per_step = tokens.div_ceil(evaluations),
-                }
+                (request.sampling.steps, request.per_step) = match (order, unit) {
+                    (Order::Random, _) => (evaluations, 1),
+                    (_, RevealUnit::Digits) => (0, digits.div_ceil(evaluations)),
+                    (_, RevealUnit::Tokens) => (0, tokens.div_ceil(evaluations)),
+                };
                 let generated = session.generate(&request, &mut Unobserved)?;
                 let words: Vec<(usize, usize)> =
                     generated.texts.iter().map(|text| corpus.known_words(text)).collect();
