@@ -125,3 +125,12 @@ impl Error {
         Self::Format { path: path.as_ref().to_path_buf(), problem: problem.into() }
     }
 }
+
+/// Names as a choice between them: `a, b or c`.
+pub fn one_of(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}

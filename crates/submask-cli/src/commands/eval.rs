@@ -15,7 +15,7 @@ use crate::{flags, locate, progress};
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
     let folder = locate::model(&args.model)?;
-    let kind = Kind::of(&ModelConfig::read(&folder)?);
+    let kind = Kind::of(&ModelConfig::read(&folder)?)?;
     fits::eval(args, kind)?;
     let chosen = kind.door().held_out(args, &folder)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;

@@ -31,7 +31,7 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     drop(counter);
     let (report, time) = (generated.report, start.elapsed());
     let architecture = session.architecture();
-    let door = Kind::of(architecture.config()).door();
+    let door = Kind::of(architecture.config())?.door();
     let shown = door.show(args, &folder.display().to_string(), architecture, generated);
     if shown.is_ok() && !args.json {
         say_cost(&report, time);
@@ -54,7 +54,7 @@ fn prompt(args: &SampleArgs) -> Result<Option<TextPrompt>, Failure> {
 
 /// Flags that say nothing to this model.
 fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
-    fits::sample(args, Kind::of(config))?;
+    fits::sample(args, Kind::of(config)?)?;
     match args.length {
         Some(length) if length.get() > config.seq_len() => Err(Failure::usage(format!(
             "--length {length} is too long: at most {} for this model",
@@ -68,7 +68,7 @@ fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
 fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) -> Result<Request, Failure> {
     let architecture = session.architecture();
     let defaults = session.request();
-    let prompt = Kind::of(architecture.config()).door().prompt(args, prompt, session)?;
+    let prompt = Kind::of(architecture.config())?.door().prompt(args, prompt, session)?;
     let sampling = sampling(args, defaults.sampling.clone())?;
     Ok(Request {
         num: usize::try_from(args.num.get()).map_err(|_| Failure::usage("--num is too large"))?,
@@ -110,10 +110,11 @@ fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
     }
     match (order, others.into_iter().find(|(_, given)| *given)) {
         (Order::Random, _) if args.per_step.is_some() => {
-            Err(Failure::usage("--per-step has no meaning with --order random").hint(
-                "--order left-to-right, confidence, margin or entropy reveals N units per evaluation; \
-                 --steps T is the grid of the random order",
-            ))
+            let hint = format!(
+                "--order {} reveals N units per evaluation; --steps T is the grid of the random order",
+                Order::deterministic_names()
+            );
+            Err(Failure::usage("--per-step has no meaning with --order random").hint(hint))
         }
         (Order::Random, _) | (_, None) => Ok(order),
         (_, Some((flag, _))) => Err(Failure::usage(format!("{flag} has no meaning with --order {order}"))

@@ -80,8 +80,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
 /// What a run that begins with a model's weights takes over from the model.
 #[derive(Serialize)]
 struct Inherited {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<InheritedData>,
+    data: InheritedData,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerSettings>,
     model: NetworkConfig,
@@ -90,16 +89,21 @@ struct Inherited {
     sample: Sampling,
 }
 
-/// What images are written as.
+/// What the model is of, and what images are written as.
 #[derive(Serialize)]
 struct InheritedData {
-    super_tokens: bool,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    super_tokens: Option<bool>,
 }
 
 fn of_model(folder: &Path) -> Result<Layer, Failure> {
-    let ModelConfig { subject, network, codes, schedule, sample, .. } = ModelConfig::read(folder)?;
+    let config = ModelConfig::read(folder)?;
+    let kind = Kind::of(&config)?.data_kind();
+    let ModelConfig { subject, network, codes, schedule, sample, .. } = config;
+    let super_tokens = subject.image().map(|image| image.super_tokens);
     let inherited = Inherited {
-        data: subject.image().map(|image| InheritedData { super_tokens: image.super_tokens }),
+        data: InheritedData { kind, super_tokens },
         tokenizer: subject.text().map(|text| TokenizerSettings::of(&text.tokenizer, folder)),
         model: network,
         codes,
@@ -194,7 +198,7 @@ fn resolve(
     layers.extend(config);
     layers.extend(flags);
     let (layers, settings) = merged(preset, layers, args)?;
-    let door = Kind::of_run(&settings).door();
+    let door = Kind::of_run(&settings)?.door();
     if !(is_resumed && door.keeps_its_data()) {
         let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());
         door.check_data(&settings, named, (preset.name, preset.needs_corpus))?;

@@ -61,30 +61,45 @@ pub trait Door {
 
 impl Kind {
     /// That of a model.
-    pub fn of(config: &ModelConfig) -> Self {
-        match config.subject {
-            Subject::Image(_) => Self::Image,
-            Subject::Point(_) => Self::Point,
-            _ => Self::Text,
+    pub fn of(config: &ModelConfig) -> Result<Self, Failure> {
+        match &config.subject {
+            Subject::Text(_) => Ok(Self::Text),
+            Subject::Image(_) => Ok(Self::Image),
+            Subject::Point(_) => Ok(Self::Point),
+            other => Err(Failure::failed(format!("this program knows no models of {}", other.name()))),
         }
     }
 
     /// That of a run.
-    pub fn of_run(settings: &RunSettings) -> Self {
-        match settings.data {
-            RunData::Images(_) => Self::Image,
-            RunData::Density(_) => Self::Point,
-            _ => Self::Text,
+    pub fn of_run(settings: &RunSettings) -> Result<Self, Failure> {
+        match &settings.data {
+            RunData::Text(_) => Ok(Self::Text),
+            RunData::Images(_) => Ok(Self::Image),
+            RunData::Density(_) => Ok(Self::Point),
+            _ => Err(Failure::failed("this program knows no runs on such data")),
+        }
+    }
+
+    /// As `data.kind` has it in settings.
+    pub fn data_kind(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "images",
+            Self::Point => "density",
         }
     }
 
     /// What the settings in a table learn, if they name their data or their network.
     pub fn in_settings(table: &Table) -> Option<Self> {
         let name = |section: &str, key: &str| table.get(section)?.get(key)?.as_str();
-        match (name("data", "kind"), name("model", "network")) {
-            (Some("images"), _) | (None, Some("unet")) => Some(Self::Image),
-            (Some("density"), _) | (None, Some("toy")) => Some(Self::Point),
-            (None, None) => None,
+        let all = [Self::Text, Self::Image, Self::Point];
+        if let Some(data) = name("data", "kind") {
+            return all.into_iter().find(|kind| kind.data_kind() == data);
+        }
+        // Files of earlier versions, and those of a user, may name the network alone.
+        match name("model", "network")? {
+            "unet" => Some(Self::Image),
+            "toy" => Some(Self::Point),
             _ => Some(Self::Text),
         }
     }

@@ -37,8 +37,8 @@ pub fn exact_in_order(
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<Exact>> {
     let Some(ranking) = order.ranking() else {
-        let allowed = "left-to-right, confidence, margin or entropy; random orders have bounds instead, \
-                       nelbo-subtoken and orders";
+        let names = Order::deterministic_names();
+        let allowed = format!("{names}; random orders have bounds instead, nelbo-subtoken and orders");
         return Err(Error::invalid("order", order, allowed));
     };
     if per_step == 0 {

@@ -50,9 +50,7 @@ impl Architecture {
                 format!("{}, the model's vocabulary: this tokenizer is not the model's", size(wanted));
             return Err(Error::invalid("tokenizer", size(given), allowed));
         }
-        // The weights do not depend on the length: no tables of positions are made for them.
-        let short = ModelConfig { network: config.network.with_seq_len(1), ..config.clone() };
-        let parameters = Network::new(&short, &codes, Kernels::PLAIN)?.parameters().to_vec();
+        let parameters = Network::new(&config, &codes, Kernels::PLAIN)?.parameters().to_vec();
         let predictive = Arc::new(Predictive::new(codes, config.codes.carry_over));
         Ok(Self { config, tokenizer, predictive, parameters })
     }

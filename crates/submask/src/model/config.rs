@@ -191,18 +191,6 @@ impl NetworkConfig {
         }
     }
 
-    /// The same network for sequences of at most `length` tokens, where the network says how long they are.
-    pub(super) fn with_seq_len(&self, length: usize) -> Self {
-        let mut network = self.clone();
-        if let Self::Diffusion(DitConfig { seq_len, .. })
-        | Self::Encoder(EncoderConfig { seq_len, .. })
-        | Self::Autoregressive(AutoregressiveConfig { seq_len, .. }) = &mut network
-        {
-            *seq_len = length;
-        }
-        network
-    }
-
     /// Dropout while training, in [0, 1).
     pub fn dropout(&self) -> f64 {
         match self {

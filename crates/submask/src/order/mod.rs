@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::one_of;
 use crate::predictive::TokenDistribution;
 use crate::schedule::{RevealUnit, Schedule};
 use crate::{Error, Result};
@@ -43,6 +44,16 @@ impl Order {
     /// All orders, in the order in which messages list them.
     pub const ALL: [Self; 5] =
         [Self::Random, Self::LeftToRight, Self::Confidence, Self::Margin, Self::Entropy];
+
+    /// Those that a state decides, in the same order.
+    pub fn deterministic() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|order| order.ranking().is_some())
+    }
+
+    /// The names of those, as a choice between them.
+    pub fn deterministic_names() -> String {
+        one_of(&Self::deterministic().map(Self::name).collect::<Vec<_>>())
+    }
 
     /// Its name in settings and messages.
     pub fn name(self) -> &'static str {

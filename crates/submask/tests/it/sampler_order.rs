@@ -15,7 +15,6 @@ use crate::sampler_exact::{ExactSampler, Timing};
 use crate::table_network::{HashNetwork, TableNetwork};
 
 const SAMPLES: usize = 20_000;
-const ORDERS: [Order; 4] = [Order::LeftToRight, Order::Confidence, Order::Margin, Order::Entropy];
 
 /// The sampler whose distribution is wanted, written from math.md alone.
 struct ExactOrder<'a> {
@@ -117,9 +116,10 @@ impl<'a> ExactOrder<'a> {
         let mut p: Vec<f64> = masses.into_iter().map(|mass| mass / total).collect();
         p.sort_by(|a, b| b.total_cmp(a));
         match self.order {
+            Order::Random | Order::LeftToRight => panic!("no prediction"),
             Order::Confidence => p[0],
             Order::Margin => p[0] - p.get(1).unwrap_or(&0.0),
-            _ => p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum(),
+            Order::Entropy => p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum(),
         }
     }
 }
@@ -184,7 +184,7 @@ fn networks() -> Vec<TableNetwork> {
 
 /// Every order, one and two units per evaluation, sub-tokens and whole tokens, with and without carry-over.
 fn assert_all_exact(network: &TableNetwork, y: &[u32]) {
-    for order in ORDERS {
+    for order in Order::deterministic() {
         for per_step in [1, 2] {
             for whole_tokens in [false, true] {
                 for carry_over in [true, false] {
@@ -300,7 +300,7 @@ fn wrong_orders_are_found_out() {
 #[test]
 fn ordered_samples_depend_neither_on_the_batch_nor_on_threads_nor_on_the_other_sequences() {
     let network = &networks()[2];
-    for (order, carry_over) in ORDERS.into_iter().flat_map(|order| [(order, true), (order, false)]) {
+    for (order, carry_over) in Order::deterministic().flat_map(|order| [(order, true), (order, false)]) {
         let predictive = Predictive::new(network.codes.clone(), carry_over);
         let tokens = [[None, None], [Some(3), None], [None, Some(0)], [Some(1), Some(2)]];
         let prompts: Vec<Prompt> =
@@ -369,7 +369,7 @@ fn at_temperature_zero_every_sampler_reveals_the_most_probable_token() {
         for carry_over in [true, false] {
             let predictive = Predictive::new(network.codes.clone(), carry_over);
             for unit in [RevealUnit::Digits, RevealUnit::Tokens] {
-                let ordered = ORDERS
+                let ordered = Order::deterministic()
                     .into_iter()
                     .flat_map(|order| [1, 2].map(|per_step| SampleSettings { order, per_step, ..default() }));
                 let schedule = Some([-0.5, 1.0, 1.0].into());
@@ -401,7 +401,7 @@ fn an_order_at_temperature_zero_draws_the_same_whatever_the_seed() {
     let predictive = Predictive::new(network.codes.clone(), true);
     let prompts = vec![Prompt::empty(&predictive, 2).unwrap(); 10];
     let sharpening = Sharpening { temperature: 0.0, ..Sharpening::default() };
-    for order in ORDERS {
+    for order in Order::deterministic() {
         let run = |seed| {
             let settings = SampleSettings { order, sharpening, seed, ..SampleSettings::default() };
             Sampler::new(network, &predictive, settings).unwrap().sample(&prompts).unwrap().tokens

@@ -12,6 +12,7 @@ pub use point::{POINT_TOKENS, PointSubject};
 pub use text::TextSubject;
 pub(super) use text::text_of;
 
+use crate::error::one_of;
 use crate::{Error, Result};
 
 /// What the tokens of one sequence are.
@@ -145,14 +146,5 @@ impl Subject {
             Self::Point(point) => Some(point),
             _ => None,
         }
-    }
-}
-
-/// Names as a choice between them: `a, b or c`.
-fn one_of(names: &[&str]) -> String {
-    match names.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
     }
 }
