@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corrector::Corrector;
 use super::draw::Draw;
-use super::settings::{SampleSettings, Steps};
+use super::settings::{SampleSettings, Steps, check_steps};
 use crate::predictive::Sharpening;
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
@@ -124,7 +124,10 @@ impl Sampling {
                 ));
             }
             (steps, true) => Steps::Grid(steps),
-            (steps, false) => Steps::Times(self.warp.times(steps)?),
+            (steps, false) => {
+                check_steps(steps)?;
+                Steps::Times(self.warp.times(steps)?)
+            }
         };
         let temperature_schedule = match self.temperature {
             Temperature::Constant(_) => None,
