@@ -110,6 +110,11 @@ impl TokenSet {
 
 fn each_bit(words: impl Iterator<Item = u64>, mut visit: impl FnMut(usize)) {
     for (index, mut word) in words.enumerate() {
+        // Of masked tokens nearly all words are full: a loop without tests.
+        if word == u64::MAX {
+            (index * 64..index * 64 + 64).for_each(&mut visit);
+            continue;
+        }
         while word != 0 {
             visit(index * 64 + word.trailing_zeros() as usize);
             word &= word - 1;
