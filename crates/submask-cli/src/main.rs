@@ -31,7 +31,6 @@ use compute::Compute;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    allocator::keep_memory();
     keep_quiet_about_devices();
     let done = match asks_for_samplers() {
         true => commands::samplers::run(),
@@ -60,7 +59,14 @@ fn asks_for_samplers() -> bool {
         && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }
 
+/// Milliseconds for which evaluations and samples keep memory that they do not use.
+const KEPT: i32 = 100;
+
 fn run(cli: Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Train(_) | Command::Bench(_) => allocator::keep_memory(),
+        _ => allocator::keep_memory_for(KEPT),
+    }
     if let Some(threads) = cli.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
         pool.build_global()
