@@ -1,6 +1,6 @@
 //! The allocator: mimalloc, which is told how long to keep the memory it has. A training step frees and takes the same
 //! buffers again and again; giving them back to the system between costs a page fault and a pass of zeros each time.
-//! Evaluations and samples are of ever other sizes: there, what was kept for ever would be more and more.
+//! Evaluations take buffers of ever other sizes: there, what was kept for ever would be more and more.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 

@@ -59,12 +59,12 @@ fn asks_for_samplers() -> bool {
         && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }
 
-/// Milliseconds for which evaluations and samples keep memory that they do not use.
+/// Milliseconds for which memory that is not used is kept, by all that do not take the same again and again.
 const KEPT: i32 = 100;
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
-        Command::Train(_) | Command::Bench(_) => allocator::keep_memory(),
+        Command::Train(_) | Command::Sample(_) | Command::Bench(_) => allocator::keep_memory(),
         _ => allocator::keep_memory_for(KEPT),
     }
     if let Some(threads) = cli.threads {
