@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use submask::data::Fidelity;
 use submask::likelihood::{Figure, Kind};
 
 /// A number with about four digits after the point, or in powers of ten.
@@ -77,6 +78,19 @@ pub fn one_line(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// What a tokenizer that is not lossless by construction did to documents.
+pub fn tokenizer_note(fidelity: Fidelity) -> String {
+    let Fidelity { documents, changed, .. } = fidelity;
+    let unknown = format!("{:.2} % of the tokens are unknown text", 100.0 * fidelity.unknown_share());
+    match fidelity.is_lossless() {
+        true => format!("tokenizer: all {documents} documents decode to themselves; {unknown}"),
+        false => format!(
+            "tokenizer: {changed} of {documents} documents do not decode to themselves, {unknown}: figures are per token of \
+             the tokenised text, not per character"
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ impl Size {
             subject: Subject::Text(TextSubject {
                 vocab_size,
                 tokenizer: TokenizerKind::Numbers { vocab_size },
+                fidelity: None,
             }),
             network: NetworkConfig::Diffusion(self.config()),
             codes: CodeSettings::plain(self.subtokens, true),

@@ -45,7 +45,7 @@ fn sequences(tokenizer: &Tokenizer, text: &str, longest: usize) -> Result<HeldOu
     let tokens = tokenizer.encode(text)?;
     let length = longest.min(tokens.len()).max(1);
     let blocks = tokens.chunks_exact(length).take(SEQUENCES).map(|tokens| {
-        Ok(ValidationBlock { tokens: tokens.to_vec(), characters: tokenizer.count_characters(tokens)? })
+        Ok(ValidationBlock { tokens: tokens.to_vec(), characters: Some(tokenizer.count_characters(tokens)?) })
     });
     Ok(HeldOut::of_text(&blocks.collect::<Result<Vec<_>>>()?))
 }

@@ -107,7 +107,7 @@ impl<'a> Bench<'a> {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
         }
         let tokenizer = TokenizerKind::Numbers { vocab_size };
-        let config = settings.config(Subject::Text(TextSubject { vocab_size, tokenizer }));
+        let config = settings.config(Subject::Text(TextSubject { vocab_size, tokenizer, fidelity: None }));
         let architecture = Architecture::new(config, Some(Tokenizer::numbers(vocab_size)?))?;
         let seed = settings.train.seed;
         let parameters = architecture.parameters().iter().enumerate();

@@ -9,6 +9,7 @@ use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::failure::Failure;
+use crate::format::tokenizer_note;
 use crate::{output, progress, settings};
 
 /// Prepares or describes corpora.
@@ -38,6 +39,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     drop(observer);
     if data.reused {
         eprintln!("data  {} was prepared already", args.out.display());
+    }
+    if let Some(fidelity) = data.fidelity() {
+        eprintln!("data  {}", tokenizer_note(fidelity));
     }
     output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
 }
@@ -87,14 +91,20 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
             "shards": part.shards.len(),
         })
     };
-    json!({
+    let mut described = json!({
         "kind": "prepared data",
         "path": path.display().to_string(),
         "vocab_size": info.vocab_size,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "train": part(&info.train),
         "valid": info.valid.as_ref().map(part),
-    })
+    });
+    if let Some(fidelity) = info.fidelity() {
+        described["documents_changed_by_tokenizer"] = json!(fidelity.changed);
+        described["unknown_tokens"] = json!(fidelity.unknown);
+        described["unknown_share"] = json!(fidelity.unknown_share());
+    }
+    described
 }
 
 /// A token shard.

@@ -112,6 +112,7 @@ mod tests {
             parameters: 2_900_000,
             train_tokens: Some(1_200_000),
             valid_tokens: Some(24_000),
+            fidelity: None,
             step: 0,
             steps: 100,
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, figure, number};
+use crate::format::{count, data_sizes, duration, figure, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -58,12 +58,14 @@ impl State {
     pub fn apply(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Preparing(progress) => self.status = preparing(progress),
-            &Event::Started { parameters, train_tokens, valid_tokens, step, steps } => {
+            &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.progress = (step, steps);
                 self.pace.note(step, now);
                 self.status = "training".to_owned();
                 let sizes = data_sizes(train_tokens, valid_tokens);
-                self.sizes = format!("{} weights, {sizes}", count(parameters));
+                let note =
+                    fidelity.map_or_else(String::new, |fidelity| format!("; {}", tokenizer_note(fidelity)));
+                self.sizes = format!("{} weights, {sizes}{note}", count(parameters));
             }
             Event::Step(record) => {
                 self.progress.0 = record.step;

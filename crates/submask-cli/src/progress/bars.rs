@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, number, one_line};
+use crate::format::{count, data_sizes, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -39,10 +39,13 @@ impl Observer for Bars {
                 self.bar.set_message(preparing(progress));
                 self.bar.tick();
             }
-            &Event::Started { parameters, train_tokens, valid_tokens, step, steps } => {
+            &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);
                 let sizes = data_sizes(train_tokens, valid_tokens);
                 self.bar.println(format!("{} weights, {sizes}", count(parameters)));
+                if let Some(fidelity) = fidelity {
+                    self.bar.println(format!("data  {}", tokenizer_note(fidelity)));
+                }
             }
             Event::Step(record) => {
                 self.bar.set_position(record.step);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, number, one_line};
+use crate::format::{count, data_sizes, duration, figure, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -36,12 +36,14 @@ impl<W: Write> Lines<W> {
                 let due = self.due(now, new_phase);
                 due.then(|| format!("data  {}", preparing(progress))).into_iter().collect()
             }
-            &Event::Started { parameters, train_tokens, valid_tokens, step, steps } => {
+            &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;
                 self.pace.note(step, now);
                 self.last = None;
                 let (weights, sizes) = (count(parameters), data_sizes(train_tokens, valid_tokens));
-                vec![format!("start  {weights} weights, {sizes}, step {step}/{steps}")]
+                let note = fidelity.map(|fidelity| format!("data  {}", tokenizer_note(fidelity)));
+                let start = format!("start  {weights} weights, {sizes}, step {step}/{steps}");
+                note.into_iter().chain([start]).collect()
             }
             Event::Step(record) => {
                 self.pace.note(record.step, now);
@@ -134,6 +136,7 @@ mod tests {
                 parameters: 2_900_000,
                 train_tokens: Some(1_200_000),
                 valid_tokens: Some(24_000),
+                fidelity: None,
                 step: 0,
                 steps: 200,
             },
@@ -170,6 +173,7 @@ mod tests {
                 parameters: 1,
                 train_tokens: Some(1),
                 valid_tokens: Some(1),
+                fidelity: None,
                 step: 0,
                 steps: 100,
             },

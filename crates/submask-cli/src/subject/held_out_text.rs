@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use submask::data::{
-    BlockLayout, Blocks, DATA_FILE, PreparedData, Source, Split, Tokenizer, ValidationBlock, ValidationBlocks,
+    BlockLayout, DATA_FILE, Fidelity, PreparedData, Source, Split, Tokenizer, ValidationBlock,
 };
 use submask::model::{Architecture, HeldOut};
 use submask::train::SETTINGS_FILE;
@@ -99,38 +99,52 @@ impl HeldOutText {
         notes
     }
 
-    /// Sequences of the model's length, `count` of them spread evenly, or all.
-    pub fn sequences(&self, architecture: &Architecture, count: Option<u64>) -> Result<HeldOut, Failure> {
+    /// Sequences of the model's length, `count` of them spread evenly, or all; and what the tokenizer did to their text,
+    /// where that is known.
+    pub fn sequences(
+        &self,
+        architecture: &Architecture,
+        count: Option<u64>,
+    ) -> Result<(HeldOut, Option<Fidelity>), Failure> {
         let tokenizer =
             architecture.tokenizer().ok_or_else(|| Failure::failed("a model of text has a tokenizer"))?;
-        Ok(HeldOut::of_text(&self.blocks(tokenizer, architecture.config().seq_len(), count)?))
-    }
-
-    fn blocks(
-        &self,
-        tokenizer: &Tokenizer,
-        seq_len: usize,
-        count: Option<u64>,
-    ) -> Result<Vec<ValidationBlock>, Failure> {
+        let seq_len = architecture.config().seq_len();
         let layout = BlockLayout { seq_len, block_ends: self.block_ends.unwrap_or(false) };
-        match &self.text {
-            Text::Prepared(folder) => {
-                let data = PreparedData::open(folder)?;
-                let store = data.valid.ok_or_else(|| {
-                    Failure::failed(format!("{} holds no validation part", folder.display()))
-                })?;
-                store.check_tokenizer(tokenizer)?;
-                let blocks = Blocks::new(store, tokenizer, layout)?;
-                let blocks = ValidationBlocks::new(blocks, tokenizer.clone())?;
-                spread(blocks.blocks().len(), count).map(|i| Ok(blocks.block(i)?)).collect()
-            }
+        let (blocks, fidelity) = match &self.text {
+            Text::Prepared(folder) => prepared(folder, tokenizer, layout, count)?,
             Text::Files { paths, split, field } => {
                 let (paths, field) = (paths.clone(), field.value.clone());
                 let source = Source::Files { paths, split: split.value, field };
-                cut(&tokenize(&source, tokenizer)?, tokenizer, layout, count)
+                let (tokens, fidelity) = tokenize(&source, tokenizer)?;
+                (cut(&tokens, tokenizer, layout, count, fidelity.is_lossless())?, Some(fidelity))
             }
-        }
+        };
+        Ok((HeldOut::of_text(&blocks), fidelity.filter(|_| !tokenizer.is_lossless())))
     }
+}
+
+/// Sequences of the validation part of a prepared folder.
+fn prepared(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    layout: BlockLayout,
+    count: Option<u64>,
+) -> Result<(Vec<ValidationBlock>, Option<Fidelity>), Failure> {
+    let data = PreparedData::open(folder)?;
+    if let Some(store) = &data.valid {
+        store.check_tokenizer(tokenizer)?;
+    }
+    let blocks = data
+        .validation(layout)?
+        .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
+    if data.fidelity().is_none() && !tokenizer.is_lossless() {
+        eprintln!(
+            "data  {} was prepared before it was asked whether documents decode to themselves; prepare it again to know",
+            folder.display()
+        );
+    }
+    let chosen = spread(blocks.blocks().len(), count).map(|i| Ok(blocks.block(i)?));
+    Ok((chosen.collect::<Result<_, Failure>>()?, data.info.valid.as_ref().and_then(|part| part.fidelity)))
 }
 
 impl Text {
@@ -192,15 +206,18 @@ fn read_data(run: &Path) -> Result<TextData, Failure> {
 }
 
 /// The stream of tokens that the library would prepare: separators around documents, or between them.
-fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure> {
+fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Fidelity), Failure> {
     let separator = tokenizer.separator();
+    let mut fidelity = Fidelity::default();
     let mut tokens = tokenizer.end_of_text().into_iter().collect::<Vec<_>>();
     let mut text = String::new();
     for piece in source.documents()? {
         let piece = piece?;
         text.push_str(&piece.text);
         if !piece.continues {
-            tokens.extend(tokenizer.encode(&text)?);
+            let document = tokenizer.encode(&text)?;
+            fidelity = fidelity + Fidelity::of(tokenizer, &text, &document)?;
+            tokens.extend(document);
             tokens.extend(&separator);
             text.clear();
         }
@@ -208,7 +225,7 @@ fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure>
     if tokenizer.end_of_text().is_none() {
         tokens.truncate(tokens.len() - separator.len());
     }
-    Ok(tokens)
+    Ok((tokens, fidelity))
 }
 
 /// Whole sequences of a stream.
@@ -217,6 +234,7 @@ fn cut(
     tokenizer: &Tokenizer,
     layout: BlockLayout,
     count: Option<u64>,
+    is_lossless: bool,
 ) -> Result<Vec<ValidationBlock>, Failure> {
     let BlockLayout { seq_len, block_ends } = layout;
     let end = tokenizer.end_of_text().filter(|_| block_ends);
@@ -230,7 +248,7 @@ fn cut(
         .map(|i| {
             let inner = all[i as usize].iter().copied();
             let tokens: Vec<u32> = end.into_iter().chain(inner).chain(end).collect();
-            let characters = tokenizer.count_characters(&tokens)?;
+            let characters = is_lossless.then(|| tokenizer.count_characters(&tokens)).transpose()?;
             Ok(ValidationBlock { tokens, characters })
         })
         .collect()
@@ -259,16 +277,17 @@ mod tests {
         std::fs::write(folder.path().join("a.txt"), "abé").unwrap();
         std::fs::write(folder.path().join("b.txt"), "cd").unwrap();
         let tokenizer = Tokenizer::bytes();
-        let tokens = tokenize(&Source::files([folder.path()]), &tokenizer).unwrap();
+        let (tokens, _) = tokenize(&Source::files([folder.path()]), &tokenizer).unwrap();
         assert_eq!(tokens, [256, 97, 98, 0xc3, 0xa9, 256, 99, 100, 256]);
         let plain = BlockLayout { seq_len: 4, block_ends: false };
-        let blocks = cut(&tokens, &tokenizer, plain, None).unwrap();
-        assert_eq!(blocks.iter().map(|block| block.characters).collect::<Vec<_>>(), [3, 2]);
+        let blocks = cut(&tokens, &tokenizer, plain, None, true).unwrap();
+        assert_eq!(blocks.iter().map(|block| block.characters).collect::<Vec<_>>(), [Some(3), Some(2)]);
         let ends = BlockLayout { seq_len: 4, block_ends: true };
-        let blocks = cut(&tokens, &tokenizer, ends, Some(1)).unwrap();
+        let blocks = cut(&tokens, &tokenizer, ends, Some(1), true).unwrap();
         assert_eq!(blocks[0].tokens, [256, 256, 97, 256]);
-        assert!(cut(&tokens[..2], &tokenizer, plain, None).is_err());
-        let text8 = tokenize(&Source::files([folder.path().join("b.txt")]), &Tokenizer::text8()).unwrap();
+        assert!(cut(&tokens[..2], &tokenizer, plain, None, true).is_err());
+        let (text8, _) =
+            tokenize(&Source::files([folder.path().join("b.txt")]), &Tokenizer::text8()).unwrap();
         assert_eq!(text8, [3, 4]);
     }
 }

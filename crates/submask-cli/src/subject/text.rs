@@ -11,6 +11,7 @@ use super::{Chosen, Door};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::flags;
+use crate::format::tokenizer_note;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
 
@@ -44,7 +45,11 @@ impl Door for Texts {
             for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
                 eprintln!("data  {note}");
             }
-            Ok((text.sequences(architecture, args.sequences.map(Into::into))?, text.name()))
+            let (held_out, fidelity) = text.sequences(architecture, args.sequences.map(Into::into))?;
+            if let Some(fidelity) = fidelity {
+                eprintln!("data  {}", tokenizer_note(fidelity));
+            }
+            Ok((held_out, text.name()))
         }))
     }
 

@@ -43,6 +43,7 @@ mod dataset;
 mod density;
 mod dictionary;
 mod document;
+mod fidelity;
 mod folder;
 pub(crate) mod hash;
 pub mod image;
@@ -65,6 +66,7 @@ pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
 pub use dictionary::dictionary;
 pub use document::{Document, PIECE_BYTES};
+pub use fidelity::Fidelity;
 pub use permutation::Permutation;
 pub use prepare::{
     DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,

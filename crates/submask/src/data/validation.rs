@@ -10,8 +10,9 @@ pub struct ValidationBlock {
     /// The tokens, `[L]`.
     pub tokens: Vec<u32>,
     /// Characters (Unicode scalar values) of text that they stand for, end of text counting none: the
-    /// denominator of bits per character. See [`Tokenizer::count_characters`].
-    pub characters: u64,
+    /// denominator of bits per character. See [`Tokenizer::count_characters`]. `None` where the text did not survive its
+    /// tokenizer: tokens then stand for no text in particular.
+    pub characters: Option<u64>,
 }
 
 /// The blocks of a store from first to last.
@@ -19,17 +20,18 @@ pub struct ValidationBlock {
 pub struct ValidationBlocks {
     blocks: Blocks,
     tokenizer: Tokenizer,
+    lossless: bool,
     next: u64,
 }
 
 impl ValidationBlocks {
-    /// Starts at block 0; `tokenizer` made the tokens.
+    /// Starts at block 0; `tokenizer` made the tokens, and `lossless` says whether every document decodes to itself.
     ///
     /// # Errors
     /// [`Error::Format`](crate::Error::Format) for blocks of another tokenizer.
-    pub fn new(blocks: Blocks, tokenizer: Tokenizer) -> Result<Self> {
+    pub fn new(blocks: Blocks, tokenizer: Tokenizer, lossless: bool) -> Result<Self> {
         blocks.store().check_tokenizer(&tokenizer)?;
-        Ok(Self { blocks, tokenizer, next: 0 })
+        Ok(Self { blocks, tokenizer, lossless, next: 0 })
     }
 
     /// The blocks.
@@ -45,7 +47,7 @@ impl ValidationBlocks {
     pub fn block(&self, index: u64) -> Result<ValidationBlock> {
         let mut tokens = vec![0; self.blocks.seq_len()];
         self.blocks.read(index, &mut tokens)?;
-        let characters = self.tokenizer.count_characters(&tokens)?;
+        let characters = self.lossless.then(|| self.tokenizer.count_characters(&tokens)).transpose()?;
         Ok(ValidationBlock { tokens, characters })
     }
 }
@@ -88,12 +90,12 @@ mod tests {
         let store = TokenStore::open(files.iter().map(|file| folder.path().join(file))).unwrap();
         let layout = BlockLayout { seq_len: 2, block_ends: false };
         let blocks = Blocks::new(Arc::new(store), &tokenizer, layout).unwrap();
-        let blocks = ValidationBlocks::new(blocks, tokenizer).unwrap();
+        let blocks = ValidationBlocks::new(blocks, tokenizer, true).unwrap();
         assert_eq!(blocks.size_hint(), (7, Some(7)));
         let blocks: Vec<_> = blocks.collect::<Result<_>>().unwrap();
         assert_eq!(blocks[0].tokens, [256, 97]);
         let counts: Vec<_> = blocks.iter().map(|block| block.characters).collect();
-        assert_eq!(counts, [1, 1, 1, 1, 0, 1, 1]);
+        assert_eq!(counts, [1, 1, 1, 1, 0, 1, 1].map(Some));
     }
 
     #[test]
@@ -101,8 +103,8 @@ mod tests {
         let (_folder, store) = counting(12);
         let layout = BlockLayout { seq_len: 8, block_ends: true };
         let blocks = Blocks::new(store, &Tokenizer::bytes(), layout).unwrap();
-        let mut blocks = ValidationBlocks::new(blocks, Tokenizer::bytes()).unwrap();
-        assert!(blocks.by_ref().all(|block| block.unwrap().characters == 6));
+        let mut blocks = ValidationBlocks::new(blocks, Tokenizer::bytes(), true).unwrap();
+        assert!(blocks.by_ref().all(|block| block.unwrap().characters == Some(6)));
         assert!(blocks.next().is_none());
         assert!(blocks.block(2).is_err());
     }

@@ -364,8 +364,7 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         codes = codes.with_permutation(permutation)?;
     }
     let (tokenizer, tokenizer_note) = tokenizer(foreign, text.vocab_size, options)?;
-    let subject =
-        Subject::Text(TextSubject { vocab_size: text.vocab_size, tokenizer: tokenizer.kind().clone() });
+    let subject = Subject::Text(TextSubject { vocab_size: text.vocab_size, ..TextSubject::of(&tokenizer) });
     let config = ModelConfig {
         format_version: FORMAT_VERSION,
         subject,

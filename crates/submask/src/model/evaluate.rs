@@ -157,8 +157,8 @@ impl Session {
 
     /// Evaluates held-out sequences.
     ///
-    /// Likelihoods are given in the units of the subject: of text per character, per token and as a perplexity, of
-    /// images and points per dimension (a colour channel of a pixel, or a coordinate) and per sequence. The joint
+    /// Likelihoods are given in the units of the subject: of text per character, per token and as a perplexity, or, where
+    /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour channel of a pixel, or a coordinate) and per sequence. The joint
     /// objective, which is no likelihood, is given in nats per token only. A network that reads classes is told those of
     /// `held_out`: its figures are of sequences given their classes.
     ///
@@ -193,7 +193,11 @@ impl Session {
             Estimated::Exact(estimate) => self.figures(name, &estimate, held_out),
             Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out),
             Estimated::Surrogate(estimate) => {
-                Ok(vec![estimate.figure_of(name, "nats per token", estimate.nats_per_token())])
+                let unit = match self.is_lossless(held_out) {
+                    true => Unit::NatsPerToken,
+                    false => Unit::NatsPerTokenOfTokenised,
+                };
+                Ok(vec![estimate.figure_of(name, unit.name(), estimate.nats_per_token())])
             }
         }
     }
@@ -208,21 +212,22 @@ impl Session {
         Estimate<K>: Likelihood,
     {
         let figure = |unit: Unit| {
-            Ok(match unit {
-                Unit::BitsPerCharacter => {
-                    let bits = estimate.bits_per_character(&held_out.characters)?;
-                    estimate.figure_of(name, "bits per character", bits)
-                }
-                Unit::NatsPerToken => estimate.figure_of(name, "nats per token", estimate.nats_per_token()),
-                Unit::Perplexity => estimate.figure_of(name, "perplexity per token", estimate.perplexity()),
-                Unit::BitsPerDimension(dimensions) => {
-                    let bits = estimate.bits_per_dimension(dimensions)?;
-                    estimate.figure_of(name, "bits per dimension", bits)
-                }
-                Unit::NatsPerSequence => estimate.figure(name),
-            })
+            let measured = match unit {
+                Unit::BitsPerCharacter => estimate.bits_per_character(&held_out.characters)?,
+                Unit::NatsPerToken | Unit::NatsPerTokenOfTokenised => estimate.nats_per_token(),
+                Unit::Perplexity | Unit::PerplexityOfTokenised => estimate.perplexity(),
+                Unit::BitsPerDimension(dimensions) => estimate.bits_per_dimension(dimensions)?,
+                Unit::NatsPerSequence => estimate.nats_per_sequence(),
+            };
+            Ok(estimate.figure_of(name, unit.name(), measured))
         };
-        self.architecture().config().subject.units().into_iter().map(figure).collect()
+        let units = self.architecture().config().subject.units(self.is_lossless(held_out));
+        units.into_iter().map(figure).collect()
+    }
+
+    /// Whether the text of what is evaluated can be had again from its tokens.
+    fn is_lossless(&self, held_out: &HeldOut) -> bool {
+        self.architecture().tokenizer().is_none() || !held_out.characters.is_empty()
     }
 }
 

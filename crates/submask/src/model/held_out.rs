@@ -15,7 +15,8 @@ pub struct HeldOut {
     pub seq_len: usize,
     /// Classes \[n\]; empty where there are none.
     pub labels: Vec<usize>,
-    /// Characters of text that every sequence stands for, \[n\]; empty where sequences are no text.
+    /// Characters of text that every sequence stands for, \[n\]; empty where sequences are no text, or stand for none in
+    /// particular, since a document does not decode to itself.
     pub characters: Vec<u64>,
 }
 
@@ -26,7 +27,11 @@ impl HeldOut {
             x_0: blocks.iter().flat_map(|block| block.tokens.iter().copied()).collect(),
             seq_len: blocks.first().map_or(0, |block| block.tokens.len()),
             labels: Vec::new(),
-            characters: blocks.iter().map(|block| block.characters).collect(),
+            characters: blocks
+                .iter()
+                .map(|block| block.characters)
+                .collect::<Option<_>>()
+                .unwrap_or_default(),
         }
     }
 

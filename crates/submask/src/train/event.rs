@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Progress;
+use crate::data::{Fidelity, Progress};
 use crate::likelihood::Figure;
 
 /// Something that happened in a run.
@@ -20,6 +20,8 @@ pub enum Event {
         train_tokens: Option<u64>,
         /// Tokens held out; `None` likewise.
         valid_tokens: Option<u64>,
+        /// What the tokenizer of text did to its documents, where it is not lossless by construction.
+        fidelity: Option<Fidelity>,
         /// Steps done so far.
         step: u64,
         /// Steps at the end.

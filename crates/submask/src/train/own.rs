@@ -205,6 +205,7 @@ fn task(own: &OwnRun) -> Result<Task> {
         parameters: network.parameters().to_vec(),
         train_tokens: own.dataset.epoch_len().map(|sequences| sequences * seq_len),
         valid_tokens: Some(own.held_out.x_0.len() as u64),
+        fidelity: None,
         model: Box::new(Validated {
             model: own.model.clone(),
             held_out: own.held_out.clone(),

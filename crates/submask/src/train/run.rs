@@ -124,7 +124,7 @@ fn prepare_run<'a>(
         checkpoint::remove_first(place.out)?;
     }
     let task = open(observer)?;
-    let (train_tokens, valid_tokens) = (task.train_tokens, task.valid_tokens);
+    let (train_tokens, valid_tokens, fidelity) = (task.train_tokens, task.valid_tokens, task.fidelity);
     let mut run = Run::new(place, task)?;
     if !place.resume {
         // The settings come last: a folder that holds them holds a checkpoint to resume from.
@@ -137,6 +137,7 @@ fn prepare_run<'a>(
         parameters: run.task.parameters.iter().map(|parameter| parameter.len() as u64).sum(),
         train_tokens,
         valid_tokens,
+        fidelity,
         step: run.reached.step,
         steps: run.settings.steps,
     };

@@ -10,6 +10,7 @@ use super::slot::Slots;
 use super::subject::Opened;
 use super::validate::{EvaluationSize, Validated, Validation};
 use crate::backbone::weights::{Parameter, are_alike};
+use crate::data::Fidelity;
 use crate::model::{Architecture, NetworkConfig};
 use crate::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(super) struct Task {
     pub train_tokens: Option<u64>,
     /// Tokens held out; `None` likewise.
     pub valid_tokens: Option<u64>,
+    /// What the tokenizer of text did to its documents, where that had to be asked.
+    pub fidelity: Option<Fidelity>,
 }
 
 /// The model of a run, for which the loop has weights. Its own are of no account.
@@ -70,7 +73,7 @@ fn check_init(keys: &[(&str, bool)]) -> Result<()> {
 /// Settings, files and corpora that do not go together.
 pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<Task> {
     let settings = &request.settings;
-    let Opened { architecture, batcher, held_out, train_tokens, valid_tokens } =
+    let Opened { architecture, batcher, held_out, fidelity, train_tokens, valid_tokens } =
         settings.data.learnt().open(request, observer)?;
     let architecture = Arc::new(architecture);
     Ok(Task {
@@ -78,6 +81,7 @@ pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<
         parameters: architecture.parameters().to_vec(),
         train_tokens,
         valid_tokens,
+        fidelity,
         model: Box::new(Validated {
             architecture,
             held_out,

@@ -47,7 +47,11 @@ fn kinds() -> Vec<Kind> {
 fn text_kinds() -> Vec<Kind> {
     let kind = |name, network, codes, schedule| Kind {
         name,
-        subject: Subject::Text(TextSubject { vocab_size: 257, tokenizer: TokenizerKind::Bytes }),
+        subject: Subject::Text(TextSubject {
+            vocab_size: 257,
+            tokenizer: TokenizerKind::Bytes,
+            fidelity: None,
+        }),
         network,
         codes,
         schedule,

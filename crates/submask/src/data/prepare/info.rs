@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{PrepareSettings, write_file};
-use crate::data::{TokenStore, Tokenizer, TokenizerKind, Totals};
+use crate::data::{Fidelity, TokenStore, Tokenizer, TokenizerKind, Totals};
 use crate::error::{Error, Result};
 
 /// The file in a prepared folder that says what is in it.
@@ -63,13 +63,22 @@ pub struct PartInfo {
     pub characters: u64,
     /// Documents, and parts of documents.
     pub documents: u64,
+    /// What the tokenizer did to them, where it is not lossless by construction; absent, too, in folders that were
+    /// prepared before this was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
 }
 
 impl PartInfo {
     /// Names and sums of finished shards.
-    pub(super) fn new((shards, totals): (Vec<String>, Totals)) -> Self {
+    pub(super) fn new((shards, totals): (Vec<String>, Totals), fidelity: Option<Fidelity>) -> Self {
         let Totals { tokens, characters, documents } = totals;
-        Self { shards, tokens, characters, documents }
+        Self { shards, tokens, characters, documents, fidelity }
+    }
+
+    /// Whether every document is known to decode to itself with the folder's tokenizer.
+    pub(super) fn is_lossless(&self, tokenizer: &Tokenizer) -> bool {
+        tokenizer.is_lossless() || self.fidelity.is_some_and(Fidelity::is_lossless)
     }
 
     /// Opens the shards and checks that they are the ones described.
@@ -109,6 +118,12 @@ impl DataInfo {
             train: written.train,
             valid: written.valid,
         }
+    }
+
+    /// What the tokenizer did to all documents, where it is not lossless by construction and this was asked.
+    pub fn fidelity(&self) -> Option<Fidelity> {
+        let valid = self.valid.as_ref().map(|part| part.fidelity);
+        std::iter::once(self.train.fidelity).chain(valid).sum()
     }
 
     /// Reads `data.json` of a folder.

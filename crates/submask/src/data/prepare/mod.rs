@@ -13,11 +13,14 @@ use serde::{Deserialize, Serialize};
 
 pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PartInfo, SplitInfo};
 
+use super::blocks::{BlockLayout, Blocks};
 use super::document::Document;
+use super::fidelity::Fidelity;
 use super::hash::Fingerprint;
 use super::source::Source;
 use super::store::TokenStore;
 use super::tokenizer::{Tokenizer, TokenizerSpec};
+use super::validation::ValidationBlocks;
 use crate::durable::sync_parent;
 use crate::error::{Error, Result};
 use survey::Survey;
@@ -147,6 +150,22 @@ impl PreparedData {
         let train = open(&info.train)?;
         let valid = info.valid.as_ref().map(open).transpose()?;
         Ok(Self { folder, info, tokenizer, train, valid, reused: true })
+    }
+
+    /// The sequences of the part for validation; `None` where nothing is held out.
+    ///
+    /// # Errors
+    /// As [`Blocks::new`].
+    pub fn validation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        let blocks = Blocks::new(store.clone(), &self.tokenizer, layout)?;
+        let lossless = part.is_lossless(&self.tokenizer);
+        ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
+    }
+
+    /// As [`DataInfo::fidelity`].
+    pub fn fidelity(&self) -> Option<Fidelity> {
+        self.info.fidelity()
     }
 }
 

@@ -8,6 +8,7 @@ use super::PrepareSettings;
 use super::info::{PartInfo, SplitInfo, Written};
 use super::survey::{Share, Split, Survey};
 use crate::data::document::Document;
+use crate::data::fidelity::Fidelity;
 use crate::data::store::StoreWriter;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -135,12 +136,16 @@ impl<'a> Streams<'a> {
 
     /// Tokenizes jobs on all threads and writes them in order.
     fn write(&mut self, jobs: &[Job]) -> Result<()> {
-        let encoded: Result<Vec<Vec<u32>>> =
-            jobs.par_iter().map(|job| self.tokenizer.encode(&job.text)).collect();
-        for (job, tokens) in jobs.iter().zip(encoded?) {
+        let encode = |job: &Job| {
+            let tokens = self.tokenizer.encode(&job.text)?;
+            let fidelity = Fidelity::of(self.tokenizer, &job.text, &tokens)?;
+            Ok((tokens, fidelity))
+        };
+        let encoded: Result<Vec<(Vec<u32>, Fidelity)>> = jobs.par_iter().map(encode).collect();
+        for (job, (tokens, fidelity)) in jobs.iter().zip(encoded?) {
             match (job.part, &mut self.valid) {
-                (Part::Valid, Some(valid)) => valid.write(job, &tokens)?,
-                _ => self.train.write(job, &tokens)?,
+                (Part::Valid, Some(valid)) => valid.write(job, &tokens, fidelity)?,
+                _ => self.train.write(job, &tokens, fidelity)?,
             }
         }
         Ok(())
@@ -148,7 +153,8 @@ impl<'a> Streams<'a> {
 
     fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
         let finish = |stream: Stream, what| {
-            let part = PartInfo::new(stream.writer.finish()?);
+            let fidelity = (!self.tokenizer.is_lossless()).then_some(stream.fidelity);
+            let part = PartInfo::new(stream.writer.finish()?, fidelity);
             if part.documents == 0 {
                 let allowed = format!("it leaves no text for {what}, of {} documents", split.documents);
                 return Err(Error::invalid("valid_fraction", settings.valid_fraction, allowed));
@@ -168,6 +174,10 @@ struct Stream<'a> {
     separator: Vec<u32>,
     has_end: bool,
     empty: bool,
+    /// Of the documents that are complete, but for what the present one has done so far.
+    fidelity: Fidelity,
+    /// Whether a piece of the present document has come out otherwise.
+    changed: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -176,10 +186,16 @@ impl<'a> Stream<'a> {
         if has_end {
             writer.push(&separator)?;
         }
-        Ok(Self { writer, separator, has_end, empty: true })
+        Ok(Self { writer, separator, has_end, empty: true, fidelity: Fidelity::default(), changed: false })
     }
 
-    fn write(&mut self, job: &Job, tokens: &[u32]) -> Result<()> {
+    fn write(&mut self, job: &Job, tokens: &[u32], piece: Fidelity) -> Result<()> {
+        // A long document comes in pieces, and counts once.
+        self.changed |= !piece.is_lossless();
+        let ends = u64::from(job.ends);
+        let changed = ends * u64::from(self.changed);
+        self.fidelity = self.fidelity + Fidelity { documents: ends, changed, ..piece };
+        self.changed &= !job.ends;
         if job.begins && !self.empty && !self.has_end {
             self.writer.push(&self.separator)?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::DecoderWrapper;
+use tokenizers::{DecoderWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::table::TokenTable;
 use super::train_bpe::byte_of;
@@ -19,6 +19,9 @@ pub(super) struct HuggingFace {
     path: PathBuf,
     vocab_size: usize,
     end_of_text: Option<(String, u32)>,
+    /// Whether it is a byte-level one that knows every byte and leaves the text as it is.
+    lossless: bool,
+    unknown: Option<u32>,
 }
 
 impl HuggingFace {
@@ -35,7 +38,45 @@ impl HuggingFace {
         };
         let end_of_text = find_end_of_text(&tokenizer, path, end_of_text)?;
         let vocab_size = largest as usize + 1;
-        Ok(Self { tokenizer, json, path: path.to_path_buf(), vocab_size, end_of_text })
+        let unknown = find_unknown(&tokenizer, &json);
+        let (path, lossless) = (path.to_path_buf(), false);
+        let mut found = Self { tokenizer, json, path, vocab_size, end_of_text, lossless, unknown };
+        found.lossless = found.keeps_every_text();
+        Ok(found)
+    }
+
+    /// A byte-level tokenizer keeps a text if it knows all 256 bytes and neither normalises nor puts a space first.
+    fn keeps_every_text(&self) -> bool {
+        let keeps = |part: &PreTokenizerWrapper| match part {
+            PreTokenizerWrapper::ByteLevel(bytes) => Some(!bytes.add_prefix_space),
+            PreTokenizerWrapper::Split(split) => Some(split.behavior != SplitDelimiterBehavior::Removed),
+            PreTokenizerWrapper::Digits(_) => Some(true),
+            _ => None,
+        };
+        let splits = match self.tokenizer.get_pre_tokenizer() {
+            Some(PreTokenizerWrapper::Sequence(sequence)) => {
+                sequence.as_ref().iter().all(|part| keeps(part) == Some(true))
+            }
+            Some(part) => keeps(part) == Some(true),
+            None => false,
+        };
+        let Some(table) = self.table().filter(|_| splits && self.tokenizer.get_normalizer().is_none()) else {
+            return false;
+        };
+        let ids = 0..self.vocab_size as u32;
+        let mut known = [false; 256];
+        ids.filter_map(|id| <[u8; 1]>::try_from(table.bytes(id)).ok()).for_each(|[byte]| {
+            known[usize::from(byte)] = true;
+        });
+        known.iter().all(|known| *known)
+    }
+
+    pub(super) fn is_lossless(&self) -> bool {
+        self.lossless
+    }
+
+    pub(super) fn unknown_token(&self) -> Option<u32> {
+        self.unknown
     }
 
     pub(super) fn json(&self) -> &str {
@@ -112,6 +153,14 @@ impl HuggingFace {
     }
 }
 
+/// The token for what the model of a file does not know: by name, or of a unigram model by number.
+fn find_unknown(tokenizer: &tokenizers::Tokenizer, json: &str) -> Option<u32> {
+    let file: serde_json::Value = serde_json::from_str(json).ok()?;
+    let model = file.get("model")?;
+    let by_name = model.get("unk_token").and_then(|name| tokenizer.token_to_id(name.as_str()?));
+    by_name.or_else(|| model.get("unk_id")?.as_u64()?.try_into().ok())
+}
+
 fn find_end_of_text(
     tokenizer: &tokenizers::Tokenizer,
     path: &Path,
@@ -129,7 +178,7 @@ fn find_end_of_text(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Tokenizer;
+    use crate::data::{Fidelity, Tokenizer};
     use serde_json::{Value, json};
 
     /// A word-level tokenizer that lower-cases, and truncates to 2 tokens as some files ask for.
@@ -163,6 +212,20 @@ mod tests {
         assert_eq!(tokenizer.decode(&[1, 2, 3, 1], "|").unwrap(), "a b|a");
         assert_eq!(tokenizer.count_characters(&[1, 2, 3]).unwrap(), 3);
         assert_eq!(tokenizer.token_text(3).unwrap(), "</s>");
+    }
+
+    #[test]
+    fn a_file_that_loses_text_says_so_document_by_document() {
+        let tokenizer = load(&word_level(true), None).unwrap();
+        assert_eq!((tokenizer.is_lossless(), tokenizer.unknown_token()), (false, Some(0)));
+        let fidelity = |text: &str| Fidelity::of(&tokenizer, text, &tokenizer.encode(text).unwrap()).unwrap();
+        let kept = fidelity("a b a");
+        assert_eq!(kept, Fidelity { documents: 1, changed: 0, tokens: 3, unknown: 0 });
+        assert_eq!(fidelity("a B"), Fidelity { documents: 1, changed: 1, tokens: 2, unknown: 0 });
+        let unknown = fidelity("a c");
+        assert_eq!(unknown, Fidelity { documents: 1, changed: 1, tokens: 2, unknown: 1 });
+        let sum = kept + unknown;
+        assert_eq!((sum.is_lossless(), sum.unknown_share()), (false, 0.2));
     }
 
     #[test]

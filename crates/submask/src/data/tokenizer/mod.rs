@@ -35,7 +35,7 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// by whoever joins them.
 ///
 /// `decode(encode(text)) == text` for bytes, characters, text8, GPT-2 and the byte-level BPE trained
-/// here. A foreign `tokenizer.json` may normalise its text.
+/// here. A foreign `tokenizer.json` may normalise its text or not know all of it: see [`Self::is_lossless`].
 #[derive(Clone)]
 pub struct Tokenizer {
     kind: TokenizerKind,
@@ -196,6 +196,24 @@ impl Tokenizer {
         &self.kind
     }
 
+    /// Whether every text decodes to itself by construction. Of other tokenizers it has to be asked text by text
+    /// ([`Fidelity`](super::Fidelity)).
+    pub fn is_lossless(&self) -> bool {
+        match &self.codec {
+            Codec::HuggingFace(inner) => inner.is_lossless(),
+            // White space between numbers is not kept, and means nothing.
+            _ => true,
+        }
+    }
+
+    /// The token that stands for what the tokenizer does not know, if there is one.
+    pub fn unknown_token(&self) -> Option<u32> {
+        match &self.codec {
+            Codec::HuggingFace(inner) => inner.unknown_token(),
+            _ => None,
+        }
+    }
+
     /// How many token ids there are (C).
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -334,6 +352,14 @@ mod tests {
 
     fn round_trip(tokenizer: &Tokenizer, text: &str) -> String {
         tokenizer.decode(&tokenizer.encode(text).unwrap(), "|END|").unwrap()
+    }
+
+    #[test]
+    fn what_keeps_every_text_knows_it_by_construction() {
+        for tokenizer in lossless() {
+            assert!(tokenizer.is_lossless(), "{tokenizer:?}");
+            assert_eq!(tokenizer.unknown_token(), None);
+        }
     }
 
     #[test]

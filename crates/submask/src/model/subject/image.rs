@@ -102,7 +102,7 @@ impl Meaning for ImageSubject {
         Ok(())
     }
 
-    fn units(&self) -> Vec<Unit> {
+    fn units(&self, _: bool) -> Vec<Unit> {
         vec![Unit::BitsPerDimension(self.shape().tokens()), Unit::NatsPerSequence]
     }
 

@@ -41,6 +41,25 @@ pub enum Unit {
     BitsPerDimension(usize),
     /// Nats per sequence.
     NatsPerSequence,
+    /// Nats per token of the tokenised text, where it does not decode to the text that it was made of.
+    NatsPerTokenOfTokenised,
+    /// The exponential of that.
+    PerplexityOfTokenised,
+}
+
+impl Unit {
+    /// In figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BitsPerCharacter => "bits per character",
+            Self::NatsPerToken => "nats per token",
+            Self::Perplexity => "perplexity per token",
+            Self::BitsPerDimension(_) => "bits per dimension",
+            Self::NatsPerSequence => "nats per sequence",
+            Self::NatsPerTokenOfTokenised => "nats per token of the tokenised text",
+            Self::PerplexityOfTokenised => "perplexity per token of the tokenised text",
+        }
+    }
 }
 
 /// What differs from subject to subject.
@@ -60,8 +79,8 @@ trait Meaning {
     /// Checks the sizes.
     fn validate(&self) -> Result<()>;
 
-    /// The units of its likelihoods, the usual one first.
-    fn units(&self) -> Vec<Unit>;
+    /// The units of its likelihoods, the usual one first; of tokens from which their text can be had again, or cannot.
+    fn units(&self, is_lossless: bool) -> Vec<Unit>;
 
     /// The classes' names; empty where there are no labels.
     fn class_names(&self) -> &[String] {
@@ -114,9 +133,10 @@ impl Subject {
         self.meaning().validate()
     }
 
-    /// The units in which its likelihoods are reported, the usual one first.
-    pub fn units(&self) -> Vec<Unit> {
-        self.meaning().units()
+    /// The units in which its likelihoods are reported, the usual one first. `is_lossless`: whether the text can be had
+    /// again from its tokens; what is no text always can.
+    pub fn units(&self, is_lossless: bool) -> Vec<Unit> {
+        self.meaning().units(is_lossless)
     }
 
     /// The classes' names; empty where there are no labels.

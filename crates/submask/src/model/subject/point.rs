@@ -54,7 +54,7 @@ impl Meaning for PointSubject {
         }
     }
 
-    fn units(&self) -> Vec<Unit> {
+    fn units(&self, _: bool) -> Vec<Unit> {
         vec![Unit::BitsPerDimension(POINT_TOKENS), Unit::NatsPerSequence]
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Meaning, Unit};
 use crate::Result;
-use crate::data::{Tokenizer, TokenizerKind};
+use crate::data::{Fidelity, Tokenizer, TokenizerKind};
 
 /// Sequences of tokens of a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,18 @@ pub struct TextSubject {
     pub vocab_size: usize,
     /// How text becomes tokens.
     pub tokenizer: TokenizerKind,
+    /// What the tokenizer did to the documents of the run, where it is not lossless by construction; absent, too, in models
+    /// of earlier versions and of other programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
+}
+
+impl TextSubject {
+    /// Of a tokenizer.
+    pub fn of(tokenizer: &Tokenizer) -> Self {
+        let (vocab_size, kind) = (tokenizer.vocab_size(), tokenizer.kind().clone());
+        Self { vocab_size, tokenizer: kind, fidelity: None }
+    }
 }
 
 impl Meaning for TextSubject {
@@ -37,8 +49,11 @@ impl Meaning for TextSubject {
         Ok(())
     }
 
-    fn units(&self) -> Vec<Unit> {
-        vec![Unit::BitsPerCharacter, Unit::NatsPerToken, Unit::Perplexity]
+    fn units(&self, is_lossless: bool) -> Vec<Unit> {
+        match is_lossless {
+            true => vec![Unit::BitsPerCharacter, Unit::NatsPerToken, Unit::Perplexity],
+            false => vec![Unit::NatsPerTokenOfTokenised, Unit::PerplexityOfTokenised],
+        }
     }
 }
 

@@ -225,6 +225,7 @@ impl Learnt for ImageData {
             valid_tokens: Some((valid.len() * architecture.config().seq_len()) as u64),
             batcher: Batcher::new(train, seed)?,
             held_out: Box::new(valid),
+            fidelity: None,
             architecture,
         })
     }

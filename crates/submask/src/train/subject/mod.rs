@@ -18,7 +18,7 @@ use super::event::Observer;
 use super::run::RunRequest;
 use super::settings::RunSettings;
 use crate::Result;
-use crate::data::{Batcher, Dataset};
+use crate::data::{Batcher, Dataset, Fidelity};
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject};
 
 /// What is learnt.
@@ -55,6 +55,8 @@ pub(super) struct Opened {
     pub architecture: Architecture,
     pub batcher: Batcher,
     pub held_out: Box<dyn HeldOutData>,
+    /// What the tokenizer of text did to its documents, where that had to be asked.
+    pub fidelity: Option<Fidelity>,
     /// Tokens to train on; `None` where there is no end of them.
     pub train_tokens: Option<u64>,
     /// Tokens held out; `None` likewise.

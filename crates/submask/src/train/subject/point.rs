@@ -55,6 +55,7 @@ impl Learnt for DensityData {
             valid_tokens: None,
             batcher: Batcher::new(points, seed)?,
             held_out: Box::new(HeldOutPoints { density, most: self.valid_points, seed }),
+            fidelity: None,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
     Batcher, BlockLayout, Blocks, DATA_FILE, Outdated, PrepareSettings, PreparedData, Source, Split,
-    TOKENIZER_FILE, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
+    TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
 use crate::train::event::{Event, Observer};
@@ -140,7 +140,7 @@ impl Learnt for TextData {
         in_open_unit("data.valid_fraction", self.valid_fraction)?;
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.
         let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
-        Ok(Some(Subject::Text(TextSubject { vocab_size, tokenizer: TokenizerKind::Bytes })))
+        Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
     }
 
     fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
@@ -148,10 +148,8 @@ impl Learnt for TextData {
         let data = open_data(self, settings, request, observer)?;
         data.train.verify()?;
         data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
-        let subject = Subject::Text(TextSubject {
-            vocab_size: data.tokenizer.vocab_size(),
-            tokenizer: data.tokenizer.kind().clone(),
-        });
+        let fidelity = data.fidelity();
+        let subject = Subject::Text(TextSubject { fidelity, ..TextSubject::of(&data.tokenizer) });
         let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;
         let layout = self.layout(architecture.config().seq_len());
         let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
@@ -160,6 +158,7 @@ impl Learnt for TextData {
             valid_tokens: Some(data.valid.as_ref().map_or(0, |store| store.tokens())),
             batcher: Batcher::new(blocks, settings.train.seed)?,
             held_out: Box::new(HeldOutText::new(&data, layout)?),
+            fidelity,
             architecture,
         })
     }
@@ -170,11 +169,9 @@ struct HeldOutText(ValidationBlocks);
 
 impl HeldOutText {
     fn new(data: &PreparedData, layout: BlockLayout) -> Result<Self> {
-        let Some(store) = &data.valid else {
-            return Err(Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out"));
-        };
-        let blocks = Blocks::new(store.clone(), &data.tokenizer, layout)?;
-        Ok(Self(ValidationBlocks::new(blocks, data.tokenizer.clone())?))
+        data.validation(layout)?.map(Self).ok_or_else(|| {
+            Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out")
+        })
     }
 }
 

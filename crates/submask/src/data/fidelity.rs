@@ -1,0 +1,69 @@
+//! Whether text survives its tokenizer.
+
+use serde::{Deserialize, Serialize};
+
+use super::tokenizer::Tokenizer;
+use crate::error::Result;
+
+/// What a tokenizer did to documents: how many of them decoding gives back, and how much of them it does not know.
+///
+/// A likelihood is one of text only where every document decodes to itself: otherwise many texts share the tokens that
+/// are measured, and nats cannot be divided by characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fidelity {
+    /// Documents, or parts of documents.
+    pub documents: u64,
+    /// Those of them that come out of encoding and decoding otherwise than they went in.
+    pub changed: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Those of them that stand for text that the tokenizer does not know.
+    pub unknown: u64,
+}
+
+impl Fidelity {
+    /// That of one text, whose tokens are known.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn of(tokenizer: &Tokenizer, text: &str, tokens: &[u32]) -> Result<Self> {
+        let unknown = tokenizer.unknown_token();
+        let changed = !tokenizer.is_lossless() && tokenizer.decode(tokens, "")? != text;
+        Ok(Self {
+            documents: 1,
+            changed: u64::from(changed),
+            tokens: tokens.len() as u64,
+            unknown: tokens.iter().filter(|token| Some(**token) == unknown).count() as u64,
+        })
+    }
+
+    /// Whether every document decodes to itself.
+    pub fn is_lossless(self) -> bool {
+        self.changed == 0
+    }
+
+    /// The share of unknown tokens, in [0, 1].
+    pub fn unknown_share(self) -> f64 {
+        self.unknown as f64 / self.tokens.max(1) as f64
+    }
+}
+
+impl std::ops::Add for Fidelity {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            documents: self.documents + other.documents,
+            changed: self.changed + other.changed,
+            tokens: self.tokens + other.tokens,
+            unknown: self.unknown + other.unknown,
+        }
+    }
+}
+
+impl std::iter::Sum for Fidelity {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), std::ops::Add::add)
+    }
+}
