@@ -105,6 +105,8 @@ pub mod tests {
             unit: "bits per character".into(),
             kind: Kind::UpperBound,
             standard_error: Some(0.0123),
+            sequence_error: None,
+            draw_error: None,
             evaluations: 512,
         }
     }
@@ -112,7 +114,16 @@ pub mod tests {
     /// The same for a surrogate without standard error.
     pub fn joint() -> Figure {
         let (name, unit) = ("joint_objective".into(), "nats per token".into());
-        Figure { name, unit, value: 2.5, kind: Kind::Surrogate, standard_error: None, evaluations: 64 }
+        Figure {
+            name,
+            unit,
+            value: 2.5,
+            kind: Kind::Surrogate,
+            standard_error: None,
+            sequence_error: None,
+            draw_error: None,
+            evaluations: 64,
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::format;
 use submask::likelihood::Figure;
+use submask::model::SequenceValue;
 use submask::sampler::SampleReport;
 
 /// Writes text to standard output.
@@ -56,6 +57,8 @@ pub struct EvalResult {
     pub conditional_on_class: bool,
     /// The figures.
     pub figures: Vec<Figure>,
+    /// The value of every sequence.
+    pub by_sequence: Vec<SequenceValue>,
 }
 
 /// What `sample --json` prints.
@@ -129,6 +132,8 @@ pub struct SampleText {
     pub index: u64,
     /// The text.
     pub text: String,
+    /// All its tokens, also those that are not shown.
+    pub tokens: Vec<u32>,
 }
 
 /// What sampling cost.
@@ -258,6 +263,13 @@ mod tests {
             carry_over: Some(true),
             conditional_on_class: false,
             figures: vec![joint()],
+            by_sequence: vec![SequenceValue {
+                index: 0,
+                nats: 5.0,
+                draw_error: None,
+                tokens: 2,
+                characters: Some(9),
+            }],
         };
         insta::assert_snapshot!(serde_json::to_string_pretty(&result).unwrap(), @r#"
         {
@@ -277,6 +289,14 @@ mod tests {
               "kind": "surrogate",
               "standard_error": null,
               "evaluations": 64
+            }
+          ],
+          "by_sequence": [
+            {
+              "index": 0,
+              "nats": 5.0,
+              "tokens": 2,
+              "characters": 9
             }
           ]
         }

@@ -30,10 +30,10 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     };
     let count = held_out.len();
     let waiting = progress::Waiting::new(format!("{} of {count} sequences, {name}", estimator.name()));
-    let figures = session.evaluate(&request, &held_out).map_err(|error| flags::EVAL.name_in(error))?;
+    let evaluation = session.evaluation(&request, &held_out).map_err(|error| flags::EVAL.name_in(error))?;
     drop(waiting);
     if !args.json {
-        return output::write(&output::figure_table(&figures));
+        return output::write(&output::figure_table(&evaluation.figures));
     }
     let architecture = session.architecture();
     output::write_json(&EvalResult {
@@ -49,7 +49,8 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
         carry_over: (!session.is_autoregressive())
             .then(|| args.carry_over.unwrap_or(architecture.predictive().carry_over())),
         conditional_on_class: architecture.config().classes().is_some(),
-        figures,
+        figures: evaluation.figures,
+        by_sequence: evaluation.sequences,
     })
 }
 

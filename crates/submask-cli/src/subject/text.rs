@@ -62,11 +62,13 @@ impl Door for Texts {
     ) -> Result<(), Failure> {
         if args.json {
             let cost = SampleCost::from(&generated.report);
-            let texts = generated.texts.into_iter().enumerate();
+            let texts = generated.texts.into_iter().zip(generated.tokens).enumerate();
             return output::write_json(&SampleResult {
                 model: model.to_owned(),
                 seed: args.seed,
-                samples: texts.map(|(n, text)| SampleText { index: n as u64, text }).collect(),
+                samples: texts
+                    .map(|(n, (text, tokens))| SampleText { index: n as u64, text, tokens })
+                    .collect(),
                 cost,
             });
         }

@@ -68,6 +68,31 @@ fn what_is_exported_can_be_imported_and_is_the_same_model() {
 }
 
 #[test]
+fn shuffled_codes_are_exported_as_a_table_that_import_reads() {
+    let (room, _) = trained(&["--subtokens", "2", "--set", "codes.assignment.kind=shuffled"]);
+    for format in ["safetensors", "reference"] {
+        let said = room.call(&["export", "run", "--format", format, "--to", format]);
+        assert!(said.starts_with("exit code: 0\n"), "{said}");
+        let table = submask::import::read_permutation(&room.path().join(format).join("codes.safetensors"));
+        // 257 tokens need base 17: 289 codes.
+        assert_eq!(table.unwrap().len(), 289);
+        // Another program has the weights and the table alone.
+        let path = room.path().join(format);
+        std::fs::rename(path.join("config.json"), room.path().join(format!("{format}.json"))).unwrap();
+        let to = format!("{format}-again");
+        let flags = ["--heads", "2", "--subtokens", "2", "--carry-over", "true", "--tokenizer", "bytes"];
+        let seq_len = ["--seq-len", "16", "--permutation"];
+        let weights = format!("{format}/model.safetensors");
+        let table = format!("{format}/codes.safetensors");
+        let call = [&["import", &*weights, "--to", &*to][..], &flags, &seq_len, &[&*table]].concat();
+        let said = room.call(&call);
+        assert!(said.starts_with("exit code: 0\n"), "{said}");
+        let eval = |model: &str| json(&room.call(&["eval", model, "--data", "text.txt", "--json"]));
+        assert_eq!(eval(&to)["figures"], eval("run")["figures"]);
+    }
+}
+
+#[test]
 fn a_checkpoint_of_the_reference_is_used_like_a_native_model() {
     for file in fixtures("ckpt_", "checkpoint.ckpt") {
         let room = Room::new();

@@ -64,13 +64,16 @@ pub fn json(said: &str) -> Value {
     serde_json::from_str(stdout(said)).unwrap()
 }
 
-/// Every figure has all its fields.
+/// Every figure has all its fields; the two parts of its error are there both or not at all.
 fn check_figures(result: &Value) {
     let figures = result["figures"].as_array().unwrap();
     assert!(!figures.is_empty());
     for figure in figures {
-        let fields: Vec<_> = figure.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut fields: Vec<_> = figure.as_object().unwrap().keys().map(String::as_str).collect();
+        let (all, parts) = (fields.len(), ["draw_error", "sequence_error"]);
+        fields.retain(|field| !parts.contains(field));
         assert_eq!(fields, ["evaluations", "kind", "name", "standard_error", "unit", "value"]);
+        assert!([0, 2].contains(&(all - fields.len())), "{figure}");
         assert!(["exact", "upper_bound", "surrogate"].contains(&figure["kind"].as_str().unwrap()));
     }
 }
@@ -115,6 +118,14 @@ fn every_estimator_says_what_it_is() {
         check_figures(&result);
         assert_eq!(result["sequences"], 3);
         assert!(result["figures"].as_array().unwrap().iter().all(|figure| figure["kind"] == kind));
+        // One value per sequence, whose sum is that of the figure.
+        let values = result["by_sequence"].as_array().unwrap();
+        let sum = |key: &str| values.iter().map(|value| value[key].as_f64().unwrap()).sum::<f64>();
+        let mut per_token = result["figures"].as_array().unwrap().iter();
+        let per_token = per_token.find(|figure| figure["unit"] == "nats per token").unwrap();
+        let ratio = sum("nats") / sum("tokens");
+        assert!((ratio - per_token["value"].as_f64().unwrap()).abs() < 1e-9 * ratio, "{result}");
+        assert_eq!((values.len(), values[2]["index"].as_u64()), (3, Some(2)));
         let perplexity = stdout(&said).contains("perplexity");
         assert_eq!(perplexity, kind != "surrogate", "the joint objective is no likelihood");
     }

@@ -70,13 +70,16 @@ impl Meaning for Surrogate {
     const KIND: Kind = Kind::Surrogate;
 }
 
-/// A number and its standard error over sequences (`None` for a single sequence).
+/// A number and its standard errors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The number.
     pub value: f64,
-    /// Its standard error over sequences.
+    /// Its standard error over sequences, what draws add to it included; `None` for a single sequence.
     pub standard_error: Option<f64>,
+    /// The part of it that is of draws, √(Σ e²) / Σ c with the error e of every sequence over its draws: 0 where nothing is
+    /// drawn, `None` where it is not known, as with a single draw.
+    pub draw_error: Option<f64>,
 }
 
 impl Measured {
@@ -93,13 +96,21 @@ impl Measured {
         if sizes.iter().all(|size| *size == 0) {
             return Err(Error::invalid("sizes", 0, "at least 1 in all"));
         }
-        Ok(ratio(values, |s| sizes[s] as f64))
+        Ok(ratio(values, None, |s| sizes[s] as f64))
+    }
+
+    /// The part of the standard error that is of the choice of sequences: what is left without that of draws.
+    pub fn sequence_error(self) -> Option<f64> {
+        let (all, draws) = (self.standard_error?, self.draw_error?);
+        Some((all * all - draws * draws).max(0.0).sqrt())
     }
 
     fn map(self, value: impl Fn(f64) -> f64, slope: f64) -> Self {
+        let scaled = |error: Option<f64>| error.map(|error| error * slope.abs());
         Self {
             value: value(self.value),
-            standard_error: self.standard_error.map(|error| error * slope.abs()),
+            standard_error: scaled(self.standard_error),
+            draw_error: scaled(self.draw_error),
         }
     }
 }
@@ -116,8 +127,14 @@ pub struct Figure {
     pub unit: String,
     /// What it is.
     pub kind: Kind,
-    /// Standard error over sequences; absent for a single sequence.
+    /// Standard error over sequences, what draws add to it included; absent for a single sequence.
     pub standard_error: Option<f64>,
+    /// The part of it that is of the choice of sequences, where that of draws is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_error: Option<f64>,
+    /// The part of it that is of draws: the two add up in squares. Absent where it is not known, as with a single draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw_error: Option<f64>,
     /// Network evaluations (states) that it took.
     pub evaluations: u64,
 }
@@ -177,14 +194,19 @@ impl<K: Meaning> Estimate<K> {
         K::KIND
     }
 
+    /// Σ nats / Σ sizes.
+    fn over(&self, size: impl Fn(usize) -> f64) -> Measured {
+        ratio(&self.nats, Some(&self.draw_errors), size)
+    }
+
     /// Mean over sequences, nats per sequence.
     pub fn nats_per_sequence(&self) -> Measured {
-        ratio(&self.nats, |_| 1.0)
+        self.over(|_| 1.0)
     }
 
     /// Σ nats / Σ tokens, nats per generated token.
     pub fn nats_per_token(&self) -> Measured {
-        ratio(&self.nats, |s| self.tokens[s] as f64)
+        self.over(|s| self.tokens[s] as f64)
     }
 
     /// The mean under its name, for a file: nats per sequence.
@@ -200,6 +222,8 @@ impl<K: Meaning> Estimate<K> {
             unit: unit.to_string(),
             kind: K::KIND,
             standard_error: measured.standard_error,
+            sequence_error: measured.sequence_error(),
+            draw_error: measured.draw_error,
             evaluations: self.evaluations,
         }
     }
@@ -258,7 +282,7 @@ impl<K: IsLikelihood> Likelihood for Estimate<K> {
         if dimensions == 0 {
             return Err(Error::invalid("dimensions", dimensions, "at least 1"));
         }
-        Ok(bits(ratio(&self.nats, |_| dimensions as f64)))
+        Ok(bits(self.over(|_| dimensions as f64)))
     }
 
     fn bits_per_character(&self, characters: &[u64]) -> Result<Measured> {
@@ -269,7 +293,7 @@ impl<K: IsLikelihood> Likelihood for Estimate<K> {
         if characters.iter().all(|count| *count == 0) {
             return Err(Error::invalid("characters", 0, "at least 1 in all"));
         }
-        Measured::ratio(&self.nats, characters).map(bits)
+        Ok(bits(self.over(|s| characters[s] as f64)))
     }
 }
 
@@ -278,14 +302,16 @@ fn bits(nats: Measured) -> Measured {
     nats.map(|value| value * per_bit, per_bit)
 }
 
-/// As [`Measured::ratio`].
-fn ratio(values: &[f64], size: impl Fn(usize) -> f64) -> Measured {
+/// As [`Measured::ratio`]; `draw_errors` are those of the values over their draws.
+fn ratio(values: &[f64], draw_errors: Option<&[f64]>, size: impl Fn(usize) -> f64) -> Measured {
     let n = values.len() as f64;
     let total: f64 = (0..values.len()).map(&size).sum();
     let value = values.iter().sum::<f64>() / total;
     let squares: f64 = values.iter().enumerate().map(|(s, v)| (v - value * size(s)).powi(2)).sum();
     let standard_error = (values.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / total);
-    Measured { value, standard_error }
+    let of_draws = |errors: &[f64]| errors.iter().map(|error| error * error).sum::<f64>().sqrt() / total;
+    let draw_error = draw_errors.map(of_draws).filter(|error| error.is_finite());
+    Measured { value, standard_error, draw_error }
 }
 
 #[cfg(test)]
@@ -314,7 +340,8 @@ mod tests {
         let bits = estimate.bits_per_character(&[8, 4, 18]).unwrap();
         assert!((bits.value - 0.5 / std::f64::consts::LN_2).abs() < 1e-12);
         assert!(estimate.bits_per_character(&[1]).is_err());
-        assert_eq!(Measured::ratio(estimate.nats(), &[4, 2, 9]).unwrap(), per_token);
+        let ratio = Measured::ratio(estimate.nats(), &[4, 2, 9]).unwrap();
+        assert_eq!(Measured { draw_error: Some(0.0), ..ratio }, per_token);
         assert!(Measured::ratio(estimate.nats(), &[1]).is_err());
         assert!(Measured::ratio(&[1.0], &[0]).is_err());
         assert!(estimate.bits_per_dimension(0).is_err());
@@ -336,6 +363,23 @@ mod tests {
         let spread = (experiments.iter().map(|m| (m.value - mean).powi(2)).sum::<f64>() / 2000.0).sqrt();
         let claimed = experiments.iter().map(|m| m.standard_error.unwrap()).sum::<f64>() / 2000.0;
         assert!((claimed / spread - 1.0).abs() < 0.06, "{claimed} {spread}");
+    }
+
+    #[test]
+    fn the_errors_of_sequences_and_of_draws_add_up_in_squares() {
+        let estimate: Estimate<UpperBound> =
+            Estimate::new(vec![1.0, 2.0, 3.0, 6.0], vec![0.3, 0.4, 0.0, 0.0], vec![2; 4], 7);
+        let mean = estimate.nats_per_token();
+        assert!((mean.draw_error.unwrap() - 0.5 / 8.0).abs() < 1e-12);
+        let (all, draws) = (mean.standard_error.unwrap(), mean.draw_error.unwrap());
+        let sequences = mean.sequence_error().unwrap();
+        assert!((sequences.powi(2) + draws.powi(2) - all.powi(2)).abs() < 1e-12);
+        let figure = estimate.figure_of("a", "perplexity", estimate.perplexity());
+        assert!((figure.draw_error.unwrap() - draws * figure.value).abs() < 1e-12);
+        // With one draw per sequence it is not known.
+        let single: Estimate<UpperBound> = Estimate::new(vec![1.0, 2.0], vec![f64::NAN; 2], vec![1; 2], 2);
+        let mean = single.nats_per_token();
+        assert_eq!((mean.draw_error, mean.sequence_error()), (None, None));
     }
 
     #[test]

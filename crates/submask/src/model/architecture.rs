@@ -128,12 +128,19 @@ impl Architecture {
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.save(folder)?;
         }
-        if let (Assignment::Table { .. }, Some(table)) =
-            (&self.config.codes.assignment, self.predictive.codes().permutation())
-        {
-            write_codes(&folder.join(CODES_FILE), table)?;
+        if matches!(self.config.codes.assignment, Assignment::Table { .. }) {
+            self.save_codes(folder)?;
         }
         write_safetensors(&folder.join(WEIGHTS_FILE), parameters, values)?;
         self.config.write(folder)
+    }
+
+    /// Writes the code of every token into `folder`, where it is not the token's own number.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub(super) fn save_codes(&self, folder: &Path) -> Result<()> {
+        let table = self.predictive.codes().permutation();
+        table.map_or(Ok(()), |table| write_codes(&folder.join(CODES_FILE), table))
     }
 }

@@ -149,6 +149,44 @@ impl EvaluateRequest {
     }
 }
 
+/// Figures of held-out sequences, and the value of each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Figures of all together.
+    pub figures: Vec<Figure>,
+    /// Each, in the order in which they were evaluated.
+    pub sequences: Vec<SequenceValue>,
+}
+
+/// −log p of one sequence, a bound of it, or a surrogate: the figures say which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SequenceValue {
+    /// Its place among the sequences that were given, from 0.
+    pub index: usize,
+    /// The value in nats.
+    pub nats: f64,
+    /// Its standard error over draws; `None` where it is not known, as with a single draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw_error: Option<f64>,
+    /// Tokens that are charged.
+    pub tokens: u64,
+    /// Characters of text that they stand for, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<u64>,
+}
+
+/// The value of every sequence, of which `places` says where it stood.
+fn values<K: Meaning>(estimate: &Estimate<K>, held_out: &HeldOut, places: &[usize]) -> Vec<SequenceValue> {
+    let value = |(s, index): (usize, &usize)| SequenceValue {
+        index: *index,
+        nats: estimate.nats()[s],
+        draw_error: Some(estimate.draw_errors()[s]).filter(|error| error.is_finite()),
+        tokens: estimate.tokens()[s],
+        characters: held_out.characters.get(s).copied(),
+    };
+    places.iter().enumerate().map(value).collect()
+}
+
 impl Session {
     /// What is usually estimated: the bound, or the exact value where a network has one.
     pub fn usual_estimator(&self) -> Estimator {
@@ -158,16 +196,28 @@ impl Session {
     /// Evaluates held-out sequences.
     ///
     /// Likelihoods are given in the units of the subject: of text per character, per token and as a perplexity, or, where
-    /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour channel of a pixel, or a coordinate) and per sequence. The joint
-    /// objective, which is no likelihood, is given in nats per token only. A network that reads classes is told those of
-    /// `held_out`: its figures are of sequences given their classes.
+    /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour
+    /// channel of a pixel, or a coordinate) and per sequence. The joint objective, which is no likelihood, is given in nats
+    /// per token only. A network that reads classes is told those of `held_out`: its figures are of sequences given their
+    /// classes.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
     pub fn evaluate(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Vec<Figure>> {
+        Ok(self.evaluation(request, held_out)?.figures)
+    }
+
+    /// The same with the value of every sequence, by which two models can be compared on the same sequences.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluation(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Evaluation> {
         let architecture = self.architecture();
         let by_class = architecture.config().classes().map(|classes| held_out.by_class(classes));
-        let held_out = by_class.as_ref().unwrap_or(held_out);
+        let (held_out, places) = match &by_class {
+            Some((held_out, places)) => (held_out, places.clone()),
+            None => (held_out, (0..held_out.len()).collect()),
+        };
         let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
         if by_class.is_some() {
             sequences = sequences.with_labels(&held_out.labels);
@@ -187,17 +237,18 @@ impl Session {
                 return Err(Error::invalid("estimator", name, allowed));
             }
             let estimate = exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)?;
-            return self.figures(name, &estimate, held_out);
+            return self.figures(name, &estimate, held_out, &places);
         }
         match request.estimator.estimate(self.denoiser()?, &predictive, &sequences, &settings)? {
-            Estimated::Exact(estimate) => self.figures(name, &estimate, held_out),
-            Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out),
+            Estimated::Exact(estimate) => self.figures(name, &estimate, held_out, &places),
+            Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out, &places),
             Estimated::Surrogate(estimate) => {
                 let unit = match self.is_lossless(held_out) {
                     true => Unit::NatsPerToken,
                     false => Unit::NatsPerTokenOfTokenised,
                 };
-                Ok(vec![estimate.figure_of(name, unit.name(), estimate.nats_per_token())])
+                let figures = vec![estimate.figure_of(name, unit.name(), estimate.nats_per_token())];
+                Ok(Evaluation { figures, sequences: values(&estimate, held_out, &places) })
             }
         }
     }
@@ -207,7 +258,8 @@ impl Session {
         name: &str,
         estimate: &Estimate<K>,
         held_out: &HeldOut,
-    ) -> Result<Vec<Figure>>
+        places: &[usize],
+    ) -> Result<Evaluation>
     where
         Estimate<K>: Likelihood,
     {
@@ -222,7 +274,8 @@ impl Session {
             Ok(estimate.figure_of(name, unit.name(), measured))
         };
         let units = self.architecture().config().subject.units(self.is_lossless(held_out));
-        units.into_iter().map(figure).collect()
+        let figures = units.into_iter().map(figure).collect::<Result<_>>()?;
+        Ok(Evaluation { figures, sequences: values(estimate, held_out, places) })
     }
 
     /// Whether the text of what is evaluated can be had again from its tokens.

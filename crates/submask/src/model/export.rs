@@ -21,7 +21,8 @@ pub enum ExportFormat {
 }
 
 impl Model {
-    /// Writes the model into `folder`, which must not exist yet. The weights have the reference's names.
+    /// Writes the model into `folder`, which must not exist yet. The weights have the reference's names. Codes that are
+    /// shuffled are written as a table, since no other program draws them from the seed.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] when the folder exists, [`crate::Error::Io`] naming the file.
@@ -31,13 +32,21 @@ impl Model {
             ExportFormat::Safetensors => None,
             ExportFormat::Reference => self.rotary_frequencies(),
         };
-        let Some(frequencies) = buffer else { return create_folder(folder, |folder| self.save(folder)) };
         let architecture = self.architecture();
+        let Some(frequencies) = buffer else {
+            return create_folder(folder, |folder| {
+                self.save(folder)?;
+                architecture.save_codes(folder)
+            });
+        };
         let mut parameters = architecture.parameters().to_vec();
         parameters.push(Parameter::new("rotary_emb.inv_freq", &[frequencies.len()], Init::Zeros));
         let mut values = self.weights().to_vec();
         values.push(frequencies);
-        create_folder(folder, |folder| architecture.save_with(&parameters, &values, folder))
+        create_folder(folder, |folder| {
+            architecture.save_with(&parameters, &values, folder)?;
+            architecture.save_codes(folder)
+        })
     }
 
     /// The buffer of the reference's transformers: base^(−2k/w) for k = 0..w/2 and heads of width w. The other networks

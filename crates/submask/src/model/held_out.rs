@@ -90,17 +90,18 @@ impl HeldOut {
         }
     }
 
-    /// The same sequences class by class, those of classes from `classes` on left out.
-    pub(super) fn by_class(&self, classes: usize) -> Self {
-        let mut sorted = Self { seq_len: self.seq_len, ..Self::default() };
+    /// The same sequences class by class, those of classes from `classes` on left out, and where each stood.
+    pub(super) fn by_class(&self, classes: usize) -> (Self, Vec<usize>) {
+        let (mut sorted, mut places) = (Self { seq_len: self.seq_len, ..Self::default() }, Vec::new());
         for class in 0..classes {
-            let all = self.x_0.chunks(self.seq_len.max(1)).zip(&self.labels);
-            for (own, label) in all.filter(|(_, label)| **label == class) {
+            let all = self.x_0.chunks(self.seq_len.max(1)).zip(&self.labels).enumerate();
+            for (place, (own, label)) in all.filter(|(_, (_, label))| **label == class) {
                 sorted.x_0.extend_from_slice(own);
                 sorted.labels.push(*label);
+                places.push(place);
             }
         }
-        sorted
+        (sorted, places)
     }
 }
 

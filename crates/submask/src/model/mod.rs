@@ -32,7 +32,7 @@ pub use config::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
     ToySettings, UnetSettings,
 };
-pub use evaluate::{Estimator, EvaluateRequest};
+pub use evaluate::{Estimator, EvaluateRequest, Evaluation, SequenceValue};
 pub use export::ExportFormat;
 pub use files::{read_codes, read_safetensors, write_safetensors};
 pub use folder::{Model, WEIGHTS_FILE};

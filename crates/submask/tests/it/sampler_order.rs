@@ -370,7 +370,6 @@ fn at_temperature_zero_every_sampler_reveals_the_most_probable_token() {
             let predictive = Predictive::new(network.codes.clone(), carry_over);
             for unit in [RevealUnit::Digits, RevealUnit::Tokens] {
                 let ordered = Order::deterministic()
-                    .into_iter()
                     .flat_map(|order| [1, 2].map(|per_step| SampleSettings { order, per_step, ..default() }));
                 let schedule = Some([-0.5, 1.0, 1.0].into());
                 let planned = [
