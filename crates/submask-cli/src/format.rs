@@ -86,10 +86,9 @@ pub fn tokenizer_note(fidelity: Fidelity) -> String {
     let unknown = format!("{:.2} % of the tokens are unknown text", 100.0 * fidelity.unknown_share());
     match fidelity.is_lossless() {
         true => format!("tokenizer: all {documents} documents decode to themselves; {unknown}"),
-        false => format!(
-            "tokenizer: {changed} of {documents} documents do not decode to themselves, {unknown}: figures are per token of \
-             the tokenised text, not per character"
-        ),
+        false => {
+            format!("tokenizer: {changed} of {documents} documents do not decode to themselves, {unknown}")
+        }
     }
 }
 

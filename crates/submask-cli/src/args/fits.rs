@@ -33,7 +33,7 @@ const SAMPLE: [Fit<SampleArgs>; 10] = [
     fit("--mask", IMAGES, |args| args.images.mask.is_some()),
     fit("--keep-digits", IMAGES, |args| args.images.keep_digits.is_some()),
     fit("--keep-channels", IMAGES, |args| !args.images.keep_channels.is_empty()),
-    fit("--sampler", IMAGES, |args| args.images.sampler.is_some() || args.images.preset.is_some()),
+    fit("--sampler", DRAWN, |args| args.images.sampler.is_some() || args.images.preset.is_some()),
 ];
 
 /// Flags of `submask eval` that not every subject reads.
@@ -49,23 +49,23 @@ const TRAIN: [Fit<TrainArgs>; 1] = [fit("--image", POINTS, |args| args.image.is_
 
 /// Refuses flags of `submask sample` that say nothing to a model of this kind.
 pub fn sample(args: &SampleArgs, kind: Kind) -> Result<(), Failure> {
-    check(&SAMPLE, args, kind)
+    check(&SAMPLE, args, "model", kind)
 }
 
 /// Refuses flags of `submask eval` that say nothing to a model of this kind.
 pub fn eval(args: &EvalArgs, kind: Kind) -> Result<(), Failure> {
-    check(&EVAL, args, kind)
+    check(&EVAL, args, "model", kind)
 }
 
 /// Refuses flags of `submask train` that say nothing to a run of this kind.
 pub fn train(args: &TrainArgs, kind: Kind) -> Result<(), Failure> {
-    check(&TRAIN, args, kind)
+    check(&TRAIN, args, "run", kind)
 }
 
-fn check<A>(table: &[Fit<A>], args: &A, kind: Kind) -> Result<(), Failure> {
+fn check<A>(table: &[Fit<A>], args: &A, what: &str, kind: Kind) -> Result<(), Failure> {
     let unread = table.iter().find(|fit| !fit.subjects.contains(&kind) && (fit.given)(args));
     let Some(Fit { flag, subjects, .. }) = unread else { return Ok(()) };
     let read_by: Vec<&str> = subjects.iter().map(|subject| subject.name()).collect();
     Err(Failure::usage(format!("{flag} has a meaning for {} only", read_by.join(" and ")))
-        .hint(format!("this is of {}; `--help` says what reads it", kind.name())))
+        .hint(format!("the {what} is of {}; `--help` says what reads the flag", kind.name())))
 }

@@ -57,6 +57,9 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
 /// The estimator asked for, or what fits the network.
 fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
     let Some(estimator) = args.estimator else {
+        if session.is_autoregressive() && args.carry_over.is_some() {
+            return Err(Failure::usage("--carry-over has no meaning for an autoregressive model"));
+        }
         let usual = session.usual_estimator();
         if usual == Estimator::LEFT_TO_RIGHT {
             check_draws(args, EstimatorArg::Exact)?;
@@ -85,6 +88,9 @@ fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
         EstimatorArg::Orders => Estimator::Orders { unit: args.unit.unwrap_or(UnitArg::Subtoken).into() },
         EstimatorArg::JointObjective => Estimator::JointObjective,
     };
+    if session.is_autoregressive() && args.carry_over.is_some() {
+        return Err(Failure::usage("--carry-over has no meaning for an autoregressive model"));
+    }
     if session.is_autoregressive() && estimator != Estimator::LEFT_TO_RIGHT {
         let message =
             "an autoregressive model has an exact likelihood, from left to right, and no other estimate";

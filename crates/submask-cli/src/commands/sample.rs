@@ -14,6 +14,9 @@ use crate::{flags, format, locate, output, progress};
 
 /// Writes texts, or draws images or points.
 pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
+    if args.images.preset.is_some() {
+        eprintln!("note: `--preset` of `submask sample` is called `--sampler` now");
+    }
     let prompt = prompt(args)?;
     let folder = locate::model(&args.model)?;
     check(args, &ModelConfig::read(&folder)?)?;
@@ -96,6 +99,10 @@ fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
     ];
     let order = args.order;
     if session.is_autoregressive() {
+        let carry_over = ("--carry-over", args.carry_over.is_some());
+        if let Some((flag, _)) = others.into_iter().chain([carry_over]).find(|(_, given)| *given) {
+            return Err(Failure::usage(format!("{flag} has no meaning for an autoregressive model")));
+        }
         if args.per_step.is_some() {
             return Err(Failure::usage(
                 "--per-step has no meaning for an autoregressive model, which writes sub-token by sub-token",
@@ -126,9 +133,6 @@ fn order(args: &SampleArgs, session: &Session) -> Result<Order, Failure> {
 
 /// The model's sampling, changed by a published sampler, and that by flags.
 fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failure> {
-    if args.images.preset.is_some() {
-        eprintln!("note: `--preset` of `submask sample` is called `--sampler` now");
-    }
     if let Some(name) = args.images.sampler.as_ref().or(args.images.preset.as_ref()) {
         let published = sampler::published_sampler(name).map_err(|_| {
             Failure::usage(format!("--sampler {name}: there is no such published sampler"))

@@ -68,7 +68,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         Begin::Preset | Begin::Model(..) => preset,
     };
     let preset = preset.unwrap_or(&PRESETS[0]);
-    begin.check_kind(preset)?;
+    begin.check_kind(preset, asked.is_some(), args.settings.config.as_deref())?;
     let flags = named_flags(args, preset.kind)?;
     let settings = resolve(preset, begin, config, &args.settings, flags)?;
     if args.resume {
@@ -172,14 +172,17 @@ impl Begin {
     }
 
     /// What goes on is of the same subject as the preset.
-    fn check_kind(&self, preset: &Preset) -> Result<(), Failure> {
+    fn check_kind(&self, preset: &Preset, asked: bool, config: Option<&Path>) -> Result<(), Failure> {
         let (Self::Run(layer, place) | Self::Model(layer, place)) = self else { return Ok(()) };
         match Kind::in_settings(&layer.table) {
             Some(kind) if kind != preset.kind => {
-                let (asked, own) = (preset.kind.name(), kind.name());
-                let (name, place) = (preset.name, place.display());
-                Err(Failure::usage(format!("--preset {name} is of {asked}, and {place} is of {own}"))
-                    .hint("leave out --preset"))
+                let what = match config {
+                    Some(file) if !asked => format!("--config {}", file.display()),
+                    _ => format!("--preset {}", preset.name),
+                };
+                let (given, own, place) = (preset.kind.name(), kind.name(), place.display());
+                let hint = format!("leave out {}", what.split(' ').next().unwrap_or_default());
+                Err(Failure::usage(format!("{what} is of {given}, and {place} is of {own}")).hint(hint))
             }
             _ => Ok(()),
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use submask::data::{
-    BlockLayout, DATA_FILE, Fidelity, PreparedData, Source, Split, Tokenizer, ValidationBlock,
+    BlockLayout, DATA_FILE, Fidelity, FidelityCount, PreparedData, Source, Split, Tokenizer, ValidationBlock,
 };
 use submask::model::{Architecture, HeldOut};
 use submask::train::SETTINGS_FILE;
@@ -139,7 +139,7 @@ fn prepared(
         .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
     if data.fidelity().is_none() && !tokenizer.is_lossless() {
         eprintln!(
-            "data  {} was prepared before it was asked whether documents decode to themselves; prepare it again to know",
+            "data  {} was prepared before it was asked whether documents decode to themselves; `data prepare --rebuild` tells",
             folder.display()
         );
     }
@@ -208,29 +208,27 @@ fn read_data(run: &Path) -> Result<TextData, Failure> {
 /// The stream of tokens that the library would prepare: separators around documents, or between them.
 fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Fidelity), Failure> {
     let separator = tokenizer.separator();
-    let mut fidelity = Fidelity::default();
+    let mut fidelity = FidelityCount::default();
     let mut tokens = tokenizer.end_of_text().into_iter().collect::<Vec<_>>();
-    let mut text = String::new();
+    // A long document comes in pieces, which are encoded one by one, as when data are prepared.
     for piece in source.documents()? {
         let piece = piece?;
-        text.push_str(&piece.text);
+        let encoded = tokenizer.encode(&piece.text)?;
+        fidelity.add(Fidelity::of(tokenizer, &piece.text, &encoded)?, !piece.continues);
+        tokens.extend(encoded);
         if !piece.continues {
-            let document = tokenizer.encode(&text)?;
-            fidelity = fidelity + Fidelity::of(tokenizer, &text, &document)?;
-            tokens.extend(document);
             tokens.extend(&separator);
-            text.clear();
         }
     }
     if tokenizer.end_of_text().is_none() {
         tokens.truncate(tokens.len() - separator.len());
     }
-    Ok((tokens, fidelity))
+    Ok((tokens, fidelity.total()))
 }
 
 /// Whole sequences of a stream.
 fn cut(
-    tokens: &[u32],
+    tokens_of_text: &[u32],
     tokenizer: &Tokenizer,
     layout: BlockLayout,
     count: Option<u64>,
@@ -239,16 +237,19 @@ fn cut(
     let BlockLayout { seq_len, block_ends } = layout;
     let end = tokenizer.end_of_text().filter(|_| block_ends);
     let stride = if end.is_some() { seq_len.saturating_sub(2) } else { seq_len };
-    let all: Vec<&[u32]> = tokens.chunks_exact(stride.max(1)).collect();
+    let all: Vec<&[u32]> = tokens_of_text.chunks_exact(stride.max(1)).collect();
     if all.is_empty() {
-        let message = format!("the text has {} tokens, less than one sequence of {seq_len}", tokens.len());
+        let message =
+            format!("the text has {} tokens, less than one sequence of {seq_len}", tokens_of_text.len());
         return Err(Failure::failed(message).hint("give more text"));
     }
     spread(all.len() as u64, count)
         .map(|i| {
-            let inner = all[i as usize].iter().copied();
-            let tokens: Vec<u32> = end.into_iter().chain(inner).chain(end).collect();
-            let characters = is_lossless.then(|| tokenizer.count_characters(&tokens)).transpose()?;
+            let inner = all[i as usize];
+            let tokens: Vec<u32> = end.into_iter().chain(inner.iter().copied()).chain(end).collect();
+            let before = &tokens_of_text[..i as usize * stride];
+            let count = || tokenizer.count_characters_after(before, inner);
+            let characters = is_lossless.then(count).transpose()?;
             Ok(ValidationBlock { tokens, characters })
         })
         .collect()

@@ -47,7 +47,11 @@ impl Door for Texts {
             }
             let (held_out, fidelity) = text.sequences(architecture, args.sequences.map(Into::into))?;
             if let Some(fidelity) = fidelity {
-                eprintln!("data  {}", tokenizer_note(fidelity));
+                let figures = match held_out.characters.is_empty() {
+                    true => ": figures are per token of the tokenised text, not per character",
+                    false => "",
+                };
+                eprintln!("data  {}{figures}", tokenizer_note(fidelity));
             }
             Ok((held_out, text.name()))
         }))

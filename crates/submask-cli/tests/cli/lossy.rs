@@ -116,3 +116,22 @@ fn text_that_survives_its_tokenizer_has_bits_per_character() {
     ]);
     assert!(said.contains("1 of 41 documents do not decode to themselves"), "{said}");
 }
+
+#[test]
+fn characters_of_sequences_add_up_to_those_of_the_text() {
+    // A space between two words is a character, wherever a sequence ends: 40 lines of 15 characters, 5 tokens each.
+    let (room, _) = trained(&"the ship is wide\nthe sea is wide\n".repeat(100));
+    room.write("plain.txt", &"the sea is wide\n".repeat(40));
+    let said = parsed(&room.call(&["eval", "run", "--json", "--data", "plain.txt", "--split", "line"]));
+    let values = said["by_sequence"].as_array().unwrap();
+    let characters: u64 = values.iter().map(|value| value["characters"].as_u64().unwrap()).sum();
+    // 201 tokens with the ends of text: the last one is left over.
+    assert_eq!((values.len(), characters), (25, 40 * 15));
+    let run = parsed(&room.call(&["eval", "run", "--json"]));
+    let of_run = |key: &str| -> u64 {
+        run["by_sequence"].as_array().unwrap().iter().map(|value| value[key].as_u64().unwrap()).sum()
+    };
+    let (characters, tokens) = (of_run("characters"), of_run("tokens"));
+    // Lines of 15 and 16 characters have 5 tokens with their end: 3.0 to 3.2 characters per token.
+    assert!((3.0..=3.2).contains(&(characters as f64 / tokens as f64)), "{characters} of {tokens} tokens");
+}

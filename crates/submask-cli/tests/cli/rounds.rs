@@ -198,7 +198,7 @@ fn every_way_of_sampling_is_one_of_texts_too() {
         (&["--warp", "1,2,3"], "--warp = [1.0, 2.0, 3.0] is not allowed"),
         (&["--top-p", "0"], "--top-p = 0 is not allowed"),
         (&["--temperature", "-1"], "--temperature = -1 is not allowed"),
-        (&["--sampler", "cifar10-prime-l2-nfe512"], "--sampler has a meaning for images only"),
+        (&["--sampler", "cifar10-prime-l2-nfe512"], "--sampler has a meaning for images and points only"),
         (&["--label", "3"], "--label has a meaning for images only"),
     ] {
         let said = sample(flags);

@@ -103,6 +103,23 @@ impl Blocks {
         }
     }
 
+    /// At most `count` tokens of the stream that stand before sequence `index`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn before(&self, index: u64, count: usize) -> Result<Vec<u32>> {
+        let start = index * self.stride();
+        let mut tokens = vec![0; start.min(count as u64) as usize];
+        self.store.read(start - tokens.len() as u64..start, &mut tokens)?;
+        Ok(tokens)
+    }
+
+    /// The tokens of a sequence that are of the stream.
+    pub(super) fn inner<'a>(&self, tokens: &'a [u32]) -> &'a [u32] {
+        let ends = usize::from(self.end.is_some());
+        &tokens[ends..tokens.len() - ends]
+    }
+
     /// Tokens of the stream in a sequence.
     fn stride(&self) -> u64 {
         (self.seq_len - 2 * usize::from(self.end.is_some())) as u64

@@ -49,6 +49,29 @@ impl Fidelity {
     }
 }
 
+/// Sums what a tokenizer did to documents that come in pieces: each counts once, and is changed where a piece is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FidelityCount {
+    total: Fidelity,
+    /// Whether a piece of the present document has come out otherwise.
+    changed: bool,
+}
+
+impl FidelityCount {
+    /// Adds a piece, which `ends` its document or does not.
+    pub fn add(&mut self, piece: Fidelity, ends: bool) {
+        self.changed |= !piece.is_lossless();
+        let (documents, changed) = (u64::from(ends), u64::from(ends && self.changed));
+        self.total = self.total + Fidelity { documents, changed, ..piece };
+        self.changed &= !ends;
+    }
+
+    /// That of the documents that are complete.
+    pub fn total(&self) -> Fidelity {
+        self.total
+    }
+}
+
 impl std::ops::Add for Fidelity {
     type Output = Self;
 

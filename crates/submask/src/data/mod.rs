@@ -66,7 +66,7 @@ pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
 pub use dictionary::dictionary;
 pub use document::{Document, PIECE_BYTES};
-pub use fidelity::Fidelity;
+pub use fidelity::{Fidelity, FidelityCount};
 pub use permutation::Permutation;
 pub use prepare::{
     DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,

@@ -1,7 +1,7 @@
 //! Sequences for evaluation, in order, with the characters that they stand for.
 
 use super::blocks::Blocks;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{DECODED_BEFORE, Tokenizer};
 use crate::error::Result;
 
 /// One sequence for evaluation.
@@ -47,7 +47,11 @@ impl ValidationBlocks {
     pub fn block(&self, index: u64) -> Result<ValidationBlock> {
         let mut tokens = vec![0; self.blocks.seq_len()];
         self.blocks.read(index, &mut tokens)?;
-        let characters = self.lossless.then(|| self.tokenizer.count_characters(&tokens)).transpose()?;
+        let count = || {
+            let before = self.blocks.before(index, DECODED_BEFORE)?;
+            self.tokenizer.count_characters_after(&before, self.blocks.inner(&tokens))
+        };
+        let characters = self.lossless.then(count).transpose()?;
         Ok(ValidationBlock { tokens, characters })
     }
 }

@@ -99,7 +99,8 @@ impl Measured {
         Ok(ratio(values, None, |s| sizes[s] as f64))
     }
 
-    /// The part of the standard error that is of the choice of sequences: what is left without that of draws.
+    /// The part of the standard error that is of the choice of sequences: what is left, in squares, without that of draws,
+    /// and 0 where nothing is.
     pub fn sequence_error(self) -> Option<f64> {
         let (all, draws) = (self.standard_error?, self.draw_error?);
         Some((all * all - draws * draws).max(0.0).sqrt())
@@ -132,7 +133,8 @@ pub struct Figure {
     /// The part of it that is of the choice of sequences, where that of draws is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_error: Option<f64>,
-    /// The part of it that is of draws: the two add up in squares. Absent where it is not known, as with a single draw.
+    /// The part of it that is of draws. The two parts add up in squares, unless that of draws alone is larger than the
+    /// whole, as it may be for few sequences: then the other is 0. Absent where it is not known, as with a single draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw_error: Option<f64>,
     /// Network evaluations (states) that it took.

@@ -229,8 +229,11 @@ fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<boo
     }
     // A file that cannot be read any more is as outdated as one with other settings.
     let same = DataInfo::read(folder).is_ok_and(|info| info.settings_fingerprint == fingerprint);
+    // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
+    let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
     match outdated {
-        _ if same => Ok(true),
+        Outdated::Refuse if same => Ok(true),
+        Outdated::Rebuild if same => Ok(PreparedData::open(folder).is_ok_and(is_known)),
         Outdated::Rebuild => Ok(false),
         Outdated::Refuse => {
             let problem =

@@ -8,7 +8,7 @@ use super::PrepareSettings;
 use super::info::{PartInfo, SplitInfo, Written};
 use super::survey::{Share, Split, Survey};
 use crate::data::document::Document;
-use crate::data::fidelity::Fidelity;
+use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -153,7 +153,7 @@ impl<'a> Streams<'a> {
 
     fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
         let finish = |stream: Stream, what| {
-            let fidelity = (!self.tokenizer.is_lossless()).then_some(stream.fidelity);
+            let fidelity = (!self.tokenizer.is_lossless()).then_some(stream.fidelity.total());
             let part = PartInfo::new(stream.writer.finish()?, fidelity);
             if part.documents == 0 {
                 let allowed = format!("it leaves no text for {what}, of {} documents", split.documents);
@@ -174,10 +174,7 @@ struct Stream<'a> {
     separator: Vec<u32>,
     has_end: bool,
     empty: bool,
-    /// Of the documents that are complete, but for what the present one has done so far.
-    fidelity: Fidelity,
-    /// Whether a piece of the present document has come out otherwise.
-    changed: bool,
+    fidelity: FidelityCount,
 }
 
 impl<'a> Stream<'a> {
@@ -186,16 +183,11 @@ impl<'a> Stream<'a> {
         if has_end {
             writer.push(&separator)?;
         }
-        Ok(Self { writer, separator, has_end, empty: true, fidelity: Fidelity::default(), changed: false })
+        Ok(Self { writer, separator, has_end, empty: true, fidelity: FidelityCount::default() })
     }
 
     fn write(&mut self, job: &Job, tokens: &[u32], piece: Fidelity) -> Result<()> {
-        // A long document comes in pieces, and counts once.
-        self.changed |= !piece.is_lossless();
-        let ends = u64::from(job.ends);
-        let changed = ends * u64::from(self.changed);
-        self.fidelity = self.fidelity + Fidelity { documents: ends, changed, ..piece };
-        self.changed &= !job.ends;
+        self.fidelity.add(piece, job.ends);
         if job.begins && !self.empty && !self.has_end {
             self.writer.push(&self.separator)?;
         }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tokenizers::{DecoderWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::table::TokenTable;
@@ -38,10 +39,11 @@ impl HuggingFace {
         };
         let end_of_text = find_end_of_text(&tokenizer, path, end_of_text)?;
         let vocab_size = largest as usize + 1;
-        let unknown = find_unknown(&tokenizer, &json);
+        let file = serde_json::from_str(&json).unwrap_or_default();
+        let unknown = find_unknown(&tokenizer, &file);
         let (path, lossless) = (path.to_path_buf(), false);
         let mut found = Self { tokenizer, json, path, vocab_size, end_of_text, lossless, unknown };
-        found.lossless = found.keeps_every_text();
+        found.lossless = has_plain_pieces(&file) && found.keeps_every_text();
         Ok(found)
     }
 
@@ -153,9 +155,25 @@ impl HuggingFace {
     }
 }
 
+/// Whether tokens are pieces of the text as they stand: those of a BPE that marks neither the ends of words nor their
+/// insides, beside added tokens that take in no space around them. Special ones are never made of text.
+fn has_plain_pieces(file: &Value) -> bool {
+    let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && value != "";
+    let model = &file["model"];
+    let marks = ["continuing_subword_prefix", "end_of_word_suffix"];
+    let is_plain = |token: &Value| {
+        let ascii = token["content"].as_str().is_some_and(str::is_ascii);
+        is_set(&token["special"])
+            || (ascii
+                && !["lstrip", "rstrip", "single_word", "normalized"].iter().any(|key| is_set(&token[key])))
+    };
+    model["type"] == "BPE"
+        && !marks.iter().any(|key| is_set(&model[key]))
+        && file["added_tokens"].as_array().is_none_or(|tokens| tokens.iter().all(is_plain))
+}
+
 /// The token for what the model of a file does not know: by name, or of a unigram model by number.
-fn find_unknown(tokenizer: &tokenizers::Tokenizer, json: &str) -> Option<u32> {
-    let file: serde_json::Value = serde_json::from_str(json).ok()?;
+fn find_unknown(tokenizer: &tokenizers::Tokenizer, file: &Value) -> Option<u32> {
     let model = file.get("model")?;
     let by_name = model.get("unk_token").and_then(|name| tokenizer.token_to_id(name.as_str()?));
     by_name.or_else(|| model.get("unk_id")?.as_u64()?.try_into().ok())
@@ -226,6 +244,34 @@ mod tests {
         assert_eq!(unknown, Fidelity { documents: 1, changed: 1, tokens: 2, unknown: 1 });
         let sum = kept + unknown;
         assert_eq!((sum.is_lossless(), sum.unknown_share()), (false, 0.2));
+    }
+
+    #[test]
+    fn byte_level_files_that_lose_text_are_no_lossless_ones() {
+        let bytes: serde_json::Map<String, Value> = (0..=255u8)
+            .map(|byte| (super::super::train_bpe::character_of(byte).to_string(), json!(byte)))
+            .collect();
+        let level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let file = |model: Value, added: Value| {
+            json!({"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+                "pre_tokenizer": level, "post_processor": null, "decoder": level,
+                "added_tokens": added, "model": model})
+        };
+        let bpe = |suffix: Value| json!({"type": "BPE", "vocab": bytes, "merges": [], "end_of_word_suffix": suffix});
+        let added = |strip: bool| {
+            json!([{"id": 256, "content": "sea", "single_word": false, "lstrip": strip, "rstrip": strip,
+                "normalized": false, "special": false}])
+        };
+        let is_lossless = |file: Value| load(&file, None).unwrap().is_lossless();
+        assert!(is_lossless(file(bpe(Value::Null), json!([]))));
+        assert!(is_lossless(file(bpe(Value::Null), added(false))));
+        assert!(!is_lossless(file(bpe(Value::Null), added(true))), "spaces around the token are lost");
+        assert!(!is_lossless(file(bpe(json!("</w>")), json!([]))));
+        let mut words = bytes.clone();
+        words.insert("[UNK]".to_owned(), json!(256));
+        let words = json!({"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"});
+        assert!(!is_lossless(file(words, json!([]))), "longer words are unknown");
     }
 
     #[test]

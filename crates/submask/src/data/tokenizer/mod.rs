@@ -29,6 +29,9 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// File in a model or data folder that holds a tokenizer which is not described by its kind alone.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
+/// Tokens before a part of a stream that are decoded with it.
+pub(super) const DECODED_BEFORE: usize = 32;
+
 /// A bijection, or nearly, between texts and sequences of token ids in `0..vocab_size`.
 ///
 /// Text never gives the end-of-text id, not even text that spells its name: documents are kept apart
@@ -296,6 +299,24 @@ impl Tokenizer {
             Some(table) => Ok(tokens.iter().map(|&token| u64::from(table.characters(token))).sum()),
             None => Ok(self.decode(tokens, "")?.chars().count() as u64),
         }
+    }
+
+    /// The same of `tokens` that follow others in a stream: what a decoder puts between two tokens, as a space between
+    /// words, counts for the second, so that the counts of all parts of a stream add up to its characters.
+    ///
+    /// # Errors
+    /// As [`Self::count_characters`].
+    pub fn count_characters_after(&self, before: &[u32], tokens: &[u32]) -> Result<u64> {
+        if self.table.is_some() {
+            return self.count_characters(tokens);
+        }
+        // Of the same document, and no more than a decoder looks back.
+        let last = &before[before.len().saturating_sub(DECODED_BEFORE)..];
+        let document =
+            last.iter().rposition(|token| Some(*token) == self.end_of_text).map_or(0, |end| end + 1);
+        let before = &last[document..];
+        let both = self.count_characters(&[before, tokens].concat())?;
+        Ok(both.saturating_sub(self.count_characters(before)?))
     }
 
     /// What stands between documents in a stream of tokens: end of text, or else a space (text8) or a
