@@ -11,8 +11,8 @@ const HEADERS: [&str; 4] = ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h"];
 /// Where a toolkit has its libraries: as NVIDIA installs it, as PyPI's wheels do, and as Debian does.
 const FOLDERS: [&str; 4] = ["lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"];
 
-const HOW: &str = "install CUDA's toolkit, or by pip nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt and nvidia-cuda-cccl in \
-                   version 13, and set CUDA_PATH to its folder (…/site-packages/nvidia/cu13)";
+const HOW: &str = "install CUDA's toolkit, or by pip nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt and \
+                   nvidia-cuda-cccl in version 13, and set CUDA_PATH to its folder (…/site-packages/nvidia/cu13)";
 
 /// What CUDA lacks here, and what to install; `None` where it is complete. Found out once.
 pub(super) fn missing() -> Option<&'static str> {

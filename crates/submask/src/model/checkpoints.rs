@@ -1,7 +1,8 @@
 //! Checkpoints of a run, as models are read from them: which there are, and whether their files are whole.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use crate::{Error, Result};
 pub const FOLDER: &str = "checkpoints";
 
 const MANIFEST: &str = "manifest.json";
+
+/// Bytes of a file that are read at once to be checked.
+const CHECKED: usize = 1 << 18;
 
 /// Size and CRC-32 of every file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,9 +48,21 @@ pub(crate) fn write_manifest(folder: &Path) -> Result<()> {
     sync_parent(&path).map_err(Error::io(folder))
 }
 
+/// Size and CRC-32, of which no more than [`CHECKED`] bytes are in memory at once.
 fn checksum(path: &Path) -> Result<(u64, u32)> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    Ok((bytes.len() as u64, crc32fast::hash(&bytes)))
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let (mut hasher, mut size, mut part) = (crc32fast::Hasher::new(), 0, vec![0; CHECKED]);
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return Ok((size, hasher.finalize())),
+            Ok(read) => {
+                hasher.update(&part[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io(path)(error)),
+        }
+    }
 }
 
 /// Checks the files of a folder against its manifest; a plain model folder has none and passes.
