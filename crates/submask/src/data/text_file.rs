@@ -8,6 +8,18 @@ use super::document::{Document, PIECE_BYTES};
 use super::source::Split;
 use crate::error::{Error, Result};
 
+/// The three bytes with which UTF-8 text may begin, to say so; they are no text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Which kind of UTF-16 text begins with these bytes, if it says so.
+pub(super) fn utf_16(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, ..] => Some("UTF-16 (little-endian)"),
+        [0xfe, 0xff, ..] => Some("UTF-16 (big-endian)"),
+        _ => None,
+    }
+}
+
 /// The documents of one text file.
 ///
 /// At most about two pieces are in memory. A piece ends before white space where there is some, so
@@ -54,11 +66,28 @@ impl TextFile {
     }
 
     fn next_document(&mut self) -> Result<Option<Document>> {
+        self.begin()?;
         match self.split {
             Split::File => self.next_of_file(),
             Split::Line => self.next_of_lines(),
             Split::Paragraph => self.next_of_paragraphs(),
         }
+    }
+
+    /// Skips a byte-order mark at the beginning of the file, and refuses UTF-16.
+    fn begin(&mut self) -> Result<()> {
+        if self.offset > 0 || self.start > 0 {
+            return Ok(());
+        }
+        self.fill(BYTE_ORDER_MARK.len().max(4))?;
+        if let Some(name) = utf_16(self.unread()) {
+            return Err(Error::format(&self.path, format!("{name} text: convert it to UTF-8")));
+        }
+        if self.unread().starts_with(BYTE_ORDER_MARK) {
+            self.start += BYTE_ORDER_MARK.len();
+            self.offset += BYTE_ORDER_MARK.len() as u64;
+        }
+        Ok(())
     }
 
     fn next_of_file(&mut self) -> Result<Option<Document>> {
@@ -245,6 +274,20 @@ mod tests {
     #[test]
     fn paragraphs_end_at_blank_lines() {
         assert_eq!(joined(read("\n\na\nb\n \n\nc\r\nd\n", Split::Paragraph, 100)), ["a\nb", "c\nd"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text_and_utf_16_is_named() {
+        for split in [Split::File, Split::Line, Split::Paragraph] {
+            assert_eq!(joined(read("\u{feff}a b", split, 100)), ["a b"]);
+            assert_eq!(joined(read("\u{feff}abcdefgh ijklmnop", split, 8)), ["abcdefgh ijklmnop"]);
+            assert!(read("\u{feff}", split, 100).is_empty());
+            for (bytes, name) in [(&b"\xff\xfea\0"[..], "little"), (b"\xfe\xff\0a", "big")] {
+                let error =
+                    TextFile::open(write(bytes).path(), split).unwrap().find_map(Result::err).unwrap();
+                assert!(error.to_string().contains(&format!("UTF-16 ({name}-endian)")), "{error}");
+            }
+        }
     }
 
     #[test]
