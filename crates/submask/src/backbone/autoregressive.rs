@@ -15,7 +15,7 @@ use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
 use crate::denoiser::{Autoregressor, Continuation, Spec};
-use crate::ops::{Kernels, Rotary, TableRows};
+use crate::ops::{AttentionMask, Kernels, Rotary, TableRows};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -59,7 +59,7 @@ impl Autoregressive {
         let AutoregressiveConfig { hidden, heads, .. } = config;
         let positions = config.seq_len * codes.subtoken_len();
         let rotary = Arc::new(Rotary::new(positions, hidden / heads));
-        let shape = BlockShape { hidden, heads, causal: true, rotary, kernels };
+        let shape = BlockShape { hidden, heads, mask: AttentionMask::CAUSAL, rotary, kernels };
         let base = codes.base() as usize;
         let embedding = Init::Uniform(1.0 / (hidden as f64).sqrt());
         let mut parameters = Vec::new();

@@ -8,7 +8,7 @@ use super::TrainingDropout;
 use super::declaration::Declaration;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::Weights;
-use crate::ops::{Kernels, Rotary, integers};
+use crate::ops::{AttentionMask, Kernels, Rotary, integers};
 
 /// What all blocks of a network have in common.
 #[derive(Clone, Debug)]
@@ -17,8 +17,8 @@ pub(super) struct BlockShape {
     pub hidden: usize,
     /// Attention heads h; d is divisible by their number.
     pub heads: usize,
-    /// Whether a position sees only itself and those before it.
-    pub causal: bool,
+    /// Which positions one reads.
+    pub mask: AttentionMask,
     /// Rotary table of d/h wide heads.
     pub rotary: Arc<Rotary>,
     /// Which operations run.
@@ -154,13 +154,13 @@ impl Block {
 
     /// Attention over all positions: [B, L, d] → [B·L, d].
     fn attend(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<2> {
-        let BlockShape { heads, causal, ref rotary, kernels, .. } = self.shape;
+        let BlockShape { heads, mask, ref rotary, kernels, .. } = self.shape;
         let [batch, length, hidden] = x.dims();
         let Modulation { shift, scale, .. } = modulation.clone();
         let normed = self.attention_norm.forward(weights, x, shift, scale);
         let qkv = self.qkv.forward(weights, normed.reshape([batch * length, hidden]));
         let qkv = qkv.reshape([batch, length, 3 * hidden]);
-        kernels.attention(qkv, heads, rotary.clone(), causal).reshape([batch * length, hidden])
+        kernels.attention(qkv, heads, rotary.clone(), mask).reshape([batch * length, hidden])
     }
 
     /// The two linear layers, with GELU between them: [n, d] → [n, d].

@@ -12,7 +12,7 @@ use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Weights};
 use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{AttentionMask, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -131,7 +131,7 @@ impl Dit {
         let shape = BlockShape {
             hidden,
             heads,
-            causal: false,
+            mask: AttentionMask::FULL,
             rotary: Arc::new(Rotary::new(config.seq_len, hidden / heads)),
             kernels,
         };

@@ -13,7 +13,7 @@ use super::layers::{Linear, LinearConfig, RmsNorm};
 use super::weights::{Init, Weights};
 use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{AttentionMask, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -154,7 +154,12 @@ impl Encoder {
         let [batch, length, _] = x.dims();
         let qkv = block.qkv.forward(weights, block.attention_norm.forward(weights, rows(x.clone())));
         let qkv = self.share_groups(qkv).reshape([batch, length, 3 * hidden]);
-        let mixed = self.definition.kernels.attention(qkv, self.config.heads, self.rotary.clone(), false);
+        let mixed = self.definition.kernels.attention(
+            qkv,
+            self.config.heads,
+            self.rotary.clone(),
+            AttentionMask::FULL,
+        );
         let (x, mixed) = match asked {
             Some(asked) => {
                 let x = asked.rows(rows(x)).unsqueeze();

@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, Slice, Tensor, TensorData};
 
-use super::{Precision, Rotary, RowLoss, plain};
+use super::{AttentionMask, Past, Precision, Rotary, RowLoss, plain};
 
 /// Scores of a block of queries, in all sequences and heads together.
 const BLOCK_SCORES: usize = 1 << 25;
@@ -37,10 +37,27 @@ pub fn attention(
     qkv: Tensor<3>,
     heads: usize,
     rotary: &Rotary,
-    causal: bool,
+    mask: AttentionMask,
     precision: Precision,
 ) -> Tensor<3> {
-    attention_in_blocks(qkv, heads, rotary, BlockAttention { causal, precision, block_scores: BLOCK_SCORES })
+    let (first, past) = (0, 0);
+    let settings = BlockAttention { mask, first, past, precision, block_scores: BLOCK_SCORES };
+    attention_in_blocks(qkv, heads, rotary, settings)
+}
+
+/// See [`super::Kernels::attention_with_past`].
+pub fn attention_with_past(
+    qkv: Tensor<3>,
+    past: Past,
+    heads: usize,
+    rotary: &Rotary,
+    mask: AttentionMask,
+    precision: Precision,
+) -> Tensor<3> {
+    let (first, length) = (past.first, past.keys_values.dims()[1]);
+    let parts = plain::with_past(qkv, past, heads, rotary);
+    let settings = BlockAttention { mask, first, past: length, precision, block_scores: BLOCK_SCORES };
+    settings.run(parts)
 }
 
 pub(super) fn attention_in_blocks(
@@ -49,17 +66,18 @@ pub(super) fn attention_in_blocks(
     rotary: &Rotary,
     settings: BlockAttention,
 ) -> Tensor<3> {
-    let [q, k, v] = plain::heads(qkv, heads, rotary);
-    let scale = (q.dims()[3] as f32).sqrt();
-    let [q, k, v] = [q / scale, k, v].map(Tensor::into_dispatch);
-    plain::join_heads(Tensor::from_dispatch(Dispatch::submask_block_attention(q, k, v, settings)))
+    settings.run(plain::heads(qkv, heads, rotary, 0))
 }
 
 /// What attention in blocks is of, apart from its input.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockAttention {
-    /// Whether a query sees no later key.
-    pub causal: bool,
+    /// Which keys a query reads.
+    pub mask: AttentionMask,
+    /// The position of the first query.
+    pub first: usize,
+    /// How many keys, the first ones, are of the past; the others are of the queries' positions.
+    pub past: usize,
     /// Of the products.
     pub precision: Precision,
     /// See [`BLOCK_SCORES`].
@@ -68,7 +86,7 @@ pub struct BlockAttention {
 
 #[backend_extension(Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")), Autodiff)]
 pub trait BlockAttentionOp: Backend {
-    /// softmax(qkᵀ)v of q, k and v [B, h, L, w].
+    /// softmax(qkᵀ)v of q [B, h, n, w], and k and v [B, h, past + n, w].
     fn submask_block_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -139,10 +157,18 @@ impl<B: BlockAttentionOp> Backward<B, 3> for BlockAttention {
 }
 
 impl BlockAttention {
-    /// First rows and lengths of the blocks of queries [B, h, L, w].
+    /// The attention of heads.
+    fn run(self, [q, k, v]: [Tensor<4>; 3]) -> Tensor<3> {
+        let scale = (q.dims()[3] as f32).sqrt();
+        let [q, k, v] = [q / scale, k, v].map(Tensor::into_dispatch);
+        plain::join_heads(Tensor::from_dispatch(Dispatch::submask_block_attention(q, k, v, self)))
+    }
+
+    /// First rows and lengths of the blocks of queries [B, h, n, w].
     fn blocks(&self, shape: &[usize]) -> impl Iterator<Item = (usize, usize)> + use<> {
         let length = shape[2];
-        let count = (self.block_scores / (shape[0] * shape[1] * length).max(1)).clamp(1, length.max(1));
+        let scores = shape[0] * shape[1] * (self.past + length);
+        let count = (self.block_scores / scores.max(1)).clamp(1, length.max(1));
         (0..length).step_by(count).map(move |first| (first, count.min(length - first)))
     }
 
@@ -155,18 +181,24 @@ impl BlockAttention {
     ) -> FloatTensor<B> {
         let (count, length) = (q.shape()[2], k.shape()[2]);
         let mut scores = product::<B>(q, B::float_transpose(k.clone()), self.precision);
-        if self.causal {
-            let future = (first..first + count)
-                .flat_map(|row| {
-                    (0..length).map(move |column| if column > row { f32::NEG_INFINITY } else { 0.0 })
-                })
-                .collect();
-            let future = TensorData::new::<f32, _>(future, [1, 1, count, length]);
-            scores = B::float_add(scores.clone(), B::float_from_data(future, &scores.device()));
+        if self.past > 0 || self.mask.block_len() < length {
+            let unread = (first..first + count).flat_map(|row| {
+                (0..length).map(move |column| if self.reads(row, column) { 0.0 } else { f32::NEG_INFINITY })
+            });
+            let unread = TensorData::new::<f32, _>(unread.collect(), [1, 1, count, length]);
+            scores = B::float_add(scores.clone(), B::float_from_data(unread, &scores.device()));
         }
         let largest = B::float_max_dim(scores.clone(), 3);
         let weights = B::float_exp(B::float_sub(scores, largest));
         B::float_div(weights.clone(), B::float_sum_dim(weights, 3))
+    }
+
+    /// Whether the query of a row reads the key of a column.
+    fn reads(&self, row: usize, column: usize) -> bool {
+        match self.past {
+            0 => column < self.mask.block_end(self.first + row),
+            past => plain::reads(self.mask, self.first, past, row, column),
+        }
     }
 
     fn forward<B: Backend>(self, q: FloatTensor<B>, k: FloatTensor<B>, v: FloatTensor<B>) -> FloatTensor<B> {

@@ -11,6 +11,7 @@
 mod flex;
 mod gpu;
 pub(crate) mod lanes;
+mod mask;
 pub mod plain;
 mod row_loss;
 
@@ -24,6 +25,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
+pub use mask::AttentionMask;
 pub use row_loss::{ComposedLoss, RowLoss};
 
 use crate::random::Draws;
@@ -170,6 +172,29 @@ pub struct TableRows {
     pub hidden: usize,
     /// Whether a token's rows are added up; otherwise they stand beside each other, and zeros fill the rest.
     pub summed: bool,
+}
+
+/// Keys and values of positions from 0 on, which later ones read.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// [B', P, 2d] as (k|v, head, head width), not rotated. Sequence s of B reads that of s·B'/B, B' a divisor of B: so
+    /// the draws of a sequence share one past. Only as many have gradients as there are sequences.
+    pub keys_values: Tensor<3>,
+    /// Which position the first is that reads it, a multiple of the mask's block length.
+    pub first: usize,
+}
+
+impl Past {
+    fn check(&self, [batch, rows, _]: [usize; 3], mask: AttentionMask) {
+        let [pasts, length, _] = self.keys_values.dims();
+        assert_eq!(mask.block_start(self.first), self.first, "a block is read as a whole");
+        assert!(
+            pasts == batch || pasts > 0 && batch.is_multiple_of(pasts),
+            "{batch} sequences, {pasts} pasts"
+        );
+        let needed = if rows == 0 { 0 } else { mask.block_start(self.first + rows - 1) };
+        assert!(length >= needed, "a past of {length} positions where {needed} are read");
+    }
 }
 
 /// Which GroupNorm: groups of channels, and what follows.
@@ -434,16 +459,48 @@ impl Kernels {
         }
     }
 
-    /// Rotary positions on q and k, then softmax(qkᵀ/√w)v in every head of width w = d/heads.
+    /// Rotary positions on q and k, then softmax(qkᵀ/√w)v in every head of width w = d/heads, of the keys that the mask
+    /// lets a query read.
     ///
     /// # Shapes
     /// - `qkv`: [B, L, 3d] as (q|k|v, head, head width)
     /// - result: [B, L, d]
-    pub fn attention(self, qkv: Tensor<3>, heads: usize, rotary: Arc<Rotary>, causal: bool) -> Tensor<3> {
+    pub fn attention(
+        self,
+        qkv: Tensor<3>,
+        heads: usize,
+        rotary: Arc<Rotary>,
+        mask: AttentionMask,
+    ) -> Tensor<3> {
         match self.engine {
-            Engine::Fused => flex::attention(qkv, heads, rotary, causal, self.precision),
-            Engine::Plain => plain::attention(qkv, heads, &rotary, causal),
-            Engine::Gpu => gpu::attention(qkv, heads, &rotary, causal, self.precision),
+            Engine::Fused => flex::attention(qkv, heads, rotary, mask, self.precision),
+            Engine::Plain => plain::attention(qkv, heads, &rotary, mask),
+            Engine::Gpu => gpu::attention(qkv, heads, &rotary, mask, self.precision),
+        }
+    }
+
+    /// The same for positions from `past.first` on, each of which reads its own block among these, and of `past` what
+    /// stands before its block. The bits of a row do not depend on the other blocks, nor on what follows its past.
+    ///
+    /// # Shapes
+    /// - `qkv`: [B, n, 3d] as (q|k|v, head, head width)
+    /// - result: [B, n, d]
+    ///
+    /// # Panics
+    /// Where `past.first` is inside a block, and where the past ends before the last block of the positions begins.
+    pub fn attention_with_past(
+        self,
+        qkv: Tensor<3>,
+        past: Past,
+        heads: usize,
+        rotary: Arc<Rotary>,
+        mask: AttentionMask,
+    ) -> Tensor<3> {
+        past.check(qkv.dims(), mask);
+        match self.engine {
+            Engine::Fused => flex::attention_with_past(qkv, past, heads, rotary, mask, self.precision),
+            Engine::Plain => plain::attention_with_past(qkv, past, heads, &rotary, mask),
+            Engine::Gpu => gpu::attention_with_past(qkv, past, heads, &rotary, mask, self.precision),
         }
     }
 

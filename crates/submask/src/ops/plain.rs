@@ -2,9 +2,9 @@
 
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
-use super::{Dropout, GroupNorm, Rotary, TableRows, integers};
+use super::{AttentionMask, Dropout, GroupNorm, Past, Rotary, TableRows, integers};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
@@ -97,30 +97,93 @@ pub fn conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
 }
 
 /// See [`super::Kernels::attention`].
-pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, causal: bool) -> Tensor<3> {
+pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, mask: AttentionMask) -> Tensor<3> {
     let device = qkv.device();
-    let [q, k, v] = self::heads(qkv, heads, rotary);
+    let [q, k, v] = self::heads(qkv, heads, rotary, 0);
     let [_, _, length, head_width] = q.dims();
     let mut scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
-    if causal {
-        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &device);
-        scores = scores.mask_fill(future.unsqueeze(), f32::NEG_INFINITY);
+    if mask.block_len() < length {
+        let unread = unread([length, length], &device, |row, column| column >= mask.block_end(row));
+        scores = scores.mask_fill(unread, f32::NEG_INFINITY);
     }
     join_heads(activation::softmax(scores, 3).matmul(v))
 }
 
-/// The heads of q, k and v [B, L, 3d], the first two rotated: each [B, h, L, w].
-pub(super) fn heads(qkv: Tensor<3>, heads: usize, rotary: &Rotary) -> [Tensor<4>; 3] {
-    let [batch, length, width] = qkv.dims();
-    let head_width = width / 3 / heads;
-    let parts = qkv.reshape([batch, length, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
+/// See [`super::Kernels::attention_with_past`].
+pub fn attention_with_past(
+    qkv: Tensor<3>,
+    past: Past,
+    heads: usize,
+    rotary: &Rotary,
+    mask: AttentionMask,
+) -> Tensor<3> {
+    let device = qkv.device();
+    let [_, rows, _] = qkv.dims();
+    let (first, length) = (past.first, past.keys_values.dims()[1]);
+    let [q, k, v] = with_past(qkv, past, heads, rotary);
+    let head_width = q.dims()[3];
+    let scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
+    let unread =
+        unread([rows, length + rows], &device, |row, column| !reads(mask, first, length, row, column));
+    let scores = scores.mask_fill(unread, f32::NEG_INFINITY);
+    join_heads(activation::softmax(scores, 3).matmul(v))
+}
+
+/// Whether the query of a row reads the key of a column, of which `past` are of the past and the others of the rows.
+pub(super) fn reads(mask: AttentionMask, first: usize, past: usize, row: usize, column: usize) -> bool {
+    let start = mask.block_start(first + row);
+    if column < past { column < start } else { mask.block_start(first + column - past) == start }
+}
+
+/// Where a matrix of scores, [1, 1, queries, keys], is not read.
+fn unread(
+    [queries, keys]: [usize; 2],
+    device: &Device,
+    unread: impl Fn(usize, usize) -> bool,
+) -> Tensor<4, Bool> {
+    let all: Vec<bool> = (0..queries * keys).map(|index| unread(index / keys, index % keys)).collect();
+    Tensor::from_data(TensorData::new(all, [1, 1, queries, keys]), device)
+}
+
+/// Heads of the queries, and of the keys and values of the past and then of the same positions.
+pub(super) fn with_past(qkv: Tensor<3>, past: Past, heads: usize, rotary: &Rotary) -> [Tensor<4>; 3] {
+    let batch = qkv.dims()[0];
+    let [pasts, length, width] = past.keys_values.dims();
+    let parts = head_parts(past.keys_values, 2, heads);
+    let shared = |x: Tensor<4>| {
+        let [_, _, length, head_width] = x.dims();
+        let x = x.reshape([pasts, 1, heads, length, head_width]);
+        let x = x.expand([pasts, batch / pasts.max(1), heads, length, head_width]);
+        x.reshape([batch, heads, length, head_width])
+    };
+    let angles = length * width / 4 / heads;
+    let past_k = shared(rotate(parts[0].clone(), &rotary.cos[..angles], &rotary.sin[..angles]));
+    let past_v = shared(parts[1].clone());
+    let [q, k, v] = self::heads(qkv, heads, rotary, past.first);
+    [q, Tensor::cat(vec![past_k, k], 2), Tensor::cat(vec![past_v, v], 2)]
+}
+
+/// The heads of `count` parts that stand beside each other, [B, L, count·d]: each [B, h, L, w].
+fn head_parts(packed: Tensor<3>, count: usize, heads: usize) -> Vec<Tensor<4>> {
+    let [batch, length, width] = packed.dims();
+    let head_width = width / count / heads;
+    let parts = packed.reshape([batch, length, count, heads, head_width]).permute([2, 0, 3, 1, 4]);
     let part = |index: usize| {
         let part = parts.clone().narrow(0, index, 1);
         part.reshape([batch, heads, length, head_width])
     };
-    let angles = length * head_width / 2;
-    let rotate = |x| rotate(x, &rotary.cos[..angles], &rotary.sin[..angles]);
-    [rotate(part(0)), rotate(part(1)), part(2)]
+    (0..count).map(part).collect()
+}
+
+/// The heads of q, k and v [B, L, 3d] of positions from `first` on, the first two rotated: each [B, h, L, w].
+pub(super) fn heads(qkv: Tensor<3>, heads: usize, rotary: &Rotary, first: usize) -> [Tensor<4>; 3] {
+    let [_, length, width] = qkv.dims();
+    let half = width / 6 / heads;
+    let angles = first * half..(first + length) * half;
+    let mut parts = head_parts(qkv, 3, heads).into_iter();
+    let mut next = || parts.next().expect("there are three parts");
+    let rotate = |x| rotate(x, &rotary.cos[angles.clone()], &rotary.sin[angles.clone()]);
+    [rotate(next()), rotate(next()), next()]
 }
 
 /// [B, h, L, w] → [B, L, h·w].

@@ -124,12 +124,14 @@ fn bfloat16_layers_are_within_their_rounding_of_the_composition() {
 #[test]
 fn bfloat16_attention_is_within_its_rounding_of_the_composition() {
     let device = Device::flex().autodiff();
-    for (length, heads, causal) in [(7, 3, true), (40, 2, false), (300, 1, false)] {
+    let masks =
+        [(7, 3, AttentionMask::CAUSAL), (40, 2, AttentionMask::FULL), (300, 1, AttentionMask::blocks(50))];
+    for (length, heads, mask) in masks {
         let width = heads * 6;
         let rotary = Arc::new(Rotary::new(length, 6));
         is_rounded(|kernels| {
             let qkv = random([2, length, 3 * width], 1, &device).require_grad();
-            let out = kernels.attention(qkv.clone(), heads, rotary.clone(), causal);
+            let out = kernels.attention(qkv.clone(), heads, rotary.clone(), mask);
             let gradients = (out.clone() * random([2, length, width], 99, &device)).sum().backward();
             vec![out.into_data(), qkv.grad(&gradients).unwrap().into_data()]
         });
@@ -276,13 +278,18 @@ fn bfloat16_tables_are_rounded_to_the_nearest() {
 
 #[test]
 fn attention_equals_its_composition() {
-    for (batch, length, heads, causal) in
-        [(1, 1, 1, false), (2, 7, 3, false), (2, 7, 3, true), (1, 20, 2, true)]
-    {
+    let (full, causal) = (AttentionMask::FULL, AttentionMask::CAUSAL);
+    for (batch, length, heads, mask) in [
+        (1, 1, 1, full),
+        (2, 7, 3, full),
+        (2, 7, 3, causal),
+        (1, 20, 2, causal),
+        (2, 7, 3, AttentionMask::blocks(3)),
+    ] {
         let width = heads * 6;
         let rotary = Arc::new(Rotary::new(32, 6));
         compare([&[batch, length, 3 * width]], |kernels, [qkv]| {
-            kernels.attention(qkv.reshape([batch, length, 3 * width]), heads, rotary.clone(), causal)
+            kernels.attention(qkv.reshape([batch, length, 3 * width]), heads, rotary.clone(), mask)
         });
     }
 }
@@ -293,15 +300,97 @@ fn attention_in_blocks_of_queries_equals_its_composition() {
     let rotary = Rotary::new(length, 6);
     // One query a block, some and fewer in the last, and all.
     for block_scores in [1, 3 * batch * heads * length, 1 << 20] {
-        for causal in [false, true] {
-            let settings = gpu::BlockAttention { causal, precision: Precision::Fp32, block_scores };
+        for mask in [AttentionMask::FULL, AttentionMask::CAUSAL, AttentionMask::blocks(2)] {
+            let (first, past) = (0, 0);
+            let settings =
+                gpu::BlockAttention { mask, first, past, precision: Precision::Fp32, block_scores };
             let qkv = |x: Tensor<1>| x.reshape([batch, length, 3 * width]);
             compare_both(
                 [&[batch, length, 3 * width]],
                 |[x]| gpu::attention_in_blocks(qkv(x), heads, &rotary, settings),
-                |[x]| plain::attention(qkv(x), heads, &rotary, causal),
+                |[x]| plain::attention(qkv(x), heads, &rotary, mask),
             );
         }
+    }
+}
+
+/// The sizes of attention with a past: sequences, positions, the first of them, the past's length, heads, block length.
+const PASTS: [[usize; 6]; 7] = [
+    [1, 1, 0, 0, 1, 1],
+    [2, 12, 0, 12, 3, 4],
+    [1, 20, 0, 20, 2, 1],
+    [2, 40, 0, 40, 1, 20],
+    [2, 4, 8, 8, 3, 4],
+    [1, 3, 64, 70, 1, 4],
+    [1, 150, 0, 149, 1, 3],
+];
+
+#[test]
+fn attention_with_a_past_equals_its_composition() {
+    for [batch, rows, first, past, heads, block_len] in PASTS {
+        let (width, mask) = (heads * 6, AttentionMask::blocks(block_len));
+        let rotary = Arc::new(Rotary::new(first + rows + past, 6));
+        let shapes: [&[usize]; 2] = [&[batch, rows, 3 * width], &[batch, past.max(1), 2 * width]];
+        compare(shapes, |kernels, [qkv, keys_values]| {
+            let keys_values = keys_values.reshape([batch, past.max(1), 2 * width]).narrow(1, 0, past);
+            let past = Past { keys_values, first };
+            kernels.attention_with_past(
+                qkv.reshape([batch, rows, 3 * width]),
+                past,
+                heads,
+                rotary.clone(),
+                mask,
+            )
+        });
+    }
+}
+
+#[test]
+fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
+    let (length, heads, width) = (150, 2, 12);
+    let device = Device::flex();
+    let rotary = Arc::new(Rotary::new(length, 6));
+    let qkv = random([2, length, 3 * width], 1, &device);
+    let keys_values = random([2, length, 2 * width], 2, &device);
+    let attend = |qkv: Tensor<3>, keys_values: Tensor<3>, first, block_len| {
+        let (past, mask) = (Past { keys_values, first }, AttentionMask::blocks(block_len));
+        Kernels::FUSED.attention_with_past(qkv, past, heads, rotary.clone(), mask)
+    };
+    let values = |x: Tensor<3>| x.into_data().try_into_vec::<f32>().unwrap();
+    for block_len in [1, 4, 16, 30, 75, 150] {
+        let whole = attend(qkv.clone(), keys_values.clone(), 0, block_len);
+        for first in (0..length).step_by(block_len) {
+            let rows = block_len.min(length - first);
+            let alone = qkv.clone().narrow(1, first, rows);
+            let alone = attend(alone, keys_values.clone().narrow(1, 0, first), first, block_len);
+            let among = whole.clone().narrow(1, first, rows);
+            assert_eq!(values(alone), values(among), "{block_len} {first}");
+        }
+        // Two draws of each sequence.
+        let twice = |x: Tensor<3>| {
+            let [batch, length, width] = x.dims();
+            x.reshape([batch, 1, length, width]).expand([batch, 2, length, width]).reshape([
+                2 * batch,
+                length,
+                width,
+            ])
+        };
+        let shared = attend(twice(qkv.clone()), keys_values.clone(), 0, block_len);
+        assert_eq!(values(shared), values(twice(whole)));
+    }
+}
+
+#[test]
+fn one_block_without_a_past_is_full_attention() {
+    let (length, heads, width) = (37, 2, 12);
+    let device = Device::flex();
+    let rotary = Arc::new(Rotary::new(length, 6));
+    let qkv = random([2, length, 3 * width], 1, &device);
+    for kernels in [Kernels::PLAIN, Kernels::FUSED, Kernels::GPU] {
+        let past = Past { keys_values: Tensor::zeros([2, 0, 2 * width], &device), first: 0 };
+        let ours = kernels.attention_with_past(qkv.clone(), past, heads, rotary.clone(), AttentionMask::FULL);
+        let full = Kernels::PLAIN.attention(qkv.clone(), heads, rotary.clone(), AttentionMask::FULL);
+        ours.into_data().assert_approx_eq::<f32>(&full.into_data(), Tolerance::rel_abs(2e-5, 2e-6));
     }
 }
 
@@ -480,7 +569,7 @@ fn fused_kernels_take_empty_batches() {
     let normed = kernels.rms_norm(none(width), weight.clone());
     check("rms_norm", normed.reshape([0]), &[weight]);
     let qkv = none(3 * width).reshape([0, 4, 3 * width]).require_grad();
-    let mixed = kernels.attention(qkv, 1, Arc::new(Rotary::new(4, width)), false);
+    let mixed = kernels.attention(qkv, 1, Arc::new(Rotary::new(4, width)), AttentionMask::FULL);
     assert_eq!(mixed.dims(), [0, 4, width]);
 }
 

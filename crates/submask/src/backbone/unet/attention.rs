@@ -8,7 +8,7 @@ use super::Pass;
 use super::layers::{PixelLinear, PlaneNorm};
 use crate::backbone::declaration::Declaration;
 use crate::backbone::weights::Init;
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{AttentionMask, Kernels, Rotary};
 
 /// One attention block.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl AttentionBlock {
         let rows = normed.reshape([batch, channels, pixels]).swap_dims(1, 2);
         let qkv = self.qkv.forward(pass.weights, rows.reshape([batch * pixels, channels]));
         let qkv = qkv.reshape([batch, pixels, 3 * channels]);
-        let mixed = self.kernels.attention(qkv, self.heads, self.unrotated.clone(), false);
+        let mixed = self.kernels.attention(qkv, self.heads, self.unrotated.clone(), AttentionMask::FULL);
         let out = self.out.forward(pass.weights, mixed.reshape([batch * pixels, channels]));
         let out = out.reshape([batch, pixels, channels]).swap_dims(1, 2);
         x + out.reshape([batch, channels, height, width])

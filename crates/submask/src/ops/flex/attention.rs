@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Matrix, On, finished_product, product, product_to};
 use super::{contiguous, dims, filled, register, room, tensor, values, write};
-use crate::ops::{Precision, Rotary, lanes};
+use crate::ops::{AttentionMask, Precision, Rotary, lanes};
 
 #[backend_extension(Flex, Autodiff)]
 pub trait AttentionOp: burn::backend::Backend {
@@ -23,7 +23,7 @@ pub trait AttentionOp: burn::backend::Backend {
         qkv: FloatTensor<Self>,
         heads: usize,
         rotary: Arc<Rotary>,
-        causal: bool,
+        mask: AttentionMask,
         precision: Precision,
     ) -> FloatTensor<Self>;
 }
@@ -33,10 +33,10 @@ pub fn attention(
     qkv: Tensor<3>,
     heads: usize,
     rotary: Arc<Rotary>,
-    causal: bool,
+    mask: AttentionMask,
     precision: Precision,
 ) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::submask_attention(qkv.into_dispatch(), heads, rotary, causal, precision))
+    Tensor::from_dispatch(Dispatch::submask_attention(qkv.into_dispatch(), heads, rotary, mask, precision))
 }
 
 /// What one (sequence, head) needs: its slices of the packed tensors, and scratch.
@@ -49,7 +49,7 @@ struct Head<'a> {
     /// One sequence of qkv, [L, 3d].
     qkv: &'a [f32],
     rotary: &'a Rotary,
-    causal: bool,
+    mask: AttentionMask,
     precision: Precision,
 }
 
@@ -81,21 +81,7 @@ impl Head<'_> {
 
     /// Rotates [L, w] by the positions' angles, or back for the gradients.
     fn rotate(&self, x: &mut [f32], back: bool) {
-        let half = self.rotary.half;
-        lanes::vectorized(
-            #[inline(always)]
-            || {
-                for (position, row) in x.chunks_exact_mut(self.head_width).enumerate() {
-                    let (first, second) = row.split_at_mut(half);
-                    let angles = position * half..(position + 1) * half;
-                    let angles = self.rotary.cos[angles.clone()].iter().zip(&self.rotary.sin[angles]);
-                    for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
-                        let sin = if back { -sin } else { *sin };
-                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-                    }
-                }
-            },
-        );
+        rotate(x, self.rotary, 0, back);
     }
 
     fn on(&self) -> On {
@@ -120,7 +106,7 @@ impl Head<'_> {
             #[inline(always)]
             || {
                 for (position, (row, inverse)) in rows.enumerate() {
-                    let seen = if self.causal { position + 1 } else { length };
+                    let seen = self.mask.block_end(position).min(length);
                     let (row, future) = row.split_at_mut(seen);
                     future.fill(0.0);
                     let max = lanes::max(row);
@@ -179,12 +165,57 @@ impl Head<'_> {
     }
 }
 
+/// Rotates [n, w] by the angles of the positions from `first` on, or back for the gradients.
+pub(super) fn rotate(x: &mut [f32], rotary: &Rotary, first: usize, back: bool) {
+    let half = rotary.half;
+    lanes::vectorized(
+        #[inline(always)]
+        || {
+            for (position, row) in x.chunks_exact_mut(2 * half).enumerate() {
+                let (left, right) = row.split_at_mut(half);
+                let angles = (first + position) * half..(first + position + 1) * half;
+                let angles = rotary.cos[angles.clone()].iter().zip(&rotary.sin[angles]);
+                for ((a, b), (cos, sin)) in left.iter_mut().zip(right).zip(angles) {
+                    let sin = if back { -sin } else { *sin };
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
+        },
+    );
+}
+
+/// Puts the heads of every part beside each other.
+///
+/// # Shapes
+/// - `heads`: for every sequence and head [parts][n, w]
+/// - result: [B, n, parts·h·w]
+pub(super) fn beside(
+    heads: &[Vec<Vec<f32>>],
+    count: usize,
+    [rows, parts, head_width]: [usize; 3],
+) -> Vec<f32> {
+    let width = count * head_width;
+    let mut out = room(heads.len() / count.max(1) * rows * parts * width);
+    out.par_chunks_mut((rows * parts * width).max(1)).enumerate().for_each(|(sequence, out)| {
+        for (head, result) in heads[sequence * count..][..count].iter().enumerate() {
+            for (part, result) in result.iter().enumerate() {
+                for (row, values) in out.chunks_exact_mut(parts * width).zip(result.chunks_exact(head_width))
+                {
+                    write(&mut row[part * width + head * head_width..][..head_width], values);
+                }
+            }
+        }
+    });
+    // SAFETY: the heads of a row stand beside each other in every part and fill it.
+    unsafe { filled(out) }
+}
+
 /// What attention is of, apart from its input.
 #[derive(Clone, Debug)]
 struct Settings {
     heads: usize,
     rotary: Arc<Rotary>,
-    causal: bool,
+    mask: AttentionMask,
     precision: Precision,
 }
 
@@ -197,10 +228,9 @@ fn for_each_head(
 ) -> Vec<f32> {
     let [batch, length, triple] = dims(qkv);
     let width = triple / 3;
-    let Settings { heads, ref rotary, causal, precision } = *settings;
+    let Settings { heads, ref rotary, mask, precision } = *settings;
     let head_width = width / heads;
     assert_eq!(heads * head_width, width, "the heads share the width evenly");
-    let mut out = room(batch * length * parts * width);
     let results: Vec<Vec<Vec<f32>>> = (0..batch * heads)
         .into_par_iter()
         .map_init(Scratch::default, |scratch, index| {
@@ -212,24 +242,13 @@ fn for_each_head(
                 column: head * head_width,
                 qkv: &values(qkv)[sequence * length * triple..][..length * triple],
                 rotary,
-                causal,
+                mask,
                 precision,
             };
             work(&head, sequence, scratch)
         })
         .collect();
-    out.par_chunks_mut(length * parts * width).enumerate().for_each(|(sequence, out)| {
-        for (head, result) in results[sequence * heads..][..heads].iter().enumerate() {
-            for (part, result) in result.iter().enumerate() {
-                for (row, values) in out.chunks_exact_mut(parts * width).zip(result.chunks_exact(head_width))
-                {
-                    write(&mut row[part * width + head * head_width..][..head_width], values);
-                }
-            }
-        }
-    });
-    // SAFETY: the heads of a row stand beside each other in every part and fill it.
-    unsafe { filled(out) }
+    beside(&results, heads, [length, parts, head_width])
 }
 
 fn forward(qkv: FlexTensor, settings: &Settings) -> FlexTensor {
@@ -244,10 +263,10 @@ impl AttentionOp for Flex {
         qkv: FlexTensor,
         heads: usize,
         rotary: Arc<Rotary>,
-        causal: bool,
+        mask: AttentionMask,
         precision: Precision,
     ) -> FlexTensor {
-        forward(qkv, &Settings { heads, rotary, causal, precision })
+        forward(qkv, &Settings { heads, rotary, mask, precision })
     }
 }
 
@@ -256,10 +275,10 @@ impl<C: CheckpointStrategy> AttentionOp for Autodiff<Flex, C> {
         qkv: FloatTensor<Self>,
         heads: usize,
         rotary: Arc<Rotary>,
-        causal: bool,
+        mask: AttentionMask,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let settings = Settings { heads, rotary, causal, precision };
+        let settings = Settings { heads, rotary, mask, precision };
         match AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let qkv = contiguous(qkv.into_primitive());

@@ -144,7 +144,7 @@ impl<'a> From<&'a PackedWeight> for Second<'a> {
 /// factor·a·b, row after row.
 ///
 /// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
-/// another path through the library; see `linear`): the inner dimension is summed in an order that depends on its
+/// another path through the library; see [`min_rows`]): the inner dimension is summed in an order that depends on its
 /// length alone.
 pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
     finished_product(a, b, factor, on, None)
@@ -182,6 +182,15 @@ pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
     unsafe { call(out.as_mut_ptr(), a, b.into(), 1.0, true, on, None) }
+}
+
+/// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
+/// from those of the same row in a larger batch: for results of at most 256 elements, for very few rows, and for at
+/// most 64 × 64 results of inner dimensions above 512.
+pub fn min_rows(inner: usize, outer: usize) -> usize {
+    let beyond_tiny = 256 / outer + 1;
+    let beyond_small = if outer <= 64 && inner > 512 { 65 } else { 8 };
+    beyond_tiny.max(beyond_small)
 }
 
 /// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.

@@ -347,15 +347,6 @@ fn product_rows(
     out
 }
 
-/// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
-/// from those of the same row in a larger batch: for results of at most 256 elements, for very few rows, and for at
-/// most 64 × 64 results of inner dimensions above 512.
-fn min_rows(inner: usize, outer: usize) -> usize {
-    let beyond_tiny = 256 / outer + 1;
-    let beyond_small = if outer <= 64 && inner > 512 { 65 } else { 8 };
-    beyond_tiny.max(beyond_small)
-}
-
 impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
     fn submask_linear(
         x: FloatTensor<Self>,

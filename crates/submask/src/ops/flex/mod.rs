@@ -10,6 +10,7 @@ mod group_norm;
 mod head_loss;
 mod linear;
 mod norm;
+mod past_attention;
 mod rms_norm;
 mod swiglu;
 
@@ -29,6 +30,7 @@ pub use group_norm::group_norm;
 pub use head_loss::head_loss;
 pub use linear::{linear, linear_gelu, packed_linear, packed_linear_gelu};
 pub use norm::modulated_norm;
+pub use past_attention::attention_with_past;
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
 
