@@ -67,7 +67,7 @@ impl Autoregressive {
         Ok(Self {
             embedding: all.weight("vocab_embed.embedding", [base + 1, hidden], embedding),
             blocks: (0..config.blocks)
-                .map(|index| Block::declare(&mut all.within(format!("blocks.{index}")), &shape, index))
+                .map(|index| Block::declare(&mut all.within(format!("blocks.{index}")), &shape))
                 .collect(),
             norm: ModulatedNorm::declare(&mut all, "output_layer.norm_final", hidden),
             output: LinearConfig::new(base + 1, hidden)
@@ -128,8 +128,9 @@ impl Autoregressive {
         let positions = inputs.len() / batch;
         let identity = self.identity(&weights.device());
         let mut x = self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]);
-        for block in &self.blocks {
-            x = block.forward(weights, x, [identity.clone(), identity.clone()], None, dropout);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let dropouts = [0, 1].map(|which| dropout?.layer(2 * index + which));
+            x = block.forward(weights, x, [identity.clone(), identity.clone()], dropouts);
         }
         let Modulation { shift, scale, .. } = identity;
         let hidden = self.norm.forward(weights, x, shift, scale);

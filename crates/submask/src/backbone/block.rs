@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::Tensor;
 
-use super::TrainingDropout;
 use super::declaration::Declaration;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::transformer::Asked;
 use super::weights::Weights;
-use crate::ops::{AttentionMask, Kernels, Rotary, integers};
+use crate::ops::{AttentionMask, Dropout, Kernels, Rotary};
 
 /// What all blocks of a network have in common.
 #[derive(Clone, Debug)]
@@ -36,39 +36,6 @@ pub(super) struct Modulation {
     pub gate: Tensor<2>,
 }
 
-/// The positions of a batch whose hidden states are asked for. After the last attention nothing is computed for others.
-#[derive(Clone)]
-pub(super) struct Asked {
-    /// Flat positions b·L + i, \[n\].
-    rows: Tensor<1, Int>,
-    /// b of each, \[n\].
-    sequences: Tensor<1, Int>,
-}
-
-impl Asked {
-    /// Of flat `positions` in sequences of `length` tokens; `None` where these are all of `count`, in order.
-    pub fn new(positions: &[usize], length: usize, count: usize, device: &Device) -> Option<Self> {
-        if positions.iter().copied().eq(0..count) {
-            return None;
-        }
-        let tensor = |index: &dyn Fn(usize) -> usize| {
-            let indices = positions.iter().map(|position| index(*position) as u32);
-            integers(indices, [positions.len()], device)
-        };
-        Some(Self { rows: tensor(&|position| position), sequences: tensor(&|position| position / length) })
-    }
-
-    /// Rows of [B·L, d].
-    pub fn rows(&self, x: Tensor<2>) -> Tensor<2> {
-        x.select(0, self.rows.clone())
-    }
-
-    /// The modulation of every row, [n, d], or [1, d] where that is everyone's.
-    pub fn modulation(&self, modulation: Tensor<2>) -> Tensor<2> {
-        if modulation.dims()[0] == 1 { modulation } else { modulation.select(0, self.sequences.clone()) }
-    }
-}
-
 impl Modulation {
     /// Of attention and of the linear layers, given both side by side, [B, 6d].
     pub fn halves(both: Tensor<2>) -> [Self; 2] {
@@ -86,12 +53,10 @@ impl Modulation {
     }
 }
 
-/// A block: attention, then two linear layers with GELU between them, each after a norm.
+/// A layer: attention, then two linear layers with GELU between them, each after a norm.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     shape: BlockShape,
-    /// Which of the network's blocks.
-    index: usize,
     pub attention_norm: ModulatedNorm,
     pub qkv: Linear,
     pub attention_out: Linear,
@@ -101,13 +66,12 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Declares the block `index` of a network.
-    pub fn declare(declaration: &mut Declaration, shape: &BlockShape, index: usize) -> Self {
+    /// Declares the weights of a layer.
+    pub fn declare(declaration: &mut Declaration, shape: &BlockShape) -> Self {
         let hidden = shape.hidden;
         let linear = |outer, inner| LinearConfig::new(outer, inner).prepared_for_many();
         Self {
             shape: shape.clone(),
-            index,
             attention_norm: ModulatedNorm::declare(declaration, "norm1", hidden),
             qkv: linear(3 * hidden, hidden).without_bias().declare(declaration, "attn_qkv"),
             attention_out: linear(hidden, hidden).without_bias().declare(declaration, "attn_out"),
@@ -117,23 +81,59 @@ impl Block {
         }
     }
 
-    /// The block's result, everywhere or where it is `asked` for.
-    ///
-    /// # Shapes
-    /// - `x`: [B, L, d]
-    /// - result: as `x`, or of the n positions asked for, [n, 1, d] or, where all share a modulation, [1, n, d]
+    /// The layer's result for whole sequences, [B, L, d] → [B, L, d], with both dropouts.
     pub fn forward(
         &self,
         weights: &Weights,
         x: Tensor<3>,
+        modulations: [Modulation; 2],
+        dropouts: [Option<Dropout>; 2],
+    ) -> Tensor<3> {
+        let BlockShape { heads, mask, ref rotary, kernels, hidden } = self.shape;
+        let [batch, length, _] = x.dims();
+        let qkv = self.queries_keys_values(weights, x.clone(), &modulations[0]);
+        let mixed = kernels.attention(qkv, heads, rotary.clone(), mask).reshape([batch * length, hidden]);
+        self.rest(weights, [x, mixed.reshape([batch, length, hidden])], modulations, None, dropouts)
+    }
+
+    /// [B, L, d] → [B, L, 3d] as (q|k|v, head, head width).
+    pub fn queries_keys_values(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
+        let [batch, length, hidden] = x.dims();
+        let qkv = self.qkv.forward(weights, self.normed(weights, x, modulation));
+        qkv.reshape([batch, length, 3 * hidden])
+    }
+
+    /// [B, L, d] → [B, L, 2d] as (k|v, head, head width).
+    pub fn keys_values(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
+        let [batch, length, hidden] = x.dims();
+        let weight = self.qkv.weight(weights).into_tensor().narrow(0, hidden, 2 * hidden);
+        let normed = self.normed(weights, x, modulation);
+        self.shape.kernels.linear(normed, weight, None).reshape([batch, length, 2 * hidden])
+    }
+
+    fn normed(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<2> {
+        let [batch, length, hidden] = x.dims();
+        let Modulation { shift, scale, .. } = modulation.clone();
+        self.attention_norm.forward(weights, x, shift, scale).reshape([batch * length, hidden])
+    }
+
+    /// What follows attention, everywhere or where it is `asked` for.
+    ///
+    /// # Shapes
+    /// - `x`, and what attention gave: [B, L, d]
+    /// - result: as `x`, or of the n positions asked for, [n, 1, d] or, where all share a modulation, [1, n, d]
+    pub fn rest(
+        &self,
+        weights: &Weights,
+        [mut x, mixed]: [Tensor<3>; 2],
         [mut attention, mut mlp]: [Modulation; 2],
         asked: Option<&Asked>,
-        dropout: Option<TrainingDropout>,
+        [attention_dropout, mlp_dropout]: [Option<Dropout>; 2],
     ) -> Tensor<3> {
         let kernels = self.shape.kernels;
-        let (mut x, mut mixed) = (x.clone(), self.attend(weights, x, &attention));
+        let [batch, length, hidden] = x.dims();
+        let mut mixed = mixed.reshape([batch * length, hidden]);
         if let Some(asked) = asked {
-            let [batch, length, hidden] = x.dims();
             mixed = asked.rows(mixed);
             (attention, mlp) = (attention.of(asked), mlp.of(asked));
             let shared = attention.gate.dims()[0] == 1;
@@ -143,24 +143,11 @@ impl Block {
         }
         let shape = x.dims();
         let h = self.attention_out.forward(weights, mixed);
-        let mask = dropout.and_then(|dropout| dropout.layer(2 * self.index));
-        let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, mask);
+        let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, attention_dropout);
 
         let normed = self.mlp_norm.forward(weights, x.clone(), mlp.shift, mlp.scale);
         let h = self.mlp(weights, normed.reshape([shape[0] * shape[1], shape[2]]));
-        let mask = dropout.and_then(|dropout| dropout.layer(2 * self.index + 1));
-        kernels.gated_residual(x, h.reshape(shape), mlp.gate, mask)
-    }
-
-    /// Attention over all positions: [B, L, d] → [B·L, d].
-    fn attend(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<2> {
-        let BlockShape { heads, mask, ref rotary, kernels, .. } = self.shape;
-        let [batch, length, hidden] = x.dims();
-        let Modulation { shift, scale, .. } = modulation.clone();
-        let normed = self.attention_norm.forward(weights, x, shift, scale);
-        let qkv = self.qkv.forward(weights, normed.reshape([batch * length, hidden]));
-        let qkv = qkv.reshape([batch, length, 3 * hidden]);
-        kernels.attention(qkv, heads, rotary.clone(), mask).reshape([batch * length, hidden])
+        kernels.gated_residual(x, h.reshape(shape), mlp.gate, mlp_dropout)
     }
 
     /// The two linear layers, with GELU between them: [n, d] → [n, d].

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::block::{Asked, Block, BlockShape, Modulation};
+use super::block::{Block, BlockShape, Modulation};
 use super::declaration::{Declaration, Definition};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::transformer::{self, Asked, Kept, Layers, Pass, Sizes};
 use super::weights::{Init, Weights};
-use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
+use super::{Backbone, Context, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
 use crate::ops::{AttentionMask, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
@@ -41,6 +42,9 @@ pub struct DitConfig {
     /// Whether the network reads the time (σ = −log(1 − (1 − 10⁻³)t)); otherwise σ = 0 always.
     #[serde(default)]
     pub time_conditioning: bool,
+    /// Tokens per block of block diffusion, a divisor of L; 0: none. Then the network does not read the time.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub block_len: usize,
 }
 
 impl DitConfig {
@@ -61,8 +65,31 @@ impl DitConfig {
         if self.cond_dim == 0 {
             return Err(Error::invalid("model.cond_dim", 0, "at least 1"));
         }
-        Ok(())
+        if self.block_len > 0 && self.time_conditioning {
+            let allowed = "false with blocks, each of which has a time of its own";
+            return Err(Error::invalid("model.time_conditioning", true, allowed));
+        }
+        check_block_len(self.block_len, self.seq_len)
     }
+}
+
+/// Whether there are no blocks.
+pub(super) fn is_none(block_len: &usize) -> bool {
+    *block_len == 0
+}
+
+/// The mask of a network with blocks of tokens, or without.
+pub(super) fn block_mask(block_len: usize) -> AttentionMask {
+    if block_len == 0 { AttentionMask::FULL } else { AttentionMask::blocks(block_len) }
+}
+
+/// Checks the length of blocks against that of sequences.
+pub(super) fn check_block_len(block_len: usize, seq_len: usize) -> Result<()> {
+    if block_len == 0 || seq_len.is_multiple_of(block_len) {
+        return Ok(());
+    }
+    let allowed = format!("0 for none, or a divisor of model.seq_len = {seq_len}");
+    Err(Error::invalid("model.block_len", block_len, allowed))
 }
 
 /// What every transformer's sizes must satisfy.
@@ -101,6 +128,7 @@ pub struct Dit {
     /// From the features of σ to the conditioning.
     sigma_map: [Linear; 2],
     blocks: Vec<ModulatedBlock>,
+    rotary: Arc<Rotary>,
     output: OutputLayer,
 }
 
@@ -126,12 +154,16 @@ impl Dit {
     /// As [`DitConfig::validate`].
     pub fn new(config: DitConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
-        let spec = Spec { reads_time: config.time_conditioning, ..Spec::new(codes, config.seq_len) };
+        let spec = Spec {
+            reads_time: config.time_conditioning,
+            block_len: config.block_len,
+            ..Spec::new(codes, config.seq_len)
+        };
         let DitConfig { hidden, heads, cond_dim, .. } = config;
         let shape = BlockShape {
             hidden,
             heads,
-            mask: AttentionMask::FULL,
+            mask: block_mask(config.block_len),
             rotary: Arc::new(Rotary::new(config.seq_len, hidden / heads)),
             kernels,
         };
@@ -148,12 +180,13 @@ impl Dit {
                 .map(|index| {
                     let mut block = declaration.within(format!("blocks.{index}"));
                     ModulatedBlock {
-                        block: Block::declare(&mut block, &shape, index),
+                        block: Block::declare(&mut block, &shape),
                         modulation: modulation(&mut block, 6 * hidden, cond_dim),
                     }
                 })
                 .collect(),
             output: OutputLayer::declare(&mut declaration, &spec, &config),
+            rotary: shape.rotary,
             config,
             definition: Definition { spec, kernels, parameters },
         })
@@ -196,34 +229,6 @@ impl Dit {
         if self.config.time_conditioning { make() } else { weights.constants(make) }
     }
 
-    /// Hidden states of the asked positions, ready for the output layer, [n, d].
-    fn hidden_states(
-        &self,
-        weights: &Weights,
-        inputs: &Inputs,
-        positions: &[usize],
-        dropout: Option<TrainingDropout>,
-    ) -> Result<Tensor<2>> {
-        let [batch, length] = inputs.check(&self.definition.spec, positions)?;
-        let (hidden, device) = (self.config.hidden, weights.device());
-        let asked = Asked::new(positions, length, batch * length, &device);
-        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
-        let mut modulations = self.modulations(weights, inputs.t, &device);
-        let last = modulations.pop().expect("the output layer's is the last");
-        let blocks = self.blocks.iter().zip(modulations).enumerate();
-        for (index, (ModulatedBlock { block, .. }, modulation)) in blocks {
-            let asked = asked.as_ref().filter(|_| index + 1 == self.config.blocks);
-            x = block.forward(weights, x, Modulation::halves(modulation), asked, dropout);
-        }
-        let last = match &asked {
-            Some(asked) => asked.modulation(last),
-            None => last,
-        };
-        let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
-        let x = self.output.norm.forward(weights, x, shift, scale);
-        Ok(x.reshape([positions.len(), hidden]))
-    }
-
     /// The published network's logits at all positions [B·L, classes], given digits `y_t` [B, L·ℓ] and times `t` \[B\];
     /// for ℓ = 1 with the mask class.
     ///
@@ -231,8 +236,9 @@ impl Dit {
     /// [`Error::Invalid`] for digits that are not those of B sequences that fit the network.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let all: Vec<usize> = (0..y_t.len() / self.definition.spec.subtoken_len).collect();
-        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None };
-        Ok(self.output.linear.forward(weights, self.hidden_states(weights, &inputs, &all, None)?))
+        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None, context: Context::None };
+        let hidden = transformer::hidden_states(self, weights, &inputs, &all, None)?;
+        Ok(self.output.linear.forward(weights, hidden))
     }
 }
 
@@ -271,6 +277,58 @@ impl OutputLayer {
     }
 }
 
+impl Layers for Dit {
+    /// The modulations of the layers, then that of the output layer.
+    type Conditioning = Vec<Tensor<2>>;
+
+    fn sizes(&self) -> Sizes<'_> {
+        let DitConfig { hidden, heads, blocks: depth, block_len, .. } = self.config;
+        Sizes { hidden, heads, depth, rotary: &self.rotary, mask: block_mask(block_len) }
+    }
+
+    fn embed(&self, weights: &Weights, digits: Digits) -> Tensor<2> {
+        self.embedding.forward(weights, digits)
+    }
+
+    fn conditioning(&self, weights: &Weights, t: &[f64]) -> Self::Conditioning {
+        self.modulations(weights, t, &weights.device())
+    }
+
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+        let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
+        self.blocks[layer].block.queries_keys_values(pass.weights, x, &attention)
+    }
+
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+        let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
+        self.blocks[layer].block.keys_values(pass.weights, x, &attention)
+    }
+
+    fn rest(
+        &self,
+        pass: &Pass<Self>,
+        layer: usize,
+        x_and_mixed: [Tensor<3>; 2],
+        asked: Option<&Asked>,
+    ) -> Tensor<3> {
+        let modulations = Modulation::halves(pass.conditioning[layer].clone());
+        self.blocks[layer].block.rest(pass.weights, x_and_mixed, modulations, asked, pass.dropouts(layer))
+    }
+
+    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, asked: Option<&Asked>) -> Tensor<2> {
+        let hidden = self.config.hidden;
+        let last = pass.conditioning[self.config.blocks].clone();
+        let last = match asked {
+            Some(asked) => asked.modulation(last),
+            None => last,
+        };
+        let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
+        let x = self.output.norm.forward(pass.weights, x, shift, scale);
+        let [batch, length, _] = x.dims();
+        x.reshape([batch * length, hidden])
+    }
+}
+
 impl Backbone for Dit {
     fn definition(&self) -> &Definition {
         &self.definition
@@ -283,12 +341,16 @@ impl Backbone for Dit {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        let hidden = self.hidden_states(weights, inputs, positions, dropout)?;
+        let hidden = transformer::hidden_states(self, weights, inputs, positions, dropout)?;
         let (mut weight, mut bias) = (self.output.linear.weight(weights), self.output.linear.bias(weights));
         if self.definition.spec.subtoken_len == 1 {
             let classes = self.definition.spec.vocab_size;
             (weight, bias) = (weight.first(classes), bias.narrow(0, 0, classes));
         }
         Ok(vec![Head::of_all(hidden, weight, bias)])
+    }
+
+    fn keep(&self, weights: &Weights, clean: Digits, dims: [usize; 2], kept: Option<&Kept>) -> Option<Kept> {
+        (self.config.block_len > 0).then(|| transformer::keep(self, weights, clean, dims, kept))
     }
 }

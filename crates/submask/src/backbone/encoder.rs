@@ -5,15 +5,15 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::block::Asked;
 use super::declaration::{Declaration, Definition};
-use super::dit::check_transformer;
+use super::dit::{block_mask, check_block_len, check_transformer, is_none};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, RmsNorm};
+use super::transformer::{self, Asked, Kept, Layers, Pass, Sizes};
 use super::weights::{Init, Weights};
-use super::{Backbone, Head, Inputs, TrainingDropout};
+use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::Spec;
-use crate::ops::{AttentionMask, Kernels, Rotary};
+use crate::ops::{Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -37,6 +37,9 @@ pub struct EncoderConfig {
     pub dropout: f64,
     /// How digits are embedded: one table per digit. For ℓ = 1 all forms are the same.
     pub embedding: Embedding,
+    /// Tokens per block of block diffusion, a divisor of L; 0: none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub block_len: usize,
 }
 
 impl EncoderConfig {
@@ -59,7 +62,7 @@ impl EncoderConfig {
             let allowed = format!("at least subtoken_len = {len} where digits are concatenated");
             return Err(Error::invalid("model.hidden", self.hidden, allowed));
         }
-        Ok(())
+        check_block_len(self.block_len, self.seq_len)
     }
 
     /// Groups of heads that share keys and values, g.
@@ -108,7 +111,8 @@ impl Encoder {
     /// As [`EncoderConfig::validate`].
     pub fn new(config: EncoderConfig, codes: &SubTokenizer, kernels: Kernels) -> Result<Self> {
         config.validate(codes)?;
-        let (hidden, kind, spec) = (config.hidden, config.embedding, Spec::new(codes, config.seq_len));
+        let (hidden, kind) = (config.hidden, config.embedding);
+        let spec = Spec { block_len: config.block_len, ..Spec::new(codes, config.seq_len) };
         let init = Init::Normal((2.0 / (5.0 * hidden as f64)).sqrt());
         let head = LinearConfig::new(spec.vocab_size, hidden).without_bias().with_init(init).prepared();
         let mut parameters = Vec::new();
@@ -131,51 +135,6 @@ impl Encoder {
         &self.config
     }
 
-    /// The result of the block `index`, everywhere or where it is `asked` for: [B, L, d] → [B, L, d] or [1, n, d].
-    fn block(
-        &self,
-        weights: &Weights,
-        index: usize,
-        x: Tensor<3>,
-        asked: Option<&Asked>,
-        dropout: Option<TrainingDropout>,
-    ) -> Tensor<3> {
-        let (block, hidden) = (&self.blocks[index], self.config.hidden);
-        let rows = |x: Tensor<3>| {
-            let [batch, length, _] = x.dims();
-            x.reshape([batch * length, hidden])
-        };
-        let add = |x: Tensor<3>, h: Tensor<2>, layer: usize| {
-            let mask = dropout.and_then(|dropout| dropout.layer(layer));
-            let (gate, h) = (Tensor::ones([1, hidden], &x.device()), h.reshape(x.dims()));
-            self.definition.kernels.gated_residual(x, h, gate, mask)
-        };
-
-        let [batch, length, _] = x.dims();
-        let qkv = block.qkv.forward(weights, block.attention_norm.forward(weights, rows(x.clone())));
-        let qkv = self.share_groups(qkv).reshape([batch, length, 3 * hidden]);
-        let mixed = self.definition.kernels.attention(
-            qkv,
-            self.config.heads,
-            self.rotary.clone(),
-            AttentionMask::FULL,
-        );
-        let (x, mixed) = match asked {
-            Some(asked) => {
-                let x = asked.rows(rows(x)).unsqueeze();
-                (x, asked.rows(rows(mixed)))
-            }
-            None => (x, rows(mixed)),
-        };
-        let x = add(x, block.attention_out.forward(weights, mixed), 2 * index);
-        let inner = block.swiglu(
-            weights,
-            block.swiglu_norm.forward(weights, rows(x.clone())),
-            self.definition.kernels,
-        );
-        add(x, inner, 2 * index + 1)
-    }
-
     /// Gives every query head the key and the value of its group.
     ///
     /// # Shapes
@@ -186,12 +145,15 @@ impl Encoder {
         let (groups, width, rows) = (self.config.groups(), hidden / heads, packed.dims()[0]);
         let queries = heads / groups;
         let packed = packed.reshape([rows, groups, queries + 2, width]);
-        let shared = |index: usize| {
-            let one = packed.clone().narrow(2, index, 1);
-            one.expand([rows, groups, queries, width]).reshape([rows, hidden])
-        };
         let q = packed.clone().narrow(2, 0, queries).reshape([rows, hidden]);
-        Tensor::cat(vec![q, shared(queries), shared(queries + 1)], 1)
+        Tensor::cat(vec![q, self.shared(&packed, queries), self.shared(&packed, queries + 1)], 1)
+    }
+
+    /// One of the parts of every group, [n, g, parts, w], for each of its heads: [n, d].
+    fn shared(&self, packed: &Tensor<4>, part: usize) -> Tensor<2> {
+        let [rows, groups, _, width] = packed.dims();
+        let one = packed.clone().narrow(2, part, 1);
+        one.expand([rows, groups, self.config.heads / groups, width]).reshape([rows, self.config.hidden])
     }
 }
 
@@ -221,6 +183,74 @@ impl Block {
     }
 }
 
+impl Layers for Encoder {
+    type Conditioning = ();
+
+    fn sizes(&self) -> Sizes<'_> {
+        let EncoderConfig { hidden, heads, blocks: depth, block_len, .. } = self.config;
+        Sizes { hidden, heads, depth, rotary: &self.rotary, mask: block_mask(block_len) }
+    }
+
+    fn embed(&self, weights: &Weights, digits: Digits) -> Tensor<2> {
+        self.embedding.forward(weights, digits)
+    }
+
+    fn conditioning(&self, _: &Weights, _: &[f64]) {}
+
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+        let ([batch, length, hidden], block) = (x.dims(), &self.blocks[layer]);
+        let normed = block.attention_norm.forward(pass.weights, rows(x));
+        let packed = block.qkv.forward(pass.weights, normed);
+        self.share_groups(packed).reshape([batch, length, 3 * hidden])
+    }
+
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+        let ([batch, length, hidden], block) = (x.dims(), &self.blocks[layer]);
+        let (groups, width) = (self.config.groups(), hidden / self.config.heads);
+        let queries = self.config.heads / groups;
+        let weight =
+            block.qkv.weight(pass.weights).into_tensor().reshape([groups, queries + 2, width * hidden]);
+        let weight = weight.narrow(1, queries, 2).reshape([2 * groups * width, hidden]);
+        let normed = block.attention_norm.forward(pass.weights, rows(x));
+        let packed = self.definition.kernels.linear(normed, weight, None);
+        let packed = packed.reshape([batch * length, groups, 2, width]);
+        let parts = (0..2).map(|index| self.shared(&packed, index)).collect();
+        Tensor::cat(parts, 1).reshape([batch, length, 2 * hidden])
+    }
+
+    fn rest(
+        &self,
+        pass: &Pass<Self>,
+        layer: usize,
+        [x, mixed]: [Tensor<3>; 2],
+        asked: Option<&Asked>,
+    ) -> Tensor<3> {
+        let (block, kernels, weights) = (&self.blocks[layer], self.definition.kernels, pass.weights);
+        let [attention_dropout, swiglu_dropout] = pass.dropouts(layer);
+        let add = |x: Tensor<3>, h: Tensor<2>, dropout| {
+            let (gate, h) = (Tensor::ones([1, self.config.hidden], &x.device()), h.reshape(x.dims()));
+            kernels.gated_residual(x, h, gate, dropout)
+        };
+        let (x, mixed) = match asked {
+            Some(asked) => (asked.rows(rows(x)).unsqueeze(), asked.rows(rows(mixed))),
+            None => (x, rows(mixed)),
+        };
+        let x = add(x, block.attention_out.forward(weights, mixed), attention_dropout);
+        let normed = block.swiglu_norm.forward(weights, rows(x.clone()));
+        add(x, block.swiglu(weights, normed, kernels), swiglu_dropout)
+    }
+
+    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, _: Option<&Asked>) -> Tensor<2> {
+        self.norm.forward(pass.weights, rows(x))
+    }
+}
+
+/// [B, L, d] → [B·L, d].
+fn rows(x: Tensor<3>) -> Tensor<2> {
+    let [batch, length, width] = x.dims();
+    x.reshape([batch * length, width])
+}
+
 impl Backbone for Encoder {
     fn definition(&self) -> &Definition {
         &self.definition
@@ -233,15 +263,11 @@ impl Backbone for Encoder {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>> {
-        let [batch, length] = inputs.check(&self.definition.spec, positions)?;
-        let (hidden, blocks) = (self.config.hidden, self.config.blocks);
-        let asked = Asked::new(positions, length, batch * length, &weights.device());
-        let mut x = self.embedding.forward(weights, inputs.y_t).reshape([batch, length, hidden]);
-        for index in 0..blocks {
-            let asked = asked.as_ref().filter(|_| index + 1 == blocks);
-            x = self.block(weights, index, x, asked, dropout);
-        }
-        let x = self.norm.forward(weights, x.reshape([positions.len(), hidden]));
+        let x = transformer::hidden_states(self, weights, inputs, positions, dropout)?;
         Ok(vec![Head::of_all(x, self.head.weight(weights), self.head.bias(weights))])
+    }
+
+    fn keep(&self, weights: &Weights, clean: Digits, dims: [usize; 2], kept: Option<&Kept>) -> Option<Kept> {
+        (self.config.block_len > 0).then(|| transformer::keep(self, weights, clean, dims, kept))
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
+use super::transformer::Kept;
 use crate::denoiser::{DeviceStates, Spec, States};
 use crate::ops::integers;
 use crate::{Error, Result};
@@ -47,17 +48,31 @@ pub struct Inputs<'a> {
     pub t: &'a [f64],
     /// As [`States::labels`].
     pub labels: Option<&'a [usize]>,
+    /// The tokens before each block, for networks with blocks.
+    pub context: Context<'a>,
+}
+
+/// What networks with blocks read of the tokens before a block.
+#[derive(Clone, Copy, Debug)]
+pub enum Context<'a> {
+    /// Nothing: the network has no blocks, or a single one is asked about.
+    None,
+    /// The sequences themselves without masks, digits [B', L·ℓ] where B' divides B and sequence s of B is s·B'/B of
+    /// these: a block reads those of its own sequence that stand before it.
+    Clean(Digits<'a>),
+    /// Keys and values of what stands before the first position.
+    Kept(&'a Kept),
 }
 
 impl<'a> From<States<'a>> for Inputs<'a> {
     fn from(States { y_t, t, labels }: States<'a>) -> Self {
-        Self { y_t: Digits::Host(y_t), t, labels }
+        Self { y_t: Digits::Host(y_t), t, labels, context: Context::None }
     }
 }
 
 impl<'a> From<DeviceStates<'a>> for Inputs<'a> {
     fn from(DeviceStates { y_t, t, labels }: DeviceStates<'a>) -> Self {
-        Self { y_t: Digits::Device(y_t), t, labels }
+        Self { y_t: Digits::Device(y_t), t, labels, context: Context::None }
     }
 }
 

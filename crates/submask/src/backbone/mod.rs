@@ -28,6 +28,7 @@ mod inputs;
 mod layers;
 mod loaded;
 pub mod toy;
+mod transformer;
 pub mod unet;
 pub mod weights;
 
@@ -42,9 +43,10 @@ pub use declaration::{Declaration, Definition, Handle};
 pub use dropout::TrainingDropout;
 pub use embedding::{DigitEmbedding, Embedding};
 pub use head::{Head, Hidden, logits, loss};
-pub use inputs::{Digits, Inputs};
+pub use inputs::{Context, Digits, Inputs};
 pub use layers::{LayerNorm, Linear, LinearConfig, ModulatedNorm, RmsNorm};
 pub use loaded::LoadedBackbone;
+pub use transformer::Kept;
 
 /// A diffusion network without its weights.
 ///
@@ -152,4 +154,10 @@ pub trait Backbone: Debug + Send + Sync {
         positions: &[usize],
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>>;
+
+    /// Keys and values of clean tokens, whole blocks of them, after those that are `kept` already; `None` where the
+    /// network has no blocks. `dims` are the sequences and their tokens.
+    fn keep(&self, _: &Weights, _clean: Digits, _dims: [usize; 2], _kept: Option<&Kept>) -> Option<Kept> {
+        None
+    }
 }

@@ -25,6 +25,8 @@ pub struct Spec {
     pub reads_time: bool,
     /// Number of classes that a sequence may be labelled with; `None` where the network reads no labels.
     pub classes: Option<usize>,
+    /// Tokens per block of block diffusion; 0: none.
+    pub block_len: usize,
 }
 
 impl Spec {
@@ -37,6 +39,7 @@ impl Spec {
             seq_lens: 1..=max_seq_len,
             reads_time: false,
             classes: None,
+            block_len: 0,
         }
     }
 

@@ -1,0 +1,233 @@
+//! How transformers run: layer by layer over whole sequences, or by blocks of positions after clean tokens, of which each
+//! layer keeps keys and values.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
+
+use super::weights::Weights;
+use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
+use crate::Result;
+use crate::ops::{AttentionMask, Dropout, Past, Rotary, integers};
+
+/// Sizes of a transformer.
+pub(super) struct Sizes<'a> {
+    /// Model width d.
+    pub hidden: usize,
+    /// Attention heads h.
+    pub heads: usize,
+    /// Number of layers.
+    pub depth: usize,
+    /// Rotary table of d/h wide heads.
+    pub rotary: &'a Arc<Rotary>,
+    /// Which positions one reads.
+    pub mask: AttentionMask,
+}
+
+/// A transformer's parts. Everything but attention is of each position by itself.
+pub(super) trait Layers: Backbone {
+    /// What modulates the layers in a pass.
+    type Conditioning;
+
+    /// The sizes.
+    fn sizes(&self) -> Sizes<'_>;
+
+    /// Vectors of tokens, [n, d].
+    fn embed(&self, weights: &Weights, digits: Digits) -> Tensor<2>;
+
+    /// What modulates the layers, given the times \[B\].
+    fn conditioning(&self, weights: &Weights, t: &[f64]) -> Self::Conditioning;
+
+    /// Queries, keys and values of a layer, [B, L, 3d] as (q|k|v, head, head width).
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3>;
+
+    /// Keys and values alone, [B, L, 2d] as (k|v, head, head width).
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3>;
+
+    /// What follows attention in a layer, everywhere or where it is `asked` for.
+    ///
+    /// # Shapes
+    /// - `x`, and what attention gave: [B, L, d]
+    /// - result: as `x`, or of the n positions asked for, [n, 1, d] or, where all share a modulation, [1, n, d]
+    fn rest(
+        &self,
+        pass: &Pass<Self>,
+        layer: usize,
+        x_and_mixed: [Tensor<3>; 2],
+        asked: Option<&Asked>,
+    ) -> Tensor<3>;
+
+    /// The states after the last layer, ready for the output layer: [n, d].
+    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, asked: Option<&Asked>) -> Tensor<2>;
+}
+
+/// A pass through the layers.
+pub(super) struct Pass<'a, N: Layers + ?Sized> {
+    /// The weights.
+    pub weights: &'a Weights,
+    /// What modulates the layers.
+    pub conditioning: N::Conditioning,
+    dropout: Option<TrainingDropout>,
+    /// Which of the network's dropouts is the first of the pass.
+    first_dropout: usize,
+}
+
+impl<N: Layers + ?Sized> Pass<'_, N> {
+    /// The masks of both dropouts of a layer.
+    pub fn dropouts(&self, layer: usize) -> [Option<Dropout>; 2] {
+        let mask = |which| self.dropout?.layer(self.first_dropout + 2 * layer + which);
+        [mask(0), mask(1)]
+    }
+}
+
+/// The positions of a batch whose hidden states are asked for. After the last attention nothing is computed for others.
+#[derive(Clone)]
+pub(super) struct Asked {
+    /// Flat positions b·L + i, \[n\].
+    rows: Tensor<1, Int>,
+    /// b of each, \[n\].
+    sequences: Tensor<1, Int>,
+}
+
+impl Asked {
+    /// Of flat `positions` in sequences of `length` tokens; `None` where these are all of `count`, in order.
+    pub fn new(positions: &[usize], length: usize, count: usize, device: &Device) -> Option<Self> {
+        if positions.iter().copied().eq(0..count) {
+            return None;
+        }
+        let tensor = |index: &dyn Fn(usize) -> usize| {
+            let indices = positions.iter().map(|position| index(*position) as u32);
+            integers(indices, [positions.len()], device)
+        };
+        Some(Self { rows: tensor(&|position| position), sequences: tensor(&|position| position / length) })
+    }
+
+    /// Rows of [B·L, d].
+    pub fn rows(&self, x: Tensor<2>) -> Tensor<2> {
+        x.select(0, self.rows.clone())
+    }
+
+    /// The modulation of every row, [n, d], or [1, d] where that is everyone's.
+    pub fn modulation(&self, modulation: Tensor<2>) -> Tensor<2> {
+        if modulation.dims()[0] == 1 { modulation } else { modulation.select(0, self.sequences.clone()) }
+    }
+}
+
+/// Keys and values of clean tokens that stand before blocks, of every layer: what a network reads of them.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// [B, P, 2d] as (k|v, head, head width), not rotated.
+    layers: Vec<Tensor<3>>,
+}
+
+impl Kept {
+    /// Number of sequences B and of tokens P of each.
+    pub fn dims(&self) -> [usize; 2] {
+        let [sequences, tokens, _] = self.layers[0].dims();
+        [sequences, tokens]
+    }
+
+    /// The same without the first `tokens`; what is left keeps what it read of them.
+    pub fn without_first(&self, tokens: usize) -> Self {
+        let rest = |x: &Tensor<3>| x.clone().narrow(1, tokens, x.dims()[1] - tokens);
+        Self { layers: self.layers.iter().map(rest).collect() }
+    }
+
+    /// Those of one sequence after the other, `sequences` giving which.
+    pub fn of(&self, sequences: &[usize]) -> Self {
+        let device = self.layers[0].device();
+        let indices = integers(sequences.iter().map(|sequence| *sequence as u32), [sequences.len()], &device);
+        Self { layers: self.layers.iter().map(|x| x.clone().select(0, indices.clone())).collect() }
+    }
+}
+
+/// Hidden states of the asked positions, ready for the output layer, [n, d].
+pub(super) fn hidden_states<N: Layers>(
+    network: &N,
+    weights: &Weights,
+    inputs: &Inputs,
+    positions: &[usize],
+    dropout: Option<TrainingDropout>,
+) -> Result<Tensor<2>> {
+    let [batch, length] = inputs.check(network.spec(), positions)?;
+    let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
+    let asked = Asked::new(positions, length, batch * length, &weights.device());
+    let conditioning = || network.conditioning(weights, inputs.t);
+    let past = match inputs.context {
+        // A single block reads no past.
+        Context::Clean(clean) if mask.block_len() < length => {
+            let sequences = clean.len() / (length * network.spec().subtoken_len);
+            // The masks of this half follow those of the other.
+            let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 2 * depth };
+            Some((clean_pass(network, &pass, clean, [sequences, length], None), 0))
+        }
+        Context::Kept(kept) => Some((kept.layers.clone(), kept.dims()[1])),
+        Context::None | Context::Clean(_) => None,
+    };
+    let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 0 };
+    let mut x = network.embed(weights, inputs.y_t).reshape([batch, length, hidden]);
+    for layer in 0..depth {
+        let asked = asked.as_ref().filter(|_| layer + 1 == depth);
+        let qkv = network.queries_keys_values(&pass, layer, x.clone());
+        let mixed = match &past {
+            Some((layers, first)) => {
+                let past = Past { keys_values: layers[layer].clone(), first: *first };
+                network.kernels().attention_with_past(qkv, past, heads, rotary.clone(), mask)
+            }
+            None => network.kernels().attention(qkv, heads, rotary.clone(), AttentionMask::FULL),
+        };
+        x = network.rest(&pass, layer, [x, mixed], asked);
+    }
+    Ok(network.finished(&pass, x, asked.as_ref()))
+}
+
+/// Keys and values of clean tokens [B, n·ℓ], after those that are kept already.
+pub(super) fn keep<N: Layers>(
+    network: &N,
+    weights: &Weights,
+    clean: Digits,
+    dims: [usize; 2],
+    kept: Option<&Kept>,
+) -> Kept {
+    let pass = Pass {
+        weights,
+        conditioning: network.conditioning(weights, &[0.0]),
+        dropout: None,
+        first_dropout: 0,
+    };
+    Kept { layers: clean_pass(network, &pass, clean, dims, kept) }
+}
+
+/// Keys and values of every layer, of those kept and then of the clean tokens, which read their own block and what stands
+/// before it. The last layer makes nothing else of them.
+fn clean_pass<N: Layers>(
+    network: &N,
+    pass: &Pass<N>,
+    clean: Digits,
+    [batch, length]: [usize; 2],
+    kept: Option<&Kept>,
+) -> Vec<Tensor<3>> {
+    let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
+    let first = kept.map_or(0, |kept| kept.dims()[1]);
+    let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
+    let mut layers = Vec::with_capacity(depth);
+    for layer in 0..depth {
+        let is_last = layer + 1 == depth;
+        let packed = match is_last {
+            true => network.keys_values(pass, layer, x.clone()),
+            false => network.queries_keys_values(pass, layer, x.clone()),
+        };
+        let own = packed.clone().narrow(2, packed.dims()[2] - 2 * hidden, 2 * hidden);
+        let all = match kept {
+            Some(kept) => Tensor::cat(vec![kept.layers[layer].clone(), own], 1),
+            None => own,
+        };
+        layers.push(all.clone());
+        if !is_last {
+            let past = Past { keys_values: all, first };
+            let mixed = network.kernels().attention_with_past(packed, past, heads, rotary.clone(), mask);
+            x = network.rest(pass, layer, [x, mixed], None);
+        }
+    }
+    layers
+}
