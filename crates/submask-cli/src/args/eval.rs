@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use submask::order::Order;
+use submask::train::settings::ImageSetChoice;
 
 use super::UnitArg;
 
@@ -75,20 +76,53 @@ pub struct ImageEvalArgs {
     /// The file of labels of IDX images
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
+    /// Which images of the files of --data [default: what they hold out themselves, as a folder val does, or else
+    /// those to train on]
+    #[arg(long, requires = "data")]
+    pub part: Option<PartArg>,
+}
+
+/// Which part of a set of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PartArg {
+    /// Those to train on
+    Train,
+    /// Those held out for validation
+    Valid,
+    /// Test images
+    Test,
 }
 
 /// Which kind of image files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ImageSetArg {
-    /// CIFAR-10, binary version
+    /// CIFAR-10, binary or Python version
     Cifar10,
+    /// CIFAR-100 likewise
+    Cifar100,
     /// IDX files (MNIST, Fashion-MNIST)
     Idx,
+    /// An .npz file as Keras has them (mnist.npz)
+    Npz,
     /// ImageNet-32 or -64, .npz or pickled batches
     #[value(name = "imagenet")]
     ImageNet,
-    /// Picture files
+    /// Picture files, or parquet files of pictures
     Pictures,
+}
+
+impl ImageSetArg {
+    /// As a setting.
+    pub fn choice(self) -> ImageSetChoice {
+        match self {
+            Self::Cifar10 => ImageSetChoice::Cifar10,
+            Self::Cifar100 => ImageSetChoice::Cifar100,
+            Self::Idx => ImageSetChoice::Idx,
+            Self::Npz => ImageSetChoice::Npz,
+            Self::ImageNet => ImageSetChoice::ImageNet,
+            Self::Pictures => ImageSetChoice::Pictures,
+        }
+    }
 }
 
 /// What in a text file is a document.

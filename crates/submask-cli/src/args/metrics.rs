@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::ImageSetArg;
+use super::{ImageSetArg, PartArg};
 
 /// Measure images that a model generates against real ones
 ///
@@ -35,6 +35,10 @@ pub struct MetricsArgs {
     /// What the files of --data are [default: as the model's run]
     #[arg(long, value_name = "SET", requires = "data")]
     pub images: Option<ImageSetArg>,
+    /// Which images of the files of --data [default: what they hold out themselves, as a folder val does, or else
+    /// those to train on]
+    #[arg(long, requires = "data")]
+    pub part: Option<PartArg>,
     /// Real images to take, spread over the set [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,

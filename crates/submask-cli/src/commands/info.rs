@@ -97,7 +97,7 @@ fn describe_model(folder: &Path) -> Result<Value, Failure> {
 
 fn describe_run(run: &Path) -> Result<Value, Failure> {
     locate::check_ours(run)?;
-    let settings = settings::check_file(&run.join(submask::train::SETTINGS_FILE))?;
+    let settings = settings::check_run(run)?;
     let metrics = Metrics::read_if_any(run)?;
     let checkpoints = locate::checkpoints(run)?;
     let validation = metrics.validations.values().next_back();

@@ -34,6 +34,7 @@ pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
                 data: &args.data,
                 set: args.images,
                 labels: None,
+                part: args.part,
                 count: args.sequences.map_or(0, Into::into),
             };
             let (held_out, _) = held_out_images(&wanted, &folder, &config)?;

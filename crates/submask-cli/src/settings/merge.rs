@@ -47,6 +47,13 @@ pub fn check_file(path: &Path) -> Result<RunSettings, Failure> {
     merge(&Preset::first_of(kind).table()?, &[layer])
 }
 
+/// Reads and validates the settings of a run.
+pub fn check_run(run: &Path) -> Result<RunSettings, Failure> {
+    let layer = Layer::of_run(run)?;
+    let kind = Kind::in_settings(&layer.table).unwrap_or_default();
+    merge(&Preset::first_of(kind).table()?, &[layer])
+}
+
 /// The keys of a layer with values of the type that `base` has.
 fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure> {
     let mut given = Vec::new();

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use submask::model::{CONFIG_FILE, CodeSettings, ModelConfig, NetworkConfig, Sampling};
 use submask::schedule::Schedule;
-use submask::train::SETTINGS_FILE;
 use submask::train::settings::{RunSettings, TokenizerSettings};
 use toml::{Table, Value};
 
@@ -23,8 +22,8 @@ use crate::failure::Failure;
 use crate::locate;
 use crate::subject::Kind;
 use layer::{Layer, Origin};
-pub use merge::check_file;
 use merge::merge;
+pub use merge::{check_file, check_run};
 pub use preset::PRESETS;
 use preset::Preset;
 
@@ -59,7 +58,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         (Some(model), Some(init)) => Begin::Model(model, init.clone()),
         _ if args.resume => {
             locate::check_ours(&out)?;
-            Begin::Run(Layer::read(&out.join(SETTINGS_FILE))?, out.clone())
+            Begin::Run(Layer::of_run(&out)?, out.clone())
         }
         _ => Begin::Preset,
     };

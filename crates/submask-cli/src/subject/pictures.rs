@@ -30,6 +30,7 @@ impl Door for Pictures {
             data: &args.data,
             set: args.images.images,
             labels: args.images.labels.as_deref(),
+            part: args.images.part,
             count: args.sequences.map_or(0, Into::into),
         };
         Ok(Box::new(move |architecture| held_out(&wanted, folder, architecture.config())))

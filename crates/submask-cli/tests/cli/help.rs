@@ -147,8 +147,11 @@ fn eval() {
 
     Images:
           --images <SET>   What the files of --data are [default: as the model's run] [possible values:
-                           cifar10, idx, imagenet, pictures]
+                           cifar10, cifar100, idx, npz, imagenet, pictures]
           --labels <FILE>  The file of labels of IDX images
+          --part <PART>    Which images of the files of --data [default: what they hold out themselves,
+                           as a folder val does, or else those to train on] [possible values: train,
+                           valid, test]
 
     Global options:
           --threads <N>            Threads to compute with [default: one per core]

@@ -47,7 +47,7 @@ impl HeldOut {
                 of_model.unwrap_or_else(|| format!("none: the model is of {}", config.subject.name()));
             Error::invalid("images", set.shape(), allowed)
         })?;
-        check_classes(set, config)?;
+        let set = &in_classes(set, config)?;
         let all = set.len();
         let count = if count == 0 { all } else { (count as usize).min(all) };
         let mut x_0 = Vec::with_capacity(count * set.shape().tokens());
@@ -105,16 +105,20 @@ impl HeldOut {
     }
 }
 
-/// A network that reads classes is told those of the images, which must be its own. Where one side has numbers for
-/// names, as IDX files and imported models do, there must be no more classes than the network knows.
-fn check_classes(set: &ImageSet, config: &ModelConfig) -> Result<()> {
+/// A network that reads classes is told those of the images, which must be its own: the set with the labels that the
+/// model's classes have. Where one side has numbers for names, as IDX files and imported models do, there must be no more
+/// classes than the network knows.
+fn in_classes(set: &ImageSet, config: &ModelConfig) -> Result<ImageSet> {
     let (Some(_), ours, theirs) = (config.classes(), config.subject.class_names(), set.class_names()) else {
-        return Ok(());
+        return Ok(set.clone());
     };
     let numbered = |names: &[String]| names.iter().enumerate().all(|(i, name)| *name == i.to_string());
     let by_number = !theirs.is_empty() && theirs.len() <= ours.len() && (numbered(ours) || numbered(theirs));
     if theirs == ours || by_number {
-        return Ok(());
+        return Ok(set.clone());
+    }
+    if let Some(set) = set.with_classes(ours) {
+        return Ok(set);
     }
     let given = if theirs.is_empty() { "none".to_owned() } else { theirs.join(", ") };
     Err(Error::invalid("labels", given, format!("the classes that the model reads: {}", ours.join(", "))))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::image::{ImageCounts, LeftOut};
 use crate::data::{Fidelity, Progress};
 use crate::likelihood::Figure;
 
@@ -12,6 +13,8 @@ use crate::likelihood::Figure;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
+    /// The images of a run are read.
+    Images(ImagesRead),
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
@@ -33,6 +36,30 @@ pub enum Event {
     Validation(ValidationRecord),
     /// A checkpoint is on disk.
     Checkpoint(PathBuf),
+}
+
+/// Which images a run uses, and what it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagesRead {
+    /// Those to train on.
+    pub train: ImageCounts,
+    /// Those held out.
+    pub valid: ImageCounts,
+    /// How they were chosen.
+    pub held_out: HeldOutBy,
+    /// What of the files is not read.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// How images that are held out were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldOutBy {
+    /// A share of all.
+    Share,
+    /// Other files, named by `data.valid_paths`.
+    Paths,
+    /// The files themselves say it: a folder `val`, or parquet files of that name.
+    Files,
 }
 
 /// A line of `metrics.jsonl`.

@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 use crate::{Error, Result};
 
 pub use super::subject::{
-    DensityData, ImageData, ImageSetChoice, RunData, TextData, TokenizerChoice, TokenizerSettings,
+    DensityData, ImageData, ImageParts, ImageSetChoice, RunData, TextData, TokenizerChoice, TokenizerSettings,
 };
 
 /// Settings of a run, whatever it trains on.

@@ -10,7 +10,7 @@ use submask::backbone::autoregressive::AutoregressiveConfig;
 use submask::backbone::dit::DitConfig;
 use submask::backbone::encoder::EncoderConfig;
 use submask::data::TokenizerKind;
-use submask::data::image::Background;
+use submask::data::image::{Background, PictureFormat, SixteenBits};
 use submask::model::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig,
     NetworkConfig, PointSubject, Sampling, Subject, Temperature, TextSubject, ToySettings, UnetSettings,
@@ -150,6 +150,12 @@ fn image_kinds() -> Vec<Kind> {
             width: 8,
             labelled: true,
             background: Background::None,
+            sixteen_bits: SixteenBits::Refuse,
+            formats: vec![PictureFormat::Png, PictureFormat::Jpeg, PictureFormat::Webp, PictureFormat::Bmp],
+            image_field: String::new(),
+            label_field: String::new(),
+            coarse_labels: false,
+            official_split: false,
             super_tokens,
             flips: false,
             valid_fraction: 0.2,

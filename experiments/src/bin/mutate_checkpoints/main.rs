@@ -1,5 +1,5 @@
-//! Breaks checkpoint files in many ways, then reads and imports them: no panic, no error without the file's name, no second of
-//! work, no more memory than twice the file and 64 KiB.
+//! Breaks checkpoint files and pickled batches of images in many ways, then reads and imports them: no panic, no error
+//! without the file's name, no second of work, no more memory than twice the file and 64 KiB.
 //!
 //! ```text
 //! cargo run --release -p submask-experiments --bin mutate_checkpoints -- COUNT SEED FILE…
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use submask::Error;
+use submask::data::image::ImageSource;
 use submask::import::torch::{TorchFile, TorchType};
 use submask::import::{self, Foreign, ImportOptions, WeightSet};
 
@@ -41,6 +42,9 @@ const ENDLESS: Duration = Duration::from_secs(60);
 
 /// Reads a file in every way that the library has; passes each error on.
 fn try_everything(path: &Path, errors: &mut dyn FnMut(Error)) {
+    if path.extension().is_some_and(|extension| extension == mutate::BATCH) {
+        return read_batch(path, errors);
+    }
     if path.extension().is_some_and(|extension| extension != mutate::SAFETENSORS) {
         read_torch(path, errors);
     }
@@ -50,6 +54,23 @@ fn try_everything(path: &Path, errors: &mut dyn FnMut(Error)) {
     match Foreign::open(path) {
         Ok(foreign) => read_foreign(&foreign, errors),
         Err(error) => errors(error),
+    }
+}
+
+/// Reads the images of a batch as every set that is pickled so.
+fn read_batch(path: &Path, errors: &mut dyn FnMut(Error)) {
+    let paths = vec![path.to_path_buf()];
+    let sources = [
+        ImageSource::Cifar10 { paths: paths.clone() },
+        ImageSource::Cifar100 { paths: paths.clone(), coarse: false },
+        ImageSource::Cifar100 { paths: paths.clone(), coarse: true },
+        ImageSource::ImageNet { paths },
+    ];
+    for source in sources {
+        match source.open() {
+            Ok(images) => images.filter_map(Result::err).for_each(&mut *errors),
+            Err(error) => errors(error),
+        }
     }
 }
 

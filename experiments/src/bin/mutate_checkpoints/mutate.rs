@@ -28,6 +28,12 @@ const ENTRY: usize = 46;
 const HEADER: usize = 30;
 /// How names of safetensors files end.
 pub const SAFETENSORS: &str = "safetensors";
+/// How names of mutated batches of images end.
+pub const BATCH: &str = "batch";
+/// The opcode that begins a pickle of protocol 2 or later.
+const PROTOCOL: u8 = 0x80;
+/// Bytes at either end of a batch that are mutated most: what stands between is mostly pixels.
+const ENDS: usize = 1024;
 /// Bytes of the length before a safetensors header.
 const LENGTH: usize = 8;
 
@@ -80,6 +86,8 @@ pub enum Original {
         /// Length of the header.
         header: usize,
     },
+    /// A pickled batch of images, as CIFAR-10 and ImageNet-32 are published.
+    Batch(Vec<u8>),
 }
 
 impl Original {
@@ -90,6 +98,7 @@ impl Original {
             true => number(&bytes, 0, 8)
                 .filter(|header| bytes.len().checked_sub(LENGTH).is_some_and(|left| *header <= left))
                 .map(|header| Self::Safetensors { bytes, header }),
+            false if bytes.first() == Some(&PROTOCOL) => Some(Self::Batch(bytes)),
             false => Archive::parse(bytes).map(Self::Torch),
         };
         original.ok_or_else(|| format!("{}: not a checkpoint that can be mutated", path.display()))
@@ -100,6 +109,7 @@ impl Original {
         match self {
             Self::Torch(_) => "ckpt",
             Self::Safetensors { .. } => SAFETENSORS,
+            Self::Batch(_) => BATCH,
         }
     }
 
@@ -108,6 +118,7 @@ impl Original {
         match self {
             Self::Torch(archive) => archive.mutated(random),
             Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
+            Self::Batch(bytes) => batch(bytes, random),
         }
     }
 }
@@ -144,6 +155,22 @@ fn safetensors(whole: &[u8], header: usize, random: &mut Random) -> (Vec<u8>, St
             (bytes, format!("anywhere: {what}"))
         }
     }
+}
+
+/// A pickled batch, broken mostly near its ends, where everything but pixels stands.
+fn batch(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let length = bytes.len().max(1);
+        let place = match random.below(20) {
+            0..9 => random.below(length.min(ENDS)),
+            9..18 => length - 1 - random.below(length.min(ENDS)),
+            _ => random.below(length),
+        };
+        what.push(mutate(&mut bytes, place, random));
+    }
+    (bytes, format!("batch: {}", what.join(", then ")))
 }
 
 /// Puts another number in the place of the next one at or after `place`.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use image::{ImageData, ImageSetChoice};
+pub use image::{ImageData, ImageParts, ImageSetChoice};
 pub use image_stamp::{IMAGES_FILE, ImageStamp};
 pub use point::DensityData;
 pub use text::{TextData, TokenizerChoice, TokenizerSettings};
