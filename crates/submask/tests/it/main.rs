@@ -16,6 +16,7 @@ mod image_sampler;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
+mod likelihood_lengths;
 mod likelihood_orders;
 mod parity_images;
 mod parity_import;
