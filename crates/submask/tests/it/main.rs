@@ -28,6 +28,7 @@ mod sampler_distribution;
 mod sampler_exact;
 mod sampler_order;
 mod sampler_stream;
+mod scores;
 mod stored_zip;
 mod stub;
 mod table_network;
