@@ -30,8 +30,7 @@ pub fn exact_autoregressive(
         for start in (0..count).step_by(settings.batch) {
             let end = start.saturating_add(settings.batch).min(count);
             let log_probs = log_probs(network, predictive, encoded.digits(start..end), end - start)?;
-            let width = log_probs.len() / (end - start);
-            for (own, &first) in log_probs.chunks_exact(width).zip(&firsts[start..end]) {
+            for (own, &first) in log_probs.iter().zip(&firsts[start..end]) {
                 nats.push(-own[first..].iter().sum::<f64>());
                 token_nats.push(by_token(own, first, codes.subtoken_len()));
             }
@@ -55,23 +54,47 @@ fn first_open(target: &Target) -> Result<usize> {
     }
 }
 
-/// log p of each of `digits` [B, L·ℓ] given those before it.
+/// log p of each of `digits` [B, L·ℓ] given those before it, sequence by sequence.
 fn log_probs(
     network: &dyn Autoregressor,
     predictive: &Predictive,
     digits: &[u32],
     batch: usize,
-) -> Result<Vec<f64>> {
-    let logits = network.logits(&network.shifted(digits, batch), batch)?;
-    let len = predictive.codes().subtoken_len();
-    let rows = logits.chunks_exact(network.base()).enumerate();
-    let log_probs = rows.map(|(row, logits)| {
-        let (token, j) = (row / len, row % len);
-        let start = token * len;
-        let allowed = next_digits(predictive, &digits[start..start + j]);
-        log_prob(logits, &allowed, digits[row])
-    });
-    Ok(log_probs.collect())
+) -> Result<Vec<Vec<f64>>> {
+    let (len, base) = (predictive.codes().subtoken_len(), network.base());
+    let width = digits.len() / batch;
+    let run = run_len(width / len, len, network.spec().max_seq_len()) * len;
+    let mut padded = Vec::with_capacity(batch * run);
+    for own in digits.chunks_exact(width) {
+        padded.extend_from_slice(own);
+        padded.resize(padded.len() + run - width, 0);
+    }
+    let logits = network.logits(&network.shifted(&padded, batch), batch)?;
+    let of_sequence = |(logits, digits): (&[f32], &[u32])| {
+        let rows = logits.chunks_exact(base).zip(digits).enumerate();
+        let log_probs = rows.map(|(row, (logits, &digit))| {
+            let start = row - row % len;
+            log_prob(logits, &next_digits(predictive, &digits[start..row]), digit)
+        });
+        log_probs.collect()
+    };
+    Ok(logits.chunks_exact(run * base).zip(digits.chunks_exact(width)).map(of_sequence).collect())
+}
+
+/// Sub-tokens below which products of matrices take other paths than above, and round otherwise.
+const SHORT: usize = 32;
+
+/// Sub-tokens above which products of matrices are summed in blocks whose sizes depend on their number.
+const LONG: usize = 256;
+
+/// Tokens on which the network runs for a sequence of `tokens`. What stands behind a digit does not matter to it but for
+/// rounding, which depends on the length: so short sequences are filled up a little and long ones to the network's length,
+/// and a beginning has the same terms alone as in the whole.
+fn run_len(tokens: usize, subtoken_len: usize, longest: usize) -> usize {
+    match tokens * subtoken_len {
+        ..=LONG => tokens.max(SHORT.div_ceil(subtoken_len)).min(longest),
+        _ => longest,
+    }
 }
 
 /// −log p of the digits of every token, those before `first` left out.
