@@ -48,8 +48,22 @@ pub const EVAL: Flags = Flags(&[
     ("order", "--order"),
     ("per_step", "--per-step"),
     ("batch", "--batch"),
+    ("end", "--end"),
+    ("stride", "--stride"),
     ("images", "--data"),
     ("labels", "--labels"),
+]);
+
+/// Those of `submask score`.
+pub const SCORE: Flags = Flags(&[
+    ("estimator", "--estimator"),
+    ("draws", "--draws"),
+    ("steps", "--steps"),
+    ("order", "--order"),
+    ("per_step", "--per-step"),
+    ("batch", "--batch"),
+    ("end", "--end"),
+    ("stride", "--stride"),
 ]);
 
 impl Flags {
@@ -75,7 +89,8 @@ mod tests {
 
     #[test]
     fn every_flag_is_one_of_its_verb() {
-        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL)] {
+        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL), ("score", SCORE)]
+        {
             let cli = Cli::command();
             let verb = cli.find_subcommand(verb).unwrap();
             let known: Vec<String> = verb

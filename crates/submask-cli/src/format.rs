@@ -31,6 +31,11 @@ pub fn count(value: u64) -> String {
     }
 }
 
+/// A count of things: 1 token, 2 tokens.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The tokens there are to train on and to validate with.
 pub fn data_sizes(train: Option<u64>, valid: Option<u64>) -> String {
     match (train, valid) {

@@ -76,6 +76,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Train(args) => commands::train::run(&args, compute),
         Command::Eval(args) => commands::eval::run(&args, compute),
+        Command::Score(args) => commands::score::run(&args, compute),
         Command::Sample(args) => commands::sample::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),

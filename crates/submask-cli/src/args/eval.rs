@@ -1,13 +1,12 @@
 //! Arguments of `submask eval`.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use submask::order::Order;
 use submask::train::settings::ImageSetChoice;
 
-use super::UnitArg;
+use super::{EstimateArgs, LayoutArgs};
 
 /// Measure how well a model predicts text, images or points
 ///
@@ -27,38 +26,17 @@ pub struct EvalArgs {
     /// text]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub field: Option<String>,
-    /// What is estimated [default: nelbo-subtoken; exact for autoregressive models]
+    /// Evaluate each document alone, as `submask score` scores it, instead of documents one behind the other in
+    /// sequences of the model's length
     #[arg(long)]
-    pub estimator: Option<EstimatorArg>,
-    /// Monte Carlo draws per sequence; of the estimator orders, orders per sequence [default: 1]
-    #[arg(long, value_name = "K")]
-    pub draws: Option<NonZeroUsize>,
-    /// Steps T of the sampler, of the estimator path [default: the model's]
-    #[arg(long, value_name = "T")]
-    pub steps: Option<NonZeroUsize>,
-    /// Order of generation, of the estimator exact: left-to-right, or where the network is surest first (confidence,
-    /// margin, entropy) [default: left-to-right]
-    #[arg(long, value_name = "ORDER")]
-    pub order: Option<Order>,
-    /// What is revealed at once, of the estimators exact and orders [default: token for exact, subtoken for orders]
-    #[arg(long)]
-    pub unit: Option<UnitArg>,
-    /// Units revealed per network evaluation, of the estimator exact [default: 1]
-    #[arg(long, value_name = "N")]
-    pub per_step: Option<NonZeroUsize>,
-    /// Sequences to evaluate, spread over all [default: all]
+    pub by_document: bool,
+    #[command(flatten)]
+    pub layout: LayoutArgs,
+    #[command(flatten)]
+    pub estimate: EstimateArgs,
+    /// Sequences, or documents, to evaluate, spread over all [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,
-    /// Seed of the draws
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
-    /// Whether tokens that contradict a visible digit are excluded; with a model trained without, this
-    /// gives a bound of its own [default: the model's]
-    #[arg(long, value_name = "true|false")]
-    pub carry_over: Option<bool>,
-    /// Sequences per network call (affects speed only)
-    #[arg(long, value_name = "B", default_value = "16")]
-    pub batch: NonZeroUsize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -134,21 +112,4 @@ pub enum SplitArg {
     Line,
     /// A paragraph, up to a blank line
     Paragraph,
-}
-
-/// What is estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EstimatorArg {
-    /// Upper bound, sub-tokens masked one by one
-    NelboSubtoken,
-    /// Upper bound, whole tokens masked together
-    NelboToken,
-    /// Upper bound for the sampler with --steps T
-    Path,
-    /// Exact likelihood for generation in a deterministic order: --order
-    Exact,
-    /// Upper bound for generation in random order, from --draws K whole orders per sequence
-    Orders,
-    /// The paper's training objective: a surrogate, not a likelihood
-    JointObjective,
 }

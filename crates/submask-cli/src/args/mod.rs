@@ -8,10 +8,12 @@
 mod bench;
 mod convert;
 mod data;
+mod estimate;
 mod eval;
 pub mod fits;
 mod metrics;
 mod sample;
+mod score;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -24,11 +26,13 @@ use submask::ops::Precision;
 pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, PartArg, SplitArg};
+pub use estimate::{EstimateArgs, EstimatorArg, LayoutArgs};
+pub use eval::{EvalArgs, ImageSetArg, PartArg, SplitArg};
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
 };
+pub use score::ScoreArgs;
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -68,6 +72,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user
 pub enum Command {
     Train(TrainArgs),
     Eval(EvalArgs),
+    Score(ScoreArgs),
     Sample(SampleArgs),
     Metrics(MetricsArgs),
     Data(DataArgs),

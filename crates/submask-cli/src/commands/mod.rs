@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod plot;
 pub mod sample;
 pub mod samplers;
+pub mod score;
 pub mod train;

@@ -1,6 +1,7 @@
 //! From what the user typed to validated settings: preset ← file ← flags ← `--set`.
 
 mod assignment;
+pub mod estimate;
 mod keys;
 mod layer;
 mod merge;

@@ -1,17 +1,19 @@
-//! Text to evaluate on, cut into a model's sequences.
+//! Text to evaluate on: cut into a model's sequences, or document by document.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use submask::data::{
-    BlockLayout, DATA_FILE, Fidelity, FidelityCount, PreparedData, Source, Split, Tokenizer, ValidationBlock,
-};
-use submask::model::{Architecture, HeldOut};
+use submask::data::{BlockLayout, DATA_FILE, Source, Split, Tokenizer};
+use submask::model::{Architecture, HeldOut, TextLayout};
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::TextData;
 
+use super::text_stream::Stream;
+use super::{Part, Parts};
 use crate::args::{EvalArgs, SplitArg};
 use crate::failure::Failure;
-use crate::locate;
+use crate::format::tokenizer_note;
+use crate::{flags, locate};
 
 /// Text, and how it becomes sequences.
 #[derive(Clone, Debug)]
@@ -19,6 +21,10 @@ pub struct HeldOutText {
     text: Text,
     /// Whether sequences have end of text at both ends; `None` where no run says so.
     block_ends: Option<bool>,
+    /// How documents stand, each in sequences of its own; `None`: one behind the other in sequences of the model's length.
+    alone: Option<TextLayout>,
+    /// How many sequences or documents are evaluated; `None`: all.
+    count: Option<u64>,
 }
 
 /// Which text.
@@ -72,11 +78,13 @@ impl HeldOutText {
             }
             paths => Text::files(paths, args, run.as_ref()),
         };
-        Ok(Self { text, block_ends })
+        let stride = args.layout.stride.map(Into::into);
+        let alone = args.by_document.then_some(TextLayout::Alone { end: args.layout.end, stride });
+        Ok(Self { text, block_ends, alone, count: args.sequences.map(Into::into) })
     }
 
     /// In words.
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         match &self.text {
             Text::Prepared(folder) => format!("validation part of {}", folder.display()),
             Text::Files { paths, .. } => {
@@ -92,59 +100,80 @@ impl HeldOutText {
             let (shown, Chosen { value, by }) = (split_name(split.value), field);
             notes.push(format!("split = {shown} ({}), field = {value} ({by})", split.by));
         }
-        if self.block_ends.is_none() && tokenizer.end_of_text().is_some() {
+        if self.alone.is_none() && self.block_ends.is_none() && tokenizer.end_of_text().is_some() {
             let cut = "sequences are cut without end of text at their ends";
             notes.push(format!("{cut}: the model is in no run whose data.block_ends could be read"));
         }
         notes
     }
 
-    /// Sequences of the model's length, `count` of them spread evenly, or all; and what the tokenizer did to their text,
-    /// where that is known.
-    pub fn sequences(
-        &self,
-        architecture: &Architecture,
-        count: Option<u64>,
-    ) -> Result<(HeldOut, Option<Fidelity>), Failure> {
+    /// What is evaluated. Says what the tokenizer did to the text, where that is known.
+    pub fn part(&self, architecture: &Architecture) -> Result<Part, Failure> {
         let tokenizer =
             architecture.tokenizer().ok_or_else(|| Failure::failed("a model of text has a tokenizer"))?;
-        let seq_len = architecture.config().seq_len();
-        let layout = BlockLayout { seq_len, block_ends: self.block_ends.unwrap_or(false) };
-        let (blocks, fidelity) = match &self.text {
-            Text::Prepared(folder) => prepared(folder, tokenizer, layout, count)?,
+        let block_ends = self.alone.is_none() && self.block_ends.unwrap_or(false);
+        let layout = BlockLayout { seq_len: architecture.config().seq_len(), block_ends };
+        let stream = self.stream(tokenizer, layout)?;
+        let (parts, documents) = match self.alone {
+            Some(alone) => self.documents(&stream, alone, architecture)?,
+            None => self.sequences(&stream)?,
+        };
+        if let Some(fidelity) = stream.fidelity().filter(|_| !tokenizer.is_lossless()) {
+            let figures = match stream.is_lossless() {
+                true => "",
+                false => ": figures are per token of the tokenised text, not per character",
+            };
+            eprintln!("data  {}{figures}", tokenizer_note(fidelity));
+        }
+        Ok(Part { parts, name: self.name(), documents })
+    }
+
+    fn stream<'a>(&self, tokenizer: &'a Tokenizer, layout: BlockLayout) -> Result<Stream<'a>, Failure> {
+        match &self.text {
+            Text::Prepared(folder) => Stream::prepared(folder, tokenizer, layout),
             Text::Files { paths, split, field } => {
                 let (paths, field) = (paths.clone(), field.value.clone());
                 let source = Source::Files { paths, split: split.value, field };
-                let (tokens, fidelity) = tokenize(&source, tokenizer)?;
-                (cut(&tokens, tokenizer, layout, count, fidelity.is_lossless())?, Some(fidelity))
+                Stream::read(&source, tokenizer, layout)
             }
-        };
-        Ok((HeldOut::of_text(&blocks), fidelity.filter(|_| !tokenizer.is_lossless())))
+        }
     }
-}
 
-/// Sequences of the validation part of a prepared folder.
-fn prepared(
-    folder: &Path,
-    tokenizer: &Tokenizer,
-    layout: BlockLayout,
-    count: Option<u64>,
-) -> Result<(Vec<ValidationBlock>, Option<Fidelity>), Failure> {
-    let data = PreparedData::open(folder)?;
-    if let Some(store) = &data.valid {
-        store.check_tokenizer(tokenizer)?;
+    /// Sequences of the model's length and what is left of the text after them, and of how many documents they are.
+    fn sequences(&self, stream: &Stream) -> Result<(Parts, Option<u64>), Failure> {
+        let all = stream.whole() + u64::from(stream.has_tail());
+        let chosen: Vec<u64> = chosen(stream.whole(), all, self.count).collect();
+        let blocks = chosen.iter().map(|index| stream.block(*index)).collect::<Result<Vec<_>, Failure>>()?;
+        let documents = match stream.documents()? {
+            Some(documents) => Some(touched(&documents, chosen.iter().map(|index| stream.range(*index)))),
+            // All of them, whichever they are.
+            None => stream.document_count().filter(|_| chosen.len() as u64 == all),
+        };
+        Ok((Parts::Sequences(HeldOut::of_text(&blocks)), documents))
     }
-    let blocks = data
-        .validation(layout)?
-        .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
-    if data.fidelity().is_none() && !tokenizer.is_lossless() {
-        eprintln!(
-            "data  {} was prepared before it was asked whether documents decode to themselves; `data prepare --rebuild` tells",
-            folder.display()
-        );
+
+    /// Documents that stand alone.
+    fn documents(
+        &self,
+        stream: &Stream,
+        alone: TextLayout,
+        architecture: &Architecture,
+    ) -> Result<(Parts, Option<u64>), Failure> {
+        let documents = stream.documents()?.ok_or_else(|| {
+            let message = "--by-document has no meaning here: the tokenizer has no end of text, so that prepared data \
+                           do not tell documents apart";
+            Failure::usage(message).hint("give the text by --data PATH")
+        })?;
+        let passage = |index: u64| {
+            let tokens = stream.tokens(documents[index as usize].clone())?;
+            let passage = architecture.passage_of_tokens(alone, &[], &tokens, stream.is_lossless());
+            Ok(passage.map_err(|error| flags::EVAL.name_in(error))?)
+        };
+        let passages = spread(documents.len() as u64, self.count).map(passage);
+        let passages = passages.collect::<Result<Vec<_>, Failure>>()?;
+        let count = passages.len() as u64;
+        Ok((Parts::Documents(passages), Some(count)))
     }
-    let chosen = spread(blocks.blocks().len(), count).map(|i| Ok(blocks.block(i)?));
-    Ok((chosen.collect::<Result<_, Failure>>()?, data.info.valid.as_ref().and_then(|part| part.fidelity)))
 }
 
 impl Text {
@@ -205,54 +234,23 @@ fn read_data(run: &Path) -> Result<TextData, Failure> {
     text.ok_or_else(|| Failure::failed(format!("{} is no run on text", run.display())))
 }
 
-/// The stream of tokens that the library would prepare: separators around documents, or between them.
-fn tokenize(source: &Source, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Fidelity), Failure> {
-    let separator = tokenizer.separator();
-    let mut fidelity = FidelityCount::default();
-    let mut tokens = tokenizer.end_of_text().into_iter().collect::<Vec<_>>();
-    // A long document comes in pieces, which are encoded one by one, as when data are prepared.
-    for piece in source.documents()? {
-        let piece = piece?;
-        let encoded = tokenizer.encode(&piece.text)?;
-        fidelity.add(Fidelity::of(tokenizer, &piece.text, &encoded)?, !piece.continues);
-        tokens.extend(encoded);
-        if !piece.continues {
-            tokens.extend(&separator);
-        }
-    }
-    if tokenizer.end_of_text().is_none() {
-        tokens.truncate(tokens.len() - separator.len());
-    }
-    Ok((tokens, fidelity.total()))
+/// Numbers of the sequences that are evaluated, of `all`, of which the first `whole` are whole: all, or `count` of the whole
+/// ones, spread evenly, if there are so many.
+fn chosen(whole: u64, all: u64, count: Option<u64>) -> impl Iterator<Item = u64> {
+    let count = count.filter(|count| *count <= whole);
+    spread(if count.is_some() { whole } else { all }, count)
 }
 
-/// Whole sequences of a stream.
-fn cut(
-    tokens_of_text: &[u32],
-    tokenizer: &Tokenizer,
-    layout: BlockLayout,
-    count: Option<u64>,
-    is_lossless: bool,
-) -> Result<Vec<ValidationBlock>, Failure> {
-    let BlockLayout { seq_len, block_ends } = layout;
-    let end = tokenizer.end_of_text().filter(|_| block_ends);
-    let stride = if end.is_some() { seq_len.saturating_sub(2) } else { seq_len };
-    let all: Vec<&[u32]> = tokens_of_text.chunks_exact(stride.max(1)).collect();
-    if all.is_empty() {
-        let message =
-            format!("the text has {} tokens, less than one sequence of {seq_len}", tokens_of_text.len());
-        return Err(Failure::failed(message).hint("give more text"));
+/// How many of some documents have a part in some ranges; both stand in the order of the stream.
+fn touched(documents: &[Range<u64>], ranges: impl Iterator<Item = Range<u64>>) -> u64 {
+    let (mut count, mut next) = (0, 0);
+    for range in ranges {
+        next += documents[next..].partition_point(|document| document.end <= range.start);
+        let within = documents[next..].partition_point(|document| document.start < range.end);
+        count += within as u64;
+        next += within;
     }
-    spread(all.len() as u64, count)
-        .map(|i| {
-            let inner = all[i as usize];
-            let tokens: Vec<u32> = end.into_iter().chain(inner.iter().copied()).chain(end).collect();
-            let before = &tokens_of_text[..i as usize * stride];
-            let count = || tokenizer.count_characters_after(before, inner);
-            let characters = is_lossless.then(count).transpose()?;
-            Ok(ValidationBlock { tokens, characters })
-        })
-        .collect()
+    count
 }
 
 /// `count` of `all` indices, spread evenly; all of them if there are not more.
@@ -273,22 +271,23 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_as_prepared_data_is() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.txt"), "abé").unwrap();
-        std::fs::write(folder.path().join("b.txt"), "cd").unwrap();
-        let tokenizer = Tokenizer::bytes();
-        let (tokens, _) = tokenize(&Source::files([folder.path()]), &tokenizer).unwrap();
-        assert_eq!(tokens, [256, 97, 98, 0xc3, 0xa9, 256, 99, 100, 256]);
-        let plain = BlockLayout { seq_len: 4, block_ends: false };
-        let blocks = cut(&tokens, &tokenizer, plain, None, true).unwrap();
-        assert_eq!(blocks.iter().map(|block| block.characters).collect::<Vec<_>>(), [Some(3), Some(2)]);
-        let ends = BlockLayout { seq_len: 4, block_ends: true };
-        let blocks = cut(&tokens, &tokenizer, ends, Some(1), true).unwrap();
-        assert_eq!(blocks[0].tokens, [256, 256, 97, 256]);
-        assert!(cut(&tokens[..2], &tokenizer, plain, None, true).is_err());
-        let (text8, _) =
-            tokenize(&Source::files([folder.path().join("b.txt")]), &Tokenizer::text8()).unwrap();
-        assert_eq!(text8, [3, 4]);
+    fn the_tail_is_evaluated_with_all_and_not_among_some() {
+        assert_eq!(chosen(3, 4, None).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(chosen(3, 3, None).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(chosen(4, 5, Some(2)).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(chosen(3, 4, Some(3)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(chosen(3, 4, Some(4)).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(chosen(0, 1, Some(1)).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn documents_count_once_wherever_they_are_touched() {
+        let documents = [1..4, 5..9, 10..30, 31..32];
+        let touched = |ranges: &[Range<u64>]| super::touched(&documents, ranges.iter().cloned());
+        assert_eq!(touched(&[0..7, 7..33]), 4);
+        assert_eq!(touched(&[0..1, 4..5, 9..10]), 0, "ends of text are of no document");
+        assert_eq!(touched(&[0..8, 8..16, 16..24]), 3);
+        assert_eq!(touched(&[12..14, 20..22, 28..40]), 2);
+        assert_eq!(touched(&[]), 0);
     }
 }

@@ -6,7 +6,7 @@ use submask::model::{Architecture, Generated, Session, TextPrompt};
 use submask::train::settings::{ImageSetChoice, RunSettings};
 
 use super::held_out_images::{Wanted, held_out};
-use super::{Chosen, Door, given};
+use super::{Chosen, Door, Part, Parts, given};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost};
@@ -33,7 +33,10 @@ impl Door for Pictures {
             part: args.images.part,
             count: args.sequences.map_or(0, Into::into),
         };
-        Ok(Box::new(move |architecture| held_out(&wanted, folder, architecture.config())))
+        Ok(Box::new(move |architecture| {
+            let (sequences, name) = held_out(&wanted, folder, architecture.config())?;
+            Ok(Part { parts: Parts::Sequences(sequences), name, documents: None })
+        }))
     }
 
     fn show(

@@ -11,7 +11,6 @@ use super::{Chosen, Door};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::flags;
-use crate::format::tokenizer_note;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
 
@@ -45,15 +44,7 @@ impl Door for Texts {
             for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
                 eprintln!("data  {note}");
             }
-            let (held_out, fidelity) = text.sequences(architecture, args.sequences.map(Into::into))?;
-            if let Some(fidelity) = fidelity {
-                let figures = match held_out.characters.is_empty() {
-                    true => ": figures are per token of the tokenised text, not per character",
-                    false => "",
-                };
-                eprintln!("data  {}{figures}", tokenizer_note(fidelity));
-            }
-            Ok((held_out, text.name()))
+            text.part(architecture)
         }))
     }
 

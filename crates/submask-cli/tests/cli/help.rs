@@ -16,6 +16,7 @@ fn overview() {
     Commands:
       train     Train a model
       eval      Measure how well a model predicts text, images or points
+      score     Tell how probable a model finds given texts
       sample    Write text, or draw images, with a model
       metrics   Measure images that a model generates against real ones
       data      Prepare and describe corpora
@@ -121,11 +122,19 @@ fn eval() {
                                      model's run, or else file] [possible values: file, line, paragraph]
           --field <NAME>             Field of JSON lines, or column of parquet files, with the text
                                      [default: as the model's run, or else text]
+          --by-document              Evaluate each document alone, as `submask score` scores it, instead
+                                     of documents one behind the other in sequences of the model's
+                                     length
+          --end                      Charge one end of text after a text
+          --stride <S>               Of a text longer than the model's sequences, charge S new tokens
+                                     per window, given as many before them as fit [default: as many as
+                                     fit, given the last token before them]
           --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
                                      autoregressive models] [possible values: nelbo-subtoken,
                                      nelbo-token, path, exact, orders, joint-objective]
           --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
-                                     sequence [default: 1]
+                                     sequence [default: 1; for texts and documents that are scored one
+                                     by one, 32]
           --steps <T>                Steps T of the sampler, of the estimator path [default: the
                                      model's]
           --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
@@ -136,12 +145,13 @@ fn eval() {
                                      subtoken, token]
           --per-step <N>             Units revealed per network evaluation, of the estimator exact
                                      [default: 1]
-          --sequences <N>            Sequences to evaluate, spread over all [default: all]
           --seed <S>                 Seed of the draws [default: 0]
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the
                                      model's] [possible values: true, false]
           --batch <B>                Sequences per network call (affects speed only) [default: 16]
+          --sequences <N>            Sequences, or documents, to evaluate, spread over all [default:
+                                     all]
           --json                     Print JSON
       -h, --help                     Print help (see more with '--help')
 
@@ -161,6 +171,70 @@ fn eval() {
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
                                    AVX-512 for it, some GPUs), where norms, softmax and the weights in
                                    training stay fp32 [default: fp32]
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn score() {
+    assert_snapshot!(submask(&["score", "-h"]), @"
+    exit code: 0
+    ----- stdout -----
+    Tell how probable a model finds given texts
+
+    Usage: submask score [OPTIONS] <--text <TEXT>|--completion <TEXT>|--data <FILE>> <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
+
+    Options:
+          --text <TEXT>              Text to score; may be given several times
+          --prompt <TEXT>            Text that stands before --completion, given and not charged
+          --completion <TEXT>        Text to score, given --prompt
+          --data <FILE>              File of JSON lines, each with either text, or prompt and
+                                     completion, and with an id if you like; - is standard input
+          --by-token                 Tell what every token adds, of the estimator exact
+          --end                      Charge one end of text after a text
+          --stride <S>               Of a text longer than the model's sequences, charge S new tokens
+                                     per window, given as many before them as fit [default: as many as
+                                     fit, given the last token before them]
+          --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
+                                     autoregressive models] [possible values: nelbo-subtoken,
+                                     nelbo-token, path, exact, orders, joint-objective]
+          --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
+                                     sequence [default: 1; for texts and documents that are scored one
+                                     by one, 32]
+          --steps <T>                Steps T of the sampler, of the estimator path [default: the
+                                     model's]
+          --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
+                                     where the network is surest first (confidence, margin, entropy)
+                                     [default: left-to-right]
+          --unit <UNIT>              What is revealed at once, of the estimators exact and orders
+                                     [default: token for exact, subtoken for orders] [possible values:
+                                     subtoken, token]
+          --per-step <N>             Units revealed per network evaluation, of the estimator exact
+                                     [default: 1]
+          --seed <S>                 Seed of the draws [default: 0]
+          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
+                                     model trained without, this gives a bound of its own [default: the
+                                     model's] [possible values: true, false]
+          --batch <B>                Sequences per network call (affects speed only) [default: 16]
+      -h, --help                     Print help (see more with '--help')
+
+    Global options:
+          --threads <N>            Threads to compute with [default: one per core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
+
+    Examples:
+      submask score runs/mine --text 'lantern: A case for a light.'
+      submask score runs/mine --prompt 'lantern: ' --completion 'A case for a light.' --end
+      submask score runs/mine --data questions.jsonl --draws 128 > scores.jsonl
+      submask score runs/baseline --text 'The sea is wide.' --by-token
     ----- stderr -----
     ");
 }

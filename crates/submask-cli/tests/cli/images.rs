@@ -179,6 +179,11 @@ fn classes_are_learnt_and_drawn_by_name_or_number() {
     image::RgbImage::new(8, 8).save(room.path().join("other/dogs/a.png")).unwrap();
     let said = room.call(&["eval", "run", "--data", "other", "--images", "pictures"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("labels = dogs is not allowed"), "{said}");
+    // Scores are of texts.
+    let said = room.call(&["score", "run", "--text", "dogs"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("run is a model of images"), "{said}");
+    let said = room.call(&["eval", "run", "--by-document"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("has a meaning for text only"), "{said}");
 }
 
 /// Another picture in the folder would hold out others, of which the run was trained on some.

@@ -11,6 +11,7 @@ mod images;
 mod lossy;
 mod reproducible;
 mod rounds;
+mod scores;
 mod settings;
 mod verbs;
 

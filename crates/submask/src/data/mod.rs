@@ -52,6 +52,7 @@ mod jsonl;
 mod parquet_file;
 mod permutation;
 mod prepare;
+mod records;
 mod shard;
 mod shard_writer;
 mod source;
@@ -72,6 +73,7 @@ pub use prepare::{
     DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,
     SplitInfo, prepare,
 };
+pub use records::{TextRecord, TextRecords};
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};
 pub use shard_writer::ShardWriter;
 pub use source::{Documents, Source, Split};

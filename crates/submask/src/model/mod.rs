@@ -6,11 +6,12 @@
 //! | [`ModelConfig`] | `config.json`: subject, network, codes, schedule, sampling |
 //! | [`Architecture`] | a model without its weights |
 //! | [`Model`] | an architecture with its weights: open, save, export |
-//! | [`Session`] | a model on a device: [`Session::generate`], [`Session::evaluate`] |
+//! | [`Session`] | a model on a device: [`Session::generate`], [`Session::evaluate`], [`Session::score`] |
 
 mod architecture;
 pub mod checkpoints;
 mod config;
+mod estimator;
 mod evaluate;
 mod export;
 mod files;
@@ -22,6 +23,7 @@ mod held_out;
 pub(crate) mod keys;
 mod network;
 mod prompt;
+mod score;
 mod session;
 mod subject;
 
@@ -32,7 +34,8 @@ pub use config::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
     ToySettings, UnetSettings,
 };
-pub use evaluate::{Estimator, EvaluateRequest, Evaluation, SequenceValue};
+pub use estimator::Estimator;
+pub use evaluate::{EvaluateRequest, Evaluation, SequenceValue};
 pub use export::ExportFormat;
 pub use files::{read_codes, read_safetensors, write_safetensors};
 pub use folder::{Model, WEIGHTS_FILE};
@@ -41,5 +44,6 @@ pub use generate::{Generated, Label, Request};
 pub use held_out::HeldOut;
 pub use network::Network;
 pub use prompt::TextPrompt;
+pub use score::{Passage, SCORE_DRAWS, Score, TextLayout, TokenScore};
 pub use session::Session;
 pub use subject::{ImageSubject, PointSubject, Subject, TextSubject, Unit};

@@ -18,7 +18,7 @@ use crate::backbone::{Backbone, LoadedBackbone};
 use crate::compute::Compute;
 use crate::data::hash::Fingerprint;
 use crate::data::{Batcher, Dataset};
-use crate::likelihood::{LikelihoodSettings, Sequences, joint_objective, nelbo_subtoken};
+use crate::likelihood::{LikelihoodSettings, joint_objective, nelbo_subtoken};
 use crate::model::{HeldOut, Network, WEIGHTS_FILE, read_safetensors, write_safetensors};
 use crate::predictive::Predictive;
 use crate::sampler::{Prompt, SampleSettings, Sampler, Steps};
@@ -140,10 +140,10 @@ impl OwnRun {
         spec.check_codes(self.model.predictive.codes())?;
         spec.check_seq_len(self.dataset.seq_len())?;
         spec.check_seq_len(self.held_out.seq_len)?;
-        Sequences::new(&self.held_out.x_0, self.held_out.seq_len)?;
+        self.held_out.lengths.iter().try_for_each(|len| spec.check_seq_len(*len))?;
+        let sequences = self.held_out.sequences()?;
         if spec.classes.is_some() && !self.held_out.labels.is_empty() {
-            let sequences = self.held_out.x_0.len() / self.held_out.seq_len;
-            spec.check_labels(Some(&self.held_out.labels), sequences)?;
+            spec.check_labels(Some(&self.held_out.labels), sequences.count())?;
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl TrainedModel for Validated {
     ) -> Result<Validation> {
         let network = self.model.loaded(average, &self.compute)?;
         let held_out = self.held_out.spread(size.sequences);
-        let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
+        let mut sequences = held_out.sequences()?;
         if self.model.network.spec().classes.is_some() && !held_out.labels.is_empty() {
             sequences = sequences.with_labels(&held_out.labels);
         }

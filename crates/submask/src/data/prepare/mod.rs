@@ -163,6 +163,18 @@ impl PreparedData {
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
     }
 
+    /// The same for evaluation, where the part for validation may be shorter than one sequence: all of it is then the
+    /// [`ValidationBlocks::tail`].
+    ///
+    /// # Errors
+    /// As [`Blocks::new`], but for a sequence longer than the corpus.
+    pub fn evaluation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
+        let lossless = part.is_lossless(&self.tokenizer);
+        ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
+    }
+
     /// As [`DataInfo::fidelity`].
     pub fn fidelity(&self) -> Option<Fidelity> {
         self.info.fidelity()
