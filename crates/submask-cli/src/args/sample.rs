@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use submask::model::CheckpointChoice;
 use submask::order::Order;
 use submask::sampler::RevealUnit;
 
@@ -20,6 +21,9 @@ use submask::sampler::RevealUnit;
 pub struct SampleArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// How many samples
     #[arg(long, value_name = "N", default_value = "1")]
     pub num: NonZeroU64,

@@ -18,7 +18,7 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
         eprintln!("note: `--preset` of `submask sample` is called `--sampler` now");
     }
     let prompt = prompt(args)?;
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     check(args, &ModelConfig::read(&folder)?)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let request = request(args, &session, prompt.as_ref())?;

@@ -115,6 +115,8 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --data <PATH>...           Text or images to evaluate on [default: what the model's run held
                                      out]
           --split <SPLIT>            What in a text file of --data is a document [default: as the
@@ -175,6 +177,8 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --num <N>                  How many samples [default: 1]
           --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
                                      by one [default: the model's]

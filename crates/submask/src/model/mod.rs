@@ -27,7 +27,7 @@ mod subject;
 
 pub use crate::sampler::{Sampling, Temperature};
 pub use architecture::Architecture;
-pub use checkpoints::resolve;
+pub use checkpoints::{BestValidation, CheckpointChoice, resolve, resolve_choice};
 pub use config::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
     ToySettings, UnetSettings,
