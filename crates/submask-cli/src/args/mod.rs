@@ -68,7 +68,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user
 pub enum Command {
     Train(TrainArgs),
     Eval(EvalArgs),
-    Sample(SampleArgs),
+    Sample(Box<SampleArgs>),
     Metrics(MetricsArgs),
     Data(DataArgs),
     Import(ImportArgs),

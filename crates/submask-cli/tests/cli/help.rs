@@ -166,7 +166,7 @@ fn eval() {
 
 #[test]
 fn sample() {
-    assert_snapshot!(submask(&["sample", "-h"]), @"
+    assert_snapshot!(submask(&["sample", "-h"]), @r#"
     exit code: 0
     ----- stdout -----
     Write text, or draw images, with a model
@@ -190,9 +190,14 @@ fn sample() {
           --per-step <N>             Units revealed per network evaluation, with an order other than
                                      random [default: 1]
           --prompt <TEXT>            Text with holes: see above
+          --prompts <FILE.jsonl>     JSON lines with a prompt each, or - for standard input: {"prompt":
+                                     TEXT}, and with it, if wanted, "length" and "id". --num texts of
+                                     each; text n of line i, both from 0, is number i·num + n under the
+                                     seed
           --length <L>               Tokens of a text [default: the model's sequence length]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
+          --first-sequence <N>       Number of the first sample under the seed [default: 0]
           --temperature <τ|a,n,c>    Temperature τ of at least 0, which divides the logits; or a,n,c for
                                      τ(u) = a·uⁿ + c, u from 0 to 1 while a sample resolves [default:
                                      the model's]
@@ -244,7 +249,7 @@ fn sample() {
       submask sample runs/dictionary --prompt 'harbour: [[*]]' --order confidence --per-step 2
       submask sample runs/emoji --num 64 --out emoji.png --trace
     ----- stderr -----
-    ");
+    "#);
 }
 
 #[test]

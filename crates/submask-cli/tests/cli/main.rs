@@ -9,6 +9,7 @@ mod hub;
 mod hub_server;
 mod images;
 mod lossy;
+mod prompts;
 mod reproducible;
 mod rounds;
 mod settings;
