@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Eval(args) => commands::eval::run(&args, compute),
         Command::Sample(args) => commands::sample::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
+        Command::Logits(args) => commands::logits::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),

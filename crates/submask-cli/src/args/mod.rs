@@ -10,6 +10,7 @@ mod convert;
 mod data;
 mod eval;
 pub mod fits;
+mod logits;
 mod metrics;
 mod sample;
 mod train;
@@ -25,6 +26,7 @@ pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
+pub use logits::LogitsArgs;
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
@@ -70,6 +72,7 @@ pub enum Command {
     Eval(EvalArgs),
     Sample(Box<SampleArgs>),
     Metrics(MetricsArgs),
+    Logits(LogitsArgs),
     Data(DataArgs),
     Import(ImportArgs),
     Export(ExportArgs),

@@ -18,6 +18,7 @@ fn overview() {
       eval      Measure how well a model predicts text, images or points
       sample    Write text, or draw images, with a model
       metrics   Measure images that a model generates against real ones
+      logits    Write what the network says of partly masked sequences
       data      Prepare and describe corpora
       import    Make a model of a checkpoint of another program
       export    Write a model for other programs

@@ -8,6 +8,7 @@ mod hub;
 #[path = "../../../submask/tests/it/hub_server.rs"]
 mod hub_server;
 mod images;
+mod logits;
 mod lossy;
 mod prompts;
 mod reproducible;
