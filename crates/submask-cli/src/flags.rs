@@ -24,6 +24,7 @@ pub const IMPORT: Flags = Flags(&[
 /// Those of `submask sample`.
 pub const SAMPLE: Flags = Flags(&[
     ("num", "--num"),
+    ("first_sequence", "--first-sequence"),
     ("prompt", "--prompt"),
     ("length", "--length"),
     ("steps", "--steps"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use submask::data::Fidelity;
 use submask::data::image::{ImageCounts, LeftOut};
 use submask::likelihood::{Figure, Kind};
+use submask::model::BestValidation;
 use submask::train::event::{HeldOutBy, ImagesRead};
 
 /// More classes are not named one by one.
@@ -76,6 +77,16 @@ pub fn value(figure: &Figure) -> String {
 /// A figure on one line: `name value ± error unit (kind)`.
 pub fn figure(figure: &Figure) -> String {
     format!("{} {} ({})", figure.name, value(figure), kind(figure.kind))
+}
+
+/// Why a run ends before its last step.
+pub fn ends_early(best: BestValidation) -> String {
+    let BestValidation { step, value, since } = best;
+    let last = match since {
+        1 => "the last validation was".to_owned(),
+        _ => format!("the last {since} validations were"),
+    };
+    format!("{last} not better than that after step {step} ({})", number(value))
 }
 
 /// Text on one line: line ends and tabs become visible, other control characters dots.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use submask::import::hub::{Hub, HubEvent, HubName};
-use submask::model::{CONFIG_FILE, WEIGHTS_FILE};
-use submask::train::{SETTINGS_FILE, checkpoint};
+use submask::model::{CONFIG_FILE, CheckpointChoice, WEIGHTS_FILE, resolve_choice};
+use submask::train::{SETTINGS_FILE, checkpoint as checkpoints_of};
 
 use crate::failure::Failure;
 use crate::progress::Download;
@@ -26,6 +26,11 @@ pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
 
 /// The model folder: the path itself, or the newest checkpoint of a run.
 pub fn model(path: &Path) -> Result<PathBuf, Failure> {
+    checkpoint(path, CheckpointChoice::Newest)
+}
+
+/// The model folder: the path itself, or one of the checkpoints of a run.
+pub fn checkpoint(path: &Path, choice: CheckpointChoice) -> Result<PathBuf, Failure> {
     let shown = path.display();
     if !path.exists() {
         return Err(Failure::failed(format!("there is no model in {shown}: it does not exist"))
@@ -41,14 +46,16 @@ pub fn model(path: &Path) -> Result<PathBuf, Failure> {
                 "a model folder holds {CONFIG_FILE}, a run holds {SETTINGS_FILE} and checkpoints"
             )));
     }
-    let folder = submask::model::resolve(path)?;
+    let named =
+        |error: submask::Error| error.rename_field(|field| field.replace("checkpoint", "--checkpoint"));
+    let folder = resolve_choice(path, choice).map_err(named)?;
     check_config(path, &folder)?;
     Ok(folder)
 }
 
 /// That the network of a run is one of this program's, as far as its newest checkpoint says.
 pub fn check_ours(run: &Path) -> Result<(), Failure> {
-    let newest = checkpoints(run)?.first().map(|step| checkpoint::folder(run, *step));
+    let newest = checkpoints(run)?.first().map(|step| checkpoints_of::folder(run, *step));
     newest.map_or(Ok(()), |folder| check_config(run, &folder))
 }
 
@@ -75,8 +82,8 @@ pub fn run_of(path: &Path) -> Option<PathBuf> {
 
 /// Steps of the checkpoints of a run, newest first.
 pub fn checkpoints(run: &Path) -> Result<Vec<u64>, Failure> {
-    match run.join(checkpoint::FOLDER).is_dir() {
-        true => Ok(checkpoint::steps(run)?),
+    match run.join(checkpoints_of::FOLDER).is_dir() {
+        true => Ok(checkpoints_of::steps(run)?),
         false => Ok(Vec::new()),
     }
 }
@@ -94,7 +101,7 @@ mod tests {
         std::fs::write(run.join(SETTINGS_FILE), "").unwrap();
         assert!(model(run).unwrap_err().to_string().contains("no checkpoint yet"));
         for step in ["step-9", "step-10", ".step-11.tmp"] {
-            let folder = run.join(checkpoint::FOLDER).join(step);
+            let folder = run.join(checkpoints_of::FOLDER).join(step);
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join(CONFIG_FILE), "{}").unwrap();
         }

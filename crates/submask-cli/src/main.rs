@@ -12,12 +12,14 @@ mod dashboard;
 mod failure;
 mod flags;
 mod format;
+mod json_lines;
 mod locate;
 mod metrics;
 mod output;
 mod plot;
 mod present;
 mod progress;
+mod prompts;
 mod settings;
 mod stop;
 mod subject;
@@ -79,6 +81,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Score(args) => commands::score::run(&args, compute),
         Command::Sample(args) => commands::sample::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
+        Command::Logits(args) => commands::logits::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -195,9 +195,15 @@ impl From<&SampleReport> for SampleCost {
 pub struct SampleText {
     /// Its number under the seed.
     pub index: u64,
+    /// The number of its prompt, from 0, among the lines of a file that are not blank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// What the file calls the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Value>,
     /// The text.
     pub text: String,
-    /// All its tokens, also those that are not shown.
+    /// All its tokens, also those that are not shown; of texts written from left to right up to the end of text.
     pub tokens: Vec<u32>,
 }
 

@@ -177,5 +177,7 @@ fn settings() -> TrainSettings {
         final_samples: 0,
         checkpoint_every: 1_000,
         keep_checkpoints: 1,
+        keep_best: false,
+        patience: 0,
     }
 }

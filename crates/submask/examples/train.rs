@@ -115,5 +115,7 @@ fn training(steps: u64) -> TrainSettings {
         final_samples: 0,
         checkpoint_every: 200,
         keep_checkpoints: 1,
+        keep_best: false,
+        patience: 0,
     }
 }

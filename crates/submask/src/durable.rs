@@ -19,17 +19,27 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
+    write_whole(path, |temporary| write(temporary).map_err(Error::io(path)))
+}
+
+/// The same where more may go wrong than writing.
+///
+/// # Errors
+/// Those of `write`, and [`Error::Io`] naming the file.
+pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    let written = write(&temporary)
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
+    let keep = || {
+        File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    let written = write(&temporary).and_then(|()| keep().map_err(Error::io(path)));
+    if written.is_err() {
         // The temporary file is of no use; that it cannot be removed is not the error to report.
         let _ = fs::remove_file(&temporary);
-        Error::io(path)(error)
-    })
+    }
+    written
 }
 
 /// Makes the folder `place`, which does not exist, whole or not at all: what `write` puts into the folder beside it

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use submask::import::WeightSet;
-use submask::model::ExportFormat;
+use submask::model::{CheckpointChoice, ExportFormat};
 
 /// Make a model of a checkpoint of another program
 ///
@@ -115,6 +115,9 @@ impl From<WeightsArg> for WeightSet {
 pub struct ExportArgs {
     /// Model folder, run folder or checkpoint
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// What the weights are written for
     #[arg(long, value_enum, default_value_t = FormatArg::Safetensors)]
     pub format: FormatArg,

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use submask::model::CheckpointChoice;
 use submask::train::settings::ImageSetChoice;
 
 use super::{EstimateArgs, LayoutArgs};
@@ -16,6 +17,9 @@ use super::{EstimateArgs, LayoutArgs};
 pub struct EvalArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// Text or images to evaluate on [default: what the model's run held out]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,

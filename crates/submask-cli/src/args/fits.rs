@@ -23,8 +23,9 @@ const fn fit<A>(flag: &'static str, subjects: &'static [Kind], given: fn(&A) -> 
 }
 
 /// Flags of `submask sample` that not every subject reads.
-const SAMPLE: [Fit<SampleArgs>; 10] = [
+const SAMPLE: [Fit<SampleArgs>; 11] = [
     fit("--prompt", TEXT, |args| args.prompt.is_some()),
+    fit("--prompts", TEXT, |args| args.prompts.is_some()),
     fit("--length", TEXT, |args| args.length.is_some()),
     fit("--trace", SHOWN, |args| args.trace),
     fit("--out", DRAWN, |args| args.images.out.is_some()),

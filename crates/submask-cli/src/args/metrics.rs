@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use submask::model::CheckpointChoice;
 
 use super::{ImageSetArg, PartArg};
 
@@ -17,6 +18,9 @@ use super::{ImageSetArg, PartArg};
 pub struct MetricsArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder, whose samples are measured
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// Samples to draw
     #[arg(long, value_name = "N", default_value = "256")]
     pub num: NonZeroUsize,

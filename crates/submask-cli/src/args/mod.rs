@@ -11,6 +11,7 @@ mod data;
 mod estimate;
 mod eval;
 pub mod fits;
+mod logits;
 mod metrics;
 mod sample;
 mod score;
@@ -28,6 +29,7 @@ pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use estimate::{EstimateArgs, EstimatorArg, LayoutArgs};
 pub use eval::{EvalArgs, ImageSetArg, PartArg, SplitArg};
+pub use logits::LogitsArgs;
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
@@ -73,8 +75,9 @@ pub enum Command {
     Train(TrainArgs),
     Eval(EvalArgs),
     Score(ScoreArgs),
-    Sample(SampleArgs),
+    Sample(Box<SampleArgs>),
     Metrics(MetricsArgs),
+    Logits(LogitsArgs),
     Data(DataArgs),
     Import(ImportArgs),
     Export(ExportArgs),

@@ -13,7 +13,7 @@ use crate::{flags, locate, progress};
 /// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let kind = Kind::of(&ModelConfig::read(&folder)?)?;
     fits::eval(args, kind)?;
     let chosen = kind.door().held_out(args, &folder)?;

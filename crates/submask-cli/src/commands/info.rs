@@ -6,7 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use submask::data::{DATA_FILE, DataInfo, Shard};
 use submask::import::{self, Foreign, ImportOptions};
+use submask::likelihood::{Figure, Kind};
 use submask::model::{Architecture, CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
+use submask::train::checkpoint;
+use submask::train::settings::TrainSettings;
 
 use super::data::{describe_prepared, describe_shard};
 use crate::args::InfoArgs;
@@ -103,7 +106,7 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
     let validation = metrics.validations.values().next_back();
     let model = match checkpoints.first() {
         Some(&step) => {
-            let folder = submask::train::checkpoint::folder(run, step);
+            let folder = checkpoint::folder(run, step);
             if folder.join(CONFIG_FILE).is_file() {
                 describe_model(&folder)?["parameters"].clone()
             } else {
@@ -112,6 +115,10 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
         }
         None => Value::Null,
     };
+    let likelihood =
+        |figures: &[Figure]| figures.iter().find(|figure| figure.kind != Kind::Surrogate).cloned();
+    let unit = validation.and_then(|record| likelihood(&record.figures)).map(|figure| figure.unit);
+    let (best, finished_early) = describe_best(run, &checkpoints, &settings.train, unit)?;
     Ok(json!({
         "kind": "run",
         "path": run.display().to_string(),
@@ -119,10 +126,33 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
         "step": checkpoints.first(),
         "steps": settings.train.steps,
         "checkpoints": checkpoints,
+        "best": best,
+        "finished_early": finished_early,
         "figures_step": validation.map(|record| record.step),
         "figures": to_json(&validation.map(|record| &record.figures))?,
         "settings": to_json(&settings)?,
     }))
+}
+
+/// The best validation of a run with what is kept of it, and whether the run ended early.
+fn describe_best(
+    run: &Path,
+    checkpoints: &[u64],
+    settings: &TrainSettings,
+    unit: Option<String>,
+) -> Result<(Value, bool), Failure> {
+    let Some(&newest) = checkpoints.first() else { return Ok((Value::Null, false)) };
+    let folder = checkpoint::folder(run, newest);
+    let Some(best) = checkpoint::best_validation(&folder)? else { return Ok((Value::Null, false)) };
+    let kept = checkpoints.contains(&best.step).then(|| checkpoint::folder(run, best.step));
+    let described = json!({
+        "step": best.step,
+        "value": best.value,
+        "unit": unit,
+        "validations_since": best.since,
+        "checkpoint": kept.map(|folder| folder.display().to_string()),
+    });
+    Ok((described, newest < settings.steps && settings.ends_early(Some(best))))
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {

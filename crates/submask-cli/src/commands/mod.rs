@@ -6,6 +6,7 @@ pub mod eval;
 pub mod export;
 pub mod import;
 pub mod info;
+pub mod logits;
 pub mod metrics;
 pub mod plot;
 pub mod sample;

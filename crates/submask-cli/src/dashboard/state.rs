@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, figure, images_read, number, tokenizer_note};
+use crate::format::{count, data_sizes, duration, ends_early, figure, images_read, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -93,6 +93,7 @@ impl State {
                 self.follow(record.step, &record.figures);
             }
             Event::Checkpoint(path) => self.status = format!("saved {}", path.display()),
+            Event::EndsEarly { best, .. } => self.status = format!("ends early, {}", ends_early(*best)),
         }
     }
 

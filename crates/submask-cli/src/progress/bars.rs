@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, images_read, number, one_line, tokenizer_note};
+use crate::format::{count, data_sizes, ends_early, figure, images_read, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -70,6 +70,9 @@ impl Observer for Bars {
                 }
             }
             Event::Checkpoint(_) => {}
+            Event::EndsEarly { step, best } => {
+                self.bar.println(format!("step {step}: the run ends early, {}", ends_early(*best)));
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, images_read, number, one_line, tokenizer_note};
+use crate::format::{count, data_sizes, duration, ends_early, figure, images_read, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -59,6 +59,9 @@ impl<W: Write> Lines<W> {
                 figures.chain(samples).collect()
             }
             Event::Checkpoint(path) => vec![format!("checkpoint  {}", path.display())],
+            Event::EndsEarly { step, best } => {
+                vec![format!("early  {step}/{}  {}", self.steps, ends_early(*best))]
+            }
         }
     }
 

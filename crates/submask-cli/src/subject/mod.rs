@@ -17,6 +17,7 @@ use toml::Table;
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::format::counted;
+use crate::prompts::PromptLine;
 pub use held_out_images::{Wanted, held_out as held_out_images};
 
 /// What a model is of.
@@ -77,10 +78,11 @@ pub trait Door {
     /// What is evaluated: what is given, or what the run of the model folder held out.
     fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure>;
 
-    /// Writes what was generated.
+    /// Writes what was generated, of the `lines` of a file of prompts where there is one.
     fn show(
         &self,
         args: &SampleArgs,
+        lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,

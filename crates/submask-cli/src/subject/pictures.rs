@@ -11,6 +11,7 @@ use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost};
 use crate::present::picture;
+use crate::prompts::PromptLine;
 
 /// Images and points.
 pub struct Pictures;
@@ -42,6 +43,7 @@ impl Door for Pictures {
     fn show(
         &self,
         args: &SampleArgs,
+        _lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,

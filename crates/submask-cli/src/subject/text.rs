@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::flags;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
+use crate::prompts::PromptLine;
 
 /// Tokens of the smallest BPE.
 const SMALLEST_BPE: usize = 257;
@@ -51,6 +52,7 @@ impl Door for Texts {
     fn show(
         &self,
         args: &SampleArgs,
+        lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,
@@ -58,12 +60,16 @@ impl Door for Texts {
         if args.json {
             let cost = SampleCost::from(&generated.report);
             let texts = generated.texts.into_iter().zip(generated.tokens).enumerate();
+            let sample = |(n, (text, tokens)): (usize, (String, Vec<u32>))| {
+                let line = n / args.num.get() as usize;
+                let id = lines.get(line).and_then(|one| one.id.clone());
+                let line = (!lines.is_empty()).then_some(line as u64);
+                SampleText { index: args.first_sequence + n as u64, line, id, text, tokens }
+            };
             return output::write_json(&SampleResult {
                 model: model.to_owned(),
                 seed: args.seed,
-                samples: texts
-                    .map(|(n, (text, tokens))| SampleText { index: n as u64, text, tokens })
-                    .collect(),
+                samples: texts.map(sample).collect(),
                 cost,
             });
         }

@@ -19,6 +19,7 @@ fn overview() {
       score     Tell how probable a model finds given texts
       sample    Write text, or draw images, with a model
       metrics   Measure images that a model generates against real ones
+      logits    Write what the network says of partly masked sequences
       data      Prepare and describe corpora
       import    Make a model of a checkpoint of another program
       export    Write a model for other programs
@@ -116,6 +117,8 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --data <PATH>...           Text or images to evaluate on [default: what the model's run held
                                      out]
           --split <SPLIT>            What in a text file of --data is a document [default: as the
@@ -241,7 +244,7 @@ fn score() {
 
 #[test]
 fn sample() {
-    assert_snapshot!(submask(&["sample", "-h"]), @"
+    assert_snapshot!(submask(&["sample", "-h"]), @r#"
     exit code: 0
     ----- stdout -----
     Write text, or draw images, with a model
@@ -252,6 +255,8 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --num <N>                  How many samples [default: 1]
           --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
                                      by one [default: the model's]
@@ -263,9 +268,14 @@ fn sample() {
           --per-step <N>             Units revealed per network evaluation, with an order other than
                                      random [default: 1]
           --prompt <TEXT>            Text with holes: see above
+          --prompts <FILE.jsonl>     JSON lines with a prompt each, or - for standard input: {"prompt":
+                                     TEXT}, and with it, if wanted, "length" and "id". --num texts of
+                                     each; text n of line i, both from 0, is number i·num + n under the
+                                     seed
           --length <L>               Tokens of a text [default: the model's sequence length]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
+          --first-sequence <N>       Number of the first sample under the seed [default: 0]
           --temperature <τ|a,n,c>    Temperature τ of at least 0, which divides the logits; or a,n,c for
                                      τ(u) = a·uⁿ + c, u from 0 to 1 while a sample resolves [default:
                                      the model's]
@@ -317,7 +327,7 @@ fn sample() {
       submask sample runs/dictionary --prompt 'harbour: [[*]]' --order confidence --per-step 2
       submask sample runs/emoji --num 64 --out emoji.png --trace
     ----- stderr -----
-    ");
+    "#);
 }
 
 #[test]

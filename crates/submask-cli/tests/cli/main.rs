@@ -8,7 +8,9 @@ mod hub;
 #[path = "../../../submask/tests/it/hub_server.rs"]
 mod hub_server;
 mod images;
+mod logits;
 mod lossy;
+mod prompts;
 mod reproducible;
 mod rounds;
 mod scores;

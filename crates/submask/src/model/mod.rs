@@ -21,6 +21,7 @@ mod frames;
 mod generate;
 mod held_out;
 pub(crate) mod keys;
+mod logits;
 mod network;
 mod prompt;
 mod score;
@@ -29,7 +30,7 @@ mod subject;
 
 pub use crate::sampler::{Sampling, Temperature};
 pub use architecture::Architecture;
-pub use checkpoints::resolve;
+pub use checkpoints::{BestValidation, CheckpointChoice, resolve, resolve_choice};
 pub use config::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
     ToySettings, UnetSettings,
@@ -42,6 +43,7 @@ pub use folder::{Model, WEIGHTS_FILE};
 pub use frames::{Cell, Frame};
 pub use generate::{Generated, Label, Request};
 pub use held_out::HeldOut;
+pub use logits::MaskedSequence;
 pub use network::Network;
 pub use prompt::TextPrompt;
 pub use score::{Passage, SCORE_DRAWS, Score, TextLayout, TokenScore};

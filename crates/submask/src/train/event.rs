@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::image::{ImageCounts, LeftOut};
 use crate::data::{Fidelity, Progress};
 use crate::likelihood::Figure;
+use crate::model::BestValidation;
 
 /// Something that happened in a run.
 #[derive(Clone, Debug)]
@@ -36,6 +37,14 @@ pub enum Event {
     Validation(ValidationRecord),
     /// A checkpoint is on disk.
     Checkpoint(PathBuf),
+    /// The run ends before its last step: no validation since the best was better, for as many as it waits for
+    /// (`train.patience`).
+    EndsEarly {
+        /// Steps done.
+        step: u64,
+        /// The best validation.
+        best: BestValidation,
+    },
 }
 
 /// Which images a run uses, and what it leaves out.

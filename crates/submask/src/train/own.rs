@@ -187,7 +187,8 @@ fn check_resumed(settings: &OwnSettings, path: &Path) -> Result<()> {
         ("train.batch_size", ours.batch_size == theirs.batch_size),
         ("train.accumulate", ours.accumulate == theirs.accumulate),
     ];
-    keys.iter().find(|(_, same)| !same).map_or(Ok(()), |(key, _)| Err(changed(key, path)))
+    let differs = keys.iter().find(|(_, same)| !same).map(|(key, _)| *key);
+    differs.or_else(|| ours.incomparable(theirs)).map_or(Ok(()), |key| Err(changed(key, path)))
 }
 
 fn task(own: &OwnRun) -> Result<Task> {

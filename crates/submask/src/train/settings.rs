@@ -166,7 +166,8 @@ impl RunSettings {
             ("train.batch_size", self.train.batch_size == other.train.batch_size),
             ("train.accumulate", self.train.accumulate == other.train.accumulate),
         ];
-        sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section)
+        let first = sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section);
+        first.or_else(|| self.train.incomparable(&other.train))
     }
 }
 
@@ -228,6 +229,12 @@ pub struct TrainSettings {
     pub checkpoint_every: u64,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
+    /// Whether the checkpoint with the best validation is kept, too.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// Validations without improvement after which the run ends; 0: it never ends early.
+    #[serde(default)]
+    pub patience: u64,
 }
 
 impl TrainSettings {

@@ -1,6 +1,7 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
 mod asked_positions;
+mod best_checkpoint;
 mod counting;
 mod device_sampling;
 mod device_training;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Meaning, Unit};
 use crate::Result;
 use crate::data::{Fidelity, Tokenizer, TokenizerKind};
+use crate::sampler::first_end;
 
 /// Sequences of tokens of a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +63,6 @@ impl Meaning for TextSubject {
 pub(in crate::model) fn text_of(tokenizer: &Tokenizer, tokens: &[u32], given: usize) -> Result<String> {
     let end = tokenizer.end_of_text();
     let start = tokens.iter().take_while(|token| Some(**token) == end).count();
-    let given = given.max(start);
-    let rest = tokens[given..].iter().position(|token| Some(*token) == end);
-    tokenizer.decode(&tokens[start..rest.map_or(tokens.len(), |length| given + length)], "")
+    let place = first_end(tokens.iter().map(|token| Some(*token) == end), given);
+    tokenizer.decode(&tokens[start..place.unwrap_or(tokens.len())], "")
 }
