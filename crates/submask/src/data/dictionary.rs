@@ -1,8 +1,5 @@
 //! The built-in corpus: an English dictionary that needs no network.
 
-#[cfg(feature = "dictionary")]
-mod line_ends;
-
 use super::document::Document;
 use crate::error::Result;
 
@@ -10,8 +7,7 @@ use crate::error::Result;
 ///
 /// About 41,000 documents and 5.0 MB of text: the words of the crate `random_word` that the crate
 /// `webster` defines (Webster's Unabridged Dictionary of 1913, in the public domain). White space in
-/// a definition is collapsed to single spaces, and words that ran together where the source broke its
-/// lines (`thevessel's`) are apart again, but for about one in ten of them.
+/// a definition is collapsed to single spaces.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) when built without the feature `dictionary`.
@@ -20,11 +16,8 @@ pub fn dictionary() -> Result<impl Iterator<Item = Document> + Send> {
     let mut words = random_word::all(random_word::Lang::En).to_vec();
     words.sort_unstable();
     words.dedup();
-    let list = words.iter().copied().collect();
-    let definitions: Vec<_> = words.iter().filter_map(|word| webster::dictionary(word)).collect();
-    let line_ends = line_ends::LineEnds::new(&list, definitions.into_iter());
-    Ok(words.into_iter().filter_map(move |word| {
-        let definition = line_ends.restored(webster::dictionary(word)?);
+    Ok(words.into_iter().filter_map(|word| {
+        let definition = webster::dictionary(word)?.split_whitespace().collect::<Vec<_>>().join(" ");
         (!definition.is_empty()).then(|| Document::whole(format!("{word}: {definition}")))
     }))
 }
@@ -56,20 +49,5 @@ mod tests {
         let bytes: usize = entries.iter().map(String::len).sum();
         assert!((4_500_000..5_500_000).contains(&bytes), "{bytes} bytes");
         assert!(entries.iter().all(|entry| !entry.contains("  ") && entry.trim() == entry));
-    }
-    #[test]
-    fn words_at_the_ends_of_lines_are_apart() {
-        let entries: Vec<_> = dictionary().unwrap().map(|document| document.text).collect();
-        let entry =
-            |word: &str| entries.iter().find(|entry| entry.starts_with(&format!("{word}: "))).unwrap();
-        assert!(entry("silence").contains("let there be silence, or keep silence."));
-        assert!(entry("boundary").contains("marks a bound, as of a territory"));
-        assert!(entry("bagwig").ends_with("with the hair at the back of the head in a bag."));
-        // In the source there are about 700.
-        let joined = |entry: &&String| {
-            [" ofthe ", " andthe ", " inthe ", " tothe ", " ofa "].iter().any(|joined| entry.contains(joined))
-        };
-        let left = entries.iter().filter(joined).count();
-        assert!(left < 20, "{left} entries");
     }
 }
