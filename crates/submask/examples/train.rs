@@ -63,6 +63,7 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
         data: RunData::Text(TextData {
             // No path: the built-in dictionary.
             paths: corpus.into_iter().collect(),
+            edition: 2,
             split: Split::Paragraph,
             field: "text".to_owned(),
             valid_fraction: 0.02,

@@ -48,6 +48,8 @@ mod folder;
 pub(crate) mod hash;
 pub mod image;
 mod jsonl;
+#[cfg(feature = "dictionary")]
+mod line_breaks;
 #[cfg(feature = "parquet")]
 mod parquet_file;
 mod permutation;
@@ -65,7 +67,7 @@ pub use batcher::{Batcher, Cursor};
 pub use blocks::{BlockLayout, Blocks};
 pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
-pub use dictionary::dictionary;
+pub use dictionary::{dictionary, first_dictionary};
 pub use document::{Document, PIECE_BYTES};
 pub use fidelity::{Fidelity, FidelityCount};
 pub use permutation::Permutation;

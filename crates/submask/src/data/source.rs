@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::dictionary::dictionary;
+use super::dictionary::{dictionary, first_dictionary};
 use super::document::Document;
 use super::folder::{self, Format};
 use super::hash::Fingerprint;
@@ -31,7 +31,11 @@ pub enum Split {
 #[serde(tag = "corpus", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// The built-in English dictionary, see [`dictionary`].
+    #[serde(rename = "dictionary_2")]
     Dictionary,
+    /// Its first edition, see [`first_dictionary`]; it keeps the name that it had in files.
+    #[serde(rename = "dictionary")]
+    FirstDictionary,
     /// Files and folders.
     Files {
         /// Files, and folders of which every file with a known extension is read: `.txt`, `.text`,
@@ -67,6 +71,7 @@ impl Source {
     pub fn documents(&self) -> Result<Documents> {
         let (inner, origin): (Box<dyn Iterator<Item = Result<Document>> + Send>, _) = match self {
             Self::Dictionary => (Box::new(dictionary()?.map(Ok)), PathBuf::from("dictionary")),
+            Self::FirstDictionary => (Box::new(first_dictionary()?.map(Ok)), PathBuf::from("dictionary")),
             Self::Files { paths, split, field } => {
                 let (split, field) = (*split, field.clone());
                 let files = self.listed_files()?.into_iter();
@@ -100,7 +105,7 @@ impl Source {
 
     fn listed_files(&self) -> Result<Vec<PathBuf>> {
         match self {
-            Self::Dictionary => Ok(Vec::new()),
+            Self::Dictionary | Self::FirstDictionary => Ok(Vec::new()),
             Self::Files { paths, .. } if paths.is_empty() => {
                 Err(Error::invalid("paths", "[]", "at least one file or folder"))
             }
@@ -232,6 +237,7 @@ mod tests {
         let Source::Files { split, field, .. } = &source else { panic!("{source:?}") };
         assert_eq!((*split, field.as_str()), (Split::Line, "text"));
         assert!(toml::from_str::<Source>("corpus = \"files\"\npaths = []\nspilt = \"line\"").is_err());
-        assert_eq!(toml::from_str::<Source>("corpus = \"dictionary\"").unwrap(), Source::Dictionary);
+        assert_eq!(toml::from_str::<Source>("corpus = \"dictionary\"").unwrap(), Source::FirstDictionary);
+        assert_eq!(toml::from_str::<Source>("corpus = \"dictionary_2\"").unwrap(), Source::Dictionary);
     }
 }

@@ -315,6 +315,7 @@ fn positive(key: &str, value: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Source;
 
     fn dictionary() -> RunSettings {
         toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
@@ -352,6 +353,16 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_name_no_edition_are_of_the_first_dictionary() {
+        let preset = include_str!("../../../submask-cli/presets/dictionary.toml").lines();
+        let earlier: Vec<&str> = preset.filter(|line| !line.starts_with("edition")).collect();
+        let mut earlier: RunSettings = toml::from_str(&earlier.join("\n")).unwrap();
+        assert_eq!(text(&mut earlier).source(), Source::FirstDictionary);
+        assert_eq!(text(&mut dictionary()).source(), Source::Dictionary);
+        assert_eq!(earlier.first_difference(&dictionary()), Some("data"));
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_by_key() {
         let refused = |change: fn(&mut RunSettings), key: &str| {
             let mut settings = dictionary();
@@ -364,6 +375,7 @@ mod tests {
         refused(|s| s.train.batch_size = 0, "train.batch_size");
         refused(|s| s.train.ema_decay = 1.0, "train.ema_decay");
         refused(|s| text(s).valid_fraction = 0.0, "data.valid_fraction");
+        refused(|s| text(s).edition = 3, "data.edition");
         refused(|s| dit(s).hidden = 190, "model.hidden");
         refused(|s| s.codes.subtokens = 0, "codes.subtokens");
         refused(|s| s.tokenizer = None, "tokenizer");

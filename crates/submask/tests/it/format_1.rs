@@ -63,6 +63,7 @@ fn text_kinds() -> Vec<Kind> {
         },
         data: RunData::Text(TextData {
             paths: vec!["data/text.txt".into()],
+            edition: 1,
             split: submask::data::Split::Paragraph,
             field: "text".into(),
             valid_fraction: 0.1,

@@ -21,6 +21,9 @@ use crate::{Error, Result};
 pub struct TextData {
     /// Files and folders; empty: the built-in dictionary.
     pub paths: Vec<PathBuf>,
+    /// Edition of the built-in dictionary, 1 or 2; settings that do not say it are of the first.
+    #[serde(default = "first_edition")]
+    pub edition: u32,
     /// What in a text file is one document.
     pub split: Split,
     /// The field of JSON lines, or column of parquet files, that holds the text.
@@ -31,6 +34,10 @@ pub struct TextData {
     pub block_ends: bool,
     /// Where prepared token shards are kept; empty: inside the run folder.
     pub cache: PathBuf,
+}
+
+fn first_edition() -> u32 {
+    1
 }
 
 /// Which kind of tokenizer.
@@ -74,7 +81,7 @@ impl TextData {
     /// Where documents come from.
     pub fn source(&self) -> Source {
         if self.paths.is_empty() {
-            return Source::Dictionary;
+            return if self.edition == 1 { Source::FirstDictionary } else { Source::Dictionary };
         }
         Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
     }
@@ -138,6 +145,13 @@ impl TokenizerSettings {
 impl Learnt for TextData {
     fn check(&self, settings: &RunSettings) -> Result<Option<Subject>> {
         in_open_unit("data.valid_fraction", self.valid_fraction)?;
+        if !(1..=2).contains(&self.edition) {
+            return Err(Error::invalid(
+                "data.edition",
+                self.edition,
+                "1 or 2, the editions of the built-in dictionary",
+            ));
+        }
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.
         let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
         Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
