@@ -5,6 +5,10 @@ use std::time::Duration;
 use submask::data::Fidelity;
 use submask::likelihood::{Figure, Kind};
 
+/// Said where a tokenizer has no end of text.
+pub const NO_END_OF_TEXT: &str = "warning: the tokenizer has no end of text: documents run into each other, and samples \
+                                  never end (tokenizer.end_of_text names a token of a tokenizer.json)";
+
 /// A number with about four digits after the point, or in powers of ten.
 pub fn number(value: f64) -> String {
     match value.abs() {

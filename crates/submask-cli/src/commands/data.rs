@@ -9,7 +9,7 @@ use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::failure::Failure;
-use crate::format::tokenizer_note;
+use crate::format::{NO_END_OF_TEXT, tokenizer_note};
 use crate::{output, progress, settings};
 
 /// Prepares or describes corpora.
@@ -39,6 +39,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     drop(observer);
     if data.reused {
         eprintln!("data  {} was prepared already", args.out.display());
+    }
+    if data.runs_together() {
+        eprintln!("data  {NO_END_OF_TEXT}");
     }
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, number, one_line, tokenizer_note};
+use crate::format::{NO_END_OF_TEXT, count, data_sizes, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -39,6 +39,7 @@ impl Observer for Bars {
                 self.bar.set_message(preparing(progress));
                 self.bar.tick();
             }
+            Event::NoEndOfText => self.bar.println(format!("data  {NO_END_OF_TEXT}")),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);
                 let sizes = data_sizes(train_tokens, valid_tokens);

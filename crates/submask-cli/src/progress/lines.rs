@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, number, one_line, tokenizer_note};
+use crate::format::{NO_END_OF_TEXT, count, data_sizes, duration, figure, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -36,6 +36,7 @@ impl<W: Write> Lines<W> {
                 let due = self.due(now, new_phase);
                 due.then(|| format!("data  {}", preparing(progress))).into_iter().collect()
             }
+            Event::NoEndOfText => vec![format!("data  {NO_END_OF_TEXT}")],
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;
                 self.pace.note(step, now);

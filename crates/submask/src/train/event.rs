@@ -12,6 +12,8 @@ use crate::likelihood::Figure;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
+    /// The tokenizer has no end of text: documents run into each other, and samples never end.
+    NoEndOfText,
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
