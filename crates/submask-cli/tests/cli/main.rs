@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod convert;
+mod foreign;
 mod help;
 mod hub;
 #[cfg(feature = "hub")]
@@ -12,6 +13,7 @@ mod lossy;
 mod reproducible;
 mod rounds;
 mod settings;
+mod tokenizers;
 mod verbs;
 
 use std::path::Path;

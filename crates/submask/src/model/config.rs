@@ -271,6 +271,10 @@ impl ModelConfig {
         let version = &json["format_version"];
         if *version == format_1::VERSION {
             json = format_1::config(json).map_err(|problem| Error::format(&path, problem))?;
+        } else if version.is_null() {
+            let problem = "no configuration of a model of this program, which has a format_version: one of another program \
+                           has to be imported first";
+            return Err(Error::format(&path, problem));
         } else if *version != FORMAT_VERSION {
             let problem = format!("format_version is {version}, this program reads 1 and {FORMAT_VERSION}");
             return Err(Error::format(&path, problem));
