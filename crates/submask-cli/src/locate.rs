@@ -78,7 +78,10 @@ fn refuse_foreign(path: &Path) -> Result<(), Failure> {
             .hint(format!("if it is a repository on the Hub, {}", import(&name))));
     }
     let is_ours = ModelConfig::is_in(path) || run_of(path).is_some();
-    match !is_ours && import::is_checkpoint(path) {
+    // What is wrong with a configuration that cannot be read is said where it is read.
+    let is_broken = std::fs::read(path.join(CONFIG_FILE))
+        .is_ok_and(|text| serde_json::from_slice::<serde_json::Value>(&text).is_err());
+    match !is_ours && !is_broken && import::is_checkpoint(path) {
         true => {
             Err(Failure::failed(format!("{shown} is a checkpoint of another program, not a model folder"))
                 .hint(import(&shown.to_string())))

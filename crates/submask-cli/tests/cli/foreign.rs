@@ -129,6 +129,24 @@ fn info_describes_what_import_refuses() {
 }
 
 #[test]
+fn a_damaged_model_of_our_own_is_none_of_another_program() {
+    let (room, _) = trained(&[]);
+    stdout(&room.call(&["export", "run", "--to", "mine"]));
+    let config = std::fs::read_to_string(room.path().join("mine/config.json")).unwrap();
+    for (file, text, wanted) in [
+        ("mine/config.json", "{", "mine/config.json: EOF"),
+        ("mine/config.json", POINTER, "mine/config.json: a pointer of Git LFS"),
+        ("mine/config.json", config.as_str(), ""),
+        ("mine/model.safetensors", POINTER, "mine/model.safetensors: a pointer of Git LFS"),
+    ] {
+        room.write(file, text);
+        let said = room.call(&["eval", "mine", "--data", "text.txt"]);
+        assert_eq!(said.starts_with("exit code: 0\n"), wanted.is_empty(), "{said}");
+        assert!(said.contains(wanted) && !said.contains("another program"), "{said}");
+    }
+}
+
+#[test]
 fn names_as_the_hub_shows_them_are_answered_with_its_form() {
     let room = Room::new();
     room.write("here/file.txt", "text\n");

@@ -98,7 +98,7 @@ fn of_folder(path: &Path) -> Result<Contents> {
     files.into_iter().for_each(|(name, what)| contents.add(name, what));
     if let Some(file) = folder::weights_in(path) {
         // What is wrong with the weights is not the folder's: it is said where they are opened.
-        let inner = self::contents(&path.join(file)).unwrap_or_default();
+        let inner = self::contents(&path.join(&file)).unwrap_or_default();
         inner.entries.into_iter().for_each(|(name, what)| contents.add(format!("{file}: {name}"), what));
         contents.more += inner.more;
     }

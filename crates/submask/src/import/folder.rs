@@ -34,7 +34,7 @@ const SHOWN: usize = 6;
 pub(super) fn open(folder: &Path) -> Result<Foreign> {
     match weights_in(folder) {
         Some(file) => {
-            let mut foreign = open_file(&folder.join(file))?;
+            let mut foreign = open_file(&folder.join(&file))?;
             let is_ours = file == WEIGHTS_FILE && ModelConfig::is_in(folder);
             foreign.format = if is_ours { Format::Submask } else { Format::Mdlm };
             Ok(foreign)
@@ -46,6 +46,12 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
                     "a folder without {WEIGHTS_FILE}: give a checkpoint file, or a folder with that file, with \
                      pytorch_model.bin, or with the index of several"
                 ),
+                _ if others.iter().all(|name| shards::is_one_of_several(Path::new(name)).is_some()) => {
+                    format!(
+                        "several files of a checkpoint, without the index that names them (such as {}): copy it beside them",
+                        WEIGHTS[1]
+                    )
+                }
                 count => {
                     let shown = others.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
                     let more =
@@ -58,9 +64,22 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
     }
 }
 
-/// The file of a folder that holds its weights.
-pub(super) fn weights_in(folder: &Path) -> Option<&'static str> {
-    WEIGHTS.into_iter().find(|file| folder.join(file).is_file())
+/// The file of a folder that holds its weights: one of the usual name, or the only index.
+pub(super) fn weights_in(folder: &Path) -> Option<String> {
+    let usual = WEIGHTS.into_iter().find(|file| folder.join(file).is_file());
+    usual.map(str::to_owned).or_else(|| {
+        let mut indices = files(folder).into_iter().filter(|name| shards::is_index(Path::new(name)));
+        indices.next().filter(|_| indices.next().is_none())
+    })
+}
+
+/// Names of the files in a folder, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.path().is_file()).map(|entry| entry.file_name());
+    let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 /// Whether a path looks like what [`Foreign::open`] is meant for, by its name and its folder's files: a checkpoint file,
@@ -76,14 +95,8 @@ pub fn is_checkpoint(path: &Path) -> bool {
 
 /// Names of files in a folder that may be checkpoints, sorted.
 fn files_like_checkpoints(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.filter(|entry| entry.path().is_file()).map(|entry| entry.file_name());
-    let mut names: Vec<String> = names
-        .filter_map(|name| name.into_string().ok())
-        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(&format!(".{ending}"))))
-        .collect();
-    names.sort();
-    names
+    let is_one = |name: &String| ENDINGS.iter().any(|ending| name.ends_with(&format!(".{ending}")));
+    files(folder).into_iter().filter(is_one).collect()
 }
 
 /// Opens a file, with the `config.json` that stands beside one named as in a folder.

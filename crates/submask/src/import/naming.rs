@@ -57,9 +57,14 @@ pub(super) fn sort(mut tensors: Vec<ForeignTensor>, found: &mut Found) -> Result
     let (listed, tensors) = take_list(tensors)?;
     let (averages, plain): (Vec<_>, Vec<_>) =
         prefixes(&tensors).into_iter().partition(|prefix| is_average(prefix));
-    let (mut raw, mut averaged) = split(tensors, choose(plain)?, choose(averages)?, found);
+    let (plain, average) = (choose(plain)?, choose(averages)?);
+    let (dotless, tensors) = match average {
+        Some(_) => (Vec::new(), tensors),
+        None => take_dotless(tensors, plain.as_deref().unwrap_or_default()),
+    };
+    let (mut raw, mut averaged) = split(tensors, plain, average, found);
     if averaged.is_empty() {
-        averaged = take_dotless(&mut raw);
+        averaged = dotless;
     }
     if averaged.is_empty() {
         averaged = listed;
@@ -190,28 +195,31 @@ fn strip_common(tensors: &mut [ForeignTensor], stripped: &mut Vec<String>) {
     }
 }
 
-/// Takes out the averaged weights of classes that leave the dots out of names: `model_ema.blocks0norm1weight`.
-fn take_dotless(raw: &mut Vec<ForeignTensor>) -> Vec<ForeignTensor> {
+/// Takes out the averaged weights of classes that leave the dots out of names, `model_ema.blocks0norm1weight`, and names
+/// them as the network does. Such names may begin with parts of the prefix `plain` of the others.
+fn take_dotless(tensors: Vec<ForeignTensor>, plain: &str) -> (Vec<ForeignTensor>, Vec<ForeignTensor>) {
     let dotless = |tensor: &ForeignTensor| {
         let (first, rest) = tensor.name.split_once('.')?;
         (is_average(first) && !rest.contains('.')).then(|| rest.to_owned())
     };
-    if !raw.iter().any(|tensor| dotless(tensor).is_some()) {
-        return Vec::new();
+    if !tensors.iter().any(|tensor| dotless(tensor).is_some()) {
+        return (Vec::new(), tensors);
     }
-    let names: BTreeMap<String, String> =
-        raw.iter().map(|tensor| (tensor.name.replace('.', ""), tensor.name.clone())).collect();
-    let of_raw = |tensor: &ForeignTensor| dotless(tensor).and_then(|name| names.get(&name).cloned());
-    let (mut kept, mut averaged) = (Vec::new(), Vec::new());
-    for mut tensor in std::mem::take(raw) {
-        match of_raw(&tensor) {
+    let own = |tensor: &ForeignTensor| tensor.name.strip_prefix(plain).map(str::to_owned);
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for start in std::iter::once(0).chain(plain.match_indices('.').map(|(place, _)| place + 1)) {
+        let known = tensors.iter().filter_map(own);
+        names.extend(known.map(|own| (format!("{}{own}", &plain[start..]).replace('.', ""), own)));
+    }
+    let (mut averaged, mut others) = (Vec::new(), Vec::new());
+    for mut tensor in tensors {
+        match dotless(&tensor).and_then(|name| names.get(&name).cloned()) {
             Some(name) => {
                 tensor.name = name;
                 averaged.push(tensor);
             }
-            None => kept.push(tensor),
+            None => others.push(tensor),
         }
     }
-    *raw = kept;
-    averaged
+    (averaged, others)
 }

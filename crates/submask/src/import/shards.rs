@@ -126,29 +126,27 @@ fn open_one(path: &Path) -> Result<(Container, Vec<ForeignTensor>)> {
     Ok((Container::Torch(Box::new(file)), tensors))
 }
 
-/// Refuses one of several files by itself: `model-00001-of-00002.safetensors`.
+/// Of how many files a file is one, by its name: `model-00001-of-00002.safetensors`.
+pub(super) fn is_one_of_several(path: &Path) -> Option<u32> {
+    let (before, total) = path.file_stem()?.to_str()?.rsplit_once("-of-")?;
+    let (_, number) = before.rsplit_once('-')?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let total = total.parse().ok().filter(|_| is_number(number) && is_number(total))?;
+    (total > 1).then_some(total)
+}
+
+/// Refuses one of several files by itself.
 ///
 /// # Errors
 /// [`Error::Format`] saying what to give instead.
 pub(super) fn refuse_one_alone(path: &Path) -> Result<()> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let total = stem.rsplit_once("-of-").filter(|(before, total)| {
-        let number = before.rsplit_once('-').map_or("", |(_, number)| number);
-        is_number(number) && is_number(total)
-    });
-    match total.and_then(|(_, total)| total.parse::<u32>().ok()).filter(|total| *total > 1) {
-        Some(total) => {
-            let folder =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let problem = format!(
-                "one of {total} files of a checkpoint: give the folder {}, whose index (*{ENDING}) names them all",
-                folder.display()
-            );
-            Err(Error::format(path, problem))
-        }
-        None => Ok(()),
-    }
+    let Some(total) = is_one_of_several(path) else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = format!(
+        "one of {total} files of a checkpoint: give the folder {}, whose index (*{ENDING}) names them all",
+        folder.display()
+    );
+    Err(Error::format(path, problem))
 }
 
 /// The first few of several names.

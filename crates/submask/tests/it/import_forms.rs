@@ -250,6 +250,10 @@ fn averages_under_their_usual_names_come_first() {
         raw.prefixed("model.").and(ema.prefixed("ema_model.module.")).dict(),
         raw.clone().and(ema.prefixed("ema.")).dict(),
         raw.clone().and(ema.renamed(|name| format!("model_ema.{}", name.replace('.', "")))).dict(),
+        raw.prefixed("model.").and(ema.renamed(|name| format!("model_ema.{}", name.replace('.', "")))).dict(),
+        raw.prefixed("model.net.")
+            .and(ema.renamed(|name| format!("model_ema.net{}", name.replace('.', ""))))
+            .dict(),
         dict([(
             "model",
             raw.prefixed("model.")
@@ -362,6 +366,15 @@ fn checkpoints_in_several_files_are_read_by_their_index() {
         assert_says(&error, &["index.json", "weights-00009-of-00002", "is not beside it, with 7 weights"]);
         let listed = contents(&index).unwrap().entries;
         assert_eq!(listed[1], (format!("weights-00009-of-00002.{ending}"), "7 weights, missing".to_owned()));
+        let elsewhere = folder.join(format!("mine.{ending}.index.json"));
+        fs::write(&elsewhere, &text).unwrap();
+        fs::remove_file(&index).unwrap();
+        assert_eq!(imported(folder, &ImportOptions::default()).unwrap().values, weights.values());
+        fs::remove_file(elsewhere).unwrap();
+        assert_says(
+            &Foreign::open(folder).unwrap_err(),
+            &["several files of a checkpoint", "without the index"],
+        );
         fs::write(&index, text.replace("backbone.blocks.0.norm1", "backbone.blocks.0.norm9")).unwrap();
         assert_says(
             &Foreign::open(folder).unwrap_err(),
