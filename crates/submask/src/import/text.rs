@@ -73,7 +73,8 @@ impl Ends {
     }
 
     /// Whether C tokens of ℓ digits, and the mask behind them, are the first rows of padded tables. Tables are padded to
-    /// a multiple of 8 at least; to other sizes only if the configuration says how many tokens there are.
+    /// a multiple of 8 at least; to other sizes only if the configuration says how many tokens there are, with the mask
+    /// or without it.
     fn fit_padded(&self, vocab_size: usize, subtokens: usize, facts: &Facts) -> bool {
         let Ok(base) = SubTokenizer::base_for(vocab_size, subtokens) else { return false };
         let [rows, width] = self.table;
@@ -81,10 +82,15 @@ impl Ends {
         let needed = copies.saturating_mul(base as usize + 1);
         let outputs = vocab_size + usize::from(self.predicts_mask && subtokens == 1);
         let is_summed = self.per_digit && width == self.hidden;
-        let is_named = configured(facts).is_some_and(|size| size == vocab_size || size == vocab_size + 1);
-        let is_padded = |rows: usize, needed: usize| {
-            rows == needed || rows > needed && (is_named || rows.is_multiple_of(PADDING))
+        let named = configured(facts).filter(|size| (3..self.outputs).contains(size));
+        let may_be_padded = |rows: usize| match named {
+            Some(size) if size == vocab_size || size == vocab_size + 1 => {
+                rows.is_multiple_of(PADDING) || rows > size + 1
+            }
+            Some(_) => false,
+            None => rows.is_multiple_of(PADDING),
         };
+        let is_padded = |rows: usize, needed: usize| rows == needed || rows > needed && may_be_padded(rows);
         // Of several digits' tables no rows can be left over: they would stand between the digits'.
         let rows_fit = if subtokens == 1 { is_padded(rows, needed) } else { rows == needed };
         rows_fit && is_padded(self.outputs, outputs) && (is_summed || width == self.hidden / subtokens)
@@ -269,17 +275,27 @@ fn digits(
     }
     let by_shapes = ends.vocab_size(subtokens);
     let cut = cut(subtokens);
-    let seems_padded = subtokens == 1
-        && options.vocab_size.is_none()
-        && ends.outputs.is_multiple_of(PADDING)
-        && configured(&foreign.facts).is_some_and(|size| size > 2 && size < by_shapes);
-    if seems_padded {
-        let size = configured(&foreign.facts).unwrap_or_default();
-        decisions.hints.push(format!(
-            "its tables have {} rows and its configuration names {size} tokens: {} without the mask, if that is one of them",
-            ends.outputs,
-            size - 1
-        ));
+    let named = configured(&foreign.facts).filter(|size| {
+        subtokens == 1 && ends.outputs.is_multiple_of(PADDING) && (3..by_shapes).contains(size)
+    });
+    let seems_padded = named.is_some() && options.vocab_size.is_none();
+    if let Some(size) = named {
+        let rows = ends.outputs;
+        let without = size - 1;
+        match options.vocab_size {
+            None => decisions.hints.push(format!(
+                "its tables have {rows} rows and its configuration names {size} tokens: {without} without the mask, if \
+                 that is one of them"
+            )),
+            Some(given) if cut.is_none() && given != by_shapes => {
+                let allowed = format!(
+                    "{without} or {size}, as the configuration names {size} tokens with the mask or without it, or \
+                     {by_shapes}, all of the {rows} rows but the mask's"
+                );
+                return Err(crate::Error::invalid("vocab_size", given, allowed));
+            }
+            Some(_) => {}
+        }
     }
     let shapes = (cut.is_none() && !seems_padded).then_some(by_shapes);
     let vocab_size = Sources { shapes, flag: options.vocab_size, ..Sources::default() };

@@ -465,6 +465,15 @@ fn a_smaller_vocabulary_needs_a_reason() {
     assert_says(&error, &["vocab_size has to be given", "16 rows", "names 6 tokens: 5 without the mask"]);
     let inspection = inspect(&Foreign::open(&file).unwrap(), &options()).unwrap();
     assert_eq!(inspection.needed, ["vocab_size"]);
+    let other = ImportOptions { vocab_size: Some(4), ..options() };
+    assert_says(
+        &imported(&file, &other).unwrap_err(),
+        &["vocab_size = 4", "5 or 6", "15, all of the 16 rows"],
+    );
+    // One row more than the configuration names is the mask's, not padding.
+    let plain = room.write("plain/pytorch_model.bin", save(&weights.dict()));
+    room.write("plain/config.json", CONFIG.replace("\"vocab_size\": 6", "\"vocab_size\": 5"));
+    assert_says(&imported(&plain, &other).unwrap_err(), &["vocab_size = 4", "5, as the shapes"]);
     for (wrong, said) in [(16, "vocab_size = 16"), (0, "vocab_size = 0"), (usize::MAX, "vocab_size = ")] {
         let options = ImportOptions { vocab_size: Some(wrong), ..options() };
         assert_says(&imported(&file, &options).unwrap_err(), &[said]);
