@@ -128,7 +128,7 @@ fn describe_inspection(path: &Path, foreign: &Foreign, inspection: &Inspection) 
         "settings": settings,
         "needed_flags": inspection.needed.iter().map(|key| flags::IMPORT.of(key)).collect::<Vec<_>>(),
         "hints": inspection.hints,
-        "taken_off_names": inspection.stripped,
+        "stripped": inspection.stripped,
     }))
 }
 

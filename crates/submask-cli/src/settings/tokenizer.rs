@@ -8,7 +8,7 @@ use submask::data::{DATA_FILE, DataInfo, TOKENIZER_FILE, TokenizerKind};
 use toml::{Table, Value};
 
 use super::keys;
-use super::layer::Layer;
+use super::layer::{Layer, Origin};
 use crate::failure::Failure;
 
 const KIND: &str = "tokenizer.kind";
@@ -24,7 +24,7 @@ const READ_BY: [(&str, &[&str]); 3] =
 const SIZES: [(&str, i64); 3] = [("bytes", 257), ("text8", 27), ("gpt2", 50_257)];
 
 /// Puts the kind of a tokenizer file into the layer that gives its path, where no layer gives a kind. Gives notes on keys
-/// that a later choice of the kind leaves without effect.
+/// of a file that a later choice of the kind leaves without effect.
 ///
 /// # Errors
 /// For keys that the kind does not read, and with prepared data for keys that say otherwise than they do, unless the layer
@@ -52,7 +52,8 @@ pub fn settle(base: &Table, layers: &mut [Layer]) -> Result<Vec<String>, Failure
                 continue;
             }
             let message = format!("`{key}` = {value} {} has no effect: {KIND} is {kind}", layer.origin);
-            if chosen_at.is_some_and(|chosen| chosen > place) {
+            let is_of_file = matches!(layer.origin, Origin::File(_));
+            if is_of_file && chosen_at.is_some_and(|chosen| chosen > place) {
                 notes.push(message);
                 continue;
             }
@@ -138,7 +139,6 @@ fn is_file_of(path: &Path, prepared: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer::Origin;
     use super::*;
 
     fn base() -> Table {
@@ -178,6 +178,19 @@ mod tests {
             let wanted = format!("in my.toml has no effect: tokenizer.kind is {kind}\n");
             assert!(said.starts_with(&format!("error: `tokenizer.{key}` = ")), "{said}");
             assert!(said.contains(&wanted) && said.contains("leave it out"), "{said}");
+        }
+    }
+
+    #[test]
+    fn flags_contradict_each_other_in_any_order() {
+        let flag = |text: &str| Layer { origin: Origin::Flag(text.to_owned()), table: text.parse().unwrap() };
+        let (path, kind) = ("tokenizer.path = 'a.json'", "tokenizer.kind = 'gpt2'");
+        for order in [[path, kind], [kind, path]] {
+            let said = settle(&base(), &mut order.map(flag)).unwrap_err().to_string();
+            assert!(
+                said.contains("`tokenizer.path` = \"a.json\"") && said.contains("kind is gpt2"),
+                "{said}"
+            );
         }
     }
 

@@ -191,7 +191,7 @@ fn averages_and_prefixes_are_reported() {
     assert!(said.contains("ema_model._orig_mod.vocab_embed.embedding [258, 16]"), "{said}");
     let info = parsed(&room.call(&["info", "both.safetensors", "--json"]));
     assert_eq!(info["weights"], json!(["raw", "ema"]));
-    let mut names: Vec<String> = serde_json::from_value(info["taken_off_names"].clone()).unwrap();
+    let mut names: Vec<String> = serde_json::from_value(info["stripped"].clone()).unwrap();
     names.sort();
     assert_eq!(names, taken_off);
 }

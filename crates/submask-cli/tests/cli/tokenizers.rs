@@ -98,7 +98,7 @@ fn settings_of_a_tokenizer_that_are_not_used_are_errors() {
     let room = room();
     for (settings, parts) in [
         (
-            &["tokenizer.kind=gpt2", "tokenizer.path=tok"][..],
+            &["tokenizer.path=tok", "tokenizer.kind=gpt2"][..],
             &[
                 "`tokenizer.path` = \"tok\" in --set tokenizer.path=tok has no effect",
                 "tokenizer.kind is gpt2",
