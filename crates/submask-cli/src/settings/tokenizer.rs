@@ -72,10 +72,9 @@ fn given<'a>(layer: &'a Layer, key: &str) -> Option<&'a Value> {
     })
 }
 
-/// Whether a layer names all keys, read or not, as the settings of a run do.
+/// Whether a layer names all keys, read or not, as the settings of a run do, and what is taken from a model.
 fn is_whole(layer: &Layer) -> bool {
-    let names = |key: &str| keys::get(&layer.table, key).is_some();
-    names(KIND) && names(PATH) && names(SIZE)
+    [KIND, PATH, SIZE, "model", "sample"].into_iter().all(|key| keys::get(&layer.table, key).is_some())
 }
 
 /// The folder of prepared data that the corpus is, if it is one.
@@ -226,8 +225,10 @@ mod tests {
 
     #[test]
     fn settings_of_a_run_and_sizes_that_are_right_stay_as_they_are() {
-        let run = "tokenizer = { kind = 'bytes', vocab_size = 4096, path = '' }";
-        assert_eq!(settled(&[run]).unwrap().1, Vec::<String>::new());
+        let part = "tokenizer = { kind = 'bytes', vocab_size = 4096, path = '' }";
+        assert!(settled(&[part]).is_err());
+        let run = format!("{part}\nmodel.hidden = 8\nsample.steps = 4");
+        assert_eq!(settled(&[&run]).unwrap().1, Vec::<String>::new());
         let size = "tokenizer = { kind = 'gpt2', vocab_size = 50257 }";
         assert_eq!(settled(&[size]).unwrap().1, Vec::<String>::new());
         // A later choice of the kind leaves earlier keys behind, and says so.
