@@ -278,29 +278,43 @@ fn digits(
     let named = configured(&foreign.facts).filter(|size| {
         subtokens == 1 && ends.outputs.is_multiple_of(PADDING) && (3..by_shapes).contains(size)
     });
-    let seems_padded = named.is_some() && options.vocab_size.is_none();
-    if let Some(size) = named {
-        let rows = ends.outputs;
-        let without = size - 1;
-        match options.vocab_size {
-            None => decisions.hints.push(format!(
-                "its tables have {rows} rows and its configuration names {size} tokens: {without} without the mask, if \
-                 that is one of them"
-            )),
-            Some(given) if cut.is_none() && given != by_shapes => {
-                let allowed = format!(
-                    "{without} or {size}, as the configuration names {size} tokens with the mask or without it, or \
-                     {by_shapes}, all of the {rows} rows but the mask's"
-                );
-                return Err(crate::Error::invalid("vocab_size", given, allowed));
-            }
-            Some(_) => {}
-        }
+    if let Some(size) = named.filter(|_| cut.is_none()) {
+        hint_at_padding(size, [ends.outputs, by_shapes], options.vocab_size, decisions)?;
     }
+    let seems_padded = named.is_some() && options.vocab_size.is_none();
     let shapes = (cut.is_none() && !seems_padded).then_some(by_shapes);
     let vocab_size = Sources { shapes, flag: options.vocab_size, ..Sources::default() };
     let vocab_size = decisions.decide("vocab_size", vocab_size, by_shapes)?;
     Ok(Digits { vocab_size, subtokens, padded: cut.is_some() })
+}
+
+/// Notes that tables seem to be padded beyond the `size` tokens of the configuration, and what that may mean. The tables
+/// have `all` rows, and `but_one` without the mask's.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for a number that is `given` and means none of it.
+fn hint_at_padding(
+    size: usize,
+    [all, but_one]: [usize; 2],
+    given: Option<usize>,
+    decisions: &mut Decisions,
+) -> Result<()> {
+    let without = size - 1;
+    match given {
+        None => decisions.hints.push(format!(
+            "its tables have {all} rows and its configuration names {size} tokens: {without} without the mask, if that is \
+             one of them"
+        )),
+        Some(given) if given != but_one => {
+            let allowed = format!(
+                "{without} or {size}, as the configuration names {size} tokens with the mask or without it, or {but_one}, \
+                 all of the {all} rows but the mask's"
+            );
+            return Err(crate::Error::invalid("vocab_size", given, allowed));
+        }
+        Some(_) => {}
+    }
+    Ok(())
 }
 
 /// C and ℓ of the autoregressive network, which runs over digits: its shapes say b + 1 only.
