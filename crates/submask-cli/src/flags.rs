@@ -17,6 +17,7 @@ pub const IMPORT: Flags = Flags(&[
     ("model.time_conditioning", "--time-conditioning"),
     ("codes.assignment.path", "--permutation"),
     ("tokenizer", "--tokenizer"),
+    ("tokenizer.end_of_text", "--end-of-text"),
     ("to", "--to"),
     ("the network", "the network by flags"),
 ]);

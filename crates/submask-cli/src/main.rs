@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod compute;
 mod dashboard;
+mod data_notes;
 mod failure;
 mod flags;
 mod format;

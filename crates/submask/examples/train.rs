@@ -74,6 +74,7 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             kind: TokenizerChoice::Bytes,
             vocab_size: 0,
             path: PathBuf::new(),
+            end_of_text: String::new(),
         }),
         network: NetworkConfig::Diffusion(DitConfig {
             hidden: 96,

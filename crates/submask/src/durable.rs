@@ -1,4 +1,4 @@
-//! Writing files so that nothing is half-written.
+//! Writing files so that nothing is half-written, and knowing files that never came whole.
 
 use std::fs::{self, File};
 use std::io;
@@ -78,6 +78,25 @@ pub fn check_free(field: &str, place: &Path) -> Result<()> {
         Ok(_) => Err(Error::invalid(field, place.display(), "a folder that does not exist yet")),
         Err(_) => Ok(()),
     }
+}
+
+/// What stands in place of a file that Git LFS has not fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// Length of the longest pointer.
+const LFS_BYTES: usize = 1024;
+
+/// If these bytes are a pointer of Git LFS and not the file it stands for: what is wrong, and what to do.
+pub fn lfs_pointer(bytes: &[u8]) -> Option<String> {
+    if bytes.len() > LFS_BYTES || !bytes.starts_with(LFS_POINTER) {
+        return None;
+    }
+    let size = bytes
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| std::str::from_utf8(line.strip_prefix(b"size ")?).ok()?.trim().parse::<u64>().ok());
+    let size = size.map_or_else(String::new, |size| format!(" of {size} bytes"));
+    Some(format!(
+        "a pointer of Git LFS, not the file{size} that it stands for: run `git lfs pull` in its repository"
+    ))
 }
 
 /// Makes the new name last: a rename is only on the disk when its folder is.

@@ -92,8 +92,8 @@ pub enum Command {
 /// Describe a model, a run, a token shard, a settings file or a checkpoint of another program
 #[derive(Args, Debug)]
 pub struct InfoArgs {
-    /// Model folder, run folder, checkpoint folder, .tokens file, .toml settings or foreign checkpoint, also by a name
-    /// hub://owner/repo[@revision][/path]
+    /// Model folder, run folder, checkpoint folder, .tokens file, .toml settings, tokenizer.json or what import may be
+    /// given, also what it refuses, also by a name hub://owner/repo[@revision][/path]
     #[arg(value_name = "MODEL|RUN|FILE")]
     pub path: PathBuf,
     /// Print JSON

@@ -8,6 +8,7 @@ use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard
 use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
+use crate::data_notes::NO_END_OF_TEXT;
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{output, progress, settings};
@@ -39,6 +40,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     drop(observer);
     if data.reused {
         eprintln!("data  {} was prepared already", args.out.display());
+    }
+    if data.runs_together() {
+        eprintln!("data  {NO_END_OF_TEXT}");
     }
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use submask::data::{DATA_FILE, DataInfo, Shard};
-use submask::import::{self, Foreign, ImportOptions};
+use submask::data::{DATA_FILE, DataInfo, Shard, TOKENIZER_FILE, Tokenizer};
+use submask::import::{self, Foreign, ImportOptions, Inspection};
 use submask::likelihood::{Figure, Kind};
-use submask::model::{Architecture, CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
+use submask::model::{Architecture, CONFIG_FILE, ModelConfig};
 use submask::train::checkpoint;
 use submask::train::settings::TrainSettings;
 
@@ -36,6 +36,9 @@ fn describe(path: &Path) -> Result<Value, Failure> {
     if is_foreign(path) {
         return describe_foreign(path);
     }
+    if is_tokenizer(path) {
+        return describe_tokenizer(path);
+    }
     if path.join(DATA_FILE).is_file() {
         return Ok(describe_prepared(path, &DataInfo::read(path)?));
     }
@@ -50,19 +53,71 @@ fn describe_settings(path: &Path) -> Result<Value, Failure> {
     Ok(json!({ "kind": "settings", "path": path.display().to_string(), "settings": to_json(&settings)? }))
 }
 
-/// Whether the path is a checkpoint of another program: any other file, or a folder with weights whose
+/// Whether the path is a checkpoint of another program: any other file but a tokenizer, or a folder with weights whose
 /// configuration is not ours.
 fn is_foreign(path: &Path) -> bool {
-    let ours = || ModelConfig::is_in(path) || locate::is_run(path);
-    path.is_file() || (path.join(WEIGHTS_FILE).is_file() && !ours())
+    let is_ours =
+        || ModelConfig::is_in(path) || locate::run_of(path).is_some() || path.join(DATA_FILE).is_file();
+    match path.is_file() {
+        true => !is_tokenizer(path),
+        false => import::is_checkpoint(path) && !is_ours(),
+    }
 }
 
+/// Whether the path is a tokenizer, as a JSON file that is no index of a checkpoint may be, or a folder with one alone.
+fn is_tokenizer(path: &Path) -> bool {
+    match path.is_dir() {
+        true => {
+            path.join(TOKENIZER_FILE).is_file()
+                && !path.join(DATA_FILE).is_file()
+                && !ModelConfig::is_in(path)
+        }
+        false => path.extension() == Some(OsStr::new("json")) && !import::is_checkpoint(path),
+    }
+}
+
+fn describe_tokenizer(path: &Path) -> Result<Value, Failure> {
+    let tokenizer = Tokenizer::from_file(path, None)?;
+    let name = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).transpose();
+    Ok(json!({
+        "kind": "tokenizer",
+        "path": path.display().to_string(),
+        "vocab_size": tokenizer.vocab_size(),
+        "end_of_text": name(tokenizer.end_of_text())?,
+        "unknown_token": name(tokenizer.unknown_token())?,
+        "lossless": tokenizer.is_lossless(),
+    }))
+}
+
+/// A checkpoint, or, where it cannot be imported, why not, and what is there.
 fn describe_foreign(path: &Path) -> Result<Value, Failure> {
-    let foreign = match Foreign::open(path) {
-        Ok(foreign) => foreign,
-        Err(error) => return describe_permutation(path).ok_or_else(|| error.into()),
+    let refused = match describe_checkpoint(path) {
+        Ok(described) => return described,
+        Err(refused) => refused,
     };
+    if let Some(described) = describe_permutation(path) {
+        return Ok(described);
+    }
+    let Ok(contents) = import::contents(path) else { return Err(refused.into()) };
+    let entries: serde_json::Map<String, Value> =
+        contents.entries.into_iter().map(|(name, what)| (name, json!(what))).collect();
+    Ok(json!({
+        "kind": "foreign checkpoint that cannot be imported",
+        "path": path.display().to_string(),
+        "problem": refused.to_string(),
+        "what": contents.what,
+        "contents": entries,
+        "not_listed": contents.more,
+    }))
+}
+
+fn describe_checkpoint(path: &Path) -> submask::Result<Result<Value, Failure>> {
+    let foreign = Foreign::open(path)?;
     let inspection = import::inspect(&foreign, &ImportOptions::default())?;
+    Ok(describe_inspection(path, &foreign, &inspection))
+}
+
+fn describe_inspection(path: &Path, foreign: &Foreign, inspection: &Inspection) -> Result<Value, Failure> {
     let settings: serde_json::Map<String, Value> =
         inspection.settings.iter().map(|setting| (setting.key.to_owned(), json!(setting.value))).collect();
     Ok(json!({
@@ -75,6 +130,8 @@ fn describe_foreign(path: &Path) -> Result<Value, Failure> {
         "base": inspection.base,
         "settings": settings,
         "needed_flags": inspection.needed.iter().map(|key| flags::IMPORT.of(key)).collect::<Vec<_>>(),
+        "hints": inspection.hints,
+        "stripped": inspection.stripped,
     }))
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, ends_early, figure, images_read, number, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, duration, ends_early, figure, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -32,8 +33,8 @@ pub struct State {
     pub details: String,
     /// Size of model and data.
     pub sizes: String,
-    /// Which images are used.
-    images: String,
+    /// What there is to say of the data.
+    notes: Vec<String>,
     pace: Pace,
 }
 
@@ -52,7 +53,7 @@ impl State {
             samples: Vec::new(),
             details: String::new(),
             sizes: String::new(),
-            images: String::new(),
+            notes: Vec::new(),
             pace: Pace::default(),
         }
     }
@@ -61,7 +62,7 @@ impl State {
     pub fn apply(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Preparing(progress) => self.status = preparing(progress),
-            Event::Images(read) => self.images = images_read(read).join("; "),
+            Event::Data(note) => self.notes.extend(data_notes(note)),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.progress = (step, steps);
                 self.pace.note(step, now);
@@ -69,9 +70,8 @@ impl State {
                 let sizes = data_sizes(train_tokens, valid_tokens);
                 let note =
                     fidelity.map_or_else(String::new, |fidelity| format!("; {}", tokenizer_note(fidelity)));
-                let images =
-                    if self.images.is_empty() { String::new() } else { format!("; {}", self.images) };
-                self.sizes = format!("{} weights, {sizes}{note}{images}", count(parameters));
+                let notes: String = self.notes.iter().map(|note| format!("; {note}")).collect();
+                self.sizes = format!("{} weights, {sizes}{note}{notes}", count(parameters));
             }
             Event::Step(record) => {
                 self.progress.0 = record.step;

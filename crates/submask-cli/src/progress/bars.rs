@@ -5,7 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, ends_early, figure, images_read, number, one_line, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, ends_early, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -39,10 +40,8 @@ impl Observer for Bars {
                 self.bar.set_message(preparing(progress));
                 self.bar.tick();
             }
-            Event::Images(read) => {
-                for line in images_read(read) {
-                    self.bar.println(format!("data  {line}"));
-                }
+            Event::Data(note) => {
+                data_notes(note).iter().for_each(|note| self.bar.println(format!("data  {note}")));
             }
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, ends_early, figure, images_read, number, one_line, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, duration, ends_early, figure, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -36,7 +37,7 @@ impl<W: Write> Lines<W> {
                 let due = self.due(now, new_phase);
                 due.then(|| format!("data  {}", preparing(progress))).into_iter().collect()
             }
-            Event::Images(read) => images_read(read).iter().map(|line| format!("data  {line}")).collect(),
+            Event::Data(note) => data_notes(note).iter().map(|note| format!("data  {note}")).collect(),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;
                 self.pace.note(step, now);

@@ -8,6 +8,7 @@ mod merge;
 mod preset;
 mod renamed;
 mod run_folder;
+mod tokenizer;
 mod variants;
 
 use std::path::{Path, PathBuf};

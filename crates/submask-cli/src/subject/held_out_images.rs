@@ -10,7 +10,7 @@ use submask::train::settings::{ImageData, ImageSetChoice, RunData, RunSettings};
 
 use crate::args::{ImageSetArg, PartArg};
 use crate::failure::Failure;
-use crate::{format, locate, settings};
+use crate::{data_notes, locate, settings};
 
 /// Which images are wanted.
 pub struct Wanted<'a> {
@@ -38,7 +38,7 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
             return Err(Failure::usage("--labels is read with idx images only").hint("leave it out"));
         }
         let set = load(&source.source_of(wanted.data, &labels)?, wanted.part)?;
-        for line in format::left_out(set.left_out()) {
+        for line in data_notes::left_out(set.left_out()) {
             eprintln!("data  {line}");
         }
         let names: Vec<String> = wanted.data.iter().map(|path| path.display().to_string()).collect();

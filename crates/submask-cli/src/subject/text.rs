@@ -100,6 +100,12 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
             let allowed = "the file that tokenizer.kind = \"tokenizer-json\" reads";
             Err(submask::Error::invalid("tokenizer.path", "\"\"", allowed).into())
         }
+        TokenizerChoice::TokenizerJson if !tokenizer.path.exists() => {
+            let message = format!("tokenizer.path: {} does not exist", tokenizer.path.display());
+            Err(Failure::usage(message).hint(
+                "give a tokenizer.json, or the folder that it stands in; one on the Hub has to be downloaded first",
+            ))
+        }
         TokenizerChoice::Bpe if tokenizer.vocab_size < SMALLEST_BPE => {
             let allowed = format!("at least {SMALLEST_BPE}: the 256 bytes and end of text");
             Err(submask::Error::invalid("tokenizer.vocab_size", tokenizer.vocab_size, allowed).into())

@@ -400,8 +400,9 @@ fn info() {
     Usage: submask info [OPTIONS] <MODEL|RUN|FILE>
 
     Arguments:
-      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings or
-                        foreign checkpoint, also by a name hub://owner/repo[@revision][/path]
+      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings,
+                        tokenizer.json or what import may be given, also what it refuses, also by a name
+                        hub://owner/repo[@revision][/path]
 
     Options:
           --json  Print JSON

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod convert;
+mod foreign;
 mod help;
 mod hub;
 #[cfg(feature = "hub")]
@@ -15,6 +16,7 @@ mod reproducible;
 mod rounds;
 mod scores;
 mod settings;
+mod tokenizers;
 mod verbs;
 
 use std::path::Path;

@@ -14,8 +14,8 @@ use crate::model::BestValidation;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
-    /// The images of a run are read.
-    Images(ImagesRead),
+    /// Something about the data that whoever trains should know.
+    Data(DataNote),
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
@@ -45,6 +45,15 @@ pub enum Event {
         /// The best validation.
         best: BestValidation,
     },
+}
+
+/// What there is to know of the data of a run.
+#[derive(Clone, Debug)]
+pub enum DataNote {
+    /// Which images are used.
+    Images(ImagesRead),
+    /// The tokenizer has no end of text: documents run into each other, and samples never end.
+    NoEndOfText,
 }
 
 /// Which images a run uses, and what it leaves out.

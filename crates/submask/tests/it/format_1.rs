@@ -268,8 +268,12 @@ fn settings_of_format_1_are_read_and_written_as_the_present_ones() {
     let room = tempfile::tempdir().unwrap();
     for kind in kinds() {
         let read = RunSettings::read(&folder(kind.name).join(SETTINGS_FILE)).unwrap();
-        let tokenizer =
-            TokenizerSettings { kind: TokenizerChoice::Bytes, vocab_size: 4096, path: PathBuf::new() };
+        let tokenizer = TokenizerSettings {
+            kind: TokenizerChoice::Bytes,
+            vocab_size: 4096,
+            path: PathBuf::new(),
+            end_of_text: String::new(),
+        };
         let expected = RunSettings {
             tokenizer: kind.data.text().map(|_| tokenizer),
             data: kind.data,

@@ -8,9 +8,10 @@
 //! The numbers of mutated files are spread over the files given; what is done to number n is a function of the seed
 //! and n. A file that takes over a second is read three times, and the fastest counts. Mutated files go to the folder
 //! for temporary files (`TMPDIR`). It prints what it saw and fails if anything was wrong; a file that did wrong is
-//! kept.
+//! kept. A FILE may be the index of a checkpoint in several files: all of them count as one.
 
 mod mutate;
+mod several;
 
 #[path = "../../../../crates/submask/tests/it/counting.rs"]
 mod counting;
@@ -49,6 +50,9 @@ fn try_everything(path: &Path, errors: &mut dyn FnMut(Error)) {
         read_torch(path, errors);
     }
     if let Err(error) = import::read_permutation(path) {
+        errors(error);
+    }
+    if let Err(error) = import::contents(path) {
         errors(error);
     }
     match Foreign::open(path) {
@@ -125,8 +129,9 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(path: &Path) -> Self {
-        let name = path.display().to_string();
+    /// `place` must stand in every error.
+    fn of(path: &Path, place: &Path) -> Self {
+        let name = place.display().to_string();
         let (mut errors, mut nameless) = (0, None);
         let mut note = |error: Error| {
             errors += 1;
@@ -142,11 +147,11 @@ impl Outcome {
     }
 
     /// A file that took too long is read again, up to twice: the machine may have been busy with something else.
-    fn of_undisturbed(path: &Path) -> Self {
-        let mut outcome = Self::of(path);
+    fn of_undisturbed(path: &Path, place: &Path) -> Self {
+        let mut outcome = Self::of(path, place);
         for _ in 0..2 {
             if outcome.time > SECOND {
-                outcome.time = outcome.time.min(Self::of(path).time);
+                outcome.time = outcome.time.min(Self::of(path, place).time);
             }
         }
         outcome
@@ -191,6 +196,15 @@ impl Seen {
     }
 }
 
+/// Writes files into a folder in which nothing else is left.
+fn write_all(files: &[(String, Vec<u8>)], folder: &Path) -> std::io::Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+}
+
 fn arguments() -> Result<(u64, u64, Vec<PathBuf>), String> {
     let mut arguments = std::env::args_os().skip(1);
     let mut number = |name: &str| {
@@ -219,19 +233,22 @@ fn run() -> Result<bool, String> {
                 for n in (thread as u64..count).step_by(threads as usize) {
                     began.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
                     let original = &originals[n as usize % originals.len()];
-                    let (bytes, what) = original.mutated(&mut Random::new(seed, n));
-                    let path = folder.join(format!("{thread}.{}", original.extension()));
-                    std::fs::write(&path, &bytes).expect("the folder for temporary files is writable");
-                    let outcome = Outcome::of_undisturbed(&path);
-                    let wrong = outcome.wrong(bytes.len());
+                    let (files, what) = original.mutated(&mut Random::new(seed, n));
+                    let place = folder.join(thread.to_string());
+                    write_all(&files, &place).expect("the folder for temporary files is writable");
+                    let path = place.join(&files[0].0);
+                    // Of several files it is the one at fault that an error names.
+                    let outcome =
+                        Outcome::of_undisturbed(&path, if files.len() == 1 { &path } else { &place });
+                    let size = files.iter().map(|(_, bytes)| bytes.len()).sum();
+                    let wrong = outcome.wrong(size);
                     let mut seen = seen.lock().expect("no thread panics");
-                    seen.add(&outcome, bytes.len());
+                    seen.add(&outcome, size);
                     if let Some(wrong) = wrong {
                         seen.wrong += 1;
-                        let kept = format!("mutated-{seed}-{n}.{}", original.extension());
-                        let kept = std::env::temp_dir().join(kept);
-                        let _ = std::fs::copy(&path, &kept);
-                        println!("WRONG: {wrong}: {what}: {}", kept.display());
+                        let kept = std::env::temp_dir().join(format!("mutated-{seed}-{n}"));
+                        let _ = write_all(&files, &kept);
+                        println!("WRONG: {wrong}: {what}: {}", kept.join(&files[0].0).display());
                     }
                 }
                 began.store(u64::MAX, Ordering::Relaxed);
@@ -244,7 +261,7 @@ fn run() -> Result<bool, String> {
                 now.saturating_sub(began.load(Ordering::Relaxed)) > ENDLESS.as_millis() as u64
             };
             if let Some(thread) = began.iter().position(endless) {
-                println!("WRONG: endless: {}", folder.path().join(format!("{thread}.*")).display());
+                println!("WRONG: endless: {}", folder.path().join(thread.to_string()).display());
                 std::process::exit(1);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::several::Several;
 use crate::stored_zip::StoredZip;
 
 /// Values that are often boundaries.
@@ -56,7 +57,7 @@ impl Random {
     }
 
     /// Below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
@@ -88,11 +89,16 @@ pub enum Original {
     },
     /// A pickled batch of images, as CIFAR-10 and ImageNet-32 are published.
     Batch(Vec<u8>),
+    /// Several files with an index.
+    Several(Several),
 }
 
 impl Original {
     /// Reads a proper file.
     pub fn open(path: &Path) -> Result<Self, String> {
+        if Several::is_index(path) {
+            return Several::open(path).map(Self::Several);
+        }
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let original = match path.extension().is_some_and(|extension| extension == SAFETENSORS) {
             true => number(&bytes, 0, 8)
@@ -104,21 +110,34 @@ impl Original {
         original.ok_or_else(|| format!("{}: not a checkpoint that can be mutated", path.display()))
     }
 
-    /// How names of such files end.
-    pub fn extension(&self) -> &'static str {
+    /// The file, or the first of several.
+    pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Torch(_) => "ckpt",
-            Self::Safetensors { .. } => SAFETENSORS,
-            Self::Batch(_) => BATCH,
+            Self::Torch(archive) => &archive.bytes,
+            Self::Safetensors { bytes, .. } | Self::Batch(bytes) => bytes,
+            Self::Several(_) => &[],
         }
     }
 
-    /// The checkpoint broken in one way or a few, and which.
-    pub fn mutated(&self, random: &mut Random) -> (Vec<u8>, String) {
+    /// The checkpoint broken in one way or a few, and which: names and contents of its files, the one to open first.
+    pub fn mutated(&self, random: &mut Random) -> (Vec<(String, Vec<u8>)>, String) {
+        let extension = match self {
+            Self::Several(several) => return several.mutated(random),
+            Self::Torch(_) => "ckpt",
+            Self::Safetensors { .. } => SAFETENSORS,
+            Self::Batch(_) => BATCH,
+        };
+        let (bytes, what) = self.mutated_alone(random);
+        (vec![(format!("mutated.{extension}"), bytes)], what)
+    }
+
+    /// A file of several, broken; an index within an index is none.
+    pub fn mutated_alone(&self, random: &mut Random) -> (Vec<u8>, String) {
         match self {
             Self::Torch(archive) => archive.mutated(random),
             Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
             Self::Batch(bytes) => batch(bytes, random),
+            Self::Several(_) => (Vec::new(), "nothing".to_owned()),
         }
     }
 }
@@ -129,20 +148,11 @@ fn safetensors(whole: &[u8], header: usize, random: &mut Random) -> (Vec<u8>, St
     match random.below(20) {
         0..14 => {
             let mut text = whole[LENGTH..][..header].to_vec();
-            let mut what = Vec::new();
-            for _ in 0..1 + random.below(3) {
-                let place = random.below(text.len().max(1));
-                let number = random.below(2) == 0;
-                what.push(if number {
-                    digit(&mut text, place, random)
-                } else {
-                    mutate(&mut text, place, random)
-                });
-            }
+            let what = any_text(&mut text, random);
             let length = (text.len() as u64).to_le_bytes();
             (
                 [&length, text.as_slice(), &whole[LENGTH + header..]].concat(),
-                format!("header, resealed: {}", what.join(", then ")),
+                format!("header, resealed: {what}"),
             )
         }
         14..17 => {
@@ -171,6 +181,17 @@ fn batch(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
         what.push(mutate(&mut bytes, place, random));
     }
     (bytes, format!("batch: {}", what.join(", then ")))
+}
+
+/// Breaks a text with numbers in up to three places.
+pub fn any_text(text: &mut Vec<u8>, random: &mut Random) -> String {
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let place = random.below(text.len().max(1));
+        let number = random.below(2) == 0;
+        what.push(if number { digit(text, place, random) } else { mutate(text, place, random) });
+    }
+    what.join(", then ")
 }
 
 /// Puts another number in the place of the next one at or after `place`.

@@ -19,7 +19,7 @@ use super::fidelity::Fidelity;
 use super::hash::Fingerprint;
 use super::source::Source;
 use super::store::TokenStore;
-use super::tokenizer::{Tokenizer, TokenizerSpec};
+use super::tokenizer::{Tokenizer, TokenizerKind, TokenizerSpec};
 use super::validation::ValidationBlocks;
 use crate::durable::sync_parent;
 use crate::error::{Error, Result};
@@ -69,19 +69,31 @@ impl PrepareSettings {
         Ok(())
     }
 
-    /// A number that changes with the settings and with the files of the corpus.
-    fn fingerprint(&self) -> Result<String> {
+    /// Numbers that change with the settings and with the files of the corpus.
+    fn fingerprints(&self) -> Result<Fingerprints> {
         let settings = serde_json::to_string(self)
             .map_err(|error| Error::invalid("settings", format!("{self:?}"), error.to_string()))?;
         let mut print = Fingerprint::new()
             .part(&DATA_VERSION.to_le_bytes())
             .part(settings.as_bytes())
             .part(&self.source.stamp()?.to_le_bytes());
-        if let TokenizerSpec::TokenizerJson { path, .. } = &self.tokenizer {
-            print = print.part(&fs::read(path).map_err(Error::io(path))?);
+        if let Some(file) = self.tokenizer.file()? {
+            print = print.part(&fs::read(&file).map_err(Error::io(&file))?);
         }
-        Ok(format!("{:016x}", print.value()))
+        let shown = |print: &Fingerprint| format!("{:016x}", print.value());
+        let before = shown(&print);
+        let found = self.tokenizer.newly_found_end()?;
+        let now = found.map_or_else(|| before.clone(), |name| shown(&print.part(name.as_bytes())));
+        Ok(Fingerprints { now, before })
     }
+}
+
+/// Fingerprints of data that are what settings ask for.
+struct Fingerprints {
+    /// Of data prepared now.
+    now: String,
+    /// Of data prepared before the end of text was found where it is found now: they keep what they had.
+    before: String,
 }
 
 /// What to do with a folder that was prepared with other settings or from other files.
@@ -175,6 +187,18 @@ impl PreparedData {
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
     }
 
+    /// Whether documents run into each other because the tokenizer has no end of text, unless that is meant so: the
+    /// tokens of text8 are one text by definition, and one document runs into no other. A foreign tokenizer is expected
+    /// to have one.
+    pub fn runs_together(&self) -> bool {
+        let by_definition = match self.tokenizer.kind() {
+            TokenizerKind::TokenizerJson { .. } => false,
+            TokenizerKind::Text8 => true,
+            _ => self.info.split.documents < 2,
+        };
+        self.tokenizer.end_of_text().is_none() && !by_definition
+    }
+
     /// As [`DataInfo::fidelity`].
     pub fn fidelity(&self) -> Option<Fidelity> {
         self.info.fidelity()
@@ -209,8 +233,8 @@ pub fn prepare(
 ) -> Result<PreparedData> {
     let folder = folder.as_ref();
     settings.check()?;
-    let fingerprint = settings.fingerprint()?;
-    if may_reuse(folder, &fingerprint, outdated)? {
+    let fingerprints = settings.fingerprints()?;
+    if may_reuse(folder, &fingerprints, outdated)? {
         return PreparedData::open(folder);
     }
     let partial = PartialFolder::create(folder)?;
@@ -222,13 +246,13 @@ pub fn prepare(
     let documents = Watched::new(settings.source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
     let written = tokenize::write_shards(documents, settings, &tokenizer, &survey, &partial.path)?;
     tokenizer.save(&partial.path)?;
-    DataInfo::new(settings, fingerprint, &tokenizer, written).write(&partial.path)?;
+    DataInfo::new(settings, fingerprints.now, &tokenizer, written).write(&partial.path)?;
     partial.rename_to(folder)?;
     Ok(PreparedData { reused: false, ..PreparedData::open(folder)? })
 }
 
 /// Whether `folder` is what is wanted; false if it is to be made.
-fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<bool> {
+fn may_reuse(folder: &Path, fingerprints: &Fingerprints, outdated: Outdated) -> Result<bool> {
     if !folder.exists() {
         return Ok(false);
     }
@@ -240,11 +264,12 @@ fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<boo
         return Err(Error::format(folder, problem));
     }
     // A file that cannot be read any more is as outdated as one with other settings.
-    let same = DataInfo::read(folder).is_ok_and(|info| info.settings_fingerprint == fingerprint);
+    let found = DataInfo::read(folder).map(|info| info.settings_fingerprint).unwrap_or_default();
+    let same = found == fingerprints.now;
     // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
     let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
     match outdated {
-        Outdated::Refuse if same => Ok(true),
+        Outdated::Refuse if same || found == fingerprints.before => Ok(true),
         Outdated::Rebuild if same => Ok(PreparedData::open(folder).is_ok_and(is_known)),
         Outdated::Rebuild => Ok(false),
         Outdated::Refuse => {

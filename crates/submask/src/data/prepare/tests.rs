@@ -199,6 +199,33 @@ fn a_changed_tokenizer_or_data_file_is_refused_by_name() {
 
 #[cfg(feature = "dictionary")]
 #[test]
+fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
+    let file = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
+        "post_processor": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "added_tokens": [{"id": 2, "content": "<|eot_id|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
+        "model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "document": 1}}}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    fs::write(&path, file).unwrap();
+    let corpus = Corpus::lines(&many_lines(), TokenizerSpec::TokenizerJson { path, end_of_text: None });
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    assert_eq!((data.tokenizer.end_of_text(), data.reused), (Some(2), false));
+    let prints = corpus.settings.fingerprints().unwrap();
+    assert_eq!(data.info.settings_fingerprint, prints.now);
+    assert_ne!(prints.now, prints.before);
+    let place = corpus.place().join(DATA_FILE);
+    let json = fs::read_to_string(&place).unwrap();
+    fs::write(&place, json.replace(&prints.now, &prints.before)).unwrap();
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
+    assert!(!corpus.prepare(Outdated::Rebuild).unwrap().reused);
+    assert_eq!(DataInfo::read(corpus.place()).unwrap().settings_fingerprint, prints.now);
+    // What has always been found changes no fingerprint.
+    let bytes = Corpus::lines(&many_lines(), TokenizerSpec::Bytes).settings.fingerprints().unwrap();
+    assert_eq!(bytes.now, bytes.before);
+}
+
+#[test]
 fn the_dictionary_is_prepared_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let settings = PrepareSettings::new(Source::Dictionary, TokenizerSpec::Bytes);

@@ -1,6 +1,8 @@
 //! Text to tokens and back.
 
 mod alphabet;
+mod end_of_text;
+mod files;
 #[cfg(feature = "gpt2")]
 mod gpt2;
 mod hugging_face;
@@ -20,6 +22,7 @@ use super::hash::Fingerprint;
 use crate::durable::write_atomically;
 use crate::error::{Error, Result};
 use alphabet::Alphabet;
+use end_of_text::EndOfText;
 use hugging_face::HuggingFace;
 use table::TokenTable;
 
@@ -127,21 +130,39 @@ impl Tokenizer {
         Err(Error::invalid("tokenizer", "gpt2", allowed))
     }
 
-    /// A Hugging Face `tokenizer.json`.
+    /// A Hugging Face `tokenizer.json`, or the folder that it stands in.
     ///
-    /// `end_of_text` names its end-of-text token; without one, the first of `<|endoftext|>`, `</s>`,
-    /// `[SEP]`, `<eos>` that it has is taken, or none. Truncation, padding and added start or end
-    /// tokens that the file asks for are left out: a text gives its own tokens only.
+    /// `end_of_text` names its end-of-text token. Without one, what the files beside it say is taken, of a tokenizer
+    /// that is kept with data or a model what these say; or else the token that the file itself puts at the end of a
+    /// text, or the first of the usual names that it has, beginning with `<|endoftext|>`, `</s>`, `[SEP]` and `<eos>`;
+    /// or none. Truncation, padding and added start or end tokens that the file asks for are left out: a text gives its
+    /// own tokens only.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Format`] for the file, [`Error::Invalid`] for a token that it lacks.
+    /// [`Error::Io`] and [`Error::Format`] for the file, for a folder without it, and for what stands beside it;
+    /// [`Error::Invalid`] for a token that it lacks.
     pub fn from_file(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::read(
+            &files::tokenizer_file(path.as_ref())?,
+            end_of_text.map_or(EndOfText::Found, EndOfText::Named),
+        )
+    }
+
+    fn read(path: &Path, end_of_text: EndOfText<'_>) -> Result<Self> {
         let json = std::fs::read_to_string(path).map_err(Error::io(path))?;
         Self::from_json(json, path, end_of_text)
     }
 
-    fn from_json(json: String, path: &Path, end_of_text: Option<&str>) -> Result<Self> {
+    /// The name of the end of text, if earlier versions would have found another one or none: what they prepared with
+    /// this tokenizer is not what would be prepared now.
+    pub(super) fn newly_found_end(&self) -> Option<&str> {
+        match &self.codec {
+            Codec::HuggingFace(inner) => inner.newly_found(),
+            _ => None,
+        }
+    }
+
+    fn from_json(json: String, path: &Path, end_of_text: EndOfText<'_>) -> Result<Self> {
         let fingerprint = Fingerprint::new().part(b"tokenizer.json").part(json.as_bytes());
         let inner = HuggingFace::new(json, path, end_of_text)?;
         let name = inner.end_of_text_name().map(str::to_owned);
@@ -178,7 +199,8 @@ impl Tokenizer {
             TokenizerKind::Gpt2 => Self::gpt2(),
             TokenizerKind::Numbers { vocab_size } => Self::numbers(*vocab_size),
             TokenizerKind::TokenizerJson { end_of_text } => {
-                Self::from_file(folder.as_ref().join(TOKENIZER_FILE), end_of_text.as_deref())
+                let end_of_text = end_of_text.as_deref().map_or(EndOfText::Kept, EndOfText::Named);
+                Self::read(&folder.as_ref().join(TOKENIZER_FILE), end_of_text)
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::data::image::{
     TrainingImages, earlier_formats,
 };
 use crate::model::{Architecture, Generated, HeldOut, ImageSubject, ModelConfig, Subject};
-use crate::train::event::{Event, HeldOutBy, ImagesRead, Observer};
+use crate::train::event::{DataNote, Event, HeldOutBy, ImagesRead, Observer};
 use crate::train::run::RunRequest;
 use crate::train::settings::{RunSettings, in_open_unit};
 use crate::{Error, Result};
@@ -350,7 +350,7 @@ impl Learnt for ImageData {
         let settings = &request.settings;
         let seed = settings.train.seed;
         let parts = self.load(seed)?;
-        observer.notify(&Event::Images(parts.read()));
+        observer.notify(&Event::Data(DataNote::Images(parts.read())));
         let ImageParts { train, valid, .. } = parts;
         let config = settings.config(self.subject(train.shape(), train.class_names()));
         config.validate()?;

@@ -10,7 +10,7 @@ use crate::data::{
     TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
-use crate::train::event::{Event, Observer};
+use crate::train::event::{DataNote, Event, Observer};
 use crate::train::run::RunRequest;
 use crate::train::settings::{RunSettings, in_open_unit};
 use crate::{Error, Result};
@@ -68,8 +68,12 @@ pub struct TokenizerSettings {
     pub kind: TokenizerChoice,
     /// Tokens of a trained BPE, or of numbers; no other kind reads it.
     pub vocab_size: usize,
-    /// The file of `tokenizer-json`; no other kind reads it.
+    /// The file of `tokenizer-json`, or its folder; no other kind reads it.
     pub path: PathBuf,
+    /// The token with which `tokenizer-json` ends a text; empty: what the file and its companions say
+    /// ([`Tokenizer::from_file`]). No other kind reads it.
+    #[serde(default)]
+    pub end_of_text: String,
 }
 
 impl TextData {
@@ -100,7 +104,7 @@ impl TokenizerSettings {
     /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
     /// the corpus gives it.
     pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
-        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
+        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new(), end_of_text: String::new() };
         match kind {
             TokenizerKind::Bytes => nothing(TokenizerChoice::Bytes),
             TokenizerKind::Characters { .. } => nothing(TokenizerChoice::Characters),
@@ -109,9 +113,11 @@ impl TokenizerSettings {
             TokenizerKind::Numbers { vocab_size } => {
                 Self { vocab_size: *vocab_size, ..nothing(TokenizerChoice::Numbers) }
             }
-            TokenizerKind::TokenizerJson { .. } => {
-                Self { path: folder.join(TOKENIZER_FILE), ..nothing(TokenizerChoice::TokenizerJson) }
-            }
+            TokenizerKind::TokenizerJson { end_of_text } => Self {
+                path: folder.join(TOKENIZER_FILE),
+                end_of_text: end_of_text.clone().unwrap_or_default(),
+                ..nothing(TokenizerChoice::TokenizerJson)
+            },
         }
     }
 
@@ -136,9 +142,26 @@ impl TokenizerSettings {
             TokenizerChoice::Numbers => TokenizerSpec::Numbers { vocab_size: self.vocab_size },
             TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
             TokenizerChoice::TokenizerJson => {
-                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }
+                let end_of_text = Some(self.end_of_text.clone()).filter(|name| !name.is_empty());
+                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text }
             }
         }
+    }
+
+    /// Refuses an end of text that is given to a tokenizer that has its own, or none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key.
+    fn check(&self) -> Result<()> {
+        if self.end_of_text.is_empty() || self.kind == TokenizerChoice::TokenizerJson {
+            return Ok(());
+        }
+        let given = format!("{:?}", self.end_of_text);
+        Err(Error::invalid(
+            "tokenizer.end_of_text",
+            given,
+            "nothing: only tokenizer.kind = tokenizer-json reads it",
+        ))
     }
 }
 
@@ -153,6 +176,7 @@ impl Learnt for TextData {
             ));
         }
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.
+        tokenizer(settings)?.check()?;
         let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
         Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
     }
@@ -160,6 +184,9 @@ impl Learnt for TextData {
     fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
         let data = open_data(self, settings, request, observer)?;
+        if data.runs_together() {
+            observer.notify(&Event::Data(DataNote::NoEndOfText));
+        }
         data.train.verify()?;
         data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
         let fidelity = data.fidelity();
