@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use submask::data::Fidelity;
+use submask::data::{CorpusInfo, Fidelity, LeftOut, Skipped, Spelt};
 use submask::likelihood::{Figure, Kind};
 
 /// A number with about four digits after the point, or in powers of ten.
@@ -89,6 +89,36 @@ pub fn tokenizer_note(fidelity: Fidelity) -> String {
         false => {
             format!("tokenizer: {changed} of {documents} documents do not decode to themselves, {unknown}")
         }
+    }
+}
+
+/// What was left out of a corpus, and what stands out in it.
+pub fn corpus_notes(corpus: &CorpusInfo) -> Vec<String> {
+    let left_out = corpus.left_out.as_ref().map(left_out_note);
+    let skipped = corpus.skipped.as_ref().map(skipped_note);
+    let spelt = corpus.spelt.as_ref().map(|Spelt { name, documents }| {
+        let spell = if *documents == 1 { "1 document spells" } else { &format!("{documents} documents spell") };
+        format!(
+            "warning: {spell} {name}, the tokenizer's end of text, in ordinary characters; data.separator = {name:?} \
+             divides the text there"
+        )
+    });
+    left_out.into_iter().chain(skipped).chain(spelt).collect()
+}
+
+/// Files of folders that are not read.
+pub fn left_out_note(LeftOut { files, first }: &LeftOut) -> String {
+    match files {
+        1 => format!("1 file is not read: {first}"),
+        files => format!("{files} files are not read, the first is {first}"),
+    }
+}
+
+/// Records that were skipped.
+pub fn skipped_note(Skipped { records, first }: &Skipped) -> String {
+    match records {
+        1 => format!("1 record was skipped: {first}"),
+        records => format!("{records} records were skipped, the first is {first}"),
     }
 }
 

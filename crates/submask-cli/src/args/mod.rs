@@ -24,7 +24,7 @@ use submask::ops::Precision;
 pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
+pub use eval::{EstimatorArg, EvalArgs, FileFormatArg, ImageSetArg, ReadingArgs, SplitArg};
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, number, one_line, tokenizer_note};
+use crate::format::{corpus_notes, count, data_sizes, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -38,6 +38,11 @@ impl Observer for Bars {
             Event::Preparing(progress) => {
                 self.bar.set_message(preparing(progress));
                 self.bar.tick();
+            }
+            Event::Corpus(corpus) => {
+                for note in corpus_notes(corpus) {
+                    self.bar.println(format!("data  {note}"));
+                }
             }
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);

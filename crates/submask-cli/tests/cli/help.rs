@@ -63,8 +63,8 @@ fn train() {
                                    text, emoji, fashion and cifar10 for images, toy for points of the
                                    plane [default: dictionary]
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
-          --data <PATH>...         Text, JSON lines or parquet files, or files of images, and folders of
-                                   them (data.paths)
+          --data <PATH>...         Files of text, JSON, tables or parquet, or of images, and folders of
+                                   them; - for standard input (data.paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -115,12 +115,22 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --data <PATH>...           Text or images to evaluate on [default: what the model's run held
-                                     out]
+          --data <PATH>...           Text or images to evaluate on, - for standard input [default: what
+                                     the model's run held out]
           --split <SPLIT>            What in a text file of --data is a document [default: as the
                                      model's run, or else file] [possible values: file, line, paragraph]
-          --field <NAME>             Field of JSON lines, or column of parquet files, with the text
-                                     [default: as the model's run, or else text]
+          --field <NAME>             Field of JSON, or column of tables and parquet files, with the
+                                     text: NAME, a.b, a[], a[].b [default: as the model's run, or else
+                                     text]
+          --format <FORMAT>          Format of the files of --data [default: as the model's run, or else
+                                     as their names say] [possible values: auto, text, json, csv, tsv,
+                                     parquet, uint16, uint32]
+          --join <TEXT>              What stands between the texts of a list [default: as the model's
+                                     run, or else a line end]
+          --separator <TEXT>         Text that divides documents wherever it stands [default: as the
+                                     model's run, or else none]
+          --skip-bad [<true|false>]  Skip records that cannot be read [default: as the model's run, or
+                                     else false] [possible values: true, false]
           --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
                                      autoregressive models] [possible values: nelbo-subtoken,
                                      nelbo-token, path, exact, orders, joint-objective]
@@ -257,8 +267,8 @@ fn data() {
                                 text, emoji, fashion and cifar10 for images, toy for points of the plane
                                 [default: dictionary]
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
-          --data <PATH>...      Text, JSON lines or parquet files, or files of images, and folders of
-                                them (data.paths)
+          --data <PATH>...      Files of text, JSON, tables or parquet, or of images, and folders of
+                                them; - for standard input (data.paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other
@@ -283,7 +293,7 @@ fn data() {
     Usage: submask data info [OPTIONS] [PATH]...
 
     Arguments:
-      [PATH]...  Prepared folders, token shards, text files or folders [default: the built-in
+      [PATH]...  Prepared folders, token shards, text files or folders, or - [default: the built-in
                  dictionary]
 
     Options:

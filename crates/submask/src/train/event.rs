@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Fidelity, Progress};
+use crate::data::{CorpusInfo, Fidelity, Progress};
 use crate::likelihood::Figure;
 
 /// Something that happened in a run.
@@ -12,6 +12,8 @@ use crate::likelihood::Figure;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
+    /// What was left out of the corpus, and what stands out in it, where there is anything.
+    Corpus(CorpusInfo),
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
