@@ -1,4 +1,4 @@
-//! Ways to break a checkpoint.
+//! Ways to break a checkpoint, or a file of texts.
 
 use std::path::Path;
 
@@ -80,12 +80,33 @@ pub enum Original {
         /// Length of the header.
         header: usize,
     },
+    /// A file of a corpus.
+    Texts {
+        /// The file.
+        bytes: Vec<u8>,
+        /// How its name ends, which says how it is read.
+        ending: String,
+    },
+}
+
+/// How names of files of texts end; `.gz`, `.zst`, `.bz2` or `.xz` may follow.
+const TEXTS: [&str; 6] = ["txt", "jsonl", "json", "csv", "tsv", "bin"];
+
+/// The ending of a name of a file of texts.
+fn ending_of_texts(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let start = TEXTS.iter().filter_map(|ending| name.rfind(&format!(".{ending}"))).max()?;
+    Some(name[start + 1..].to_owned())
 }
 
 impl Original {
     /// Reads a proper file.
     pub fn open(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // A checkpoint may be called .bin, and is an archive.
+        if let Some(ending) = ending_of_texts(path).filter(|_| !bytes.starts_with(b"PK")) {
+            return Ok(Self::Texts { bytes, ending });
+        }
         let original = match path.extension().is_some_and(|extension| extension == SAFETENSORS) {
             true => number(&bytes, 0, 8)
                 .filter(|header| bytes.len().checked_sub(LENGTH).is_some_and(|left| *header <= left))
@@ -96,11 +117,17 @@ impl Original {
     }
 
     /// How names of such files end.
-    pub fn extension(&self) -> &'static str {
+    pub fn extension(&self) -> &str {
         match self {
             Self::Torch(_) => "ckpt",
             Self::Safetensors { .. } => SAFETENSORS,
+            Self::Texts { ending, .. } => ending,
         }
+    }
+
+    /// Whether it is a file of texts.
+    pub fn is_of_texts(&self) -> bool {
+        matches!(self, Self::Texts { .. })
     }
 
     /// The checkpoint broken in one way or a few, and which.
@@ -108,8 +135,32 @@ impl Original {
         match self {
             Self::Torch(archive) => archive.mutated(random),
             Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
+            Self::Texts { bytes, .. } => texts(bytes, random),
         }
     }
+}
+
+/// A file of texts, broken anywhere, its beginning more often than the rest.
+fn texts(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let end = if random.below(3) == 0 { 64 } else { bytes.len() };
+        let place = random.below(end.min(bytes.len()).max(1));
+        what.push(if random.below(6) == 0 {
+            sign(&mut bytes, place, random)
+        } else {
+            mutate(&mut bytes, place, random)
+        });
+    }
+    (bytes, what.join(", then "))
+}
+
+/// Puts a byte that means something in JSON or a table in the place of another.
+fn sign(bytes: &mut [u8], place: usize, random: &mut Random) -> String {
+    let Some(byte) = bytes.get_mut(place) else { return "nothing".to_owned() };
+    *byte = random.pick(b"\"\\{}[],:\n\r\t ;|\0\xff");
+    format!("{:?} at {place}", char::from(*byte))
 }
 
 /// A safetensors file, broken mostly in its header, whose length is then put right.
