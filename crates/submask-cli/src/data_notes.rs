@@ -1,6 +1,7 @@
 //! What there is to say of data, in lines: which is used, which is left out, and what to be warned of.
 
-use submask::data::image::{ImageCounts, LeftOut};
+use submask::data::image::{self, ImageCounts};
+use submask::data::{CorpusInfo, LeftOut, Skipped, Spelt};
 use submask::train::event::{DataNote, HeldOutBy, ImagesRead};
 
 /// More classes are not named one by one.
@@ -14,6 +15,7 @@ pub const NO_END_OF_TEXT: &str = "warning: the tokenizer has no end of text: doc
 pub fn data_notes(note: &DataNote) -> Vec<String> {
     match note {
         DataNote::Images(read) => images_read(read),
+        DataNote::Corpus(corpus) => corpus_notes(corpus),
         DataNote::NoEndOfText => vec![NO_END_OF_TEXT.to_owned()],
     }
 }
@@ -50,12 +52,42 @@ pub fn image_counts(counts: &ImageCounts) -> String {
 }
 
 /// What of the files is not read, a line each.
-pub fn left_out(left_out: &LeftOut) -> Vec<String> {
+pub fn left_out(left_out: &image::LeftOut) -> Vec<String> {
     let files = left_out.first.as_ref().map(|first| match left_out.files {
         1 => format!("left out: {}, which is of no kind that is read", first.display()),
         more => format!("left out: {more} files of kinds that are not read, the first {}", first.display()),
     });
     files.into_iter().chain(left_out.notes.iter().cloned()).collect()
+}
+
+/// What was left out of a corpus, and what stands out in it.
+pub fn corpus_notes(corpus: &CorpusInfo) -> Vec<String> {
+    let left_out = corpus.left_out.as_ref().map(left_out_note);
+    let skipped = corpus.skipped.as_ref().map(skipped_note);
+    let spelt = corpus.spelt.as_ref().map(|Spelt { name, documents }| {
+        let spell = if *documents == 1 { "1 document spells" } else { &format!("{documents} documents spell") };
+        format!(
+            "warning: {spell} {name}, the tokenizer's end of text, in ordinary characters; data.separator = {name:?} \
+             divides the text there"
+        )
+    });
+    left_out.into_iter().chain(skipped).chain(spelt).collect()
+}
+
+/// Files of folders that are not read.
+pub fn left_out_note(LeftOut { files, first }: &LeftOut) -> String {
+    match files {
+        1 => format!("1 file is not read: {first}"),
+        files => format!("{files} files are not read, the first is {first}"),
+    }
+}
+
+/// Records that were skipped.
+pub fn skipped_note(Skipped { records, first }: &Skipped) -> String {
+    match records {
+        1 => format!("1 record was skipped: {first}"),
+        records => format!("{records} records were skipped, the first is {first}"),
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +109,7 @@ mod tests {
 
     #[test]
     fn files_that_are_not_read_are_counted() {
-        let of = |files: u64| LeftOut {
+        let of = |files: u64| image::LeftOut {
             files,
             first: (files > 0).then(|| "a/b.txt".into()),
             notes: vec!["c is empty".to_owned()],

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use submask::backbone::Embedding;
 use submask::backbone::dit::DitConfig;
-use submask::data::Split;
+use submask::data::{FileFormat, Split};
 use submask::model::{CodeSettings, NetworkConfig, Sampling, Temperature};
 use submask::objective::Objective;
 use submask::schedule::Schedule;
@@ -66,6 +66,10 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             edition: 2,
             split: Split::Paragraph,
             field: "text".to_owned(),
+            format: FileFormat::Auto,
+            join: "\n".to_owned(),
+            separator: String::new(),
+            skip_bad: false,
             valid_fraction: 0.02,
             block_ends: false,
             cache: PathBuf::new(),

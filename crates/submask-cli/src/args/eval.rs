@@ -20,16 +20,18 @@ pub struct EvalArgs {
     /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
     #[arg(long, value_name = "WHICH", default_value_t)]
     pub checkpoint: CheckpointChoice,
-    /// Text or images to evaluate on [default: what the model's run held out]
+    /// Text or images to evaluate on, - for standard input [default: what the model's run held out]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
     /// What in a text file of --data is a document [default: as the model's run, or else file]
     #[arg(long, requires = "data")]
     pub split: Option<SplitArg>,
-    /// Field of JSON lines, or column of parquet files, with the text [default: as the model's run, or else
-    /// text]
+    /// Field of JSON, or column of tables and parquet files, with the text: NAME, a.b, a[], a[].b [default: as the
+    /// model's run, or else text]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub field: Option<String>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// Evaluate each document alone, as `submask score` scores it, instead of documents one behind the other in
     /// sequences of the model's length
     #[arg(long)]
@@ -46,6 +48,44 @@ pub struct EvalArgs {
     pub json: bool,
     #[command(flatten)]
     pub images: ImageEvalArgs,
+}
+
+/// How files of text are read.
+#[derive(Args, Debug, Default)]
+pub struct ReadingArgs {
+    /// Format of the files of --data [default: as the model's run, or else as their names say]
+    #[arg(long, requires = "data")]
+    pub format: Option<FileFormatArg>,
+    /// What stands between the texts of a list [default: as the model's run, or else a line end]
+    #[arg(long, value_name = "TEXT", requires = "data")]
+    pub join: Option<String>,
+    /// Text that divides documents wherever it stands [default: as the model's run, or else none]
+    #[arg(long, value_name = "TEXT", requires = "data")]
+    pub separator: Option<String>,
+    /// Skip records that cannot be read [default: as the model's run, or else false]
+    #[arg(long, value_name = "true|false", requires = "data", num_args = 0..=1, default_missing_value = "true")]
+    pub skip_bad: Option<bool>,
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FileFormatArg {
+    /// As the name says
+    Auto,
+    /// UTF-8 text
+    Text,
+    /// One object per line, or one array of objects
+    Json,
+    /// A table with commas
+    Csv,
+    /// A table with tabs
+    Tsv,
+    /// Parquet
+    Parquet,
+    /// Token numbers of two bytes
+    Uint16,
+    /// Token numbers of four bytes
+    Uint32,
 }
 
 /// What only images read.

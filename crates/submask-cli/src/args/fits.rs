@@ -38,12 +38,16 @@ const SAMPLE: [Fit<SampleArgs>; 11] = [
 ];
 
 /// Flags of `submask eval` that not every subject reads.
-const EVAL: [Fit<EvalArgs>; 8] = [
+const EVAL: [Fit<EvalArgs>; 12] = [
     fit("--split", TEXT, |args| args.split.is_some()),
     fit("--field", TEXT, |args| args.field.is_some()),
     fit("--by-document", TEXT, |args| args.by_document),
     fit("--end", TEXT, |args| args.layout.end),
     fit("--stride", TEXT, |args| args.layout.stride.is_some()),
+    fit("--format", TEXT, |args| args.reading.format.is_some()),
+    fit("--join", TEXT, |args| args.reading.join.is_some()),
+    fit("--separator", TEXT, |args| args.reading.separator.is_some()),
+    fit("--skip-bad", TEXT, |args| args.reading.skip_bad.is_some()),
     fit("--images", IMAGES, |args| args.images.images.is_some()),
     fit("--labels", IMAGES, |args| args.images.labels.is_some()),
     fit("--part", IMAGES, |args| args.images.part.is_some()),

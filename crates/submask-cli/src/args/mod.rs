@@ -28,7 +28,7 @@ pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use estimate::{EstimateArgs, EstimatorArg, LayoutArgs};
-pub use eval::{EvalArgs, ImageSetArg, PartArg, SplitArg};
+pub use eval::{EvalArgs, FileFormatArg, ImageSetArg, PartArg, ReadingArgs, SplitArg};
 pub use logits::LogitsArgs;
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{

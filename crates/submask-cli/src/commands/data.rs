@@ -8,7 +8,7 @@ use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard
 use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-use crate::data_notes::NO_END_OF_TEXT;
+use crate::data_notes::{NO_END_OF_TEXT, corpus_notes};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{output, progress, settings};
@@ -43,6 +43,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     }
     if data.runs_together() {
         eprintln!("data  {NO_END_OF_TEXT}");
+    }
+    for note in corpus_notes(&data.info.corpus) {
+        eprintln!("data  {note}");
     }
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));
@@ -103,6 +106,17 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
         "train": part(&info.train),
         "valid": info.valid.as_ref().map(part),
     });
+    if let Some(left_out) = &info.corpus.left_out {
+        described["files_not_read"] = json!(left_out.files);
+        described["first_file_not_read"] = json!(left_out.first);
+    }
+    if let Some(skipped) = &info.corpus.skipped {
+        described["records_skipped"] = json!(skipped.records);
+        described["first_record_skipped"] = json!(skipped.first);
+    }
+    if let Some(spelt) = &info.corpus.spelt {
+        described["documents_that_spell_end_of_text"] = json!(spelt.documents);
+    }
     if let Some(fidelity) = info.fidelity() {
         described["documents_changed_by_tokenizer"] = json!(fidelity.changed);
         described["unknown_tokens"] = json!(fidelity.unknown);
@@ -129,18 +143,24 @@ pub fn describe_shard(shard: &Shard) -> Value {
 /// Texts: every document is read and counted.
 fn describe_corpus(path: &str, source: &Source) -> Result<Value, Failure> {
     let (mut documents, mut bytes, mut characters) = (0u64, 0u64, 0u64);
-    for document in source.documents()? {
+    let corpus = source.corpus()?;
+    for document in corpus.documents()? {
         let document = document?;
         // A long document comes in pieces.
         documents += u64::from(!document.continues);
         bytes += document.text.len() as u64;
         characters += document.text.chars().count() as u64;
     }
-    Ok(json!({
+    let mut described = json!({
         "kind": "texts",
         "path": path,
         "documents": documents,
         "bytes": bytes,
         "characters": characters,
-    }))
+    });
+    if let Some(left_out) = corpus.left_out() {
+        described["files_not_read"] = json!(left_out.files);
+        described["first_file_not_read"] = json!(left_out.first);
+    }
+    Ok(described)
 }

@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use submask::data::{BlockLayout, DATA_FILE, Source, Split, Tokenizer};
+use submask::data::{BlockLayout, DATA_FILE, FileFormat, Reading, STANDARD_INPUT, Source, Split, Tokenizer};
 use submask::model::{Architecture, HeldOut, TextLayout};
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::TextData;
 
 use super::text_stream::Stream;
 use super::{Part, Parts};
-use crate::args::{EvalArgs, SplitArg};
+use crate::args::{EvalArgs, FileFormatArg, ReadingArgs, SplitArg};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{flags, locate};
@@ -33,7 +33,7 @@ enum Text {
     /// The validation part of a prepared folder.
     Prepared(PathBuf),
     /// Files and folders of text.
-    Files { paths: Vec<PathBuf>, split: Chosen<Split>, field: Chosen<String> },
+    Files { paths: Vec<PathBuf>, split: Chosen<Split>, field: Chosen<String>, reading: Reading },
 }
 
 /// A value, and who chose it.
@@ -59,7 +59,8 @@ impl<T> Chosen<T> {
 impl HeldOutText {
     /// The text given, or else the validation text of the run that the model folder is in.
     pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
-        if let Some(missing) = args.data.iter().find(|path| !path.exists()) {
+        let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
+        if let Some(missing) = args.data.iter().find(is_missing) {
             return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
         }
         let run = locate::run_of(model).map(|run| Ok::<_, Failure>((read_data(&run)?, run)));
@@ -68,13 +69,19 @@ impl HeldOutText {
         let text = match args.data.as_slice() {
             [] => Text::of_run(model, run.as_ref())?,
             [folder] if folder.join(DATA_FILE).is_file() => {
-                if args.split.is_some() || args.field.is_some() {
-                    let message = "--split and --field have no meaning for prepared data";
+                if let Some(flag) = flag_of_files(args) {
+                    let message = format!("{flag} has no meaning for prepared data");
                     return Err(
                         Failure::usage(message).hint("its documents were chosen when it was prepared")
                     );
                 }
                 Text::Prepared(folder.clone())
+            }
+            _ if args.split.is_some()
+                && args.reading.separator.as_deref().is_some_and(|text| !text.is_empty()) =>
+            {
+                let message = "--split has no meaning beside --separator, which says what a document is";
+                return Err(Failure::usage(message).hint("leave out one of them"));
             }
             paths => Text::files(paths, args, run.as_ref()),
         };
@@ -96,9 +103,13 @@ impl HeldOutText {
     /// What was chosen without being asked for, and so has to be said.
     pub fn notes(&self, tokenizer: &Tokenizer) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Text::Files { split, field, .. } = &self.text {
+        if let Text::Files { split, field, reading, .. } = &self.text {
             let (shown, Chosen { value, by }) = (split_name(split.value), field);
-            notes.push(format!("split = {shown} ({}), field = {value} ({by})", split.by));
+            let split = match reading.separator.as_str() {
+                "" => format!("split = {shown} ({}), ", split.by),
+                _ => String::new(),
+            };
+            notes.push(format!("{split}field = {value} ({by}){}", reading_note(reading)));
         }
         if self.alone.is_none() && self.block_ends.is_none() && tokenizer.end_of_text().is_some() {
             let cut = "sequences are cut without end of text at their ends";
@@ -131,9 +142,9 @@ impl HeldOutText {
     fn stream<'a>(&self, tokenizer: &'a Tokenizer, layout: BlockLayout) -> Result<Stream<'a>, Failure> {
         match &self.text {
             Text::Prepared(folder) => Stream::prepared(folder, tokenizer, layout),
-            Text::Files { paths, split, field } => {
-                let (paths, field) = (paths.clone(), field.value.clone());
-                let source = Source::Files { paths, split: split.value, field };
+            Text::Files { paths, split, field, reading } => {
+                let (paths, field, reading) = (paths.clone(), field.value.clone(), reading.clone());
+                let source = Source::Files { paths, split: split.value, field, reading };
                 Stream::read(&source, tokenizer, layout)
             }
         }
@@ -197,6 +208,67 @@ impl Text {
             paths: paths.to_vec(),
             split: Chosen::first(("--split", args.split.map(Split::from)), split, Split::File),
             field: Chosen::first(("--field", args.field.clone()), field, "text".to_owned()),
+            reading: reading(args, run.map(|(data, _)| data.reading()).unwrap_or_default()),
+        }
+    }
+}
+
+/// A flag that was given and says how files are read.
+fn flag_of_files(args: &EvalArgs) -> Option<&'static str> {
+    let ReadingArgs { format, join, separator, skip_bad } = &args.reading;
+    let flags = [
+        ("--split", args.split.is_some()),
+        ("--field", args.field.is_some()),
+        ("--format", format.is_some()),
+        ("--join", join.is_some()),
+        ("--separator", separator.is_some()),
+        ("--skip-bad", skip_bad.is_some()),
+    ];
+    flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+}
+
+/// How files are read: as the flags say, or else as the run does. `--split` takes the place of the run's separator.
+fn reading(args: &EvalArgs, run: Reading) -> Reading {
+    let run_separator = if args.split.is_some() { String::new() } else { run.separator };
+    let args = &args.reading;
+    Reading {
+        format: args.format.map_or(run.format, FileFormat::from),
+        join: args.join.clone().unwrap_or(run.join),
+        separator: args.separator.clone().unwrap_or(run_separator),
+        skip_bad: args.skip_bad.unwrap_or(run.skip_bad),
+    }
+}
+
+/// What of it is not the default.
+fn reading_note(reading: &Reading) -> String {
+    let usual = Reading::default();
+    let Reading { format, join, separator, skip_bad } = reading;
+    [
+        (*format != usual.format).then(|| format!(", format = {}", format_name(*format))),
+        (*join != usual.join).then(|| format!(", join = {join:?}")),
+        (*separator != usual.separator).then(|| format!(", separator = {separator:?}")),
+        (*skip_bad).then(|| ", bad records are skipped".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn format_name(format: FileFormat) -> String {
+    serde_json::to_value(format).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl From<FileFormatArg> for FileFormat {
+    fn from(format: FileFormatArg) -> Self {
+        match format {
+            FileFormatArg::Auto => Self::Auto,
+            FileFormatArg::Text => Self::Text,
+            FileFormatArg::Json => Self::Json,
+            FileFormatArg::Csv => Self::Csv,
+            FileFormatArg::Tsv => Self::Tsv,
+            FileFormatArg::Parquet => Self::Parquet,
+            FileFormatArg::Uint16 => Self::Uint16,
+            FileFormatArg::Uint32 => Self::Uint32,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::data::DATA_FILE;
+use submask::data::{DATA_FILE, STANDARD_INPUT};
 use submask::model::{Architecture, Generated, Session, TextPrompt};
 use submask::train::settings::{RunSettings, TextData, TokenizerChoice};
 
@@ -117,12 +117,15 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
 /// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one, be it the one that
 /// is built in.
 fn check_corpus(paths: &[PathBuf], named: bool, (preset, needs_corpus): (&str, bool)) -> Result<(), Failure> {
-    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+    let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
+    if let Some(missing) = paths.iter().find(is_missing) {
         return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
     }
     if paths.is_empty() && needs_corpus && !named {
         let message = format!("the preset {preset} needs a corpus: only the dictionary is built in");
-        return Err(Failure::usage(message).hint("give text, JSON lines or parquet files by --data PATH"));
+        return Err(
+            Failure::usage(message).hint("give files of text, JSON, tables or parquet by --data PATH")
+        );
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use submask::data::{
     BlockLayout, Fidelity, FidelityCount, PreparedData, Source, Tokenizer, ValidationBlock, ValidationBlocks,
 };
 
+use crate::data_notes::{left_out_note, skipped_note};
 use crate::failure::Failure;
 
 /// The tokens of a text, one document behind the other.
@@ -157,10 +158,12 @@ fn tokenize<'a>(
     let mut documents = Vec::new();
     let mut start = tokens.len() as u64;
     // A long document comes in pieces, which are encoded one by one, as when data are prepared.
-    for piece in source.documents()? {
+    let corpus = source.corpus()?;
+    let mut pieces = corpus.documents_for(tokenizer)?;
+    for piece in pieces.by_ref() {
         let piece = piece?;
-        let encoded = tokenizer.encode(&piece.text)?;
-        fidelity.add(Fidelity::of(tokenizer, &piece.text, &encoded)?, !piece.continues);
+        let (encoded, of_piece) = piece.content.encode(tokenizer, &piece.text)?;
+        fidelity.add(of_piece, !piece.continues);
         tokens.extend(encoded);
         if !piece.continues {
             documents.extend(Some(start..tokens.len() as u64).filter(|document| !document.is_empty()));
@@ -170,6 +173,10 @@ fn tokenize<'a>(
     }
     if tokenizer.end_of_text().is_none() {
         tokens.truncate(tokens.len() - separator.len());
+    }
+    let left_out = corpus.left_out().map(left_out_note);
+    for note in left_out.into_iter().chain(pieces.skipped().map(skipped_note)) {
+        eprintln!("data  {note}");
     }
     Ok(ReadText { tokenizer, layout, tokens, documents, fidelity: fidelity.total() })
 }

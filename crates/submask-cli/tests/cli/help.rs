@@ -65,8 +65,8 @@ fn train() {
                                    text, emoji, fashion and cifar10 for images, toy for points of the
                                    plane [default: dictionary]
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
-          --data <PATH>...         Text, JSON lines or parquet files, or files of images, and folders of
-                                   them (data.paths)
+          --data <PATH>...         Files of text, JSON, tables or parquet, or of images, and folders of
+                                   them; - for standard input (data.paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -344,8 +344,8 @@ fn data() {
                                 text, emoji, fashion and cifar10 for images, toy for points of the plane
                                 [default: dictionary]
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
-          --data <PATH>...      Text, JSON lines or parquet files, or files of images, and folders of
-                                them (data.paths)
+          --data <PATH>...      Files of text, JSON, tables or parquet, or of images, and folders of
+                                them; - for standard input (data.paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other
@@ -370,7 +370,7 @@ fn data() {
     Usage: submask data info [OPTIONS] [PATH]...
 
     Arguments:
-      [PATH]...  Prepared folders, token shards, text files or folders [default: the built-in
+      [PATH]...  Prepared folders, token shards, text files or folders, or - [default: the built-in
                  dictionary]
 
     Options:

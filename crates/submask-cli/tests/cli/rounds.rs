@@ -285,7 +285,10 @@ fn given_text_is_read_as_the_run_read_its_own() {
 
     for (arguments, problem) in [
         (&["eval", "run", "--split", "line"][..], "--data <PATH>"),
-        (&["eval", "run", "--data", "run/data", "--split", "line"], "have no meaning for prepared data"),
+        (
+            &["eval", "run", "--data", "run/data", "--split", "line"],
+            "--split has no meaning for prepared data",
+        ),
     ] {
         let said = room.call(arguments);
         assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");

@@ -38,6 +38,17 @@ impl Fidelity {
         })
     }
 
+    /// That of token numbers which others made: whether their text gives them again is known only where every text does.
+    pub(super) fn of_numbers(tokenizer: &Tokenizer, tokens: &[u32]) -> Self {
+        let unknown = tokenizer.unknown_token();
+        Self {
+            documents: 1,
+            changed: u64::from(!tokenizer.is_lossless()),
+            tokens: tokens.len() as u64,
+            unknown: tokens.iter().filter(|token| Some(**token) == unknown).count() as u64,
+        }
+    }
+
     /// Whether every document decodes to itself.
     pub fn is_lossless(self) -> bool {
         self.changed == 0

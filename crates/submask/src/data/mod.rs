@@ -4,7 +4,8 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | [`Source`] | a corpus: the built-in [`dictionary`], or text, JSON-lines and parquet files |
+//! | [`Source`] | a corpus: the built-in [`dictionary`], or files: text, JSON, tables, parquet, token numbers |
+//! | [`Corpus`] | its files, found |
 //! | [`Documents`] | its texts, streamed |
 //! | [`TokenizerSpec`] → [`Tokenizer`] | text to token ids in 0..C and back |
 //! | [`prepare`] → [`PreparedData`] | a folder of shards for training and validation |
@@ -39,46 +40,59 @@
 
 mod batcher;
 mod blocks;
+mod corpus;
+mod csv_file;
 mod dataset;
 mod density;
 mod dictionary;
 mod document;
 mod fidelity;
+mod field;
 mod folder;
+mod format;
 pub(crate) mod hash;
 pub mod image;
-mod jsonl;
+mod input;
+mod json_file;
+mod json_records;
 #[cfg(feature = "dictionary")]
 mod line_breaks;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
 #[cfg(feature = "parquet")]
 mod parquet_file;
 mod permutation;
 mod prepare;
+mod reader;
 mod records;
+mod separator;
 mod shard;
 mod shard_writer;
 mod source;
 mod store;
 mod text_file;
+mod token_file;
 mod tokenizer;
 mod validation;
 
 pub use batcher::{Batcher, Cursor};
 pub use blocks::{BlockLayout, Blocks};
+pub use corpus::{Corpus, Documents, LeftOut, STANDARD_INPUT, Skipped};
 pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
 pub use dictionary::{dictionary, first_dictionary};
-pub use document::{Document, PIECE_BYTES};
+pub use document::{Content, Document, PIECE_BYTES};
 pub use fidelity::{Fidelity, FidelityCount};
+pub use format::FileFormat;
 pub use permutation::Permutation;
 pub use prepare::{
-    DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,
-    SplitInfo, prepare,
+    CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData,
+    Progress, Spelt, SplitInfo, prepare,
 };
 pub use records::{TextRecord, TextRecords};
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};
 pub use shard_writer::ShardWriter;
-pub use source::{Documents, Source, Split};
+pub use source::{Reading, Source, Split};
 pub use store::{StoreWriter, TokenStore, Totals};
 pub use tokenizer::{END_OF_TEXT, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec};
 pub use validation::{ValidationBlock, ValidationBlocks};

@@ -1,4 +1,4 @@
-//! Parquet files: every string of one column is a document.
+//! Parquet files: what one column has in a row is a document.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -6,51 +6,71 @@ use std::path::{Path, PathBuf};
 
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::document::Document;
+use super::parquet_columns::names;
+use super::reader::{Fault, Found, Given, Rules};
 use crate::error::{Error, Result};
 
 /// How many rows are decoded at a time.
 const ROWS: usize = 64;
 
-/// The documents of one parquet file, read row group by row group. Nulls and empty strings are no
+/// The documents of one parquet file, read row group by row group. Rows of nulls, empty strings and empty lists are no
 /// documents.
 pub(super) struct ParquetFile {
     path: PathBuf,
     reader: SerializedFileReader<File>,
+    rules: Rules,
     column: usize,
+    /// The level at which a value is there.
+    whole: i16,
     next_group: usize,
-    values: Option<ColumnReaderImpl<ByteArrayType>>,
-    ready: VecDeque<ByteArray>,
-    /// Strings given so far, for messages.
-    given: u64,
+    values: Option<Values>,
+    ready: VecDeque<Row>,
+    /// Rows given so far, for messages.
+    row: u64,
+}
+
+/// Values of the column in one row group.
+enum Values {
+    Texts(ColumnReaderImpl<ByteArrayType>),
+    Short(ColumnReaderImpl<Int32Type>),
+    Long(ColumnReaderImpl<Int64Type>),
+}
+
+/// What a row has in the column.
+#[derive(Default)]
+struct Row {
+    texts: Vec<ByteArray>,
+    numbers: Vec<i64>,
 }
 
 impl ParquetFile {
-    /// Opens the file; `column` is the path of the column (`a.b` for a field of a structure).
-    pub(super) fn open(path: &Path, column: &str) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let reader = SerializedFileReader::new(file).map_err(problem(path))?;
-        let column = find_column(path, &reader, column)?;
-        let path = path.to_path_buf();
-        Ok(Self { path, reader, column, next_group: 0, values: None, ready: VecDeque::new(), given: 0 })
+    /// Opens the file at `path`, which errors call `name`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a file that is no parquet, or without a column of texts, or lists of numbers, of
+    /// that name.
+    pub(super) fn open(path: &Path, name: &Path, rules: &Rules) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(name))?;
+        let reader = SerializedFileReader::new(file).map_err(problem(name))?;
+        let column = find_column(name, &reader, &rules.field)?;
+        let whole = reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
+        let (path, rules, ready) = (name.to_path_buf(), rules.clone(), VecDeque::new());
+        Ok(Self { path, reader, rules, column, whole, next_group: 0, values: None, ready, row: 0 })
     }
 
-    fn next_document(&mut self) -> Result<Option<Document>> {
+    fn next_document(&mut self) -> Given<Option<Document>> {
         loop {
-            while let Some(value) = self.ready.pop_front() {
-                self.given += 1;
-                let text = std::str::from_utf8(value.data()).map_err(|error| {
-                    let at = error.valid_up_to();
-                    let problem =
-                        format!("text {}: not UTF-8, invalid byte at offset {at} of it", self.given);
-                    Error::format(&self.path, problem)
-                })?;
-                if !text.is_empty() {
-                    return Ok(Some(Document::whole(text)));
+            while let Some(row) = self.ready.pop_front() {
+                self.row += 1;
+                let place = format!("row {}", self.row);
+                let found = self.found(row, &place).map_err(Fault::Record)?;
+                if let Some(document) = self.rules.document(found, &self.path, &place)? {
+                    return Ok(Some(document));
                 }
             }
             if !self.read_more()? {
@@ -59,15 +79,24 @@ impl ParquetFile {
         }
     }
 
+    fn found(&self, row: Row, place: &str) -> Result<Found> {
+        let text = |value: &ByteArray| {
+            std::str::from_utf8(value.data()).map(str::to_owned).map_err(|error| {
+                let at = error.valid_up_to();
+                let problem = format!("{place}: not UTF-8, invalid byte at offset {at} of the text");
+                Error::format(&self.path, problem)
+            })
+        };
+        let texts = row.texts.iter().map(text).collect::<Result<_>>()?;
+        Ok(Found { texts, numbers: row.numbers })
+    }
+
     /// Decodes some rows; false at the end of the file.
     fn read_more(&mut self) -> Result<bool> {
         if let Some(values) = &mut self.values {
-            let (mut strings, mut levels) = (Vec::with_capacity(ROWS), Vec::with_capacity(ROWS));
-            let (rows, ..) = values
-                .read_records(ROWS, Some(&mut levels), None, &mut strings)
-                .map_err(problem(&self.path))?;
-            if rows > 0 {
-                self.ready.extend(strings);
+            let rows = values.read(self.whole).map_err(problem(&self.path))?;
+            if !rows.is_empty() {
+                self.ready.extend(rows);
                 return Ok(true);
             }
         }
@@ -77,7 +106,9 @@ impl ParquetFile {
         let group = self.reader.get_row_group(self.next_group).map_err(problem(&self.path))?;
         self.next_group += 1;
         self.values = match group.get_column_reader(self.column).map_err(problem(&self.path))? {
-            ColumnReader::ByteArrayColumnReader(values) => Some(values),
+            ColumnReader::ByteArrayColumnReader(values) => Some(Values::Texts(values)),
+            ColumnReader::Int32ColumnReader(values) => Some(Values::Short(values)),
+            ColumnReader::Int64ColumnReader(values) => Some(Values::Long(values)),
             _ => None,
         };
         Ok(true)
@@ -85,29 +116,77 @@ impl ParquetFile {
 }
 
 impl Iterator for ParquetFile {
-    type Item = Result<Document>;
+    type Item = Given<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_document().transpose()
     }
 }
 
-/// The index of the string column called `wanted`.
+impl Values {
+    /// Some more rows; none at the end of the row group.
+    fn read(&mut self, whole: i16) -> std::result::Result<Vec<Row>, ParquetError> {
+        match self {
+            Self::Texts(values) => rows(values, whole, |row, text| row.texts.push(text)),
+            Self::Short(values) => rows(values, whole, |row, number| row.numbers.push(i64::from(number))),
+            Self::Long(values) => rows(values, whole, |row, number| row.numbers.push(number)),
+        }
+    }
+}
+
+/// Puts the values of a column together to rows: one is there where its definition level is `whole`, and a row begins where
+/// the repetition level is 0.
+fn rows<T: DataType>(
+    column: &mut ColumnReaderImpl<T>,
+    whole: i16,
+    add: impl Fn(&mut Row, T::T),
+) -> std::result::Result<Vec<Row>, ParquetError> {
+    let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+    let (read, ..) =
+        column.read_records(ROWS, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
+    let mut rows: Vec<Row> = Vec::with_capacity(read);
+    let mut values = values.into_iter();
+    // A column without nulls has no definition levels, and one without lists no repetition levels.
+    for level in 0..definitions.len().max(repetitions.len()).max(if whole == 0 { read } else { 0 }) {
+        if repetitions.get(level).is_none_or(|level| *level == 0) {
+            rows.push(Row::default());
+        }
+        if definitions.get(level).is_none_or(|level| *level == whole)
+            && let (Some(row), Some(value)) = (rows.last_mut(), values.next())
+        {
+            add(row, value);
+        }
+    }
+    Ok(rows)
+}
+
+/// The index of the column called `wanted`.
 fn find_column(path: &Path, reader: &SerializedFileReader<File>, wanted: &str) -> Result<usize> {
     let schema = reader.metadata().file_metadata().schema_descr();
-    let columns = schema.columns();
-    let Some(index) = columns.iter().position(|column| column.path().string() == wanted) else {
-        let present: Vec<_> = columns.iter().map(|column| column.path().string()).collect();
-        let problem = format!("no column {wanted:?}; present: {}", present.join(", "));
-        return Err(Error::format(path, problem));
+    let (columns, names) = (schema.columns(), names(schema.root_schema()));
+    let is_list_of_numbers =
+        |index: usize| names[index].ends_with("[]") && is_number(columns[index].physical_type());
+    let called = |index: usize| match names[index].strip_suffix("[]") {
+        Some(list) if is_list_of_numbers(index) => names[index] == wanted || list == wanted,
+        _ => names[index] == wanted || columns[index].path().string() == wanted,
     };
-    let column = &columns[index];
-    if column.physical_type() != Type::BYTE_ARRAY || column.max_rep_level() > 0 {
-        let repeated = if column.max_rep_level() > 0 { "a list of " } else { "" };
-        let found = format!("{repeated}{}", column.physical_type());
-        return Err(Error::format(path, format!("column {wanted:?} holds {found}, not strings")));
+    let refuse = |problem: String| Err(Error::format(path, problem));
+    let Some(index) = (0..columns.len().min(names.len())).find(|index| called(*index)) else {
+        let hint = match names.iter().find(|name| name.strip_suffix("[]") == Some(wanted)) {
+            Some(list) => format!("; {list} joins its elements"),
+            None => String::new(),
+        };
+        return refuse(format!("no column {wanted:?}; present: {}{hint}", names.join(", ")));
+    };
+    let kind = columns[index].physical_type();
+    match kind == Type::BYTE_ARRAY || is_list_of_numbers(index) {
+        true => Ok(index),
+        false => refuse(format!("column {wanted:?} holds {kind}, not strings")),
     }
-    Ok(index)
+}
+
+fn is_number(kind: Type) -> bool {
+    kind == Type::INT32 || kind == Type::INT64
 }
 
 fn problem(path: &Path) -> impl FnOnce(ParquetError) -> Error {
@@ -152,7 +231,8 @@ mod tests {
     }
 
     fn read(file: &tempfile::NamedTempFile, column: &str) -> Result<Vec<Document>> {
-        ParquetFile::open(file.path(), column)?.collect()
+        let file = ParquetFile::open(file.path(), file.path(), &Rules::of_field(column))?;
+        file.map(|document| document.map_err(Fault::error)).collect()
     }
 
     #[test]
@@ -163,6 +243,67 @@ mod tests {
         let texts: Vec<_> = read(&file, "text").unwrap().into_iter().map(|document| document.text).collect();
         let expected = ["a".to_owned(), "b".to_owned()].into_iter().chain(long.clone());
         assert_eq!(texts, expected.collect::<Vec<_>>());
+    }
+
+    const LISTS: &str = "message m {
+        OPTIONAL group s (LIST) { REPEATED group list { OPTIONAL BYTE_ARRAY element (UTF8); } }
+        OPTIONAL group ids (LIST) { REPEATED group list { OPTIONAL INT64 element; } }
+    }";
+
+    /// Five rows: two elements, a null among two, none, no list, one; levels and values of a column.
+    const DEFINITIONS: [i16; 7] = [3, 3, 2, 3, 1, 0, 3];
+    const REPETITIONS: [i16; 7] = [0, 1, 0, 1, 0, 0, 0];
+
+    /// A file of lists, compressed by brotli.
+    fn write_lists() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let schema = Arc::new(parse_message_type(LISTS).unwrap());
+        let compression = Compression::BROTLI(Default::default());
+        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
+        let mut writer = SerializedFileWriter::new(file.reopen().unwrap(), schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let texts = ["a", "b", "c", "d"].map(ByteArray::from);
+        let (definitions, repetitions) = (Some(&DEFINITIONS[..]), Some(&REPETITIONS[..]));
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&texts, definitions, repetitions).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[7, 8, 9, 10], definitions, repetitions).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+        file
+    }
+
+    #[test]
+    fn lists_are_joined_and_numbers_are_tokens() {
+        let file = write_lists();
+        assert_eq!(read(&file, "s[]").unwrap(), ["a\nb", "c", "d"].map(Document::whole));
+        let numbers = [&[7, 8][..], &[9], &[10]].map(Document::numbers);
+        for name in ["ids", "ids[]"] {
+            assert_eq!(read(&file, name).unwrap(), numbers);
+        }
+        let error = read(&file, "s").unwrap_err().to_string();
+        assert!(error.contains("no column \"s\"; present: s[], ids[]; s[] joins its elements"), "{error}");
+    }
+
+    #[test]
+    fn a_token_outside_the_vocabulary_is_named_by_its_row() {
+        let file = write_lists();
+        let rules = Rules { vocab_size: Some(9), ..Rules::of_field("ids") };
+        let mut documents = ParquetFile::open(file.path(), file.path(), &rules).unwrap();
+        let Some(Fault::File(error)) = documents.find_map(std::result::Result::err) else {
+            panic!("no error")
+        };
+        assert!(error.to_string().contains("row 2: token 9 is not a valid code"), "{error}");
+    }
+
+    #[test]
+    fn reading_goes_on_behind_a_row_that_is_no_text() {
+        let file = write(&[&[Some(b"a"), Some(b"\xff"), Some(b"b")]]);
+        let rules = Rules::of_field("text");
+        let documents: Vec<_> = ParquetFile::open(file.path(), file.path(), &rules).unwrap().collect();
+        assert!(matches!(&documents[..], [Ok(_), Err(Fault::Record(_)), Ok(_)]));
     }
 
     #[test]
@@ -180,7 +321,7 @@ mod tests {
     #[test]
     fn a_string_that_is_not_utf8_is_named() {
         let error = read(&write(&[&[Some(b"a"), Some(b"b\xff")]]), "text").unwrap_err().to_string();
-        assert!(error.contains("text 2") && error.contains("offset 1"), "{error}");
+        assert!(error.contains("row 2") && error.contains("offset 1"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::data::image::{ImageCounts, LeftOut};
-use crate::data::{Fidelity, Progress};
+use crate::data::{CorpusInfo, Fidelity, Progress};
 use crate::likelihood::Figure;
 use crate::model::BestValidation;
 
@@ -52,6 +52,8 @@ pub enum Event {
 pub enum DataNote {
     /// Which images are used.
     Images(ImagesRead),
+    /// What was left out of the corpus, and what stands out in it, where there is anything.
+    Corpus(CorpusInfo),
     /// The tokenizer has no end of text: documents run into each other, and samples never end.
     NoEndOfText,
 }

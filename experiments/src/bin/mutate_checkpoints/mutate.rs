@@ -1,4 +1,4 @@
-//! Ways to break a checkpoint.
+//! Ways to break a checkpoint, or a file of texts.
 
 use std::path::Path;
 
@@ -91,6 +91,23 @@ pub enum Original {
     Batch(Vec<u8>),
     /// Several files with an index.
     Several(Several),
+    /// A file of a corpus.
+    Texts {
+        /// The file.
+        bytes: Vec<u8>,
+        /// How its name ends, which says how it is read.
+        ending: String,
+    },
+}
+
+/// How names of files of texts end; `.gz`, `.zst`, `.bz2` or `.xz` may follow.
+const TEXTS: [&str; 6] = ["txt", "jsonl", "json", "csv", "tsv", "bin"];
+
+/// The ending of a name of a file of texts.
+fn ending_of_texts(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let start = TEXTS.iter().filter_map(|ending| name.rfind(&format!(".{ending}"))).max()?;
+    Some(name[start + 1..].to_owned())
 }
 
 impl Original {
@@ -100,6 +117,10 @@ impl Original {
             return Several::open(path).map(Self::Several);
         }
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // A checkpoint may be called .bin, and is an archive.
+        if let Some(ending) = ending_of_texts(path).filter(|_| !bytes.starts_with(b"PK")) {
+            return Ok(Self::Texts { bytes, ending });
+        }
         let original = match path.extension().is_some_and(|extension| extension == SAFETENSORS) {
             true => number(&bytes, 0, 8)
                 .filter(|header| bytes.len().checked_sub(LENGTH).is_some_and(|left| *header <= left))
@@ -115,8 +136,14 @@ impl Original {
         match self {
             Self::Torch(archive) => &archive.bytes,
             Self::Safetensors { bytes, .. } | Self::Batch(bytes) => bytes,
+            Self::Texts { bytes, .. } => bytes,
             Self::Several(_) => &[],
         }
+    }
+
+    /// Whether it is a file of texts.
+    pub fn is_of_texts(&self) -> bool {
+        matches!(self, Self::Texts { .. })
     }
 
     /// The checkpoint broken in one way or a few, and which: names and contents of its files, the one to open first.
@@ -126,6 +153,7 @@ impl Original {
             Self::Torch(_) => "ckpt",
             Self::Safetensors { .. } => SAFETENSORS,
             Self::Batch(_) => BATCH,
+            Self::Texts { ending, .. } => ending,
         };
         let (bytes, what) = self.mutated_alone(random);
         (vec![(format!("mutated.{extension}"), bytes)], what)
@@ -137,9 +165,33 @@ impl Original {
             Self::Torch(archive) => archive.mutated(random),
             Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
             Self::Batch(bytes) => batch(bytes, random),
+            Self::Texts { bytes, .. } => texts(bytes, random),
             Self::Several(_) => (Vec::new(), "nothing".to_owned()),
         }
     }
+}
+
+/// A file of texts, broken anywhere, its beginning more often than the rest.
+fn texts(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let end = if random.below(3) == 0 { 64 } else { bytes.len() };
+        let place = random.below(end.min(bytes.len()).max(1));
+        what.push(if random.below(6) == 0 {
+            sign(&mut bytes, place, random)
+        } else {
+            mutate(&mut bytes, place, random)
+        });
+    }
+    (bytes, what.join(", then "))
+}
+
+/// Puts a byte that means something in JSON or a table in the place of another.
+fn sign(bytes: &mut [u8], place: usize, random: &mut Random) -> String {
+    let Some(byte) = bytes.get_mut(place) else { return "nothing".to_owned() };
+    *byte = random.pick(b"\"\\{}[],:\n\r\t ;|\0\xff");
+    format!("{:?} at {place}", char::from(*byte))
 }
 
 /// A safetensors file, broken mostly in its header, whose length is then put right.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{PrepareSettings, write_file};
-use crate::data::{Fidelity, TokenStore, Tokenizer, TokenizerKind, Totals};
+use crate::data::{Fidelity, LeftOut, Skipped, TokenStore, Tokenizer, TokenizerKind, Totals};
 use crate::error::{Error, Result};
 
 /// The file in a prepared folder that says what is in it.
@@ -32,11 +32,51 @@ pub struct DataInfo {
     pub vocab_size: usize,
     /// How documents were shared out.
     pub split: SplitInfo,
+    /// What reading the corpus left out, and what stands out in it.
+    #[serde(default, skip_serializing_if = "CorpusInfo::is_empty")]
+    pub corpus: CorpusInfo,
     /// Tokens for training.
     pub train: PartInfo,
     /// Tokens for validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<PartInfo>,
+}
+
+/// What was left out of a corpus, and what stands out in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusInfo {
+    /// Files of its folders that are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+    /// Records that could not be read and were skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
+    /// Documents that spell the name of the tokenizer's end of text in ordinary characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spelt: Option<Spelt>,
+}
+
+/// A token's name that stands in text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spelt {
+    /// The name.
+    pub name: String,
+    /// How many documents it stands in.
+    pub documents: u64,
+}
+
+impl CorpusInfo {
+    /// What was found.
+    pub(super) fn new(left_out: Option<LeftOut>, skipped: Option<Skipped>, spelt: Option<Spelt>) -> Self {
+        Self { left_out, skipped, spelt }
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How documents were shared out, see [`prepare`](super::prepare).
@@ -106,6 +146,7 @@ impl DataInfo {
         settings_fingerprint: String,
         tokenizer: &Tokenizer,
         written: Written,
+        corpus: CorpusInfo,
     ) -> Self {
         Self {
             format_version: DATA_VERSION,
@@ -115,6 +156,7 @@ impl DataInfo {
             tokenizer_fingerprint: format!("{:016x}", tokenizer.fingerprint()),
             vocab_size: tokenizer.vocab_size(),
             split: written.split,
+            corpus,
             train: written.train,
             valid: written.valid,
         }

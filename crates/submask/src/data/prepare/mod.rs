@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PartInfo, SplitInfo};
+pub use info::{CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, PartInfo, Spelt, SplitInfo};
 
 use super::blocks::{BlockLayout, Blocks};
-use super::document::Document;
+use super::corpus::Corpus;
+use super::document::{Content, Document};
 use super::fidelity::Fidelity;
 use super::hash::Fingerprint;
 use super::source::Source;
@@ -70,13 +71,14 @@ impl PrepareSettings {
     }
 
     /// Numbers that change with the settings and with the files of the corpus.
-    fn fingerprints(&self) -> Result<Fingerprints> {
-        let settings = serde_json::to_string(self)
+    fn fingerprints(&self, corpus: &Corpus) -> Result<Fingerprints> {
+        let named = Self { source: self.source.with_named_streams(), ..self.clone() };
+        let settings = serde_json::to_string(&named)
             .map_err(|error| Error::invalid("settings", format!("{self:?}"), error.to_string()))?;
         let mut print = Fingerprint::new()
             .part(&DATA_VERSION.to_le_bytes())
             .part(settings.as_bytes())
-            .part(&self.source.stamp()?.to_le_bytes());
+            .part(&corpus.stamp()?.to_le_bytes());
         if let Some(file) = self.tokenizer.file()? {
             print = print.part(&fs::read(&file).map_err(Error::io(&file))?);
         }
@@ -219,7 +221,9 @@ impl PreparedData {
 ///
 /// A folder that was made with the same settings from the same files (by path, size and time of
 /// change) is opened as it is. A new one is written beside its place and renamed when it is complete.
-/// The corpus is read two or three times, piece by piece.
+/// The corpus is read two or three times, piece by piece; of a stream, such as standard input, a copy stands in `folder`
+/// until then. What a folder of the corpus holds that is not read, what was skipped, and how many documents spell the
+/// tokenizer's end of text is kept as [`CorpusInfo`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for settings, including a `valid_fraction` that leaves nothing for training or
@@ -233,22 +237,81 @@ pub fn prepare(
 ) -> Result<PreparedData> {
     let folder = folder.as_ref();
     settings.check()?;
-    let fingerprints = settings.fingerprints()?;
+    let mut corpus = settings.source.corpus()?;
+    let with_copies = corpus.has_streams().then(|| PartialFolder::create(folder)).transpose()?;
+    if let Some(partial) = &with_copies {
+        corpus.copy_streams(&partial.path)?;
+    }
+    let fingerprints = settings.fingerprints(&corpus)?;
     if may_reuse(folder, &fingerprints, outdated)? {
         return PreparedData::open(folder);
     }
-    let partial = PartialFolder::create(folder)?;
-    let survey = Survey::of(settings.source.documents()?, progress)?;
+    let partial = with_copies.map_or_else(|| PartialFolder::create(folder), Ok)?;
+    let mut documents = corpus.documents()?;
+    let survey = Survey::of(documents.by_ref(), progress)?;
+    let skipped = documents.skipped().cloned();
     let tokenizer = settings.tokenizer.build(|| {
-        let documents = settings.source.documents()?;
+        let documents = corpus.documents()?.map(of_text);
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
-    let documents = Watched::new(settings.source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
+    let mut spelling = Spelling::new(&tokenizer)?;
+    let documents = corpus.documents_for(&tokenizer)?.map(|document| {
+        let document = document?;
+        spelling.note(&document);
+        Ok(if tokenizer.is_of_numbers() {
+            Document { content: Content::TokenNumbers, ..document }
+        } else {
+            document
+        })
+    });
+    let documents = Watched::new(documents, Phase::Tokenize, Some(survey.bytes), progress);
     let written = tokenize::write_shards(documents, settings, &tokenizer, &survey, &partial.path)?;
     tokenizer.save(&partial.path)?;
-    DataInfo::new(settings, fingerprints.now, &tokenizer, written).write(&partial.path)?;
+    let read = CorpusInfo::new(corpus.left_out().cloned(), skipped, spelling.spelt());
+    DataInfo::new(settings, fingerprints.now, &tokenizer, written, read).write(&partial.path)?;
+    corpus.remove_copies()?;
     partial.rename_to(folder)?;
     Ok(PreparedData { reused: false, ..PreparedData::open(folder)? })
+}
+
+/// A document that a tokenizer can be made of.
+fn of_text(document: Result<Document>) -> Result<Document> {
+    match document {
+        Ok(document) if document.content == Content::TokenNumbers => {
+            let allowed = "`numbers`, or one that says what the token numbers of the corpus are: no text is there to make one of";
+            Err(Error::invalid("tokenizer.kind", "one that is made of the corpus", allowed))
+        }
+        document => document,
+    }
+}
+
+/// Documents whose text spells the tokenizer's end of text.
+struct Spelling {
+    name: Option<String>,
+    documents: u64,
+    /// Whether a piece of the present document has spelt it.
+    inside: bool,
+}
+
+impl Spelling {
+    fn new(tokenizer: &Tokenizer) -> Result<Self> {
+        let name = tokenizer.end_of_text().map(|end| tokenizer.token_text(end)).transpose()?;
+        Ok(Self { name: name.filter(|name| !name.trim().is_empty()), documents: 0, inside: false })
+    }
+
+    fn note(&mut self, piece: &Document) {
+        let Some(name) = self.name.as_deref().filter(|_| piece.content == Content::Text) else { return };
+        self.inside |= piece.text.contains(name);
+        if !piece.continues {
+            self.documents += u64::from(std::mem::take(&mut self.inside));
+        }
+    }
+
+    /// What was spelt, if anything was.
+    fn spelt(self) -> Option<Spelt> {
+        let name = self.name.filter(|_| self.documents > 0)?;
+        Some(Spelt { name, documents: self.documents })
+    }
 }
 
 /// Whether `folder` is what is wanted; false if it is to be made.

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn pieces_are_one_document() {
-        let pieces = ["abc", "de"].map(|text| Document { text: text.into(), continues: true });
+        let pieces = ["abc", "de"].map(|text| Document::piece(text, true));
         let survey = survey(&[pieces[0].clone(), pieces[1].clone(), Document::whole("f")]);
         assert_eq!((survey.documents, survey.bytes), (1, 6));
     }

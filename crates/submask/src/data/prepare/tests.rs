@@ -33,6 +33,10 @@ impl Corpus {
         prepare(&self.settings, self.place(), outdated, &mut |_| ())
     }
 
+    fn fingerprints(&self) -> Fingerprints {
+        self.settings.fingerprints(&self.settings.source.corpus().unwrap()).unwrap()
+    }
+
     /// Names beside and including the prepared folder, without the corpus.
     fn leftovers(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap();
@@ -211,7 +215,7 @@ fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
     let corpus = Corpus::lines(&many_lines(), TokenizerSpec::TokenizerJson { path, end_of_text: None });
     let data = corpus.prepare(Outdated::Refuse).unwrap();
     assert_eq!((data.tokenizer.end_of_text(), data.reused), (Some(2), false));
-    let prints = corpus.settings.fingerprints().unwrap();
+    let prints = corpus.fingerprints();
     assert_eq!(data.info.settings_fingerprint, prints.now);
     assert_ne!(prints.now, prints.before);
     let place = corpus.place().join(DATA_FILE);
@@ -221,7 +225,7 @@ fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
     assert!(!corpus.prepare(Outdated::Rebuild).unwrap().reused);
     assert_eq!(DataInfo::read(corpus.place()).unwrap().settings_fingerprint, prints.now);
     // What has always been found changes no fingerprint.
-    let bytes = Corpus::lines(&many_lines(), TokenizerSpec::Bytes).settings.fingerprints().unwrap();
+    let bytes = Corpus::lines(&many_lines(), TokenizerSpec::Bytes).fingerprints();
     assert_eq!(bytes.now, bytes.before);
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::PrepareSettings;
 use super::info::{PartInfo, SplitInfo, Written};
 use super::survey::{Share, Split, Survey};
-use crate::data::document::Document;
+use crate::data::document::{Content, Document};
 use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
 use crate::data::tokenizer::Tokenizer;
@@ -53,6 +53,7 @@ enum Part {
 #[derive(Debug, PartialEq, Eq)]
 struct Job {
     text: String,
+    content: Content,
     part: Part,
     begins: bool,
     ends: bool,
@@ -67,24 +68,25 @@ struct Sharing<'a> {
     before: u64,
     /// The part that the present document has a beginning in, without its end.
     open: Option<Part>,
+    /// What the present document is.
+    content: Content,
 }
 
 impl<'a> Sharing<'a> {
     fn new(split: &'a Split<'a>) -> Self {
-        Self { split, info: SplitInfo::default(), share: split.share(0), before: 0, open: None }
+        let (info, content) = (SplitInfo::default(), Content::default());
+        Self { split, info, share: split.share(0), before: 0, open: None, content }
     }
 
     fn share_out(&mut self, piece: Document, jobs: &mut Vec<Job>) {
         let length = piece.text.len() as u64;
+        self.content = piece.content;
         match self.share {
             Share::Train => self.job(piece.text, Part::Train, !piece.continues, jobs),
             Share::Valid => self.job(piece.text, Part::Valid, !piece.continues, jobs),
             Share::ByPosition(position) => {
                 let cut = usize::try_from(position.saturating_sub(self.before)).unwrap_or(usize::MAX);
-                let mut cut = cut.min(piece.text.len());
-                while !piece.text.is_char_boundary(cut) {
-                    cut += 1;
-                }
+                let cut = piece.content.cut(&piece.text, cut.min(piece.text.len()));
                 let (train, valid) = piece.text.split_at(cut);
                 let train_ends = self.before + length >= position || !piece.continues;
                 if !train.is_empty() {
@@ -103,7 +105,7 @@ impl<'a> Sharing<'a> {
     }
 
     fn job(&mut self, text: String, part: Part, ends: bool, jobs: &mut Vec<Job>) {
-        jobs.push(Job { text, part, begins: self.open != Some(part), ends });
+        jobs.push(Job { text, content: self.content, part, begins: self.open != Some(part), ends });
         self.open = (!ends).then_some(part);
     }
 
@@ -136,11 +138,7 @@ impl<'a> Streams<'a> {
 
     /// Tokenizes jobs on all threads and writes them in order.
     fn write(&mut self, jobs: &[Job]) -> Result<()> {
-        let encode = |job: &Job| {
-            let tokens = self.tokenizer.encode(&job.text)?;
-            let fidelity = Fidelity::of(self.tokenizer, &job.text, &tokens)?;
-            Ok((tokens, fidelity))
-        };
+        let encode = |job: &Job| job.content.encode(self.tokenizer, &job.text);
         let encoded: Result<Vec<(Vec<u32>, Fidelity)>> = jobs.par_iter().map(encode).collect();
         for (job, (tokens, fidelity)) in jobs.iter().zip(encoded?) {
             match (job.part, &mut self.valid) {
@@ -208,7 +206,7 @@ mod tests {
     use super::*;
 
     fn piece(text: &str, continues: bool) -> Document {
-        Document { text: text.to_owned(), continues }
+        Document::piece(text, continues)
     }
 
     /// Jobs as "part:text", with `<` where a document begins and `>` where it ends.

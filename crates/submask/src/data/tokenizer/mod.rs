@@ -222,13 +222,18 @@ impl Tokenizer {
     }
 
     /// Whether every text decodes to itself by construction. Of other tokenizers it has to be asked text by text
-    /// ([`Fidelity`](super::Fidelity)).
+    /// ([`Fidelity`](super::Fidelity)). Numbers are no text.
     pub fn is_lossless(&self) -> bool {
         match &self.codec {
             Codec::HuggingFace(inner) => inner.is_lossless(),
-            // White space between numbers is not kept, and means nothing.
+            Codec::Numbers => false,
             _ => true,
         }
+    }
+
+    /// Whether tokens are numbers that stand for no text.
+    pub(super) fn is_of_numbers(&self) -> bool {
+        matches!(self.codec, Codec::Numbers)
     }
 
     /// The token that stands for what the tokenizer does not know, if there is one.
@@ -268,6 +273,14 @@ impl Tokenizer {
             #[cfg(feature = "gpt2")]
             Codec::Gpt2 => Ok(gpt2::encode(text)),
         }
+    }
+
+    /// The tokens whose numbers a text gives, decimal and with white space between them, as others have made them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming what is no token's number.
+    pub fn read_numbers(&self, text: &str) -> Result<Vec<u32>> {
+        numbers::encode(text, self.vocab_size)
     }
 
     /// The text of tokens, with `end_of_text` in place of every end-of-text token. Bytes that are not

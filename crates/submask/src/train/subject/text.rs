@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
-    Batcher, BlockLayout, Blocks, DATA_FILE, Outdated, PrepareSettings, PreparedData, Source, Split,
-    TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
+    Batcher, BlockLayout, Blocks, DATA_FILE, FileFormat, Outdated, PrepareSettings, PreparedData, Reading,
+    Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
 use crate::train::event::{DataNote, Event, Observer};
@@ -26,8 +26,21 @@ pub struct TextData {
     pub edition: u32,
     /// What in a text file is one document.
     pub split: Split,
-    /// The field of JSON lines, or column of parquet files, that holds the text.
+    /// The field of JSON, or column of tables and parquet files, that holds the text: `a.b` for a field in another,
+    /// `a[]` for the elements of a list, `a[].b` for a field of each.
     pub field: String,
+    /// The format of all files; `auto`: as their names say.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// What stands between the texts of a list.
+    #[serde(default = "line_end")]
+    pub join: String,
+    /// A text that divides documents wherever it stands; empty: nothing does.
+    #[serde(default)]
+    pub separator: String,
+    /// Whether records that cannot be read are skipped and counted.
+    #[serde(default)]
+    pub skip_bad: bool,
     /// Share of the documents that is held out for validation, in (0, 1).
     pub valid_fraction: f64,
     /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
@@ -38,6 +51,10 @@ pub struct TextData {
 
 fn first_edition() -> u32 {
     1
+}
+
+fn line_end() -> String {
+    Reading::default().join
 }
 
 /// Which kind of tokenizer.
@@ -87,7 +104,14 @@ impl TextData {
         if self.paths.is_empty() {
             return if self.edition == 1 { Source::FirstDictionary } else { Source::Dictionary };
         }
-        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
+        let (paths, field) = (self.paths.clone(), self.field.clone());
+        Source::Files { paths, split: self.split, field, reading: self.reading() }
+    }
+
+    /// How files are read.
+    pub fn reading(&self) -> Reading {
+        let (join, separator) = (self.join.clone(), self.separator.clone());
+        Reading { format: self.format, join, separator, skip_bad: self.skip_bad }
     }
 
     /// What the data room is asked for, with a seed of the choice of held-out documents.
@@ -189,6 +213,9 @@ impl Learnt for TextData {
         }
         data.train.verify()?;
         data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        if !data.info.corpus.is_empty() {
+            observer.notify(&Event::Data(DataNote::Corpus(data.info.corpus.clone())));
+        }
         let fidelity = data.fidelity();
         let subject = Subject::Text(TextSubject { fidelity, ..TextSubject::of(&data.tokenizer) });
         let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;

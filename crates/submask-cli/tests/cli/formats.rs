@@ -1,0 +1,241 @@
+//! Files as users have them: which are read and how, what is left out, and what is said of it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::Room;
+use super::rounds::{json as parsed, stdout, tiny};
+
+/// Documents, lines of JSON and rows of tables are made of these.
+fn story(n: usize) -> String {
+    format!("story {n}: the sea is wide and the ship is small")
+}
+
+fn stories(of: impl Fn(String) -> String) -> String {
+    (0..60).map(|n| of(story(n))).collect()
+}
+
+/// Prepares `data` and gives what was said, and what `info` says of the folder.
+fn prepared(room: &Room, data: &[&str], settings: &[&str]) -> (String, Value) {
+    let _ = fs::remove_dir_all(room.path().join("prepared"));
+    let call =
+        [&["data", "prepare", "--out", "prepared", "--data"], data, &["--set", "tokenizer.kind=bytes"]];
+    let said = room.call(&[&call.concat(), settings].concat());
+    stdout(&said);
+    (said, parsed(&room.call(&["info", "prepared", "--json"])))
+}
+
+fn documents(info: &Value) -> u64 {
+    ["train", "valid"].iter().map(|part| info[part]["documents"].as_u64().unwrap()).sum()
+}
+
+/// The gzip format around bytes as they are.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let update = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    };
+    let crc = !bytes.iter().fold(!0, update);
+    let length = bytes.len() as u16;
+    let stored = [&[1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), bytes].concat();
+    let end = [crc.to_le_bytes(), u32::from(length).to_le_bytes()].concat();
+    [&b"\x1f\x8b\x08\0\0\0\0\0\0\xff"[..], &stored, &end].concat()
+}
+
+#[test]
+fn a_folder_is_read_whatever_its_formats_and_what_is_left_out_is_named() {
+    let room = Room::new();
+    let lines = stories(|text| json!({ "text": text }).to_string() + "\n");
+    let records: Vec<Value> = (0..60).map(|n| json!({ "text": story(n), "id": n })).collect();
+    room.write("corpus/a.txt", &story(0));
+    room.write("corpus/b.json", &lines);
+    room.write("corpus/c.json", &json!(records).to_string());
+    room.write("corpus/d.csv", &("id,text\n".to_owned() + &stories(|text| format!("7,\"{text}\"\n"))));
+    room.write("corpus/e.tsv", &("id\ttext\n".to_owned() + &stories(|text| format!("7\t{text}\n"))));
+    fs::write(
+        room.path().join("corpus/f.jsonl.gz"),
+        [gzip(lines.as_bytes()), gzip(lines.as_bytes())].concat(),
+    )
+    .unwrap();
+    room.write("corpus/g.png", "no picture");
+    room.write("corpus/info.json", "{\"description\": \"of the corpus\"}");
+    let (said, info) = prepared(&room, &["corpus"], &[]);
+    assert_eq!(documents(&info), 1 + 6 * 60, "{said}");
+    assert!(said.contains("data  2 files are not read, the first is corpus/g.png"), "{said}");
+    assert_eq!(info["files_not_read"], 2, "{info}");
+    // Each of them by name is the same text.
+    for name in ["corpus/b.json", "corpus/c.json", "corpus/d.csv", "corpus/e.tsv"] {
+        let (_, info) = prepared(&room, &[name], &[]);
+        assert_eq!(documents(&info), 60, "{name}: {info}");
+    }
+    // A run says it, too.
+    let train = ["train", "--data", "corpus", "--out", "run", "--steps", "1", "--set"];
+    let said = room.call(&[&train[..], &tiny(&[])].concat());
+    stdout(&said);
+    assert!(said.contains("data  2 files are not read, the first is corpus/g.png"), "{said}");
+    let said = room.call(&["eval", "run", "--data", "corpus", "--sequences", "4"]);
+    assert!(said.contains("data  2 files are not read, the first is corpus/g.png"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_the_reason() {
+    let room = Room::new();
+    room.write("table.csv", "id,body\n1,a\n");
+    room.write("broken.txt.gz", "not compressed");
+    let gz = gzip(story(0).as_bytes());
+    fs::write(room.path().join("cut.txt.gz"), &gz[..gz.len() - 6]).unwrap();
+    let utf_16: Vec<u8> = "text".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(room.path().join("utf16.jsonl"), [&[0xff, 0xfe][..], &utf_16].concat()).unwrap();
+    for (name, problem) in [
+        ("table.csv", "table.csv: line 1: no column \"text\"; present: \"id\", \"body\""),
+        ("broken.txt.gz", "broken.txt.gz: not compressed by gzip, as its name says"),
+        ("cut.txt.gz", "cut.txt.gz: broken gzip data"),
+        ("utf16.jsonl", "utf16.jsonl: UTF-16 (little-endian) text: convert it to UTF-8"),
+    ] {
+        let said = room.call(&["data", "prepare", "--data", name, "--out", "prepared"]);
+        assert!(said.starts_with("exit code: 1\n") && said.contains(problem), "{said}");
+        assert!(!room.path().join("prepared").exists(), "{said}");
+    }
+}
+
+#[test]
+fn a_separator_divides_text_and_end_of_text_that_is_spelt_is_warned_of() {
+    let room = Room::new();
+    let text = stories(|text| format!("{text}\n\nand so on\n<|endoftext|>\n"));
+    room.write("stories.txt", &text);
+    let (said, info) = prepared(&room, &["stories.txt"], &["data.split=file"]);
+    assert!(said.contains("warning: 1 document spells <|endoftext|>, the tokenizer's end of text"), "{said}");
+    assert_eq!(info["documents_that_spell_end_of_text"], 1, "{info}");
+    // What a paragraph is does not matter then.
+    let (said, info) = prepared(&room, &["stories.txt"], &["data.separator=<|endoftext|>"]);
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(documents(&info), 60, "{info}");
+    let characters =
+        info["train"]["characters"].as_u64().unwrap() + info["valid"]["characters"].as_u64().unwrap();
+    assert_eq!(characters as usize, text.len() - 60 * "\n<|endoftext|>\n".len());
+}
+
+#[test]
+fn bad_records_stop_reading_or_are_skipped_and_counted() {
+    let room = Room::new();
+    let mut lines: Vec<String> = (0..60).map(|n| json!({ "text": story(n) }).to_string()).collect();
+    lines[4] = "{\"text\": \"half a pair \\ud83d\"}".to_owned();
+    lines[9] = "{broken".to_owned();
+    lines[11] = "{\"text\": null}".to_owned();
+    lines[12] = "{\"text\": \"more\", \"score\": NaN, \"x\": \"\\ud83d\"}".to_owned();
+    room.write("lines.jsonl", &("\u{feff}".to_owned() + &lines.join("\n")));
+    let said = room.call(&["data", "prepare", "--data", "lines.jsonl", "--out", "prepared"]);
+    assert!(said.starts_with("exit code: 1\n"), "{said}");
+    assert!(said.contains("lines.jsonl: line 5: field \"text\" is no text"), "{said}");
+    let (said, info) = prepared(&room, &["lines.jsonl"], &["data.skip_bad=true"]);
+    let note = "data  2 records were skipped, the first is lines.jsonl: line 5: field \"text\" is no text";
+    assert!(said.contains(note), "{said}");
+    assert_eq!((documents(&info), &info["records_skipped"]), (57, &json!(2)), "{info}");
+
+    let train = ["train", "--data", "lines.jsonl", "--out", "run", "--steps", "1", "--set"];
+    let said = room.call(&[&train[..], &tiny(&["data.skip_bad=true"])].concat());
+    assert!(said.contains(note), "{said}");
+    // As the run read its own text; or not.
+    let said = room.call(&["eval", "run", "--data", "lines.jsonl", "--sequences", "4"]);
+    assert!(stdout(&said).contains("bits per character") && said.contains(note), "{said}");
+    let said = room.call(&["eval", "run", "--data", "lines.jsonl", "--skip-bad", "false"]);
+    assert!(said.starts_with("exit code: 1\n") && said.contains("lines.jsonl: line 5"), "{said}");
+}
+
+#[test]
+fn fields_lead_into_objects_and_lists() {
+    let room = Room::new();
+    let chat =
+        |n: usize| json!({"meta": {"text": story(n)}, "messages": [{"content": "a"}, {"content": "bc"}]});
+    let lines: String = (0..60).map(|n| chat(n).to_string() + "\n").collect();
+    room.write("chat.jsonl", &lines);
+    let characters = |info: &Value| -> u64 {
+        ["train", "valid"].iter().map(|part| info[part]["characters"].as_u64().unwrap()).sum()
+    };
+    let (_, info) = prepared(&room, &["chat.jsonl"], &["data.field=messages[].content"]);
+    assert_eq!((documents(&info), characters(&info)), (60, 60 * 4));
+    let join = ["data.field=messages[].content", "data.join= / "];
+    let (_, info) = prepared(&room, &["chat.jsonl"], &join);
+    assert_eq!(
+        (documents(&info), characters(&info)),
+        (60, 60 * 4),
+        "spaces around a value are not part of it"
+    );
+    let (_, info) = prepared(&room, &["chat.jsonl"], &["data.field=messages[].content", "data.join=' / '"]);
+    assert_eq!((documents(&info), characters(&info)), (60, 60 * 6));
+    let (_, info) = prepared(&room, &["chat.jsonl"], &["data.field=meta.text"]);
+    assert_eq!(characters(&info) as usize, (0..60).map(|n| story(n).len()).sum::<usize>());
+}
+
+#[test]
+fn standard_input_is_read_once_and_the_run_goes_on_without_it() {
+    let room = Room::new();
+    let train = ["train", "--data", "-", "--out", "run", "--steps", "2", "--set"];
+    let text = gzip(stories(|text| text + "\n\n").as_bytes());
+    let said = room.call_with(&[&train[..], &tiny(&[])].concat(), &text);
+    stdout(&said);
+    // Only the run's own tokens are left of it.
+    let mut files: Vec<_> =
+        fs::read_dir(room.path().join("run/data")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["data.json", "train-00000.tokens", "valid-00000.tokens"]);
+    let said = room.call(&["train", "--out", "run", "--resume", "--steps", "4"]);
+    assert!(stdout(&said).starts_with("run/checkpoints/step-4\n"), "{said}");
+    room.write("text.txt", &stories(|text| text + "\n\n"));
+    let named = room.call(&["eval", "run", "--data", "text.txt", "--json"]);
+    let piped = room.call_with(&["eval", "run", "--data", "-", "--json"], &text);
+    assert_eq!(parsed(&piped)["figures"], parsed(&named)["figures"]);
+    let said = room.call(&["data", "prepare", "--data", "-", "--out", "prepared"]);
+    assert!(said.starts_with("exit code: 1\n") && said.contains("standard input: an empty corpus"), "{said}");
+    let said = room.call(&["data", "prepare", "--data", "-", "-", "--out", "prepared"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("a stream once"), "{said}");
+    assert!(!room.path().join("prepared").exists(), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_as_a_file_is() {
+    let room = Room::new();
+    let pipe = room.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let lines = stories(|text| json!({ "text": text }).to_string() + "\n");
+    let writer = std::thread::spawn(move || fs::write(pipe, lines).unwrap());
+    let (_, info) = prepared(&room, &["pipe"], &[]);
+    writer.join().unwrap();
+    assert_eq!(documents(&info), 60, "{info}");
+}
+
+#[test]
+fn token_numbers_of_others_are_trained_on() {
+    let room = Room::new();
+    let numbers: Vec<u16> = (0..2000u32).map(|i| (i * i % 300) as u16).collect();
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    fs::write(room.path().join("train.bin"), &bytes).unwrap();
+    let lines: String = numbers.chunks(100).map(|part| json!({ "ids": part }).to_string() + "\n").collect();
+    room.write("ids.jsonl", &lines);
+    let of_numbers = ["tokenizer.kind=numbers", "tokenizer.vocab_size=300"];
+    let train = ["train", "--data", "train.bin", "--out", "run", "--steps", "1", "--set"];
+    let said = room.call(&[&train[..], &tiny(&of_numbers)].concat());
+    // Numbers have no characters.
+    assert!(stdout(&said).contains("per token of the tokenised text"), "{said}");
+    let said = room.call(&["eval", "run", "--data", "ids.jsonl", "--field", "ids", "--json"]);
+    let figures = parsed(&said)["figures"].clone();
+    let units: Vec<_> = figures.as_array().unwrap().iter().map(|figure| figure["unit"].clone()).collect();
+    assert_eq!(units[0], "nats per token of the tokenised text", "{said}");
+    assert!(units.iter().all(|unit| unit.as_str().unwrap().contains("of the tokenised text")), "{said}");
+
+    let refused = |data: &str, settings: &[&str], problem: &str| {
+        let call = ["data", "prepare", "--data", data, "--out", "prepared", "--set"];
+        let said = room.call(&[&call[..], settings].concat());
+        assert!(!said.starts_with("exit code: 0") && said.contains(problem), "{said}");
+        assert!(!room.path().join("prepared").exists(), "{said}");
+    };
+    let small = ["tokenizer.kind=numbers", "tokenizer.vocab_size=256", "data.field=ids"];
+    refused(
+        "train.bin",
+        &small,
+        "train.bin: token 16: token 256 is not a valid code: the vocabulary has the ids 0 to 255",
+    );
+    refused("ids.jsonl", &small, "ids.jsonl: line 1: token 256 is not a valid code");
+    refused("train.bin", &["tokenizer.kind=bpe"], "tokenizer.kind");
+}
