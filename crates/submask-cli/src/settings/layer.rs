@@ -58,7 +58,7 @@ impl Layer {
     }
 
     /// The settings of a run. Keys that earlier versions lacked get the values that say what those versions did, so that
-    /// the run finds the images that it began with.
+    /// the run finds the data that it began with.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -75,7 +75,9 @@ impl Layer {
                 }
             }
         }
-        Ok(Self { origin, table })
+        // Other keys have the earlier behaviour as their default, which a preset's values would hide.
+        let whole = RunSettings::from_table(table.clone()).ok().and_then(|run| Table::try_from(run).ok());
+        Ok(Self { origin, table: whole.unwrap_or(table) })
     }
 }
 
@@ -97,5 +99,15 @@ mod tests {
         let now = "[data]\nkind = 'images'\nofficial_split = true\nformats = ['gif']";
         assert_eq!(of(now), (Some(Value::from(true)), Some(Value::Array(vec!["gif".into()]))));
         assert_eq!(of("[data]\nkind = 'text'"), (None, None));
+    }
+
+    #[test]
+    fn a_run_keeps_what_its_version_did_where_a_key_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let preset = include_str!("../../presets/dictionary.toml").lines();
+        let earlier: Vec<&str> = preset.filter(|line| !line.starts_with("edition")).collect();
+        std::fs::write(folder.path().join(SETTINGS_FILE), earlier.join("\n")).unwrap();
+        let table = Layer::of_run(folder.path()).unwrap().table;
+        assert_eq!(keys::get(&table, "data.edition"), Some(&Value::from(1)));
     }
 }

@@ -43,6 +43,16 @@ pub fn settle(base: &Table, layers: &mut [Layer]) -> Result<Vec<String>, Failure
     let table = chosen_at.map_or(base, |place| &layers[place].table);
     // A kind that is no text, or none that there is, is refused where keys are read.
     let Some(kind) = keys::get(table, KIND).and_then(Value::as_str) else { return Ok(Vec::new()) };
+    let kind = kind.to_owned();
+    let kind = kind.as_str();
+    // What is taken from a model is its tokenizer as a whole: another kind takes the place of all of it.
+    for layer in layers[..chosen_at.unwrap_or(0)].iter_mut().filter(|layer| is_whole(layer)) {
+        for (key, kinds) in READ_BY {
+            if key != SIZE && !kinds.contains(&kind) {
+                keys::put(&mut layer.table, key, Value::String(String::new()));
+            }
+        }
+    }
     let mut notes = Vec::new();
     for (place, layer) in layers.iter().enumerate() {
         for (key, kinds) in READ_BY {
@@ -221,6 +231,20 @@ mod tests {
             assert!(said.starts_with(&format!("error: `tokenizer.{key}` = ")), "{said}");
             assert!(said.contains("have a tokenizer of its own (tokenizer-json, 260 tokens)"), "{said}");
         }
+    }
+
+    #[test]
+    fn another_kind_takes_the_place_of_a_models_tokenizer() {
+        let model = "tokenizer = { kind = 'tokenizer-json', vocab_size = 0, path = 'a.json', end_of_text = '</s>' }\n\
+                     model.hidden = 8\nsample.steps = 4";
+        let mut layers = [layer(model), layer("tokenizer.kind = 'bpe'")];
+        assert_eq!(settle(&base(), &mut layers).unwrap(), Vec::<String>::new());
+        for key in [PATH, END_OF_TEXT] {
+            assert_eq!(keys::get(&layers[0].table, key), Some(&Value::from("")), "{key}");
+        }
+        let mut alone = [layer(model)];
+        settle(&base(), &mut alone).unwrap();
+        assert_eq!(keys::get(&alone[0].table, PATH), Some(&Value::from("a.json")));
     }
 
     #[test]
