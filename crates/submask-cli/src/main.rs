@@ -34,7 +34,7 @@ use compute::Compute;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    keep_quiet_about_devices();
+    keep_quiet_about_what_is_caught();
     let done = match asks_for_samplers() {
         true => commands::samplers::run(),
         false => run(Cli::parse()),
@@ -45,11 +45,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// A driver that panics while it is tried is no device, and nothing to tell of.
-fn keep_quiet_about_devices() {
+/// A driver that panics while it is tried is no device, and nothing to tell of; a reader that panics on a damaged file makes
+/// an error, which is told.
+fn keep_quiet_about_what_is_caught() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() != Some(submask::device::PROBE_THREAD) {
+        let is_probe = std::thread::current().name() == Some(submask::device::PROBE_THREAD);
+        if !is_probe && !submask::data::panics_are_errors() {
             say(panic);
         }
     }));

@@ -50,6 +50,7 @@ mod fidelity;
 mod field;
 mod folder;
 mod format;
+mod guard;
 pub(crate) mod hash;
 pub mod image;
 mod input;
@@ -84,6 +85,7 @@ pub use dictionary::{dictionary, first_dictionary};
 pub use document::{Content, Document, PIECE_BYTES};
 pub use fidelity::{Fidelity, FidelityCount};
 pub use format::FileFormat;
+pub use guard::panics_are_errors;
 pub use permutation::Permutation;
 pub use prepare::{
     CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData,

@@ -11,6 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::document::Document;
+use super::guard::guarded;
 use super::parquet_columns::names;
 use super::reader::{Fault, Found, Given, Rules};
 use crate::error::{Error, Result};
@@ -56,7 +57,7 @@ impl ParquetFile {
     /// that name.
     pub(super) fn open(path: &Path, name: &Path, rules: &Rules) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(name))?;
-        let reader = SerializedFileReader::new(file).map_err(problem(name))?;
+        let reader = guarded(name, || SerializedFileReader::new(file).map_err(problem(name)))?;
         let column = find_column(name, &reader, &rules.field)?;
         let whole = reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
         let (path, rules, ready) = (name.to_path_buf(), rules.clone(), VecDeque::new());
@@ -73,7 +74,8 @@ impl ParquetFile {
                     return Ok(Some(document));
                 }
             }
-            if !self.read_more()? {
+            let path = self.path.clone();
+            if !guarded(&path, || self.read_more())? {
                 return Ok(None);
             }
         }
@@ -304,6 +306,25 @@ mod tests {
         let rules = Rules::of_field("text");
         let documents: Vec<_> = ParquetFile::open(file.path(), file.path(), &rules).unwrap().collect();
         assert!(matches!(&documents[..], [Ok(_), Err(Fault::Record(_)), Ok(_)]));
+    }
+
+    #[test]
+    fn no_damaged_byte_makes_the_reader_panic() {
+        let file = write(&[&[Some(b"one"), None, Some(b"two two two"), Some(b"one")], &[Some(b"three")]]);
+        let whole = std::fs::read(file.path()).unwrap();
+        let (mut failed, name) = (0, file.path().display().to_string());
+        for place in 0..whole.len() {
+            for byte in [0, whole[place] ^ 1, whole[place].wrapping_add(1), 0x7f, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[place] = byte;
+                std::fs::write(file.path(), damaged).unwrap();
+                if let Err(error) = read(&file, "text") {
+                    failed += 1;
+                    assert!(error.to_string().contains(&name), "{error}");
+                }
+            }
+        }
+        assert!(failed > whole.len(), "{failed} of {} files", 6 * whole.len());
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod reading {
 
     use super::super::picture::decode;
     use super::*;
+    use crate::data::guard::guarded;
 
     /// How many pictures are held undecoded at a time.
     const ROWS: usize = 16;
@@ -86,7 +87,7 @@ mod reading {
         for file in files {
             let (shard, reader) = Shard::open(&file.path, wanted)?;
             if let Some(column) = shard.label {
-                names.add(&shard.path, &reader, column)?;
+                guarded(&file.path, || names.add(&shard.path, &reader, column))?;
             }
             shards.push(shard);
         }
@@ -120,7 +121,7 @@ mod reading {
 
     fn open_file(path: &Path) -> Result<SerializedFileReader<File>> {
         let file = File::open(path).map_err(Error::io(path))?;
-        let reader = SerializedFileReader::new(file).map_err(unreadable(path))?;
+        let reader = guarded(path, || SerializedFileReader::new(file).map_err(unreadable(path)))?;
         match has_negative_sizes(&reader) {
             true => Err(Error::format(path, "cannot read as parquet: a column has a negative size or place")),
             false => Ok(reader),
@@ -339,7 +340,8 @@ mod reading {
 
         fn next_picture(&mut self) -> Result<Option<Image>> {
             while self.ready.is_empty() {
-                if !self.read_more()? {
+                let path = self.shard.path.clone();
+                if !guarded(&path, || self.read_more())? {
                     return Ok(None);
                 }
             }
