@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use submask::data::Fidelity;
+use submask::data::{Fidelity, HeldOutBy, HeldOutReport};
 use submask::likelihood::{Figure, Kind};
 
 /// A number with about four digits after the point, or in powers of ten.
@@ -92,6 +92,50 @@ pub fn tokenizer_note(fidelity: Fidelity) -> String {
     }
 }
 
+/// What is held out for validation, and what is wrong with it.
+pub fn held_out_notes(report: &HeldOutReport) -> Vec<String> {
+    let HeldOutReport { by, documents, parts, of_documents, sequences, seq_len, .. } = report;
+    let (whole, plural) = (documents - parts, if *documents == 1 { "" } else { "s" });
+    let how = match by {
+        HeldOutBy::Documents => format!("{documents} of {of_documents} documents, chosen by hash"),
+        HeldOutBy::Position => format!("the end{plural} of {documents} of {of_documents} documents"),
+        HeldOutBy::OneDocument => format!("one of {of_documents} documents"),
+        HeldOutBy::Files => format!("{documents} document{plural} in files of their own"),
+        HeldOutBy::Share if *parts == 0 => format!("{whole} of {of_documents} documents, chosen by hash"),
+        HeldOutBy::Share if whole == 0 => format!("the end{plural} of {parts} of {of_documents} documents"),
+        HeldOutBy::Share => {
+            format!("{whole} documents, chosen by hash, and the ends of {parts}, of {of_documents}")
+        }
+    };
+    let size = format!("{} tokens, {:.1} % of all", count(report.tokens), 100.0 * report.share());
+    let mut notes = vec![format!("held out: {how}; {size}, {} sequences of {seq_len}", count(*sequences))];
+    if *by == HeldOutBy::OneDocument {
+        notes.push(String::from(
+            "warning: no choice of whole documents is near data.valid_fraction of the text, and no end of one is long \
+             enough: figures are of one document alone",
+        ));
+    }
+    if report.is_cut_to_pieces() {
+        notes.push(format!(
+            "warning: what is held out is cut to pieces, {} tokens each: figures of whole documents will differ",
+            report.tokens / (*documents).max(1)
+        ));
+    }
+    if report.is_small() {
+        notes.push(String::from(
+            "warning: what is held out is small: figures of fewer than 16 sequences are rough; give more text, a larger \
+             data.valid_fraction, or files of its own by --valid",
+        ));
+    }
+    if report.leaves_little() {
+        notes.push(format!(
+            "warning: what is trained on is small: {} sequences of {seq_len}",
+            report.train_sequences
+        ));
+    }
+    notes
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -142,6 +186,42 @@ pub mod tests {
     fn figures_say_what_they_are() {
         assert_eq!(figure(&bound()), "nelbo_subtoken 3.2123 ± 0.0123 bits per character (upper bound)");
         assert_eq!(figure(&joint()), "joint_objective 2.5000 nats per token (surrogate, no likelihood)");
+    }
+
+    #[test]
+    fn what_is_held_out_is_told_and_warned_of() {
+        let report = |by, documents, parts, tokens| HeldOutReport {
+            by,
+            documents,
+            parts,
+            of_documents: 40,
+            tokens,
+            train_tokens: 100 * 32,
+            sequences: tokens / 32,
+            train_sequences: 100,
+            seq_len: 32,
+        };
+        let notes = held_out_notes(&report(HeldOutBy::Documents, 2, 0, 3200));
+        assert_eq!(
+            notes,
+            ["held out: 2 of 40 documents, chosen by hash; 3.2k tokens, 50.0 % of all, 100 sequences of 32"]
+        );
+        let notes = held_out_notes(&report(HeldOutBy::Share, 40, 40, 200));
+        assert!(
+            notes[0].starts_with("held out: the ends of 40 of 40 documents; 200 tokens, 5.9 %"),
+            "{notes:?}"
+        );
+        assert!(
+            notes[1].starts_with("warning: what is held out is cut to pieces, 5 tokens each"),
+            "{notes:?}"
+        );
+        assert!(notes[2].starts_with("warning: what is held out is small"), "{notes:?}");
+        assert_eq!(held_out_notes(&report(HeldOutBy::Position, 1, 1, 512)).len(), 1);
+        assert_eq!(held_out_notes(&report(HeldOutBy::Files, 1, 0, 511)).len(), 2);
+        let notes = held_out_notes(&report(HeldOutBy::OneDocument, 1, 0, 3200));
+        assert!(notes[1].starts_with("warning: no choice of whole documents is near"), "{notes:?}");
+        let few = HeldOutReport { train_sequences: 15, ..report(HeldOutBy::Documents, 1, 0, 3200) };
+        assert_eq!(held_out_notes(&few)[1], "warning: what is trained on is small: 15 sequences of 32");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use submask::backbone::Embedding;
 use submask::backbone::dit::DitConfig;
-use submask::data::Split;
+use submask::data::{Split, ValidRule};
 use submask::model::{CodeSettings, NetworkConfig, Sampling, Temperature};
 use submask::objective::Objective;
 use submask::schedule::Schedule;
@@ -66,6 +66,8 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             split: Split::Paragraph,
             field: "text".to_owned(),
             valid_fraction: 0.02,
+            valid_rule: ValidRule::Documents,
+            valid_paths: Vec::new(),
             block_ends: false,
             cache: PathBuf::new(),
         }),

@@ -45,7 +45,10 @@ const EVAL: [Fit<EvalArgs>; 4] = [
 ];
 
 /// Flags of `submask train` that not every subject reads.
-const TRAIN: [Fit<TrainArgs>; 1] = [fit("--image", POINTS, |args| args.image.is_some())];
+const TRAIN: [Fit<TrainArgs>; 2] = [
+    fit("--image", POINTS, |args| args.image.is_some()),
+    fit("--valid", SHOWN, |args| !args.settings.valid.is_empty()),
+];
 
 /// Refuses flags of `submask sample` that say nothing to a model of this kind.
 pub fn sample(args: &SampleArgs, kind: Kind) -> Result<(), Failure> {

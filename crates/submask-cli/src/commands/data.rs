@@ -9,7 +9,7 @@ use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::failure::Failure;
-use crate::format::tokenizer_note;
+use crate::format::{held_out_notes, tokenizer_note};
 use crate::{output, progress, settings};
 
 /// Prepares or describes corpora.
@@ -25,7 +25,8 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
         return Err(Failure::usage("data.kind: only text is prepared"));
     };
-    let wanted = text.prepare(tokenizer, settings.train.seed);
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer, settings.train.seed, seq_len);
     let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
     let mut observer = progress::training_observer();
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
@@ -42,6 +43,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     }
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));
+    }
+    for note in data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes) {
+        eprintln!("data  {note}");
     }
     output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
 }
@@ -98,6 +102,7 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "train": part(&info.train),
         "valid": info.valid.as_ref().map(part),
+        "held_out": info.valid.as_ref().map(|_| json!(info.split)),
     });
     if let Some(fidelity) = info.fidelity() {
         described["documents_changed_by_tokenizer"] = json!(fidelity.changed);

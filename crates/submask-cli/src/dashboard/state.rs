@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, figure, number, tokenizer_note};
+use crate::format::{count, data_sizes, duration, figure, held_out_notes, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -32,6 +32,8 @@ pub struct State {
     pub details: String,
     /// Size of model and data.
     pub sizes: String,
+    /// What is held out of a text.
+    data: Vec<String>,
     pace: Pace,
 }
 
@@ -50,6 +52,7 @@ impl State {
             samples: Vec::new(),
             details: String::new(),
             sizes: String::new(),
+            data: Vec::new(),
             pace: Pace::default(),
         }
     }
@@ -58,6 +61,7 @@ impl State {
     pub fn apply(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Preparing(progress) => self.status = preparing(progress),
+            Event::HeldOut(report) => self.data = held_out_notes(report),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.progress = (step, steps);
                 self.pace.note(step, now);
@@ -65,7 +69,8 @@ impl State {
                 let sizes = data_sizes(train_tokens, valid_tokens);
                 let note =
                     fidelity.map_or_else(String::new, |fidelity| format!("; {}", tokenizer_note(fidelity)));
-                self.sizes = format!("{} weights, {sizes}{note}", count(parameters));
+                let data = self.data.iter().map(|note| format!("; {note}")).collect::<String>();
+                self.sizes = format!("{} weights, {sizes}{note}{data}", count(parameters));
             }
             Event::Step(record) => {
                 self.progress.0 = record.step;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, number, one_line, tokenizer_note};
+use crate::format::{count, data_sizes, duration, figure, held_out_notes, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -35,6 +35,9 @@ impl<W: Write> Lines<W> {
                 let new_phase = self.phase.replace(progress.phase) != Some(progress.phase);
                 let due = self.due(now, new_phase);
                 due.then(|| format!("data  {}", preparing(progress))).into_iter().collect()
+            }
+            Event::HeldOut(report) => {
+                held_out_notes(report).into_iter().map(|note| format!("data  {note}")).collect()
             }
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;

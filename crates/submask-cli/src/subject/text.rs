@@ -85,7 +85,13 @@ impl Door for Texts {
     fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure> {
         let Some(text) = settings.data.text() else { return Ok(()) };
         check_tokenizer(text, settings)?;
-        check_corpus(&text.paths, named, preset)
+        check_corpus(&text.paths, named, preset)?;
+        match text.valid_paths.iter().find(|path| !path.exists()) {
+            Some(missing) => {
+                Err(Failure::usage(format!("data.valid_paths: {} does not exist", missing.display())))
+            }
+            None => Ok(()),
+        }
     }
 
     fn keeps_its_data(&self) -> bool {

@@ -65,6 +65,8 @@ fn train() {
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
           --data <PATH>...         Text, JSON lines or parquet files, or files of images, and folders of
                                    them (data.paths)
+          --valid <PATH>...        Text or images for validation, in files of their own: nothing of
+                                   --data is held out then (data.valid_paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -259,6 +261,8 @@ fn data() {
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
           --data <PATH>...      Text, JSON lines or parquet files, or files of images, and folders of
                                 them (data.paths)
+          --valid <PATH>...     Text or images for validation, in files of their own: nothing of --data
+                                is held out then (data.valid_paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other

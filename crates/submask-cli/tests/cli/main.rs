@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod convert;
+mod held_out;
 mod help;
 mod hub;
 #[cfg(feature = "hub")]

@@ -69,8 +69,8 @@ pub use document::{Document, PIECE_BYTES};
 pub use fidelity::{Fidelity, FidelityCount};
 pub use permutation::Permutation;
 pub use prepare::{
-    DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData, Progress,
-    SplitInfo, prepare,
+    DATA_FILE, DATA_VERSION, DataInfo, HeldOutBy, HeldOutReport, Outdated, PartInfo, Phase, PrepareSettings,
+    PreparedData, Progress, SplitInfo, ValidRule, prepare,
 };
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};
 pub use shard_writer::ShardWriter;

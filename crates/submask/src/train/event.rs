@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Fidelity, Progress};
+use crate::data::{Fidelity, HeldOutReport, Progress};
 use crate::likelihood::Figure;
 
 /// Something that happened in a run.
@@ -12,6 +12,8 @@ use crate::likelihood::Figure;
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
+    /// The text is open: what of it is held out for validation.
+    HeldOut(HeldOutReport),
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.

@@ -9,8 +9,8 @@ use submask::backbone::Embedding;
 use submask::backbone::autoregressive::AutoregressiveConfig;
 use submask::backbone::dit::DitConfig;
 use submask::backbone::encoder::EncoderConfig;
-use submask::data::TokenizerKind;
 use submask::data::image::Background;
+use submask::data::{TokenizerKind, ValidRule};
 use submask::model::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig,
     NetworkConfig, PointSubject, Sampling, Subject, Temperature, TextSubject, ToySettings, UnetSettings,
@@ -66,6 +66,8 @@ fn text_kinds() -> Vec<Kind> {
             split: submask::data::Split::Paragraph,
             field: "text".into(),
             valid_fraction: 0.1,
+            valid_rule: ValidRule::Share,
+            valid_paths: vec![],
             block_ends: false,
             cache: PathBuf::new(),
         }),

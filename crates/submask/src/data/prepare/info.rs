@@ -5,14 +5,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::split::HeldOutBy;
 use super::{PrepareSettings, write_file};
 use crate::data::{Fidelity, TokenStore, Tokenizer, TokenizerKind, Totals};
 use crate::error::{Error, Result};
 
 /// The file in a prepared folder that says what is in it.
 pub const DATA_FILE: &str = "data.json";
-/// Version of the format that is written, and the only one that is read.
-pub const DATA_VERSION: u32 = 1;
+/// Version of the format that is written. Version 1, which did not say how documents were held out, is read too.
+pub const DATA_VERSION: u32 = 2;
 
 /// The contents of `data.json`. Fingerprints are 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,9 +44,12 @@ pub struct DataInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitInfo {
+    /// How validation text was chosen.
+    #[serde(default, skip_serializing_if = "HeldOutBy::is_first")]
+    pub by: HeldOutBy,
     /// Documents of the corpus.
     pub documents: u64,
-    /// Those of them that went wholly to validation.
+    /// Those of them that went wholly to validation; or the documents of the files that stand for it.
     pub whole_for_validation: u64,
     /// Those of them that were split by position.
     pub split_by_position: u64,
@@ -139,9 +143,8 @@ impl DataInfo {
         let text = fs::read(&path).map_err(Error::io(&path))?;
         let problem = |error: serde_json::Error| Error::format(&path, format!("not a {DATA_FILE}: {error}"));
         let Version { format_version } = serde_json::from_slice(&text).map_err(problem)?;
-        if format_version != DATA_VERSION {
-            let problem =
-                format!("format version {format_version}; this program reads version {DATA_VERSION}");
+        if !(1..=DATA_VERSION).contains(&format_version) {
+            let problem = format!("format version {format_version}; this program reads 1 to {DATA_VERSION}");
             return Err(Error::format(&path, problem));
         }
         serde_json::from_slice(&text).map_err(problem)

@@ -1,6 +1,8 @@
 //! From documents to a folder of token shards for training and validation.
 
+mod held_out;
 mod info;
+mod split;
 mod survey;
 mod tokenize;
 
@@ -11,7 +13,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use held_out::HeldOutReport;
 pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PartInfo, SplitInfo};
+pub use split::{HeldOutBy, ValidRule};
 
 use super::blocks::{BlockLayout, Blocks};
 use super::document::Document;
@@ -23,6 +27,7 @@ use super::tokenizer::{Tokenizer, TokenizerSpec};
 use super::validation::ValidationBlocks;
 use crate::durable::sync_parent;
 use crate::error::{Error, Result};
+use split::{LEAST_SEQUENCES, Split};
 use survey::Survey;
 
 /// What is prepared, and how.
@@ -33,9 +38,19 @@ pub struct PrepareSettings {
     pub source: Source,
     /// The tokenizer, or the one to train.
     pub tokenizer: TokenizerSpec,
-    /// Share of the corpus for validation, at least 0 (none) and below 1. See [`prepare`] for the rule.
+    /// Share of the corpus for validation, at least 0 (none) and below 1. Not read where there is a `valid_source`.
     #[serde(default = "default_valid_fraction")]
     pub valid_fraction: f64,
+    /// How validation documents are chosen; absent in settings of earlier versions, which had one rule.
+    #[serde(default, skip_serializing_if = "ValidRule::is_first")]
+    pub valid_rule: ValidRule,
+    /// Tokens per sequence of the models that are to be trained, L: [`ValidRule::Documents`] cuts a document only where
+    /// its end has 16 such sequences.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seq_len: usize,
+    /// Texts for validation that stand in files of their own: nothing of `source` is held out then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_source: Option<Source>,
     /// Chooses the validation documents.
     #[serde(default)]
     pub seed: u64,
@@ -52,11 +67,30 @@ fn default_shard_tokens() -> u64 {
     1 << 28
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Tokens per sequence where nobody says how many.
+const USUAL_SEQ_LEN: usize = 128;
+
+/// Of the settings, in their fingerprint.
+const SETTINGS_VERSION: u32 = 1;
+
 impl PrepareSettings {
-    /// Two hundredths for validation, seed 0, shards of 2^28 tokens.
+    /// Two hundredths for validation, whole documents where possible, sequences of 128 tokens, seed 0, shards of 2^28
+    /// tokens.
     pub fn new(source: Source, tokenizer: TokenizerSpec) -> Self {
-        let (valid_fraction, shard_tokens) = (default_valid_fraction(), default_shard_tokens());
-        Self { source, tokenizer, valid_fraction, seed: 0, shard_tokens }
+        Self {
+            source,
+            tokenizer,
+            valid_fraction: default_valid_fraction(),
+            valid_rule: ValidRule::Documents,
+            seq_len: USUAL_SEQ_LEN,
+            valid_source: None,
+            seed: 0,
+            shard_tokens: default_shard_tokens(),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -74,13 +108,49 @@ impl PrepareSettings {
         let settings = serde_json::to_string(self)
             .map_err(|error| Error::invalid("settings", format!("{self:?}"), error.to_string()))?;
         let mut print = Fingerprint::new()
-            .part(&DATA_VERSION.to_le_bytes())
+            .part(&SETTINGS_VERSION.to_le_bytes())
             .part(settings.as_bytes())
             .part(&self.source.stamp()?.to_le_bytes());
+        if let Some(valid) = &self.valid_source {
+            print = print.part(&valid.stamp()?.to_le_bytes());
+        }
         if let TokenizerSpec::TokenizerJson { path, .. } = &self.tokenizer {
             print = print.part(&fs::read(path).map_err(Error::io(path))?);
         }
         Ok(format!("{:016x}", print.value()))
+    }
+}
+
+impl PrepareSettings {
+    /// Whether a folder was made with these settings from these files. The length of sequences does not matter where
+    /// whole documents were held out.
+    fn made(&self, info: &DataInfo) -> Result<bool> {
+        let is_whole = [HeldOutBy::Documents, HeldOutBy::Files].contains(&info.split.by);
+        let seq_len = if is_whole { info.settings.seq_len } else { self.seq_len };
+        Ok(Self { seq_len, ..self.clone() }.fingerprint()? == info.settings_fingerprint)
+    }
+
+    /// Whether a folder from before there was a choice of rules was made with these settings otherwise: it keeps its split.
+    fn made_before_rules(&self, info: &DataInfo) -> Result<bool> {
+        let before = Self { valid_rule: ValidRule::Share, seq_len: 0, ..self.clone() };
+        Ok(info.format_version == 1 && before.fingerprint()? == info.settings_fingerprint)
+    }
+
+    /// What is held out of a corpus, once there is a tokenizer.
+    fn split(&self, survey: &Survey, tokenizer: &Tokenizer) -> Result<Split> {
+        let (fraction, seed) = (self.valid_fraction, self.seed);
+        match self.valid_rule {
+            _ if self.valid_source.is_some() => Ok(Split::none(HeldOutBy::Files)),
+            _ if fraction == 0.0 => Ok(Split::none(HeldOutBy::default())),
+            ValidRule::Share => Ok(Split::by_share(survey, fraction, seed)),
+            ValidRule::Documents => {
+                let least_bytes = || {
+                    let tokens = LEAST_SEQUENCES as f64 * self.seq_len.max(1) as f64;
+                    Ok(tokens * tokenize::bytes_per_token(self.source.documents()?, tokenizer)?)
+                };
+                Split::by_documents(survey, fraction, seed, Some(least_bytes))
+            }
+        }
     }
 }
 
@@ -129,7 +199,7 @@ pub struct PreparedData {
     pub tokenizer: Tokenizer,
     /// Tokens for training.
     pub train: Arc<TokenStore>,
-    /// Tokens for validation, unless the fraction was 0.
+    /// Tokens for validation, unless the fraction was 0 and no other files were given.
     pub valid: Option<Arc<TokenStore>>,
     /// Whether it was there already.
     pub reused: bool,
@@ -163,6 +233,11 @@ impl PreparedData {
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
     }
 
+    /// What is held out, for sequences of a layout; `None` where nothing is.
+    pub fn held_out(&self, layout: BlockLayout) -> Option<HeldOutReport> {
+        HeldOutReport::of(&self.info, layout)
+    }
+
     /// As [`DataInfo::fidelity`].
     pub fn fidelity(&self) -> Option<Fidelity> {
         self.info.fidelity()
@@ -175,14 +250,19 @@ impl PreparedData {
 /// With an end-of-text token (E) each stream is E document E document … E. Otherwise documents are
 /// joined by [`Tokenizer::separator`].
 ///
-/// Validation documents are those whose hash of (seed, index of the document) falls into the share
-/// `valid_fraction`, and always the one with the smallest hash. But documents longer than
-/// [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer than
-/// 1 / `valid_fraction` (and at most 1,000) of them, are split by position: the last share of their
-/// bytes, from the next character on, is for validation, and they count as a document on both sides.
+/// What is held out for validation, where no files of their own are given for it ([`PrepareSettings::valid_source`]), by
+/// [`ValidRule::Documents`]: whole documents, chosen by a hash of (seed, index of the document), if some choice of them
+/// has between half of and five times the share `valid_fraction` of the bytes, or if there are at least 20 documents.
+/// Otherwise documents are cut: the last share of their bytes, from the next character on, is for validation, of those
+/// documents in which that is at least 16 sequences. Otherwise one document is held out, and a corpus of a single document
+/// is cut in any case. Parts of a document count as documents.
+///
+/// By [`ValidRule::Share`], validation documents are those whose hash falls into the share, and always the one with the
+/// smallest hash. But documents longer than [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer
+/// than 1 / `valid_fraction` (and at most 1,000) of them, are cut.
 ///
 /// A folder that was made with the same settings from the same files (by path, size and time of
-/// change) is opened as it is. A new one is written beside its place and renamed when it is complete.
+/// change) is opened as it is, and so is one of the first version, which had no choice of rules. A new one is written beside its place and renamed when it is complete.
 /// The corpus is read two or three times, piece by piece.
 ///
 /// # Errors
@@ -198,7 +278,7 @@ pub fn prepare(
     let folder = folder.as_ref();
     settings.check()?;
     let fingerprint = settings.fingerprint()?;
-    if may_reuse(folder, &fingerprint, outdated)? {
+    if may_reuse(folder, settings, outdated)? {
         return PreparedData::open(folder);
     }
     let partial = PartialFolder::create(folder)?;
@@ -207,8 +287,9 @@ pub fn prepare(
         let documents = settings.source.documents()?;
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
+    let split = settings.split(&survey, &tokenizer)?;
     let documents = Watched::new(settings.source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
-    let written = tokenize::write_shards(documents, settings, &tokenizer, &survey, &partial.path)?;
+    let written = tokenize::write_shards(documents, settings, &tokenizer, &split, &partial.path)?;
     tokenizer.save(&partial.path)?;
     DataInfo::new(settings, fingerprint, &tokenizer, written).write(&partial.path)?;
     partial.rename_to(folder)?;
@@ -216,7 +297,7 @@ pub fn prepare(
 }
 
 /// Whether `folder` is what is wanted; false if it is to be made.
-fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<bool> {
+fn may_reuse(folder: &Path, settings: &PrepareSettings, outdated: Outdated) -> Result<bool> {
     if !folder.exists() {
         return Ok(false);
     }
@@ -228,13 +309,16 @@ fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<boo
         return Err(Error::format(folder, problem));
     }
     // A file that cannot be read any more is as outdated as one with other settings.
-    let same = DataInfo::read(folder).is_ok_and(|info| info.settings_fingerprint == fingerprint);
+    let info = DataInfo::read(folder).ok();
+    let same = info.as_ref().map_or(Ok(false), |info| settings.made(info))?;
+    let keeps_its_split = || info.as_ref().map_or(Ok(false), |info| settings.made_before_rules(info));
     // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
     let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
     match outdated {
         Outdated::Refuse if same => Ok(true),
         Outdated::Rebuild if same => Ok(PreparedData::open(folder).is_ok_and(is_known)),
         Outdated::Rebuild => Ok(false),
+        Outdated::Refuse if keeps_its_split()? => Ok(true),
         Outdated::Refuse => {
             let problem =
                 "prepared with other settings or from other files; rebuild it, or choose another folder";

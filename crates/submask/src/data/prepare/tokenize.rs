@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::PrepareSettings;
 use super::info::{PartInfo, SplitInfo, Written};
-use super::survey::{Share, Split, Survey};
+use super::split::{Share, Split};
 use crate::data::document::Document;
 use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
@@ -16,17 +16,50 @@ use crate::error::{Error, Result};
 /// Bytes of text that are tokenized at once on all threads.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Bytes of text by which the bytes of a token are estimated.
+const SAMPLE_BYTES: usize = 1 << 20;
+
+/// Bytes of text per token, of the first MiB of `documents`.
+pub(super) fn bytes_per_token(
+    documents: impl Iterator<Item = Result<Document>>,
+    tokenizer: &Tokenizer,
+) -> Result<f64> {
+    let (mut bytes, mut tokens) = (0, 0);
+    for piece in documents {
+        let text = piece?.text;
+        bytes += text.len();
+        tokens += tokenizer.encode(&text)?.len();
+        if bytes >= SAMPLE_BYTES {
+            break;
+        }
+    }
+    Ok(bytes as f64 / tokens.max(1) as f64)
+}
+
 /// Writes the shards of both parts into `folder`.
 pub(super) fn write_shards(
     documents: impl Iterator<Item = Result<Document>>,
     settings: &PrepareSettings,
     tokenizer: &Tokenizer,
-    survey: &Survey,
+    split: &Split,
     folder: &Path,
 ) -> Result<Written> {
-    let split = survey.split(settings.valid_fraction, settings.seed);
     let mut streams = Streams::create(settings, tokenizer, folder)?;
-    let mut sharing = Sharing::new(&split);
+    let mut info = write_documents(documents, split, &mut streams)?;
+    if let Some(valid) = &settings.valid_source {
+        info.whole_for_validation =
+            write_documents(valid.documents()?, &Split::all(), &mut streams)?.whole_for_validation;
+    }
+    streams.finish(settings, info)
+}
+
+/// Writes documents to the parts that they go to; returns how they were shared out.
+fn write_documents(
+    documents: impl Iterator<Item = Result<Document>>,
+    split: &Split,
+    streams: &mut Streams,
+) -> Result<SplitInfo> {
+    let mut sharing = Sharing::new(split);
     let mut jobs = Vec::new();
     let mut bytes = 0;
     for piece in documents {
@@ -40,7 +73,7 @@ pub(super) fn write_shards(
         }
     }
     streams.write(&jobs)?;
-    streams.finish(settings, sharing.info)
+    Ok(sharing.info)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +93,7 @@ struct Job {
 
 /// Turns pieces of documents into jobs.
 struct Sharing<'a> {
-    split: &'a Split<'a>,
+    split: &'a Split,
     info: SplitInfo,
     share: Share,
     /// Bytes of the present document before the next piece.
@@ -70,8 +103,9 @@ struct Sharing<'a> {
 }
 
 impl<'a> Sharing<'a> {
-    fn new(split: &'a Split<'a>) -> Self {
-        Self { split, info: SplitInfo::default(), share: split.share(0), before: 0, open: None }
+    fn new(split: &'a Split) -> Self {
+        let info = SplitInfo { by: split.by, ..SplitInfo::default() };
+        Self { split, info, share: split.share(0), before: 0, open: None }
     }
 
     fn share_out(&mut self, piece: Document, jobs: &mut Vec<Job>) {
@@ -130,7 +164,8 @@ impl<'a> Streams<'a> {
             let writer = StoreWriter::create(folder, name, tokenizer, settings.shard_tokens)?;
             Stream::new(writer, tokenizer)
         };
-        let valid = (settings.valid_fraction > 0.0).then(|| stream("valid")).transpose()?;
+        let is_held_out = settings.valid_fraction > 0.0 || settings.valid_source.is_some();
+        let valid = is_held_out.then(|| stream("valid")).transpose()?;
         Ok(Self { tokenizer, train: stream("train")?, valid })
     }
 
@@ -206,6 +241,7 @@ impl<'a> Stream<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::prepare::{HeldOutBy, Survey};
 
     fn piece(text: &str, continues: bool) -> Document {
         Document { text: text.to_owned(), continues }
@@ -214,7 +250,10 @@ mod tests {
     /// Jobs as "part:text", with `<` where a document begins and `>` where it ends.
     fn shared(pieces: &[Document], valid_fraction: f64) -> Vec<String> {
         let survey = Survey::of(pieces.iter().cloned().map(Ok), &mut |_| ()).unwrap();
-        let split = survey.split(valid_fraction, 0);
+        let split = match valid_fraction {
+            0.0 => Split::none(HeldOutBy::Share),
+            share => Split::by_share(&survey, share, 0),
+        };
         let (mut sharing, mut jobs) = (Sharing::new(&split), Vec::new());
         pieces.iter().for_each(|piece| sharing.share_out(piece.clone(), &mut jobs));
         let show = |job: &Job| {

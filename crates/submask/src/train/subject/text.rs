@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
     Batcher, BlockLayout, Blocks, DATA_FILE, Outdated, PrepareSettings, PreparedData, Source, Split,
-    TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
+    TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidRule, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
 use crate::train::event::{Event, Observer};
@@ -25,8 +25,14 @@ pub struct TextData {
     pub split: Split,
     /// The field of JSON lines, or column of parquet files, that holds the text.
     pub field: String,
-    /// Share of the documents that is held out for validation, in (0, 1).
+    /// Share of the corpus that is held out for validation, in (0, 1), where `valid_paths` is empty.
     pub valid_fraction: f64,
+    /// How documents are chosen for it. Settings of runs from before there was a choice name none.
+    #[serde(default)]
+    pub valid_rule: ValidRule,
+    /// Files and folders of text for validation; empty: a part of `paths`.
+    #[serde(default)]
+    pub valid_paths: Vec<PathBuf>,
     /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
     pub block_ends: bool,
     /// Where prepared token shards are kept; empty: inside the run folder.
@@ -76,15 +82,38 @@ impl TextData {
         if self.paths.is_empty() {
             return Source::Dictionary;
         }
-        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
+        self.source_of(&self.paths)
     }
 
-    /// What the data room is asked for, with a seed of the choice of held-out documents.
-    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64) -> PrepareSettings {
+    /// Where held-out documents come from, if not from the same files.
+    pub fn valid_source(&self) -> Option<Source> {
+        (!self.valid_paths.is_empty()).then(|| self.source_of(&self.valid_paths))
+    }
+
+    /// Documents of other files, found in them as in the corpus.
+    fn source_of(&self, paths: &[PathBuf]) -> Source {
+        Source::Files { paths: paths.to_vec(), split: self.split, field: self.field.clone() }
+    }
+
+    /// What the data room is asked for, with a seed of the choice of held-out documents, for sequences of `seq_len`
+    /// tokens.
+    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64, seq_len: usize) -> PrepareSettings {
+        let is_first = self.valid_rule == ValidRule::Share;
         PrepareSettings {
             valid_fraction: self.valid_fraction,
+            valid_rule: self.valid_rule,
+            seq_len: if is_first { 0 } else { seq_len },
+            valid_source: self.valid_source(),
             seed,
             ..PrepareSettings::new(self.source(), tokenizer.spec())
+        }
+    }
+
+    /// The folder of prepared data that is trained on, if that is what `paths` names.
+    pub fn prepared(&self) -> Option<&Path> {
+        match self.paths.as_slice() {
+            [path] if path.join(DATA_FILE).is_file() => Some(path),
+            _ => None,
         }
     }
 }
@@ -137,7 +166,14 @@ impl TokenizerSettings {
 
 impl Learnt for TextData {
     fn check(&self, settings: &RunSettings) -> Result<Option<Subject>> {
-        in_open_unit("data.valid_fraction", self.valid_fraction)?;
+        match self.valid_paths.as_slice() {
+            [] => in_open_unit("data.valid_fraction", self.valid_fraction)?,
+            [path, ..] if self.prepared().is_some() => {
+                let allowed = "[] with prepared data, which have their own validation text";
+                return Err(Error::invalid("data.valid_paths", path.display(), allowed));
+            }
+            _ => {}
+        }
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.
         let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
         Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
@@ -153,6 +189,9 @@ impl Learnt for TextData {
         let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;
         let layout = self.layout(architecture.config().seq_len());
         let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
+        if let Some(report) = data.held_out(layout) {
+            observer.notify(&Event::HeldOut(report));
+        }
         Ok(Opened {
             train_tokens: Some(data.train.tokens()),
             valid_tokens: Some(data.valid.as_ref().map_or(0, |store| store.tokens())),
@@ -201,9 +240,7 @@ fn open_data(
     request: &RunRequest,
     observer: &mut dyn Observer,
 ) -> Result<PreparedData> {
-    if let [path] = text.paths.as_slice()
-        && path.join(DATA_FILE).is_file()
-    {
+    if let Some(path) = text.prepared() {
         return PreparedData::open(path);
     }
     let folder = match text.cache.as_os_str() {
@@ -216,7 +253,7 @@ fn open_data(
     }
     // What a run left that was killed before it began is of no use to one with other settings.
     let outdated = if text.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
-    prepare(&text.prepare(tokenizer(settings)?, settings.train.seed), &folder, outdated, &mut |progress| {
-        observer.notify(&Event::Preparing(progress));
-    })
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer(settings)?, settings.train.seed, seq_len);
+    prepare(&wanted, &folder, outdated, &mut |progress| observer.notify(&Event::Preparing(progress)))
 }
