@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use submask::data::{Fidelity, HeldOutBy, HeldOutReport};
+use submask::data::{Fidelity, HeldOutBy, HeldOutReport, PairCounts};
 use submask::likelihood::{Figure, Kind};
 
 /// A number with about four digits after the point, or in powers of ten.
@@ -92,6 +92,22 @@ pub fn tokenizer_note(fidelity: Fidelity) -> String {
     }
 }
 
+/// How many pairs there are, and what became of the others.
+pub fn pair_note(counts: PairCounts, seq_len: usize) -> String {
+    let PairCounts { pairs, too_long, cut, empty } = counts;
+    let mut note = format!("pairs: {}, one per sequence of {seq_len} tokens", count(pairs));
+    if too_long > 0 {
+        note += &format!("; left out: {too_long} that are too long");
+    }
+    if empty > 0 {
+        note += &format!("; left out: {empty} without a completion");
+    }
+    if cut > 0 {
+        note += &format!("; completions that are cut: {cut}");
+    }
+    note
+}
+
 /// What is held out for validation, and what is wrong with it.
 pub fn held_out_notes(report: &HeldOutReport) -> Vec<String> {
     let HeldOutReport { by, documents, parts, of_documents, sequences, seq_len, .. } = report;
@@ -107,6 +123,7 @@ pub fn held_out_notes(report: &HeldOutReport) -> Vec<String> {
             format!("{whole} documents, chosen by hash, and the ends of {parts}, of {of_documents}")
         }
     };
+    let how = if report.pairs { how.replace("document", "pair") } else { how };
     let size = format!("{} tokens, {:.1} % of all", count(report.tokens), 100.0 * report.share());
     let mut notes = vec![format!("held out: {how}; {size}, {} sequences of {seq_len}", count(*sequences))];
     if *by == HeldOutBy::OneDocument {
@@ -192,6 +209,7 @@ pub mod tests {
     fn what_is_held_out_is_told_and_warned_of() {
         let report = |by, documents, parts, tokens| HeldOutReport {
             by,
+            pairs: false,
             documents,
             parts,
             of_documents: 40,
@@ -222,6 +240,17 @@ pub mod tests {
         assert!(notes[1].starts_with("warning: no choice of whole documents is near"), "{notes:?}");
         let few = HeldOutReport { train_sequences: 15, ..report(HeldOutBy::Documents, 1, 0, 3200) };
         assert_eq!(held_out_notes(&few)[1], "warning: what is trained on is small: 15 sequences of 32");
+    }
+
+    #[test]
+    fn what_became_of_pairs_is_told() {
+        let counts = PairCounts { pairs: 30, ..PairCounts::default() };
+        assert_eq!(pair_note(counts, 16), "pairs: 30, one per sequence of 16 tokens");
+        let counts = PairCounts { pairs: 30, too_long: 2, cut: 3, empty: 4 };
+        let note = pair_note(counts, 16);
+        assert!(note.ends_with(
+            "; left out: 2 that are too long; left out: 4 without a completion; completions that are cut: 3"
+        ));
     }
 
     #[test]

@@ -68,6 +68,10 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             valid_fraction: 0.02,
             valid_rule: ValidRule::Documents,
             valid_paths: Vec::new(),
+            // No fields: text, not pairs.
+            prompt_field: String::new(),
+            completion_field: String::new(),
+            truncate: false,
             block_ends: false,
             cache: PathBuf::new(),
         }),

@@ -26,6 +26,12 @@ pub struct EvalArgs {
     /// text]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub field: Option<String>,
+    /// Field or column with the prompts, for a model of pairs [default: as the model's run, or else prompt]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub prompt_field: Option<String>,
+    /// Field or column with the completions, for a model of pairs [default: as the model's run, or else completion]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub completion_field: Option<String>,
     /// What is estimated [default: nelbo-subtoken; exact for autoregressive models]
     #[arg(long)]
     pub estimator: Option<EstimatorArg>,

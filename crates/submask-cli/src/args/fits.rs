@@ -37,9 +37,11 @@ const SAMPLE: [Fit<SampleArgs>; 10] = [
 ];
 
 /// Flags of `submask eval` that not every subject reads.
-const EVAL: [Fit<EvalArgs>; 4] = [
+const EVAL: [Fit<EvalArgs>; 6] = [
     fit("--split", TEXT, |args| args.split.is_some()),
     fit("--field", TEXT, |args| args.field.is_some()),
+    fit("--prompt-field", TEXT, |args| args.prompt_field.is_some()),
+    fit("--completion-field", TEXT, |args| args.completion_field.is_some()),
     fit("--images", IMAGES, |args| args.images.images.is_some()),
     fit("--labels", IMAGES, |args| args.images.labels.is_some()),
 ];

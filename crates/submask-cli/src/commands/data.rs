@@ -9,7 +9,7 @@ use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::failure::Failure;
-use crate::format::{held_out_notes, tokenizer_note};
+use crate::format::{held_out_notes, pair_note, tokenizer_note};
 use crate::{output, progress, settings};
 
 /// Prepares or describes corpora.
@@ -44,6 +44,9 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));
     }
+    if let Some(counts) = data.info.pairs() {
+        eprintln!("data  {}", pair_note(counts, seq_len));
+    }
     for note in data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes) {
         eprintln!("data  {note}");
     }
@@ -69,6 +72,11 @@ fn describe(path: &Path, verify: bool) -> Result<Value, Failure> {
         if verify {
             data.train.verify()?;
             data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+            if data.has_pairs() {
+                let seq_len = data.info.settings.seq_len;
+                data.training_pairs(seq_len)?.verify()?;
+                data.validation_pairs(seq_len)?.map_or(Ok(()), |pairs| pairs.verify())?;
+            }
         }
         return Ok(describe_prepared(path, &data.info));
     }
@@ -104,6 +112,10 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
         "valid": info.valid.as_ref().map(part),
         "held_out": info.valid.as_ref().map(|_| json!(info.split)),
     });
+    if let Some(counts) = info.pairs() {
+        described["pairs"] = json!(counts);
+        described["seq_len"] = json!(info.settings.seq_len);
+    }
     if let Some(fidelity) = info.fidelity() {
         described["documents_changed_by_tokenizer"] = json!(fidelity.changed);
         described["unknown_tokens"] = json!(fidelity.unknown);

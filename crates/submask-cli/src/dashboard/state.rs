@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, figure, held_out_notes, number, tokenizer_note};
+use crate::format::{count, data_sizes, duration, figure, held_out_notes, number, pair_note, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -61,7 +61,8 @@ impl State {
     pub fn apply(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Preparing(progress) => self.status = preparing(progress),
-            Event::HeldOut(report) => self.data = held_out_notes(report),
+            Event::HeldOut(report) => self.data.extend(held_out_notes(report)),
+            &Event::Pairs { counts, seq_len } => self.data = vec![pair_note(counts, seq_len)],
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.progress = (step, steps);
                 self.pace.note(step, now);

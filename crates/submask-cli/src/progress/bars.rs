@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, held_out_notes, number, one_line, tokenizer_note};
+use crate::format::{count, data_sizes, figure, held_out_notes, number, one_line, pair_note, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -41,6 +41,9 @@ impl Observer for Bars {
             }
             Event::HeldOut(report) => {
                 held_out_notes(report).iter().for_each(|note| self.bar.println(format!("data  {note}")));
+            }
+            &Event::Pairs { counts, seq_len } => {
+                self.bar.println(format!("data  {}", pair_note(counts, seq_len)));
             }
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, held_out_notes, number, one_line, tokenizer_note};
+use crate::format::{
+    count, data_sizes, duration, figure, held_out_notes, number, one_line, pair_note, tokenizer_note,
+};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -39,6 +41,7 @@ impl<W: Write> Lines<W> {
             Event::HeldOut(report) => {
                 held_out_notes(report).into_iter().map(|note| format!("data  {note}")).collect()
             }
+            &Event::Pairs { counts, seq_len } => vec![format!("data  {}", pair_note(counts, seq_len))],
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;
                 self.pace.note(step, now);

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use submask::data::{
-    BlockLayout, DATA_FILE, Fidelity, FidelityCount, PreparedData, Source, Split, Tokenizer, ValidationBlock,
+    BlockLayout, DATA_FILE, Fidelity, FidelityCount, PairLayout, PairSource, PreparedData, Source, Split,
+    Tokenizer, ValidationBlock,
 };
-use submask::model::{Architecture, HeldOut};
+use submask::model::{Architecture, HeldOut, ModelConfig};
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::TextData;
 
 use crate::args::{EvalArgs, SplitArg};
 use crate::failure::Failure;
+use crate::format::pair_note;
 use crate::locate;
 
 /// Text, and how it becomes sequences.
@@ -28,6 +30,8 @@ enum Text {
     Prepared(PathBuf),
     /// Files and folders of text.
     Files { paths: Vec<PathBuf>, split: Chosen<Split>, field: Chosen<String> },
+    /// Files and folders of pairs.
+    Pairs { paths: Vec<PathBuf>, prompt: Chosen<String>, completion: Chosen<String>, truncate: bool },
 }
 
 /// A value, and who chose it.
@@ -53,6 +57,8 @@ impl<T> Chosen<T> {
 impl HeldOutText {
     /// The text given, or else the validation text of the run that the model folder is in.
     pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
+        let is_of_pairs = ModelConfig::read(model)?.pairs();
+        check_fields(args, is_of_pairs)?;
         if let Some(missing) = args.data.iter().find(|path| !path.exists()) {
             return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
         }
@@ -62,14 +68,22 @@ impl HeldOutText {
         let text = match args.data.as_slice() {
             [] => Text::of_run(model, run.as_ref())?,
             [folder] if folder.join(DATA_FILE).is_file() => {
-                if args.split.is_some() || args.field.is_some() {
-                    let message = "--split and --field have no meaning for prepared data";
+                let fields = [&args.field, &args.prompt_field, &args.completion_field];
+                if args.split.is_some() || fields.into_iter().any(Option::is_some) {
+                    let (flags, hint) = match is_of_pairs {
+                        true => (
+                            "--prompt-field and --completion-field",
+                            "its pairs were chosen when it was prepared",
+                        ),
+                        false => ("--split and --field", "its documents were chosen when it was prepared"),
+                    };
                     return Err(
-                        Failure::usage(message).hint("its documents were chosen when it was prepared")
+                        Failure::usage(format!("{flags} have no meaning for prepared data")).hint(hint)
                     );
                 }
                 Text::Prepared(folder.clone())
             }
+            paths if is_of_pairs => Text::pairs(paths, args, run.as_ref()),
             paths => Text::files(paths, args, run.as_ref()),
         };
         Ok(Self { text, block_ends })
@@ -79,7 +93,7 @@ impl HeldOutText {
     pub fn name(&self) -> String {
         match &self.text {
             Text::Prepared(folder) => format!("validation part of {}", folder.display()),
-            Text::Files { paths, .. } => {
+            Text::Files { paths, .. } | Text::Pairs { paths, .. } => {
                 paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             }
         }
@@ -88,6 +102,14 @@ impl HeldOutText {
     /// What was chosen without being asked for, and so has to be said.
     pub fn notes(&self, tokenizer: &Tokenizer) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Text::Pairs { prompt, completion, .. } = &self.text {
+            let shown = |key, Chosen { value, by }: &Chosen<String>| format!("{key} = {value} ({by})");
+            return vec![format!(
+                "{}, {}",
+                shown("prompt_field", prompt),
+                shown("completion_field", completion)
+            )];
+        }
         if let Text::Files { split, field, .. } = &self.text {
             let (shown, Chosen { value, by }) = (split_name(split.value), field);
             notes.push(format!("split = {shown} ({}), field = {value} ({by})", split.by));
@@ -111,6 +133,17 @@ impl HeldOutText {
         let seq_len = architecture.config().seq_len();
         let layout = BlockLayout { seq_len, block_ends: self.block_ends.unwrap_or(false) };
         let (blocks, fidelity) = match &self.text {
+            Text::Prepared(folder) if architecture.config().pairs() => {
+                return prepared_pairs(folder, tokenizer, seq_len, count);
+            }
+            Text::Pairs { paths, prompt, completion, truncate } => {
+                let source = PairSource {
+                    paths: paths.clone(),
+                    prompt_field: prompt.value.clone(),
+                    completion_field: completion.value.clone(),
+                };
+                return pairs(&source, tokenizer, PairLayout { seq_len, truncate: *truncate }, count);
+            }
             Text::Prepared(folder) => prepared(folder, tokenizer, layout, count)?,
             Text::Files { paths, split, field } => {
                 let (paths, field) = (paths.clone(), field.value.clone());
@@ -147,6 +180,53 @@ fn prepared(
     Ok((chosen.collect::<Result<_, Failure>>()?, data.info.valid.as_ref().and_then(|part| part.fidelity)))
 }
 
+/// Pairs of files.
+fn pairs(
+    source: &PairSource,
+    tokenizer: &Tokenizer,
+    layout: PairLayout,
+    count: Option<u64>,
+) -> Result<(HeldOut, Option<Fidelity>), Failure> {
+    let (pairs, counts, fidelity) = source.sequences(tokenizer, layout)?;
+    eprintln!("data  {}", pair_note(counts, layout.seq_len));
+    let chosen = spread(pairs.len() as u64, count).map(|i| pairs[i as usize].clone());
+    let held_out = HeldOut::of_pairs(&chosen.collect::<Vec<_>>());
+    Ok((held_out, Some(fidelity).filter(|_| !tokenizer.is_lossless())))
+}
+
+/// Pairs of the validation part of a prepared folder.
+fn prepared_pairs(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    seq_len: usize,
+    count: Option<u64>,
+) -> Result<(HeldOut, Option<Fidelity>), Failure> {
+    let data = PreparedData::open(folder)?;
+    data.train.check_tokenizer(tokenizer)?;
+    let pairs = data
+        .validation_pairs(seq_len)?
+        .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
+    let chosen = spread(pairs.len(), count).map(|i| Ok(pairs.sequence(i)?));
+    let held_out = HeldOut::of_pairs(&chosen.collect::<Result<Vec<_>, Failure>>()?);
+    Ok((held_out, data.info.valid.as_ref().and_then(|part| part.fidelity)))
+}
+
+/// Flags of fields are those of what the model was trained on.
+fn check_fields(args: &EvalArgs, is_of_pairs: bool) -> Result<(), Failure> {
+    let text = args.split.is_some() || args.field.is_some();
+    let pairs = args.prompt_field.is_some() || args.completion_field.is_some();
+    match is_of_pairs {
+        true if text => Err(Failure::usage("--split and --field have no meaning for a model of pairs")
+            .hint("--prompt-field and --completion-field name its fields")),
+        false if pairs => {
+            let flags = "--prompt-field and --completion-field";
+            Err(Failure::usage(format!("{flags} have no meaning for a model that was not trained on pairs"))
+                .hint("leave them out"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Text {
     /// The validation text of a run.
     fn of_run(model: &Path, run: Option<&(TextData, PathBuf)>) -> Result<Self, Failure> {
@@ -157,6 +237,23 @@ impl Text {
         match folder.join(DATA_FILE).is_file() {
             true => Ok(Self::Prepared(folder)),
             false => Err(give(format!("the data of the run is not in {} any more", folder.display()))),
+        }
+    }
+
+    /// Files of pairs, whose fields are those of the flags, or of the run.
+    fn pairs(paths: &[PathBuf], args: &EvalArgs, run: Option<&(TextData, PathBuf)>) -> Self {
+        // A run on prepared pairs names no fields.
+        let run = run.filter(|(data, _)| data.has_pairs());
+        let chosen = |flag, given: &Option<String>, of_run: fn(&TextData) -> &String, default: &str| {
+            let of_run = run.map(|(data, run)| (run.as_path(), of_run(data).clone()));
+            Chosen::first((flag, given.clone()), of_run, default.to_owned())
+        };
+        let (prompt, completion) = (&args.prompt_field, &args.completion_field);
+        Self::Pairs {
+            paths: paths.to_vec(),
+            prompt: chosen("--prompt-field", prompt, |data| &data.prompt_field, "prompt"),
+            completion: chosen("--completion-field", completion, |data| &data.completion_field, "completion"),
+            truncate: run.is_some_and(|(data, _)| data.truncate),
         }
     }
 

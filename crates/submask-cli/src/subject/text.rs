@@ -28,7 +28,17 @@ impl Door for Texts {
         prompt: Option<&TextPrompt>,
         session: &Session,
     ) -> Result<Vec<Option<u32>>, Failure> {
-        let length = args.length.map(Into::into);
+        let length: Option<usize> = args.length.map(Into::into);
+        let config = session.architecture().config();
+        if config.pairs() && prompt.is_none() {
+            eprintln!("note: the model was trained to answer prompts, and none is given: see --prompt");
+        }
+        if config.pairs() && length.is_some_and(|length| length < config.seq_len()) {
+            let trained = config.seq_len();
+            eprintln!(
+                "note: the model was trained on sequences of {trained} tokens, filled behind the answer"
+            );
+        }
         match prompt {
             None if length.is_none() => Ok(session.request().prompt),
             prompt => {

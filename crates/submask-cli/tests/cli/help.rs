@@ -123,6 +123,10 @@ fn eval() {
                                      model's run, or else file] [possible values: file, line, paragraph]
           --field <NAME>             Field of JSON lines, or column of parquet files, with the text
                                      [default: as the model's run, or else text]
+          --prompt-field <NAME>      Field or column with the prompts, for a model of pairs [default: as
+                                     the model's run, or else prompt]
+          --completion-field <NAME>  Field or column with the completions, for a model of pairs
+                                     [default: as the model's run, or else completion]
           --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
                                      autoregressive models] [possible values: nelbo-subtoken,
                                      nelbo-token, path, exact, orders, joint-objective]

@@ -10,6 +10,7 @@ mod hub;
 mod hub_server;
 mod images;
 mod lossy;
+mod pairs;
 mod reproducible;
 mod rounds;
 mod settings;

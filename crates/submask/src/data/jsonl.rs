@@ -124,7 +124,8 @@ impl Iterator for JsonLines {
     }
 }
 
-fn kind(value: &RawValue) -> &'static str {
+/// What a JSON value is, in words.
+pub(super) fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'n') => "null",
         Some(b't' | b'f') => "a boolean",
@@ -136,7 +137,7 @@ fn kind(value: &RawValue) -> &'static str {
 }
 
 /// The line with null for NaN, Infinity and -Infinity outside strings, which JSON does not have and Python writes.
-fn without_numbers_that_are_none(line: &str) -> Cow<'_, str> {
+pub(super) fn without_numbers_that_are_none(line: &str) -> Cow<'_, str> {
     const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !WORDS.iter().any(|word| line.contains(word)) {
         return Cow::Borrowed(line);

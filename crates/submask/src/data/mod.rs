@@ -13,11 +13,12 @@
 //! | [`Dataset`] | what can be trained on: [`Blocks`], [`image::TrainingImages`], [`Points`], or your own |
 //! | [`Batcher`], [`Cursor`] | batches `[B, L]` of any dataset in random order, resumable |
 //! | [`ValidationBlocks`] | all sequences in order, with their characters |
+//! | [`PairSource`] → [`Pairs`] | prompts and completions: one pair per sequence, filled with ends of text |
 //!
 //! Nothing here holds a whole corpus in memory, and everything is the same every time: training of a
 //! tokenizer, the choice of validation documents, the order of batches.
 //!
-//! Not here: sub-tokenising, and padding (documents are packed, not padded).
+//! Not here: sub-tokenising. Documents are packed, not padded; pairs are filled with ends of text, which are learnt.
 //!
 //! ```
 //! use submask::data::{BlockLayout, Batcher, Blocks, Outdated, PrepareSettings, Source, TokenizerSpec, prepare};
@@ -48,6 +49,7 @@ mod folder;
 pub(crate) mod hash;
 pub mod image;
 mod jsonl;
+mod pairs;
 #[cfg(feature = "parquet")]
 mod parquet_file;
 mod permutation;
@@ -67,10 +69,11 @@ pub use density::{Density, Points};
 pub use dictionary::dictionary;
 pub use document::{Document, PIECE_BYTES};
 pub use fidelity::{Fidelity, FidelityCount};
+pub use pairs::{Pair, PairCounts, PairLayout, PairSequence, PairSource, Pairs};
 pub use permutation::Permutation;
 pub use prepare::{
-    DATA_FILE, DATA_VERSION, DataInfo, HeldOutBy, HeldOutReport, Outdated, PartInfo, Phase, PrepareSettings,
-    PreparedData, Progress, SplitInfo, ValidRule, prepare,
+    DATA_FILE, DATA_VERSION, DataInfo, HeldOutBy, HeldOutReport, Outdated, PairInfo, PartInfo, Phase,
+    PrepareSettings, PreparedData, Progress, SplitInfo, ValidRule, prepare,
 };
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};
 pub use shard_writer::ShardWriter;

@@ -10,6 +10,7 @@ use super::document::Document;
 use super::folder::{self, Format};
 use super::hash::Fingerprint;
 use super::jsonl::JsonLines;
+use super::pairs::{Pair, PairSource};
 use super::text_file::TextFile;
 use crate::error::{Error, Result};
 
@@ -26,7 +27,7 @@ pub enum Split {
     Paragraph,
 }
 
-/// A corpus: the built-in dictionary, or files.
+/// A corpus: the built-in dictionary, files of text, or files of pairs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "corpus", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
@@ -44,6 +45,8 @@ pub enum Source {
         #[serde(default = "default_field")]
         field: String,
     },
+    /// Prompts and completions.
+    Pairs(PairSource),
 }
 
 fn default_field() -> String {
@@ -57,8 +60,16 @@ impl Source {
         Self::Files { paths, split: Split::default(), field: default_field() }
     }
 
+    /// The files of pairs, if they are pairs.
+    pub fn pairs(&self) -> Option<&PairSource> {
+        match self {
+            Self::Pairs(source) => Some(source),
+            _ => None,
+        }
+    }
+
     /// The documents, in the order of the paths and of the files; files are opened one by one and
-    /// read in pieces.
+    /// read in pieces. Of pairs a document is the prompt and the completion in one.
     ///
     /// # Errors
     /// Here, for a path that is not there, a folder without text files and no path at all. The
@@ -72,6 +83,13 @@ impl Source {
                 let files = self.listed_files()?.into_iter();
                 let documents = files.flat_map(move |path| read_file(&path, split, &field));
                 (Box::new(documents), paths[0].clone())
+            }
+            Self::Pairs(source) => {
+                let is_pair =
+                    |pair: &Result<Pair>| pair.as_ref().map_or(true, |pair| !pair.completion.is_empty());
+                let joined = |Pair { prompt, completion }| Document::whole(prompt + &completion);
+                let documents = source.pairs()?.filter(is_pair).map(move |pair| pair.map(joined));
+                (Box::new(documents), source.paths[0].clone())
             }
         };
         Ok(Documents { inner, origin, seen: false, finished: false })
@@ -105,6 +123,7 @@ impl Source {
                 Err(Error::invalid("paths", "[]", "at least one file or folder"))
             }
             Self::Files { paths, .. } => folder::files(paths),
+            Self::Pairs(source) => source.listed_files(),
         }
     }
 }

@@ -5,12 +5,13 @@ use crate::denoiser::Autoregressor;
 use crate::predictive::{Predictive, next_digits};
 use crate::{Error, Result};
 
-/// −log p(x_0) = −Σ log p(digit | digits before it), all L tokens charged; one network evaluation per sequence
+/// −log p(x_0) = −Σ log p(digit | digits before it) over the digits that are not given; one network evaluation per sequence
 /// gives all conditionals. Digits that would end in a code that no token has get no probability, as in the
 /// sampler.
 ///
 /// # Errors
-/// [`Error::Invalid`] for sequences longer than the network's, [`Error::InvalidCode`] for tokens outside the
+/// [`Error::Invalid`] for sequences longer than the network's, and where something is given behind what is not;
+/// [`Error::InvalidCode`] for tokens outside the
 /// vocabulary.
 pub fn exact_autoregressive(
     network: &dyn Autoregressor,
@@ -24,6 +25,7 @@ pub fn exact_autoregressive(
         let allowed = format!("1 to {longest} tokens, the model's length");
         return Err(Error::invalid("sequence length", sequences.seq_len, allowed));
     }
+    let given = sequences.beginnings(codes.subtoken_len())?;
     let mut nats = Vec::with_capacity(sequences.count());
     for part in sequences
         .x_0
@@ -44,10 +46,13 @@ pub fn exact_autoregressive(
                 log_prob(logits, &allowed, digits[row])
             })
             .collect();
-        nats.extend(rows.chunks_exact(digits.len() / batch).map(|row| -row.iter().sum::<f64>()));
+        let own = &given[nats.len()..nats.len() + batch];
+        let rows = rows.chunks_exact(digits.len() / batch).zip(own);
+        nats.extend(rows.map(|(row, given)| -row[*given..].iter().sum::<f64>()));
     }
     let count = nats.len();
-    let tokens = vec![sequences.seq_len as u64; count];
+    let generated = |given: &usize| (sequences.seq_len - given / codes.subtoken_len()) as u64;
+    let tokens = given.iter().map(generated).collect();
     Ok(Estimate::new(nats, vec![0.0; count], tokens, count as u64))
 }
 

@@ -158,6 +158,13 @@ impl<K: Meaning> Estimate<K> {
         Self { nats, draw_errors, tokens, evaluations, kind: PhantomData }
     }
 
+    /// The same with other numbers of tokens, \[n\].
+    pub(crate) fn with_tokens(mut self, tokens: Vec<u64>) -> Self {
+        debug_assert!(tokens.len() == self.nats.len());
+        self.tokens = tokens;
+        self
+    }
+
     /// The same, known to involve no draws.
     pub(crate) fn without_draws(mut self) -> Self {
         self.draw_errors.fill(0.0);
@@ -236,6 +243,14 @@ impl<K: Meaning> Estimate<K> {
         self.draw_errors.extend(other.draw_errors);
         self.tokens.extend(other.tokens);
         self.evaluations += other.evaluations;
+    }
+}
+
+impl Estimate<Exact> {
+    /// The same as bounds, where it is the exact value of less probable things: of one way among several to write a text.
+    pub fn into_bound(self) -> Estimate<UpperBound> {
+        let Self { nats, draw_errors, tokens, evaluations, .. } = self;
+        Estimate { nats, draw_errors, tokens, evaluations, kind: PhantomData }
     }
 }
 

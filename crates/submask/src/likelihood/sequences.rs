@@ -61,6 +61,30 @@ impl<'a> Sequences<'a> {
         self.x_0.len() / self.seq_len
     }
 
+    /// How many sub-tokens at the beginning of every sequence are given, \[n\].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where something is given behind what is not.
+    pub(super) fn beginnings(&self, subtoken_len: usize) -> Result<Vec<usize>> {
+        let width = self.seq_len * subtoken_len;
+        let Some(given) = self.given else { return Ok(vec![0; self.count()]) };
+        if given.len() != self.count() * width {
+            let allowed = format!("{} sub-tokens", self.count() * width);
+            return Err(Error::invalid("given", given.len(), allowed));
+        }
+        let beginning = |own: &[bool]| {
+            let first = own.iter().position(|given| !given).unwrap_or(width);
+            match own[first..].contains(&true) {
+                false => Ok(first),
+                true => {
+                    let allowed = "a beginning: an autoregressive network goes from left to right";
+                    Err(Error::invalid("given", "sub-tokens behind others that are not", allowed))
+                }
+            }
+        };
+        given.chunks_exact(width).map(beginning).collect()
+    }
+
     /// Checks everything against the network, and encodes.
     pub(super) fn encode(&self, network: &dyn Denoiser, predictive: &Predictive) -> Result<Encoded<'a>> {
         let codes = predictive.codes();

@@ -83,6 +83,21 @@ enum Estimated {
     Surrogate(Estimate<Surrogate>),
 }
 
+impl Estimated {
+    /// The same of filled sequences, of which so many tokens count, \[n\]; unchanged where there are no numbers. An exact
+    /// value of a completion with what fills its sequence is a bound for the completion.
+    fn counted(self, counted: &[u64]) -> Self {
+        if counted.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Exact(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec()).into_bound()),
+            Self::UpperBound(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec())),
+            Self::Surrogate(estimate) => Self::Surrogate(estimate.with_tokens(counted.to_vec())),
+        }
+    }
+}
+
 impl Estimator {
     /// Estimates with a diffusion network.
     ///
@@ -168,7 +183,7 @@ pub struct SequenceValue {
     /// Its standard error over draws; `None` where it is not known, as with a single draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw_error: Option<f64>,
-    /// Tokens that are charged.
+    /// Tokens that are charged; of a pair those of the completion up to the first end of text.
     pub tokens: u64,
     /// Characters of text that they stand for, where they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +214,8 @@ impl Session {
     /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour
     /// channel of a pixel, or a coordinate) and per sequence. The joint objective, which is no likelihood, is given in nats
     /// per token only. A network that reads classes is told those of `held_out`: its figures are of sequences given their
-    /// classes.
+    /// classes. Of pairs the completions are charged given their prompts, with what fills the sequences; figures are per token
+    /// and per character of the completions, and at most upper bounds.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
@@ -222,6 +238,10 @@ impl Session {
         if by_class.is_some() {
             sequences = sequences.with_labels(&held_out.labels);
         }
+        let given = held_out.given_digits(architecture.predictive().codes().subtoken_len())?;
+        if let Some(given) = &given {
+            sequences = sequences.with_given(given);
+        }
         let settings = LikelihoodSettings {
             draws: request.draws,
             seed: request.seed,
@@ -230,16 +250,16 @@ impl Session {
         };
         let predictive = architecture.predictive_with(request.carry_over);
         let name = &request.estimator.name();
-        if self.is_autoregressive() {
-            if request.estimator != Estimator::LEFT_TO_RIGHT {
-                let allowed =
-                    "exact, left to right by tokens: an autoregressive model has an exact likelihood";
-                return Err(Error::invalid("estimator", name, allowed));
-            }
-            let estimate = exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)?;
-            return self.figures(name, &estimate, held_out, &places);
+        if self.is_autoregressive() && request.estimator != Estimator::LEFT_TO_RIGHT {
+            let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
+            return Err(Error::invalid("estimator", name, allowed));
         }
-        match request.estimator.estimate(self.denoiser()?, &predictive, &sequences, &settings)? {
+        let estimated = match self.is_autoregressive() {
+            true => exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)
+                .map(Estimated::Exact)?,
+            false => request.estimator.estimate(self.denoiser()?, &predictive, &sequences, &settings)?,
+        };
+        match estimated.counted(&held_out.counted) {
             Estimated::Exact(estimate) => self.figures(name, &estimate, held_out, &places),
             Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out, &places),
             Estimated::Surrogate(estimate) => {

@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::data::image::ImageSet;
-use crate::data::{Density, ValidationBlock};
+use crate::data::{Density, PairSequence, ValidationBlock};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
@@ -18,6 +18,11 @@ pub struct HeldOut {
     /// Characters of text that every sequence stands for, \[n\]; empty where sequences are no text, or stand for none in
     /// particular, since a document does not decode to itself.
     pub characters: Vec<u64>,
+    /// How many tokens at the beginning of every sequence are given and not charged, \[n\]; empty where nothing is given.
+    pub given: Vec<usize>,
+    /// By how many tokens the value of every sequence is divided, \[n\]; empty where by all that are charged. It is not empty
+    /// for pairs, whose sequences are filled: values are then upper bounds for the completions.
+    pub counted: Vec<u64>,
 }
 
 impl HeldOut {
@@ -32,6 +37,21 @@ impl HeldOut {
                 .map(|block| block.characters)
                 .collect::<Option<_>>()
                 .unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// Prompts with their completions, which all have the same length. Completions and what fills the sequences are charged;
+    /// tokens are counted up to the first end of text.
+    pub fn of_pairs(pairs: &[PairSequence]) -> Self {
+        let characters = pairs.iter().map(|pair| pair.characters).collect::<Option<_>>();
+        Self {
+            x_0: pairs.iter().flat_map(|pair| pair.tokens.iter().copied()).collect(),
+            seq_len: pairs.first().map_or(0, |pair| pair.tokens.len()),
+            labels: Vec::new(),
+            characters: characters.unwrap_or_default(),
+            given: pairs.iter().map(|pair| pair.given).collect(),
+            counted: pairs.iter().map(|pair| pair.counted).collect(),
         }
     }
 
@@ -56,7 +76,7 @@ impl HeldOut {
             x_0.extend(set.tokens(index)?.iter().map(|byte| u32::from(*byte)));
             labels.extend(set.label(index));
         }
-        Ok(Self { x_0: image.tokens_of(x_0)?, seq_len: config.seq_len(), labels, characters: Vec::new() })
+        Ok(Self { x_0: image.tokens_of(x_0)?, seq_len: config.seq_len(), labels, ..Self::default() })
     }
 
     /// `count` points of a distribution, one in each of `count` equal parts of it, so that their mean varies less.
@@ -87,7 +107,25 @@ impl HeldOut {
             seq_len: len,
             labels: places.iter().filter_map(|&s| self.labels.get(s).copied()).collect(),
             characters: places.iter().filter_map(|&s| self.characters.get(s).copied()).collect(),
+            given: places.iter().filter_map(|&s| self.given.get(s).copied()).collect(),
+            counted: places.iter().filter_map(|&s| self.counted.get(s).copied()).collect(),
         }
+    }
+
+    /// Which sub-tokens are given, [n, L·ℓ]; `None` where none is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is not one number of given tokens, and of counted ones, per sequence.
+    pub(crate) fn given_digits(&self, subtoken_len: usize) -> Result<Option<Vec<bool>>> {
+        let lists = [("given", self.given.len()), ("counted", self.counted.len())];
+        if let Some((field, given)) = lists.into_iter().find(|(_, len)| *len != 0 && *len != self.len()) {
+            return Err(Error::invalid(field, given, format!("one for each of {} sequences", self.len())));
+        }
+        let own = |given: &usize| {
+            let given = given.saturating_mul(subtoken_len);
+            (0..self.seq_len * subtoken_len).map(move |digit| digit < given)
+        };
+        Ok((!self.given.is_empty()).then(|| self.given.iter().flat_map(own).collect()))
     }
 
     /// The same sequences class by class, those of classes from `classes` on left out, and where each stood.

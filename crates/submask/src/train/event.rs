@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Fidelity, HeldOutReport, Progress};
+use crate::data::{Fidelity, HeldOutReport, PairCounts, Progress};
 use crate::likelihood::Figure;
 
 /// Something that happened in a run.
@@ -14,6 +14,13 @@ pub enum Event {
     Preparing(Progress),
     /// The text is open: what of it is held out for validation.
     HeldOut(HeldOutReport),
+    /// Pairs are open: how many there are, and how many were left out.
+    Pairs {
+        /// Of training and validation together.
+        counts: PairCounts,
+        /// Tokens per sequence, into which a pair must fit.
+        seq_len: usize,
+    },
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.

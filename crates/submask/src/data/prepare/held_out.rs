@@ -1,6 +1,6 @@
 //! What is held out, and whether that is enough to measure a model by.
 
-use super::info::DataInfo;
+use super::info::{DataInfo, PartInfo};
 use super::split::{HeldOutBy, LEAST_SEQUENCES};
 use crate::data::blocks::BlockLayout;
 
@@ -9,6 +9,8 @@ use crate::data::blocks::BlockLayout;
 pub struct HeldOutReport {
     /// How it was chosen.
     pub by: HeldOutBy,
+    /// Whether the documents are pairs, each a sequence.
+    pub pairs: bool,
     /// Documents, or parts of documents, that are held out.
     pub documents: u64,
     /// Those of them that are the end of a document whose beginning is trained on.
@@ -32,15 +34,20 @@ impl HeldOutReport {
         let valid = info.valid.as_ref()?;
         let ends = if layout.block_ends { 2 } else { 0 };
         let stride = layout.seq_len.saturating_sub(ends).max(1) as u64;
+        let sequences = |part: &PartInfo| match part.pairs {
+            Some(_) => part.documents,
+            None => part.tokens / stride,
+        };
         Some(Self {
             by: info.split.by,
+            pairs: valid.pairs.is_some(),
             documents: valid.documents,
             parts: info.split.split_by_position.min(valid.documents),
             of_documents: info.split.documents,
             tokens: valid.tokens,
             train_tokens: info.train.tokens,
-            sequences: valid.tokens / stride,
-            train_sequences: info.train.tokens / stride,
+            sequences: sequences(valid),
+            train_sequences: sequences(&info.train),
             seq_len: layout.seq_len,
         })
     }

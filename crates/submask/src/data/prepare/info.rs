@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::split::HeldOutBy;
 use super::{PrepareSettings, write_file};
-use crate::data::{Fidelity, TokenStore, Tokenizer, TokenizerKind, Totals};
+use crate::data::{Fidelity, PairCounts, TokenStore, Tokenizer, TokenizerKind, Totals};
 use crate::error::{Error, Result};
 
 /// The file in a prepared folder that says what is in it.
@@ -71,13 +71,26 @@ pub struct PartInfo {
     /// prepared before this was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+    /// Where the documents are pairs of prompts and completions: what became of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairInfo>,
+}
+
+/// The pairs of one part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairInfo {
+    /// Names of the files with the lengths of prompts and completions, in order.
+    pub lengths: Vec<String>,
+    /// How many there are, and how many were left out.
+    pub counts: PairCounts,
 }
 
 impl PartInfo {
     /// Names and sums of finished shards.
     pub(super) fn new((shards, totals): (Vec<String>, Totals), fidelity: Option<Fidelity>) -> Self {
         let Totals { tokens, characters, documents } = totals;
-        Self { shards, tokens, characters, documents, fidelity }
+        Self { shards, tokens, characters, documents, fidelity, pairs: None }
     }
 
     /// Whether every document is known to decode to itself with the folder's tokenizer.
@@ -128,6 +141,13 @@ impl DataInfo {
     pub fn fidelity(&self) -> Option<Fidelity> {
         let valid = self.valid.as_ref().map(|part| part.fidelity);
         std::iter::once(self.train.fidelity).chain(valid).sum()
+    }
+
+    /// What became of all records, where the corpus is one of pairs.
+    pub fn pairs(&self) -> Option<PairCounts> {
+        let counts = |part: &PartInfo| part.pairs.as_ref().map(|pairs| pairs.counts);
+        let valid = self.valid.as_ref().and_then(counts).unwrap_or_default();
+        counts(&self.train).map(|train| train + valid)
     }
 
     /// Reads `data.json` of a folder.

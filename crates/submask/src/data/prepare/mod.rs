@@ -2,9 +2,11 @@
 
 mod held_out;
 mod info;
+mod pairs;
 mod split;
 mod survey;
 mod tokenize;
+mod watched;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,13 +16,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use held_out::HeldOutReport;
-pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PartInfo, SplitInfo};
+pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PairInfo, PartInfo, SplitInfo};
 pub use split::{HeldOutBy, ValidRule};
 
 use super::blocks::{BlockLayout, Blocks};
-use super::document::Document;
 use super::fidelity::Fidelity;
 use super::hash::Fingerprint;
+use super::pairs::{PairLayout, Pairs};
 use super::source::Source;
 use super::store::TokenStore;
 use super::tokenizer::{Tokenizer, TokenizerSpec};
@@ -29,6 +31,7 @@ use crate::durable::sync_parent;
 use crate::error::{Error, Result};
 use split::{LEAST_SEQUENCES, Split};
 use survey::Survey;
+use watched::Watched;
 
 /// What is prepared, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,12 +48,15 @@ pub struct PrepareSettings {
     #[serde(default, skip_serializing_if = "ValidRule::is_first")]
     pub valid_rule: ValidRule,
     /// Tokens per sequence of the models that are to be trained, L: [`ValidRule::Documents`] cuts a document only where
-    /// its end has 16 such sequences.
+    /// its end has 16 such sequences, and a pair is one of them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seq_len: usize,
     /// Texts for validation that stand in files of their own: nothing of `source` is held out then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_source: Option<Source>,
+    /// Whether completions of pairs are cut to `seq_len`: see [`PairLayout::truncate`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
     /// Chooses the validation documents.
     #[serde(default)]
     pub seed: u64,
@@ -88,6 +94,7 @@ impl PrepareSettings {
             valid_rule: ValidRule::Documents,
             seq_len: USUAL_SEQ_LEN,
             valid_source: None,
+            truncate: false,
             seed: 0,
             shard_tokens: default_shard_tokens(),
         }
@@ -100,7 +107,29 @@ impl PrepareSettings {
         if self.shard_tokens == 0 {
             return Err(Error::invalid("shard_tokens", self.shard_tokens, "at least 1"));
         }
-        Ok(())
+        match (&self.source, &self.valid_source) {
+            (Source::Pairs(_), None | Some(Source::Pairs(_))) => self.check_pairs(),
+            (Source::Pairs(_), _) | (_, Some(Source::Pairs(_))) => {
+                Err(Error::invalid("valid_source", "of another kind", "pairs for pairs, and text for text"))
+            }
+            _ if self.truncate => Err(Error::invalid("truncate", true, "false: only pairs are cut")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Pairs are never cut in two.
+    fn check_pairs(&self) -> Result<()> {
+        match self.valid_rule {
+            ValidRule::Share if self.valid_source.is_none() && self.valid_fraction > 0.0 => {
+                Err(Error::invalid("valid_rule", "share", "documents: pairs are held out whole"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How a pair becomes a sequence.
+    fn pair_layout(&self) -> PairLayout {
+        PairLayout { seq_len: self.seq_len, truncate: self.truncate }
     }
 
     /// A number that changes with the settings and with the files of the corpus.
@@ -125,7 +154,8 @@ impl PrepareSettings {
     /// Whether a folder was made with these settings from these files. The length of sequences does not matter where
     /// whole documents were held out.
     fn made(&self, info: &DataInfo) -> Result<bool> {
-        let is_whole = [HeldOutBy::Documents, HeldOutBy::Files].contains(&info.split.by);
+        let is_whole = [HeldOutBy::Documents, HeldOutBy::Files].contains(&info.split.by)
+            && !matches!(self.source, Source::Pairs(_));
         let seq_len = if is_whole { info.settings.seq_len } else { self.seq_len };
         Ok(Self { seq_len, ..self.clone() }.fingerprint()? == info.settings_fingerprint)
     }
@@ -143,6 +173,9 @@ impl PrepareSettings {
             _ if self.valid_source.is_some() => Ok(Split::none(HeldOutBy::Files)),
             _ if fraction == 0.0 => Ok(Split::none(HeldOutBy::default())),
             ValidRule::Share => Ok(Split::by_share(survey, fraction, seed)),
+            ValidRule::Documents if matches!(self.source, Source::Pairs(_)) => {
+                Split::by_documents(survey, fraction, seed, None::<fn() -> Result<f64>>)
+            }
             ValidRule::Documents => {
                 let least_bytes = || {
                     let tokens = LEAST_SEQUENCES as f64 * self.seq_len.max(1) as f64;
@@ -222,15 +255,69 @@ impl PreparedData {
         Ok(Self { folder, info, tokenizer, train, valid, reused: true })
     }
 
+    /// The sequences to train on.
+    ///
+    /// # Errors
+    /// As [`Blocks::new`], and [`Error::Invalid`] for pairs, which are not cut into blocks.
+    pub fn training(&self, layout: BlockLayout) -> Result<Blocks> {
+        self.refuse_pairs()?;
+        Blocks::new(self.train.clone(), &self.tokenizer, layout)
+    }
+
     /// The sequences of the part for validation; `None` where nothing is held out.
     ///
     /// # Errors
-    /// As [`Blocks::new`].
+    /// As [`Self::training`].
     pub fn validation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
         let blocks = Blocks::new(store.clone(), &self.tokenizer, layout)?;
         let lossless = part.is_lossless(&self.tokenizer);
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
+    }
+
+    /// Whether the documents are pairs of prompts and completions.
+    pub fn has_pairs(&self) -> bool {
+        self.info.train.pairs.is_some()
+    }
+
+    /// The pairs to train on, as sequences of `seq_len` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for data without pairs, and for another length than they were prepared for; [`Error::Format`] for
+    /// files that do not belong together.
+    pub fn training_pairs(&self, seq_len: usize) -> Result<Pairs> {
+        self.pairs_of(&self.info.train, &self.train, seq_len)
+    }
+
+    /// The pairs for validation; `None` where nothing is held out.
+    ///
+    /// # Errors
+    /// As [`Self::training_pairs`].
+    pub fn validation_pairs(&self, seq_len: usize) -> Result<Option<Pairs>> {
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        self.pairs_of(part, store, seq_len).map(Some)
+    }
+
+    fn pairs_of(&self, part: &PartInfo, tokens: &Arc<TokenStore>, seq_len: usize) -> Result<Pairs> {
+        let folder = self.folder.display();
+        let Some(pairs) = &part.pairs else {
+            return Err(Error::invalid("data", folder, "prepared pairs: these are texts"));
+        };
+        let layout = self.info.settings.pair_layout();
+        if layout.seq_len != seq_len {
+            let allowed = format!("{}: the pairs in {folder} were prepared for it", layout.seq_len);
+            return Err(Error::invalid("model.seq_len", seq_len, allowed));
+        }
+        let lengths = TokenStore::open(pairs.lengths.iter().map(|file| self.folder.join(file)))?;
+        Pairs::open(tokens.clone(), lengths, layout, &self.tokenizer, part.is_lossless(&self.tokenizer))
+    }
+
+    fn refuse_pairs(&self) -> Result<()> {
+        match self.has_pairs() {
+            false => Ok(()),
+            true => Err(Error::invalid("data", self.folder.display(), "prepared text: these are pairs")),
+        }
     }
 
     /// What is held out, for sequences of a layout; `None` where nothing is.
@@ -247,7 +334,10 @@ impl PreparedData {
 /// Prepares a corpus: trains the tokenizer if asked, and writes `train-*.tokens`, `valid-*.tokens`,
 /// `data.json` and, for tokenizers that need it, `tokenizer.json` into `folder`.
 ///
-/// With an end-of-text token (E) each stream is E document E document … E. Otherwise documents are
+/// Pairs become sequences of `seq_len` tokens ([`PairLayout`]): their shards hold prompts and completions alone, and
+/// `train-lengths-*.tokens` and `valid-lengths-*.tokens` how many tokens each has.
+///
+/// With an end-of-text token (E) each stream of text is E document E document … E. Otherwise documents are
 /// joined by [`Tokenizer::separator`].
 ///
 /// What is held out for validation, where no files of their own are given for it ([`PrepareSettings::valid_source`]), by
@@ -288,8 +378,17 @@ pub fn prepare(
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
     let split = settings.split(&survey, &tokenizer)?;
-    let documents = Watched::new(settings.source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
-    let written = tokenize::write_shards(documents, settings, &tokenizer, &split, &partial.path)?;
+    let written = match (&settings.source, &settings.valid_source) {
+        (Source::Pairs(source), valid) => {
+            let valid = valid.as_ref().and_then(Source::pairs);
+            let watched = Watched::new(source.pairs()?, Phase::Tokenize, Some(survey.bytes), progress);
+            pairs::write_shards(watched, valid, settings, &tokenizer, &split, &partial.path)?
+        }
+        (source, _) => {
+            let watched = Watched::new(source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
+            tokenize::write_shards(watched, settings, &tokenizer, &split, &partial.path)?
+        }
+    };
     tokenizer.save(&partial.path)?;
     DataInfo::new(settings, fingerprint, &tokenizer, written).write(&partial.path)?;
     partial.rename_to(folder)?;
@@ -385,42 +484,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     });
     written.map_err(Error::io(path))
-}
-
-/// Documents that report how far they have been read, about every MiB.
-struct Watched<'a, I> {
-    inner: I,
-    state: Progress,
-    reported: u64,
-    report: &'a mut dyn FnMut(Progress),
-}
-
-/// Bytes between two reports.
-const REPORT_BYTES: u64 = 1 << 20;
-
-impl<'a, I> Watched<'a, I> {
-    fn new(inner: I, phase: Phase, total_bytes: Option<u64>, report: &'a mut dyn FnMut(Progress)) -> Self {
-        let state = Progress { phase, documents: 0, bytes: 0, total_bytes };
-        report(state);
-        Self { inner, state, reported: 0, report }
-    }
-}
-
-impl<I: Iterator<Item = Result<Document>>> Iterator for Watched<'_, I> {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.inner.next();
-        if let Some(Ok(document)) = &item {
-            self.state.documents += u64::from(!document.continues);
-            self.state.bytes += document.text.len() as u64;
-        }
-        if item.is_none() || self.state.bytes - self.reported >= REPORT_BYTES {
-            self.reported = self.state.bytes;
-            (self.report)(self.state);
-        }
-        item
-    }
 }
 
 #[cfg(test)]

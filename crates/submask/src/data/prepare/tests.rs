@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::Split;
+use crate::data::{PairCounts, PairSource, Split};
 use std::collections::BTreeSet;
 
 struct Corpus {
@@ -321,6 +321,52 @@ fn validation_text_may_stand_in_files_of_its_own() {
     fs::remove_file(&file).unwrap();
     let error = corpus.prepare(Outdated::Rebuild).unwrap_err().to_string();
     assert!(error.contains("corpus.valid.txt"), "{error}");
+}
+
+#[test]
+fn pairs_are_prepared_whole_and_for_one_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    let line = |n: usize| format!("{{\"prompt\": \"{n}:\", \"completion\": \"c{n}\"}}\n");
+    fs::write(&path, (0..40).map(line).collect::<String>()).unwrap();
+    let source = Source::Pairs(PairSource::new([&path]));
+    let mut settings = PrepareSettings { seq_len: 16, ..PrepareSettings::new(source, TokenizerSpec::Bytes) };
+    let place = folder.path().join("prepared");
+    let ask = |settings: &PrepareSettings| prepare(settings, &place, Outdated::Refuse, &mut |_| ());
+    let data = ask(&settings).unwrap();
+    let (train, valid) = (data.training_pairs(16).unwrap(), data.validation_pairs(16).unwrap().unwrap());
+    let mut all = BTreeSet::new();
+    for pairs in [&train, &valid] {
+        for index in 0..pairs.len() {
+            let sequence = pairs.sequence(index).unwrap();
+            all.insert(data.tokenizer.decode(&sequence.tokens[..sequence.given + 4], "|").unwrap());
+        }
+    }
+    assert_eq!((all.len(), train.len() + valid.len()), (40, 40));
+    assert!(all.contains("|7:c7||") && all.contains("|39:c39|"), "{all:?}");
+    let layout = BlockLayout { seq_len: 16, block_ends: false };
+    let report = data.held_out(layout).unwrap();
+    assert_eq!((report.by, report.pairs, report.sequences), (HeldOutBy::Documents, true, valid.len()));
+    assert_eq!(data.info.pairs(), Some(PairCounts { pairs: 40, ..PairCounts::default() }));
+    let fits = |asked: Result<()>, message: &str| {
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    };
+    fits(data.training_pairs(17).map(drop), "prepared for it");
+    fits(data.training(layout).map(drop), "these are pairs");
+    fits(data.validation(layout).map(drop), "these are pairs");
+    assert!(ask(&settings).unwrap().reused);
+    settings.seq_len = 20;
+    fits(ask(&settings).map(drop), "prepared with other settings");
+    let share = PrepareSettings { valid_rule: ValidRule::Share, ..settings.clone() };
+    fits(ask(&share).map(drop), "pairs are held out whole");
+    let text = PrepareSettings { valid_source: Some(Source::files([&path])), ..settings };
+    fits(ask(&text).map(drop), "pairs for pairs");
+    let cut = PrepareSettings {
+        truncate: true,
+        ..PrepareSettings::new(Source::files([&path]), TokenizerSpec::Bytes)
+    };
+    fits(ask(&cut).map(drop), "only pairs are cut");
 }
 
 #[cfg(feature = "dictionary")]

@@ -14,7 +14,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Bytes of text that are tokenized at once on all threads.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 
 /// Bytes of text by which the bytes of a token are estimated.
 const SAMPLE_BYTES: usize = 1 << 20;
