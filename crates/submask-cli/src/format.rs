@@ -113,6 +113,9 @@ pub fn held_out_notes(report: &HeldOutReport) -> Vec<String> {
     let HeldOutReport { by, documents, parts, of_documents, sequences, seq_len, .. } = report;
     let (whole, plural) = (documents - parts, if *documents == 1 { "" } else { "s" });
     let how = match by {
+        HeldOutBy::Position | HeldOutBy::Share if (*of_documents, *parts) == (1, 1) => {
+            String::from("the end of the only document")
+        }
         HeldOutBy::Documents => format!("{documents} of {of_documents} documents, chosen by hash"),
         HeldOutBy::Position => format!("the end{plural} of {documents} of {of_documents} documents"),
         HeldOutBy::OneDocument => format!("one of {of_documents} documents"),
@@ -234,7 +237,12 @@ pub mod tests {
             "{notes:?}"
         );
         assert!(notes[2].starts_with("warning: what is held out is small"), "{notes:?}");
-        assert_eq!(held_out_notes(&report(HeldOutBy::Position, 1, 1, 512)).len(), 1);
+        let only = HeldOutReport { of_documents: 1, ..report(HeldOutBy::Position, 1, 1, 512) };
+        let notes = held_out_notes(&only);
+        assert!(
+            notes.len() == 1 && notes[0].starts_with("held out: the end of the only document; "),
+            "{notes:?}"
+        );
         assert_eq!(held_out_notes(&report(HeldOutBy::Files, 1, 0, 511)).len(), 2);
         let notes = held_out_notes(&report(HeldOutBy::OneDocument, 1, 0, 3200));
         assert!(notes[1].starts_with("warning: no choice of whole documents is near"), "{notes:?}");
