@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::json_file::{kind, without_numbers_that_are_none};
 use super::input::{BYTE_ORDER_MARK, utf_16};
+use super::json_file::{kind, without_numbers_that_are_none};
 use crate::error::{Error, Result};
 
 /// A text, and what is given before it.
