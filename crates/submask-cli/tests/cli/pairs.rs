@@ -1,8 +1,11 @@
 //! Models of prompts and completions.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::Room;
+use super::formats::gzip;
 use super::rounds::{json as parsed, stdout};
 
 /// Settings of a run on pairs that takes a moment.
@@ -90,7 +93,10 @@ fn pairs_are_trained_on_evaluated_and_answered() {
         assert!(!said.contains("note:"), "{said}");
         let samples = parsed(&said);
         for sample in samples["samples"].as_array().unwrap() {
-            assert_eq!(sample["tokens"].as_array().unwrap().len(), 16, "the length of its training: {said}");
+            // The length of its training; a text that is written from left to right stops at its end.
+            let tokens = sample["tokens"].as_array().unwrap();
+            let stops = network == "autoregressive" && tokens.last() == Some(&json!(256));
+            assert!(tokens.len() == 16 || (stops && tokens.len() < 16), "{said}");
             assert!(sample["text"].as_str().unwrap().starts_with("17 is"), "{said}");
         }
     }
@@ -102,11 +108,10 @@ fn runs_on_pairs_resume_to_the_same_weights() {
     let set = ["--set", "train.decay=constant"];
     stdout(&train(&room, "straight", "model.network=diffusion", &[&["--steps", "4"], &set[..]].concat()));
     stdout(&train(&room, "longer", "model.network=diffusion", &[&["--steps", "2"], &set[..]].concat()));
-    std::fs::remove_file(room.path().join("pairs.jsonl")).unwrap();
+    fs::remove_file(room.path().join("pairs.jsonl")).unwrap();
     stdout(&room.call(&["train", "--out", "longer", "--resume", "--steps", "4"]));
-    let weights = |run: &str| {
-        std::fs::read(room.path().join(run).join("checkpoints/step-4/model.safetensors")).unwrap()
-    };
+    let weights =
+        |run: &str| fs::read(room.path().join(run).join("checkpoints/step-4/model.safetensors")).unwrap();
     assert!(weights("straight") == weights("longer"));
 }
 
@@ -189,7 +194,10 @@ fn what_does_not_fit_pairs_is_refused_by_name() {
     let said = room.call(&["eval", "pairs", "--data", "pairs.jsonl", "--field", "a"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("no meaning for a model of pairs"), "{said}");
     let said = room.call(&["eval", "pairs", "--data", "text.txt"]);
-    assert!(said.starts_with("exit code: 1\n") && said.contains("text.txt: text has no fields"), "{said}");
+    assert!(
+        said.starts_with("exit code: 1\n") && said.contains("text.txt: it has no fields for prompts"),
+        "{said}"
+    );
     let text = ["train", "--out", "text", "--data", "text.txt", "--steps", "2", "--set", "model.cond_dim=8"];
     stdout(&room.call(&[&text[..], SMALL].concat()));
     let said = room.call(&["eval", "text", "--data", "pairs.jsonl", "--prompt-field", "q"]);
@@ -198,4 +206,125 @@ fn what_does_not_fit_pairs_is_refused_by_name() {
     assert!(said.contains("prepared text: these are pairs"), "{said}");
     let said = room.call(&["eval", "pairs", "--data", "text/data"]);
     assert!(said.contains("prepared pairs: these are texts"), "{said}");
+}
+
+/// The records of `pairs.jsonl` in other formats, under the names of fields that `PAIRS` has.
+fn write_other_formats(room: &Room) {
+    let lines = fs::read_to_string(room.path().join("pairs.jsonl")).unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    room.write("array.json", &serde_json::to_string_pretty(&records).unwrap());
+    fs::write(room.path().join("pairs.jsonl.gz"), gzip(lines.as_bytes())).unwrap();
+    let cell = |value: &Value| value.as_str().map_or_else(String::new, |text| format!("\"{text}\""));
+    let row = |record: &Value| format!("{},7,{}\n", cell(&record["a"]), cell(&record["q"]));
+    room.write("table.csv", &("a,other,q\n".to_owned() + &records.iter().map(row).collect::<String>()));
+}
+
+#[test]
+fn pairs_are_read_from_every_format_and_from_pipes() {
+    let room = room();
+    stdout(&train(&room, "run", "model.network=diffusion", &["--steps", "2"]));
+    write_other_formats(&room);
+    let evaluate = |data: &str, more: &[&str], input: &[u8]| {
+        let said = room.call_with(&[&["eval", "run", "--data", data, "--json"], more].concat(), input);
+        let mut result = parsed(&said);
+        assert!(said.contains("data  pairs: 40, one per sequence of 16 tokens; left out: 1"), "{said}");
+        result.as_object_mut().unwrap().remove("data");
+        result
+    };
+    let expected = evaluate("pairs.jsonl", &[], b"");
+    for data in ["array.json", "pairs.jsonl.gz", "table.csv"] {
+        assert_eq!(evaluate(data, &[], b""), expected, "{data}");
+    }
+    let lines = fs::read(room.path().join("pairs.jsonl")).unwrap();
+    assert_eq!(evaluate("-", &[], &lines), expected);
+    let table = fs::read(room.path().join("table.csv")).unwrap();
+    assert_eq!(evaluate("-", &["--format", "csv"], &table), expected);
+
+    // A run on a pipe keeps its tokens, and is the run on the file.
+    let call = ["train", "--out", "piped", "--data", "-", "--steps", "2", "--set", "model.cond_dim=8"];
+    stdout(&room.call_with(&[&call[..], SMALL, PAIRS].concat(), &lines));
+    let weights = |run: &str| fs::read(room.path().join(run).join("checkpoints/step-2/model.safetensors"));
+    assert!(weights("run").unwrap() == weights("piped").unwrap());
+    stdout(&room.call(&["train", "--out", "piped", "--resume", "--steps", "2"]));
+}
+
+#[test]
+fn bad_records_of_pairs_are_skipped_only_if_asked() {
+    let room = room();
+    let lines = fs::read_to_string(room.path().join("pairs.jsonl")).unwrap();
+    room.write("pairs.jsonl", &(lines + "{\"q\": 3, \"a\": \"b\"}\noops\n"));
+    let prepare =
+        ["data", "prepare", "--data", "pairs.jsonl", "--out", "data", "--set", "tokenizer.kind=bytes"];
+    let said = room.call(&[&prepare[..], PAIRS].concat());
+    assert!(said.starts_with("exit code: 1\n"), "{said}");
+    assert!(said.contains("pairs.jsonl: line 43: field \"q\" is a number"), "{said}");
+    assert!(!room.path().join("data").exists(), "{said}");
+    let said = room.call(&[&prepare[..], PAIRS, &["data.skip_bad=true", "model.seq_len=16"]].concat());
+    stdout(&said);
+    let skipped = "data  2 records were skipped, the first is pairs.jsonl: line 43: field \"q\" is a number";
+    assert!(said.contains(skipped), "{said}");
+    for (settings, message) in [
+        ("data.separator=x", "data.separator = \"x\" is not allowed: \"\" with pairs"),
+        ("data.format=text", "data.format = text is not allowed: json, csv, tsv or parquet with pairs"),
+        ("data.format=uint16", "data.format = uint16 is not allowed"),
+    ] {
+        let said = room.call(&[&prepare[..], PAIRS, &[settings]].concat());
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+    }
+}
+
+#[test]
+fn a_pair_is_scored_as_it_is_evaluated() {
+    let room = room();
+    let numbers = |text: &str| -> Vec<f64> {
+        let values = text.split("\"nats\":").skip(1);
+        values
+            .map(|rest| rest.trim_start().split([',', '}', '\n']).next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let pair = |n: usize| json!({ "prompt": format!("{n} is"), "completion": format!(" n{n}") });
+    let lines: Vec<String> = (10..50).map(|n| pair(n).to_string()).collect();
+    room.write("questions.jsonl", &(lines.join("\n") + "\n"));
+    for network in ["diffusion", "autoregressive"] {
+        stdout(&train(&room, network, &format!("model.network={network}"), &["--steps", "2"]));
+        let evaluated = room.call(&["eval", network, "--data", "pairs.jsonl", "--by-document", "--json"]);
+        let by_document = stdout(&evaluated).split("\"by_document\"").nth(1).unwrap();
+        let said = room.call(&["score", network, "--data", "questions.jsonl"]);
+        let scores = numbers(stdout(&said));
+        assert_eq!((scores.len(), &scores), (40, &numbers(by_document)));
+        let result = parsed(&evaluated);
+        let figures = result["figures"].as_array().unwrap();
+        let place = figures.iter().position(|figure| figure["unit"] == "nats in total").unwrap();
+        let total = stdout(&evaluated).split("\"value\":").nth(place + 1).unwrap();
+        let total: f64 = total.trim_start().split([',', '\n']).next().unwrap().parse().unwrap();
+        assert_eq!(scores.iter().sum::<f64>(), total);
+        assert!(figures.iter().all(|figure| figure["kind"] == "upper_bound"), "{evaluated}");
+        // Four bytes, and the end of text; what fills the sequence is not counted.
+        assert_eq!((&result["tokens"], &result["characters"]), (&json!(200), &json!(160)));
+        let line: Value = serde_json::from_str(stdout(&said).lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (&line["tokens"], &line["characters"], &line["windows"]),
+            (&json!(5), &json!(4), &json!(1))
+        );
+        assert_eq!(line["kind"], "upper_bound");
+        let one = room.call(&["score", network, "--prompt", "10 is", "--completion", " n10"]);
+        assert_eq!(numbers(stdout(&one)), scores[..1]);
+        for verb in [&["score", network, "--text", "a"][..], &["eval", network, "--by-document"]] {
+            for flag in [&["--end"][..], &["--stride", "3"]] {
+                let said = room.call(&[verb, flag].concat());
+                let message = format!("{} has no meaning for a model of pairs", flag[0]);
+                assert!(said.starts_with("exit code: 2\n") && said.contains(&message), "{said}");
+            }
+        }
+        let long = room.call(&["score", network, "--prompt", "a question", "--completion", " too long"]);
+        let message = "--completion = 21 tokens with what is given and its end is not allowed: at most 16";
+        assert!(long.starts_with("exit code: 2\n") && long.contains(message), "{long}");
+    }
+    // By token, what fills the sequence is there too, and adds up.
+    let said =
+        room.call(&["score", "autoregressive", "--prompt", "10 is", "--completion", " n10", "--by-token"]);
+    let nats = numbers(stdout(&said));
+    assert_eq!(nats.len(), 1 + 16 - 6, "{said}");
+    let sum: f64 = nats[1..].iter().sum();
+    assert!((sum - nats[0]).abs() < 1e-9 * nats[0], "{said}");
 }

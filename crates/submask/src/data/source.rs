@@ -225,7 +225,8 @@ mod tests {
             .part(&modified.as_nanos().to_le_bytes());
         assert_eq!(Source::files([&path]).stamp().unwrap(), stamp.value());
         let dictionary = Fingerprint::new().part(b"{\"corpus\":\"dictionary\"}");
-        assert_eq!(Source::Dictionary.stamp().unwrap(), dictionary.value());
+        assert_eq!(Source::FirstDictionary.stamp().unwrap(), dictionary.value());
+        assert_ne!(Source::Dictionary.stamp().unwrap(), dictionary.value());
         // What is read otherwise than before is another corpus.
         for name in ["a.csv", "a.json", "a.txt.gz"] {
             let other = folder.path().join(name);

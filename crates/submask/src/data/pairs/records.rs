@@ -295,7 +295,7 @@ mod tests {
         let path = folder.path().join("pairs.txt");
         std::fs::write(&path, "a").unwrap();
         let error = PairSource::new([&path]).pairs().unwrap().next().unwrap().unwrap_err().to_string();
-        assert!(error.contains("pairs.txt: text has no fields"), "{error}");
+        assert!(error.contains("pairs.txt: it has no fields for prompts"), "{error}");
         let none: [PathBuf; 0] = [];
         assert!(PairSource::new(none).pairs().is_err());
     }

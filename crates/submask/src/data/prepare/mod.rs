@@ -249,8 +249,9 @@ impl PreparedData {
     /// [`ValidationBlocks::tail`].
     ///
     /// # Errors
-    /// As [`Blocks::new`], but for a sequence longer than the corpus.
+    /// As [`Self::training`], but for a sequence longer than the corpus.
     pub fn evaluation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
         let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
         let lossless = part.is_lossless(&self.tokenizer);
