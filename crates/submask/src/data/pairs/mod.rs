@@ -338,4 +338,40 @@ mod tests {
         let error = source.sequences(&Tokenizer::text8(), short).unwrap_err().to_string();
         assert!(error.contains("end-of-text token"), "{error}");
     }
+
+    #[test]
+    fn pairs_of_a_folder_are_read_whatever_their_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let chat = |n: usize| {
+            format!("{{\"q\": [{{\"content\": \"u{n}\"}}, {{\"content\": \"v\"}}], \"a\": \"c{n}\"}}")
+        };
+        write("a.json", &format!("[{},\n{}]", chat(0), chat(1)));
+        write("b.csv", "a,q\nc2,u2\nc3\n,u4\n");
+        write("c.ndjson", "{\"q\": \"u5\", \"a\": [\"c\", \"5\"]}\noops\n");
+        write("about.json", "{\"q\": \"a description without the other field\"}");
+        let mut source = PairSource::new([folder.path()]);
+        (source.prompt_field, source.completion_field) = ("q[].content".to_owned(), "a".to_owned());
+        source.paths = vec![folder.path().join("a.json")];
+        let shown = |source: &PairSource| -> Vec<String> {
+            let pairs = source.pairs().unwrap().map(|pair| pair.unwrap());
+            pairs.map(|pair| format!("{}>{}", pair.prompt, pair.completion)).collect()
+        };
+        assert_eq!(shown(&source), ["u0\nv\n>c0", "u1\nv\n>c1"]);
+        source.paths = vec![folder.path().to_path_buf()];
+        source.prompt_field = "q".to_owned();
+        source.reading.join = " ".to_owned();
+        let error = source.pairs().unwrap().find_map(Result::err).unwrap().to_string();
+        assert!(error.contains("b.csv: line 3: 1 columns, 2 are named"), "{error}");
+        source.reading.skip_bad = true;
+        assert_eq!(shown(&source), ["u0 v >c0", "u1 v >c1", "u2>c2", "u4>", "u5>c 5"]);
+        let layout = PairLayout { seq_len: 16, truncate: false };
+        let PairSequences { counts, corpus, .. } = source.sequences(&Tokenizer::bytes(), layout).unwrap();
+        assert_eq!(counts, PairCounts { pairs: 4, too_long: 0, cut: 0, empty: 1 });
+        let (skipped, left_out) = (corpus.skipped.unwrap(), corpus.left_out.unwrap());
+        assert_eq!((skipped.records, left_out.files), (2, 1));
+        assert!(left_out.first.contains("about.json"), "{left_out:?}");
+        source.reading.separator = "x".to_owned();
+        assert!(source.pairs().is_err());
+    }
 }

@@ -327,6 +327,61 @@ fn validation_text_may_stand_in_files_of_its_own() {
     assert!(error.contains("corpus.valid.txt"), "{error}");
 }
 
+#[cfg(unix)]
+#[test]
+fn validation_text_may_come_through_a_pipe() {
+    let mut corpus = Corpus::lines(&many_lines(), TokenizerSpec::Bytes);
+    let pipe = corpus.folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    corpus.settings.valid_source = Some(Source::files([&pipe]));
+    let prepared = |text: &'static str| {
+        let pipe = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(pipe, text).unwrap());
+        let data = corpus.prepare(Outdated::Refuse);
+        writer.join().unwrap();
+        data
+    };
+    let data = prepared("one for validation").unwrap();
+    assert_eq!(text(&data, &data.valid.clone().unwrap()), "|one for validation|");
+    assert!(prepared("one for validation").unwrap().reused && prepared("another").is_err());
+    assert!(
+        fs::read_dir(corpus.place())
+            .unwrap()
+            .all(|entry| { !entry.unwrap().file_name().to_string_lossy().starts_with("stream") })
+    );
+    // A stream cannot be read twice.
+    corpus.settings.source = Source::files([&pipe]);
+    let error = corpus.prepare(Outdated::Rebuild).unwrap_err().to_string();
+    assert!(error.contains("another stream than the corpus"), "{error}");
+}
+
+#[test]
+fn what_is_not_read_of_validation_text_is_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, lines: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, lines).unwrap();
+        path
+    };
+    let good: String = (0..40).map(|n| format!("{{\"text\": \"text {n}\"}}\n")).collect();
+    let skipping = |path: PathBuf| {
+        let mut source = Source::files([path]);
+        if let Source::Files { reading, .. } = &mut source {
+            reading.skip_bad = true;
+        }
+        source
+    };
+    let source = skipping(file("train.jsonl", &(good.clone() + "bad\n")));
+    let valid = skipping(file("valid.jsonl", &("bad\nbad\n".to_owned() + &good)));
+    let settings =
+        PrepareSettings { valid_source: Some(valid), ..PrepareSettings::new(source, TokenizerSpec::Bytes) };
+    let place = folder.path().join("prepared");
+    let data = prepare(&settings, place, Outdated::Refuse, &mut |_| ()).unwrap();
+    let skipped = data.info.corpus.skipped.unwrap();
+    assert_eq!(skipped.records, 3);
+    assert!(skipped.first.contains("train.jsonl: line 41: "), "{skipped:?}");
+}
+
 #[test]
 fn pairs_are_prepared_whole_and_for_one_length() {
     let folder = tempfile::tempdir().unwrap();
@@ -407,6 +462,12 @@ fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
     assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
     assert!(!corpus.prepare(Outdated::Rebuild).unwrap().reused);
     assert_eq!(DataInfo::read(corpus.place()).unwrap().settings_fingerprint, prints.now);
+    // So are those that were prepared, besides, before there was a choice of rules.
+    let earlier = PrepareSettings { valid_rule: ValidRule::Share, seq_len: 0, ..corpus.settings.clone() };
+    let earlier = earlier.fingerprints(&Corpora::find(&earlier).unwrap()).unwrap();
+    let json = fs::read_to_string(&place).unwrap().replace("\"format_version\": 2", "\"format_version\": 1");
+    fs::write(&place, json.replace(&prints.now, &earlier.before)).unwrap();
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
     // What has always been found changes no fingerprint.
     let bytes = Corpus::lines(&many_lines(), TokenizerSpec::Bytes).fingerprints();
     assert_eq!(bytes.now, bytes.before);
