@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::csv_file::CsvFile;
 use super::dictionary::{dictionary, first_dictionary};
 use super::document::Document;
+use super::documents::{Documents, FileItems};
 use super::folder;
 use super::format::Format;
 use super::hash::Fingerprint;
 use super::input::{Compression, Input};
 use super::json_file::JsonFile;
 use super::pairs::{self, Pair, PairSource};
-use super::reader::{Fault, FileDocuments, Given, Rules};
+use super::reader::{FileDocuments, Given, Rules};
 use super::separator::Separated;
 use super::source::{Source, Split};
 use super::text_file::TextFile;
@@ -35,16 +36,6 @@ pub struct LeftOut {
     /// How many.
     pub files: u64,
     /// The first of them, and why where its name does not say it.
-    pub first: String,
-}
-
-/// Records that were skipped since they could not be read, see [`Reading::skip_bad`](super::Reading::skip_bad).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skipped {
-    /// How many.
-    pub records: u64,
-    /// The first of them: its file, its place, and what is wrong with it.
     pub first: String,
 }
 
@@ -67,7 +58,7 @@ pub struct Corpus {
 
 /// One file or stream.
 #[derive(Clone, Debug)]
-struct CorpusFile {
+pub(super) struct CorpusFile {
     /// What errors call it.
     name: PathBuf,
     place: Place,
@@ -207,10 +198,10 @@ impl Corpus {
             documents = self.opened(move |file, _| Ok(Box::new(joined(file.pairs(&source)?))));
         }
         if self.rules.is_none() {
-            documents.current = match self.first_edition {
-                true => Box::new(first_dictionary()?.map(Ok)),
-                false => Box::new(dictionary()?.map(Ok)),
-            };
+            return Ok(match self.first_edition {
+                true => documents.of(first_dictionary()?.map(Ok)),
+                false => documents.of(dictionary()?.map(Ok)),
+            });
         }
         Ok(documents)
     }
@@ -236,16 +227,7 @@ impl Corpus {
             Some(rules) => open(file, rules),
             None => Ok(Box::new(std::iter::empty()) as _),
         };
-        Documents {
-            files: self.files.clone().into_iter(),
-            open: Box::new(open),
-            skips,
-            current: Box::new(std::iter::empty()),
-            skipped: Skipped::default(),
-            origin: self.origin.clone(),
-            seen: false,
-            finished: false,
-        }
+        Documents::new(self.files.clone(), Box::new(open), skips, self.origin.clone())
     }
 
     /// As [`Source::stamp`](super::Source::stamp); of copied streams it covers the contents.
@@ -493,77 +475,5 @@ fn copy(mut bytes: Box<dyn Read + Send>, name: &Path, path: &Path) -> Result<u64
         }
         hash = hash.part(&part);
         file.write_all(&part).map_err(Error::io(path))?;
-    }
-}
-
-/// What stands in one file.
-type FileItems<T> = Box<dyn Iterator<Item = Given<T>> + Send>;
-
-/// Opens a file.
-type Open<T> = Box<dyn Fn(&CorpusFile) -> Result<FileItems<T>> + Send>;
-
-/// The documents of a corpus, or its pairs, one after the other; ends after the first error.
-pub struct Documents<T = Document> {
-    files: std::vec::IntoIter<CorpusFile>,
-    open: Open<T>,
-    /// Whether records that cannot be read are skipped.
-    skips: bool,
-    current: FileItems<T>,
-    skipped: Skipped,
-    origin: PathBuf,
-    seen: bool,
-    finished: bool,
-}
-
-impl<T> Documents<T> {
-    /// The records skipped so far; `None` where there are none.
-    pub fn skipped(&self) -> Option<&Skipped> {
-        Some(&self.skipped).filter(|skipped| skipped.records > 0)
-    }
-
-    fn empty_corpus(&self) -> Error {
-        let skipped = match self.skipped() {
-            Some(Skipped { records, first }) => {
-                format!("; {records} records were skipped, the first: {first}")
-            }
-            None => String::new(),
-        };
-        Error::format(&self.origin, format!("an empty corpus: no document has any text{skipped}"))
-    }
-
-    fn next_of_files(&mut self) -> Option<Result<T>> {
-        loop {
-            match self.current.next() {
-                Some(Ok(document)) => return Some(Ok(document)),
-                Some(Err(Fault::Record(error))) if self.skips => {
-                    if self.skipped.records == 0 {
-                        self.skipped.first = error.to_string();
-                    }
-                    self.skipped.records += 1;
-                }
-                Some(Err(fault)) => return Some(Err(fault.error())),
-                None => match (self.open)(&self.files.next()?) {
-                    Ok(documents) => self.current = documents,
-                    Err(error) => return Some(Err(error)),
-                },
-            }
-        }
-    }
-}
-
-impl<T> Iterator for Documents<T> {
-    type Item = Result<T>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.finished {
-            return None;
-        }
-        let item = match self.next_of_files() {
-            None if !self.seen => Some(Err(self.empty_corpus())),
-            item => item,
-        };
-        self.finished = !matches!(item, Some(Ok(_)));
-        self.seen = true;
-        item
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{Corpus, Documents, STANDARD_INPUT, is_stream};
+use super::corpus::{Corpus, STANDARD_INPUT, is_stream};
+use super::documents::Documents;
 use super::format::{FileFormat, Format};
 use super::pairs::PairSource;
 use crate::error::{Error, Result};

@@ -13,7 +13,8 @@ pub(super) use records::{in_json, in_table};
 pub use stored::Pairs;
 pub(super) use stored::{PairWriter, WrittenPairs};
 
-use super::corpus::{Corpus, Documents};
+use super::corpus::Corpus;
+use super::documents::Documents;
 use super::fidelity::{Fidelity, FidelityCount};
 use super::prepare::CorpusInfo;
 use super::reader::Given;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::PrepareSettings;
 use super::info::CorpusInfo;
-use crate::data::corpus::{Corpus, Documents};
+use crate::data::corpus::Corpus;
+use crate::data::documents::Documents;
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 
