@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use submask::backbone::Embedding;
 use submask::backbone::dit::DitConfig;
-use submask::data::{FileFormat, Split};
+use submask::data::{FileFormat, Split, ValidRule};
 use submask::model::{CodeSettings, NetworkConfig, Sampling, Temperature};
 use submask::objective::Objective;
 use submask::schedule::Schedule;
@@ -71,6 +71,12 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             separator: String::new(),
             skip_bad: false,
             valid_fraction: 0.02,
+            valid_rule: ValidRule::Documents,
+            valid_paths: Vec::new(),
+            // No fields: text, not pairs.
+            prompt_field: String::new(),
+            completion_field: String::new(),
+            truncate: false,
             block_ends: false,
             cache: PathBuf::new(),
         }),

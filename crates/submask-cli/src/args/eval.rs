@@ -30,6 +30,12 @@ pub struct EvalArgs {
     /// model's run, or else text]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub field: Option<String>,
+    /// Field or column with the prompts, for a model of pairs [default: as the model's run, or else prompt]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub prompt_field: Option<String>,
+    /// Field or column with the completions, for a model of pairs [default: as the model's run, or else completion]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub completion_field: Option<String>,
     #[command(flatten)]
     pub reading: ReadingArgs,
     /// Evaluate each document alone, as `submask score` scores it, instead of documents one behind the other in

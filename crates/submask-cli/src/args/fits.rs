@@ -38,7 +38,7 @@ const SAMPLE: [Fit<SampleArgs>; 11] = [
 ];
 
 /// Flags of `submask eval` that not every subject reads.
-const EVAL: [Fit<EvalArgs>; 12] = [
+const EVAL: [Fit<EvalArgs>; 14] = [
     fit("--split", TEXT, |args| args.split.is_some()),
     fit("--field", TEXT, |args| args.field.is_some()),
     fit("--by-document", TEXT, |args| args.by_document),
@@ -48,13 +48,18 @@ const EVAL: [Fit<EvalArgs>; 12] = [
     fit("--join", TEXT, |args| args.reading.join.is_some()),
     fit("--separator", TEXT, |args| args.reading.separator.is_some()),
     fit("--skip-bad", TEXT, |args| args.reading.skip_bad.is_some()),
+    fit("--prompt-field", TEXT, |args| args.prompt_field.is_some()),
+    fit("--completion-field", TEXT, |args| args.completion_field.is_some()),
     fit("--images", IMAGES, |args| args.images.images.is_some()),
     fit("--labels", IMAGES, |args| args.images.labels.is_some()),
     fit("--part", IMAGES, |args| args.images.part.is_some()),
 ];
 
 /// Flags of `submask train` that not every subject reads.
-const TRAIN: [Fit<TrainArgs>; 1] = [fit("--image", POINTS, |args| args.image.is_some())];
+const TRAIN: [Fit<TrainArgs>; 2] = [
+    fit("--image", POINTS, |args| args.image.is_some()),
+    fit("--valid", SHOWN, |args| !args.settings.valid.is_empty()),
+];
 
 /// Refuses flags of `submask sample` that say nothing to a model of this kind.
 pub fn sample(args: &SampleArgs, kind: Kind) -> Result<(), Failure> {

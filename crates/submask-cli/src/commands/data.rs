@@ -8,7 +8,7 @@ use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard
 use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-use crate::data_notes::{NO_END_OF_TEXT, corpus_notes};
+use crate::data_notes::{NO_END_OF_TEXT, corpus_notes, held_out_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{output, progress, settings};
@@ -26,7 +26,8 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
         return Err(Failure::usage("data.kind: only text is prepared"));
     };
-    let wanted = text.prepare(tokenizer, settings.train.seed);
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer, settings.train.seed, seq_len);
     let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
     let mut observer = progress::training_observer();
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
@@ -50,6 +51,12 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));
     }
+    if let Some(counts) = data.info.pairs() {
+        eprintln!("data  {}", pair_note(counts, seq_len));
+    }
+    for note in data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes) {
+        eprintln!("data  {note}");
+    }
     output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
 }
 
@@ -72,6 +79,11 @@ fn describe(path: &Path, verify: bool) -> Result<Value, Failure> {
         if verify {
             data.train.verify()?;
             data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+            if data.has_pairs() {
+                let seq_len = data.info.settings.seq_len;
+                data.training_pairs(seq_len)?.verify()?;
+                data.validation_pairs(seq_len)?.map_or(Ok(()), |pairs| pairs.verify())?;
+            }
         }
         return Ok(describe_prepared(path, &data.info));
     }
@@ -105,6 +117,7 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "train": part(&info.train),
         "valid": info.valid.as_ref().map(part),
+        "held_out": info.valid.as_ref().map(|_| json!(info.split)),
     });
     if let Some(left_out) = &info.corpus.left_out {
         described["files_not_read"] = json!(left_out.files);
@@ -116,6 +129,10 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
     }
     if let Some(spelt) = &info.corpus.spelt {
         described["documents_that_spell_end_of_text"] = json!(spelt.documents);
+    }
+    if let Some(counts) = info.pairs() {
+        described["pairs"] = json!(counts);
+        described["seq_len"] = json!(info.settings.seq_len);
     }
     if let Some(fidelity) = info.fidelity() {
         described["documents_changed_by_tokenizer"] = json!(fidelity.changed);

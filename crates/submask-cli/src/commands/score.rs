@@ -34,12 +34,14 @@ struct Text {
 pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
     estimate::check(&args.estimate)?;
     let folder = locate::model(&args.model)?;
-    let kind = Kind::of(&ModelConfig::read(&folder)?)?;
+    let config = ModelConfig::read(&folder)?;
+    let kind = Kind::of(&config)?;
     if kind != Kind::Text {
         let message =
             format!("`score` is of texts, and {} is a model of {}", args.model.display(), kind.name());
         return Err(Failure::usage(message).hint("`submask eval` measures models of every kind"));
     }
+    check_layout(args, config.pairs())?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let request = estimate::request(&args.estimate, &session, SCORE_DRAWS)?;
     if args.by_token && !request.estimator.is_by_token() {
@@ -53,6 +55,20 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
     let count = counted(texts.len() as u64, "text");
     eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
     texts.chunks(AT_ONCE).try_for_each(|texts| score(&session, &request, texts, args.by_token))
+}
+
+/// Refuses flags of texts that stand alone for a model of pairs, each of which is one sequence.
+fn check_layout(args: &ScoreArgs, is_of_pairs: bool) -> Result<(), Failure> {
+    let flags = [
+        ("--end", args.layout.end, "the end of a text is always charged"),
+        ("--stride", args.layout.stride.is_some(), "a text is one sequence, and longer ones are refused"),
+    ];
+    match flags.into_iter().find(|(_, given, _)| is_of_pairs && *given) {
+        Some((flag, _, hint)) => {
+            Err(Failure::usage(format!("{flag} has no meaning for a model of pairs")).hint(hint))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The estimator, and its draws where it draws.
@@ -82,7 +98,10 @@ fn score(
 
 /// The texts, encoded: all of them, so that what is wrong with one is told before any is scored.
 fn texts(args: &ScoreArgs, architecture: &Architecture) -> Result<Vec<Text>, Failure> {
-    let layout = TextLayout::Alone { end: args.layout.end, stride: args.layout.stride.map(Into::into) };
+    let layout = match architecture.config().pairs() {
+        true => TextLayout::Filled,
+        false => TextLayout::Alone { end: args.layout.end, stride: args.layout.stride.map(Into::into) },
+    };
     let given = |flag: &str, prompt: &str, text: &str| {
         let passage = architecture.passage(layout, prompt, text).map_err(|error| {
             let of_flags = |field: &str| match field {

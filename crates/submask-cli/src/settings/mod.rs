@@ -134,14 +134,14 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
 pub fn for_data(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "images are read when training starts: nothing is prepared")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
-    resolve(preset, Begin::Preset, config, args, data_flag(args)?)
+    resolve(preset, Begin::Preset, config, args, data_flags(args)?)
 }
 
 /// Settings of `submask bench`, which reads no corpus.
 pub fn for_bench(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "bench measures text networks")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
-    let layers = config.into_iter().chain(data_flag(args)?).collect();
+    let layers = config.into_iter().chain(data_flags(args)?).collect();
     Ok(merged(preset, layers, args)?.1)
 }
 
@@ -226,7 +226,7 @@ fn merged(
 
 fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
     fits::train(args, kind)?;
-    let mut layers = data_flag(&args.settings)?;
+    let mut layers = data_flags(&args.settings)?;
     if let Some(image) = &args.image {
         let path = utf8("--image", image)?;
         let origin = Origin::Flag(format!("--image {path}"));
@@ -251,13 +251,17 @@ fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
     Ok(layers)
 }
 
-fn data_flag(args: &SettingsArgs) -> Result<Vec<Layer>, Failure> {
-    if args.data.is_empty() {
-        return Ok(Vec::new());
-    }
-    let paths = args.data.iter().map(|path| utf8("--data", path).map(Value::String));
-    let value = Value::Array(paths.collect::<Result<_, _>>()?);
-    Ok(vec![Layer::one(Origin::Flag("--data".to_owned()), "data.paths", value)])
+/// The flags that name data.
+fn data_flags(args: &SettingsArgs) -> Result<Vec<Layer>, Failure> {
+    let flags = [("--data", "data.paths", &args.data), ("--valid", "data.valid_paths", &args.valid)];
+    let given = flags.into_iter().filter(|(_, _, paths)| !paths.is_empty());
+    given
+        .map(|(flag, key, paths)| {
+            let paths = paths.iter().map(|path| utf8(flag, path).map(Value::String));
+            let value = Value::Array(paths.collect::<Result<_, _>>()?);
+            Ok(Layer::one(Origin::Flag(flag.to_owned()), key, value))
+        })
+        .collect()
 }
 
 /// A path as it can stand in a settings file.

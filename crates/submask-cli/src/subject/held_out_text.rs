@@ -3,14 +3,18 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use submask::data::{BlockLayout, DATA_FILE, FileFormat, Reading, STANDARD_INPUT, Source, Split, Tokenizer};
-use submask::model::{Architecture, HeldOut, TextLayout};
+use submask::data::{
+    BlockLayout, DATA_FILE, Fidelity, FileFormat, PairLayout, PairSequence, PairSource, PreparedData,
+    Reading, STANDARD_INPUT, Source, Split, Tokenizer,
+};
+use submask::model::{Architecture, HeldOut, ModelConfig, TextLayout};
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::TextData;
 
 use super::text_stream::Stream;
 use super::{Part, Parts};
 use crate::args::{EvalArgs, FileFormatArg, ReadingArgs, SplitArg};
+use crate::data_notes::{corpus_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{flags, locate};
@@ -34,6 +38,14 @@ enum Text {
     Prepared(PathBuf),
     /// Files and folders of text.
     Files { paths: Vec<PathBuf>, split: Chosen<Split>, field: Chosen<String>, reading: Reading },
+    /// Files and folders of pairs.
+    Pairs {
+        paths: Vec<PathBuf>,
+        prompt: Chosen<String>,
+        completion: Chosen<String>,
+        truncate: bool,
+        reading: Reading,
+    },
 }
 
 /// A value, and who chose it.
@@ -59,6 +71,8 @@ impl<T> Chosen<T> {
 impl HeldOutText {
     /// The text given, or else the validation text of the run that the model folder is in.
     pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
+        let is_of_pairs = ModelConfig::read(model)?.pairs();
+        check_flags(args, is_of_pairs)?;
         let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
         if let Some(missing) = args.data.iter().find(is_missing) {
             return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
@@ -70,13 +84,16 @@ impl HeldOutText {
             [] => Text::of_run(model, run.as_ref())?,
             [folder] if folder.join(DATA_FILE).is_file() => {
                 if let Some(flag) = flag_of_files(args) {
+                    let hint = match is_of_pairs {
+                        true => "its pairs were chosen when it was prepared",
+                        false => "its documents were chosen when it was prepared",
+                    };
                     let message = format!("{flag} has no meaning for prepared data");
-                    return Err(
-                        Failure::usage(message).hint("its documents were chosen when it was prepared")
-                    );
+                    return Err(Failure::usage(message).hint(hint));
                 }
                 Text::Prepared(folder.clone())
             }
+            paths if is_of_pairs => Text::pairs(paths, args, run.as_ref()),
             _ if args.split.is_some()
                 && args.reading.separator.as_deref().is_some_and(|text| !text.is_empty()) =>
             {
@@ -86,7 +103,11 @@ impl HeldOutText {
             paths => Text::files(paths, args, run.as_ref()),
         };
         let stride = args.layout.stride.map(Into::into);
-        let alone = args.by_document.then_some(TextLayout::Alone { end: args.layout.end, stride });
+        let alone = match is_of_pairs {
+            true => TextLayout::Filled,
+            false => TextLayout::Alone { end: args.layout.end, stride },
+        };
+        let alone = args.by_document.then_some(alone);
         Ok(Self { text, block_ends, alone, count: args.sequences.map(Into::into) })
     }
 
@@ -94,7 +115,7 @@ impl HeldOutText {
     fn name(&self) -> String {
         match &self.text {
             Text::Prepared(folder) => format!("validation part of {}", folder.display()),
-            Text::Files { paths, .. } => {
+            Text::Files { paths, .. } | Text::Pairs { paths, .. } => {
                 paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             }
         }
@@ -103,6 +124,11 @@ impl HeldOutText {
     /// What was chosen without being asked for, and so has to be said.
     pub fn notes(&self, tokenizer: &Tokenizer) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Text::Pairs { prompt, completion, reading, .. } = &self.text {
+            let shown = |key, Chosen { value, by }: &Chosen<String>| format!("{key} = {value} ({by})");
+            let (prompt, completion) = (shown("prompt_field", prompt), shown("completion_field", completion));
+            return vec![format!("{prompt}, {completion}{}", reading_note(reading))];
+        }
         if let Text::Files { split, field, reading, .. } = &self.text {
             let (shown, Chosen { value, by }) = (split_name(split.value), field);
             let split = match reading.separator.as_str() {
@@ -122,6 +148,9 @@ impl HeldOutText {
     pub fn part(&self, architecture: &Architecture) -> Result<Part, Failure> {
         let tokenizer =
             architecture.tokenizer().ok_or_else(|| Failure::failed("a model of text has a tokenizer"))?;
+        if architecture.config().pairs() {
+            return self.part_of_pairs(architecture, tokenizer);
+        }
         let block_ends = self.alone.is_none() && self.block_ends.unwrap_or(false);
         let layout = BlockLayout { seq_len: architecture.config().seq_len(), block_ends };
         let stream = self.stream(tokenizer, layout)?;
@@ -129,14 +158,54 @@ impl HeldOutText {
             Some(alone) => self.documents(&stream, alone, architecture)?,
             None => self.sequences(&stream)?,
         };
-        if let Some(fidelity) = stream.fidelity().filter(|_| !tokenizer.is_lossless()) {
-            let figures = match stream.is_lossless() {
-                true => "",
-                false => ": figures are per token of the tokenised text, not per character",
-            };
-            eprintln!("data  {}{figures}", tokenizer_note(fidelity));
-        }
+        say_fidelity(stream.fidelity(), stream.is_lossless(), tokenizer);
         Ok(Part { parts, name: self.name(), documents })
+    }
+
+    /// What is evaluated with a model of pairs: one of them per sequence, whether they are evaluated one by one or not.
+    fn part_of_pairs(&self, architecture: &Architecture, tokenizer: &Tokenizer) -> Result<Part, Failure> {
+        let seq_len = architecture.config().seq_len();
+        let (chosen, fidelity) = match &self.text {
+            Text::Prepared(folder) => self.prepared_pairs(folder, tokenizer, seq_len)?,
+            Text::Pairs { paths, prompt, completion, truncate, reading } => {
+                let (prompt_field, completion_field) = (prompt.value.clone(), completion.value.clone());
+                let (paths, reading) = (paths.clone(), reading.clone());
+                let source = PairSource { paths, prompt_field, completion_field, reading };
+                let read = source.sequences(tokenizer, PairLayout { seq_len, truncate: *truncate })?;
+                eprintln!("data  {}", pair_note(read.counts, seq_len));
+                corpus_notes(&read.corpus).iter().for_each(|note| eprintln!("data  {note}"));
+                let all = read.sequences;
+                let chosen = spread(all.len() as u64, self.count).map(|index| all[index as usize].clone());
+                (chosen.collect(), Some(read.fidelity))
+            }
+            Text::Files { .. } => return Err(Failure::failed("a model of pairs is evaluated on pairs")),
+        };
+        say_fidelity(fidelity, chosen.iter().all(|pair| pair.characters.is_some()), tokenizer);
+        let count = chosen.len() as u64;
+        let parts = match self.alone {
+            Some(_) => {
+                let passages = chosen.into_iter().map(|pair| architecture.passage_of_pair(pair));
+                Parts::Documents(passages.collect::<Result<_, _>>()?)
+            }
+            None => Parts::Sequences(HeldOut::of_pairs(&chosen)),
+        };
+        Ok(Part { parts, name: self.name(), documents: Some(count) })
+    }
+
+    /// Pairs of the validation part of a prepared folder, and what the tokenizer did to all of them.
+    fn prepared_pairs(
+        &self,
+        folder: &Path,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+    ) -> Result<(Vec<PairSequence>, Option<Fidelity>), Failure> {
+        let data = PreparedData::open(folder)?;
+        data.train.check_tokenizer(tokenizer)?;
+        let pairs = data
+            .validation_pairs(seq_len)?
+            .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
+        let chosen = spread(pairs.len(), self.count).map(|index| pairs.sequence(index));
+        Ok((chosen.collect::<Result<_, _>>()?, data.info.valid.as_ref().and_then(|part| part.fidelity)))
     }
 
     fn stream<'a>(&self, tokenizer: &'a Tokenizer, layout: BlockLayout) -> Result<Stream<'a>, Failure> {
@@ -147,6 +216,7 @@ impl HeldOutText {
                 let source = Source::Files { paths, split: split.value, field, reading };
                 Stream::read(&source, tokenizer, layout)
             }
+            Text::Pairs { .. } => Err(Failure::failed("pairs are no text in one piece")),
         }
     }
 
@@ -187,6 +257,47 @@ impl HeldOutText {
     }
 }
 
+/// Says what the tokenizer did to a text, where that is known.
+fn say_fidelity(fidelity: Option<Fidelity>, is_lossless: bool, tokenizer: &Tokenizer) {
+    if let Some(fidelity) = fidelity.filter(|_| !tokenizer.is_lossless()) {
+        let figures = match is_lossless {
+            true => "",
+            false => ": figures are per token of the tokenised text, not per character",
+        };
+        eprintln!("data  {}{figures}", tokenizer_note(fidelity));
+    }
+}
+
+/// Flags that do not belong to what the model was trained on.
+fn check_flags(args: &EvalArgs, is_of_pairs: bool) -> Result<(), Failure> {
+    let of_text = [
+        ("--split", args.split.is_some(), "--prompt-field and --completion-field name its fields"),
+        ("--field", args.field.is_some(), "--prompt-field and --completion-field name its fields"),
+        ("--separator", args.reading.separator.is_some(), "a pair stands in each record"),
+        ("--end", args.layout.end, "the end of a completion is always charged"),
+        ("--stride", args.layout.stride.is_some(), "a pair is one sequence"),
+    ];
+    let of_pairs = [
+        ("--prompt-field", args.prompt_field.is_some()),
+        ("--completion-field", args.completion_field.is_some()),
+    ];
+    match is_of_pairs {
+        true => match of_text.into_iter().find(|(_, given, _)| *given) {
+            Some((flag, _, hint)) => {
+                Err(Failure::usage(format!("{flag} has no meaning for a model of pairs")).hint(hint))
+            }
+            None => Ok(()),
+        },
+        false => match of_pairs.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                let message = format!("{flag} has no meaning for a model that was not trained on pairs");
+                Err(Failure::usage(message).hint("leave it out"))
+            }
+            None => Ok(()),
+        },
+    }
+}
+
 impl Text {
     /// The validation text of a run.
     fn of_run(model: &Path, run: Option<&(TextData, PathBuf)>) -> Result<Self, Failure> {
@@ -197,6 +308,24 @@ impl Text {
         match folder.join(DATA_FILE).is_file() {
             true => Ok(Self::Prepared(folder)),
             false => Err(give(format!("the data of the run is not in {} any more", folder.display()))),
+        }
+    }
+
+    /// Files of pairs, whose fields are those of the flags, or of the run.
+    fn pairs(paths: &[PathBuf], args: &EvalArgs, run: Option<&(TextData, PathBuf)>) -> Self {
+        // A run on prepared pairs names no fields.
+        let run = run.filter(|(data, _)| data.has_pairs());
+        let chosen = |flag, given: &Option<String>, of_run: fn(&TextData) -> &String, default: &str| {
+            let of_run = run.map(|(data, run)| (run.as_path(), of_run(data).clone()));
+            Chosen::first((flag, given.clone()), of_run, default.to_owned())
+        };
+        let (prompt, completion) = (&args.prompt_field, &args.completion_field);
+        Self::Pairs {
+            paths: paths.to_vec(),
+            prompt: chosen("--prompt-field", prompt, |data| &data.prompt_field, "prompt"),
+            completion: chosen("--completion-field", completion, |data| &data.completion_field, "completion"),
+            truncate: run.is_some_and(|(data, _)| data.truncate),
+            reading: reading(args, run.map(|(data, _)| data.reading()).unwrap_or_default()),
         }
     }
 
@@ -219,6 +348,8 @@ fn flag_of_files(args: &EvalArgs) -> Option<&'static str> {
     let flags = [
         ("--split", args.split.is_some()),
         ("--field", args.field.is_some()),
+        ("--prompt-field", args.prompt_field.is_some()),
+        ("--completion-field", args.completion_field.is_some()),
         ("--format", format.is_some()),
         ("--join", join.is_some()),
         ("--separator", separator.is_some()),

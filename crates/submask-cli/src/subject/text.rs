@@ -28,7 +28,17 @@ impl Door for Texts {
         prompt: Option<&TextPrompt>,
         session: &Session,
     ) -> Result<Vec<Option<u32>>, Failure> {
-        let length = args.length.map(Into::into);
+        let length: Option<usize> = args.length.map(Into::into);
+        let config = session.architecture().config();
+        if config.pairs() && prompt.is_none() {
+            eprintln!("note: the model was trained to answer prompts, and none is given: see --prompt");
+        }
+        if config.pairs() && length.is_some_and(|length| length < config.seq_len()) {
+            let trained = config.seq_len();
+            eprintln!(
+                "note: the model was trained on sequences of {trained} tokens, filled behind the answer"
+            );
+        }
         match prompt {
             None if length.is_none() => Ok(session.request().prompt),
             prompt => {
@@ -82,7 +92,8 @@ impl Door for Texts {
     fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure> {
         let Some(text) = settings.data.text() else { return Ok(()) };
         check_tokenizer(text, settings)?;
-        check_corpus(&text.paths, named, preset)
+        check_corpus(&text.paths, named, preset)?;
+        check_paths("data.valid_paths", &text.valid_paths)
     }
 
     fn keeps_its_data(&self) -> bool {
@@ -114,13 +125,19 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
     }
 }
 
+/// What is named must be there; standard input is.
+fn check_paths(key: &str, paths: &[PathBuf]) -> Result<(), Failure> {
+    let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
+    match paths.iter().find(is_missing) {
+        Some(missing) => Err(Failure::usage(format!("{key}: {} does not exist", missing.display()))),
+        None => Ok(()),
+    }
+}
+
 /// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one, be it the one that
 /// is built in.
 fn check_corpus(paths: &[PathBuf], named: bool, (preset, needs_corpus): (&str, bool)) -> Result<(), Failure> {
-    let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
-    if let Some(missing) = paths.iter().find(is_missing) {
-        return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
-    }
+    check_paths("data.paths", paths)?;
     if paths.is_empty() && needs_corpus && !named {
         let message = format!("the preset {preset} needs a corpus: only the dictionary is built in");
         return Err(

@@ -71,8 +71,10 @@ fn a_foreign_model_has_to_be_imported_first() {
     assert_eq!((&info["kind"], &info["needed_flags"]), (&json!("foreign checkpoint"), &json!([])));
     assert_eq!(info["settings"]["model.heads"], "2");
     stdout(&room.call(&["import", "theirs", "--to", "models/theirs", "--tokenizer", "bytes"]));
-    let figures =
-        |model: &str| parsed(&room.call(&["eval", model, "--data", "text.txt", "--json"]))["figures"].clone();
+    let figures = |model: &str| {
+        let evaluate = ["eval", model, "--data", "text.txt", "--split", "file", "--json"];
+        parsed(&room.call(&evaluate))["figures"].clone()
+    };
     assert_eq!(figures("models/theirs"), figures("run"));
 }
 

@@ -67,6 +67,8 @@ fn train() {
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
           --data <PATH>...         Files of text, JSON, tables or parquet, or of images, and folders of
                                    them; - for standard input (data.paths)
+          --valid <PATH>...        Text or images for validation, in files of their own: nothing of
+                                   --data is held out then (data.valid_paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -119,12 +121,26 @@ fn eval() {
     Options:
           --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
                                      train.keep_best), or its number of steps [default: newest]
-          --data <PATH>...           Text or images to evaluate on [default: what the model's run held
-                                     out]
+          --data <PATH>...           Text or images to evaluate on, - for standard input [default: what
+                                     the model's run held out]
           --split <SPLIT>            What in a text file of --data is a document [default: as the
                                      model's run, or else file] [possible values: file, line, paragraph]
-          --field <NAME>             Field of JSON lines, or column of parquet files, with the text
-                                     [default: as the model's run, or else text]
+          --field <NAME>             Field of JSON, or column of tables and parquet files, with the
+                                     text: NAME, a.b, a[], a[].b [default: as the model's run, or else
+                                     text]
+          --prompt-field <NAME>      Field or column with the prompts, for a model of pairs [default: as
+                                     the model's run, or else prompt]
+          --completion-field <NAME>  Field or column with the completions, for a model of pairs
+                                     [default: as the model's run, or else completion]
+          --format <FORMAT>          Format of the files of --data [default: as the model's run, or else
+                                     as their names say] [possible values: auto, text, json, csv, tsv,
+                                     parquet, uint16, uint32]
+          --join <TEXT>              What stands between the texts of a list [default: as the model's
+                                     run, or else a line end]
+          --separator <TEXT>         Text that divides documents wherever it stands [default: as the
+                                     model's run, or else none]
+          --skip-bad [<true|false>]  Skip records that cannot be read [default: as the model's run, or
+                                     else false] [possible values: true, false]
           --by-document              Evaluate each document alone, as `submask score` scores it, instead
                                      of documents one behind the other in sequences of the model's
                                      length
@@ -346,6 +362,8 @@ fn data() {
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
           --data <PATH>...      Files of text, JSON, tables or parquet, or of images, and folders of
                                 them; - for standard input (data.paths)
+          --valid <PATH>...     Text or images for validation, in files of their own: nothing of --data
+                                is held out then (data.valid_paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other

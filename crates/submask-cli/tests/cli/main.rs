@@ -4,6 +4,7 @@ mod bad_input;
 mod convert;
 mod foreign;
 mod formats;
+mod held_out;
 mod help;
 mod hub;
 #[cfg(feature = "hub")]
@@ -12,6 +13,7 @@ mod hub_server;
 mod images;
 mod logits;
 mod lossy;
+mod pairs;
 mod prompts;
 mod reproducible;
 mod rounds;

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::csv_file::CsvFile;
 use super::dictionary::{dictionary, first_dictionary};
 use super::document::Document;
+use super::documents::{Documents, FileItems};
 use super::folder;
 use super::format::Format;
 use super::hash::Fingerprint;
 use super::input::{Compression, Input};
 use super::json_file::JsonFile;
-use super::reader::{Fault, FileDocuments, Rules};
+use super::pairs::{self, Pair, PairSource};
+use super::reader::{FileDocuments, Given, Rules};
 use super::separator::Separated;
 use super::source::{Source, Split};
 use super::text_file::TextFile;
@@ -37,16 +39,6 @@ pub struct LeftOut {
     pub first: String,
 }
 
-/// Records that were skipped since they could not be read, see [`Reading::skip_bad`](super::Reading::skip_bad).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skipped {
-    /// How many.
-    pub records: u64,
-    /// The first of them: its file, its place, and what is wrong with it.
-    pub first: String,
-}
-
 /// A corpus whose files are found.
 #[derive(Clone, Debug)]
 pub struct Corpus {
@@ -58,13 +50,15 @@ pub struct Corpus {
     left_out: LeftOut,
     /// How files are read; the built-in dictionary is none.
     rules: Option<Rules>,
+    /// The fields of pairs, where it is a corpus of pairs.
+    pairs: Option<PairSource>,
     /// Whether that dictionary is the first edition.
     first_edition: bool,
 }
 
 /// One file or stream.
 #[derive(Clone, Debug)]
-struct CorpusFile {
+pub(super) struct CorpusFile {
     /// What errors call it.
     name: PathBuf,
     place: Place,
@@ -91,20 +85,33 @@ impl Corpus {
             serde_json::to_string(source)
                 .map_err(|error| Error::invalid("source", format!("{source:?}"), error.to_string()))
         };
-        let Source::Files { paths, split, field, reading } = source else {
-            let (origin, files) = (PathBuf::from("dictionary"), Vec::new());
-            return Ok(Self {
-                settings: settings(source)?,
-                origin,
-                files,
-                left_out: LeftOut::default(),
-                rules: None,
-                first_edition: *source == Source::FirstDictionary,
-            });
+        let (paths, split, fields, reading) = match source {
+            Source::Dictionary | Source::FirstDictionary => {
+                return Ok(Self {
+                    settings: settings(source)?,
+                    origin: PathBuf::from("dictionary"),
+                    files: Vec::new(),
+                    left_out: LeftOut::default(),
+                    rules: None,
+                    pairs: None,
+                    first_edition: *source == Source::FirstDictionary,
+                });
+            }
+            Source::Files { paths, split, field, reading } => (paths, *split, vec![field], reading),
+            Source::Pairs(PairSource { paths, prompt_field, completion_field, reading }) => {
+                reading.check_pairs()?;
+                (paths, Split::default(), vec![completion_field, prompt_field], reading)
+            }
         };
         let first =
             paths.first().ok_or_else(|| Error::invalid("paths", "[]", "at least one file or folder"))?;
-        let rules = Rules { split: *split, field: field.clone(), reading: reading.clone(), vocab_size: None };
+        let rules = |field: &String| Rules {
+            split,
+            field: field.clone(),
+            reading: reading.clone(),
+            vocab_size: None,
+        };
+        let rules: Vec<Rules> = fields.into_iter().map(rules).collect();
         let mut listing = Listing { rules: &rules, files: Vec::new(), left_out: RefCell::default() };
         for path in paths {
             listing.add(path)?;
@@ -115,7 +122,8 @@ impl Corpus {
             origin: called(first),
             files,
             left_out,
-            rules: Some(rules),
+            rules: rules.into_iter().next(),
+            pairs: source.pairs().cloned(),
             first_edition: false,
         })
     }
@@ -137,7 +145,9 @@ impl Corpus {
     pub fn copy_streams(&mut self, folder: &Path) -> Result<()> {
         for (n, file) in self.files.iter_mut().enumerate() {
             if matches!(file.place, Place::Stream) {
-                let path = folder.join(format!("stream-{n}"));
+                // Another corpus may have copies there.
+                let free = (n..).map(|n| folder.join(format!("stream-{n}"))).find(|path| !path.exists());
+                let path = free.unwrap_or_else(|| folder.join("stream"));
                 let hash = copy(stream(&file.name)?, &file.name, &path)?;
                 file.place = Place::Copy(path, hash);
             }
@@ -156,27 +166,20 @@ impl Corpus {
         })
     }
 
+    /// The streams among its files.
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Path> {
+        let streams = self.files.iter().filter(|file| matches!(file.place, Place::Stream));
+        streams.map(|file| file.name.as_path())
+    }
+
     /// The documents, in the order of the paths and of the files; files are opened one by one and
-    /// read in pieces.
+    /// read in pieces. Of pairs a document is the prompt and the completion in one.
     ///
     /// # Errors
     /// Here, where the built-in dictionary is missing. The iterator gives an error for a file that cannot be read (with
     /// the byte offset, line or row), and, at its end, for a corpus without any document; it ends after an error.
     pub fn documents(&self) -> Result<Documents> {
-        let current: FileDocuments = match &self.rules {
-            None if self.first_edition => Box::new(first_dictionary()?.map(Ok)),
-            None => Box::new(dictionary()?.map(Ok)),
-            Some(_) => Box::new(std::iter::empty()),
-        };
-        Ok(Documents {
-            files: self.files.clone().into_iter(),
-            rules: self.rules.clone(),
-            current,
-            skipped: Skipped::default(),
-            origin: self.origin.clone(),
-            seen: false,
-            finished: false,
-        })
+        self.documents_below(None)
     }
 
     /// The same documents for a tokenizer: token numbers must be of its vocabulary, and are named with their places if they
@@ -185,11 +188,46 @@ impl Corpus {
     /// # Errors
     /// As [`Self::documents`].
     pub fn documents_for(&self, tokenizer: &Tokenizer) -> Result<Documents> {
-        let mut documents = self.documents()?;
-        if let Some(rules) = &mut documents.rules {
-            rules.vocab_size = Some(tokenizer.vocab_size() as u64);
+        self.documents_below(Some(tokenizer.vocab_size() as u64))
+    }
+
+    fn documents_below(&self, vocab_size: Option<u64>) -> Result<Documents> {
+        let mut documents =
+            self.opened(move |file, rules| file.documents(&Rules { vocab_size, ..rules.clone() }));
+        if let Some(source) = self.pairs.clone() {
+            documents = self.opened(move |file, _| Ok(Box::new(joined(file.pairs(&source)?))));
+        }
+        if self.rules.is_none() {
+            return Ok(match self.first_edition {
+                true => documents.of(first_dictionary()?.map(Ok)),
+                false => documents.of(dictionary()?.map(Ok)),
+            });
         }
         Ok(documents)
+    }
+
+    /// The pairs, in the order of the paths and of the files, those without a completion included.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a corpus of texts. The iterator gives errors as that of [`Self::documents`].
+    pub fn pairs(&self) -> Result<Documents<Pair>> {
+        let source =
+            self.pairs.clone().ok_or_else(|| Error::invalid("source", "texts", "a source of pairs"))?;
+        Ok(self.opened(move |file, _| file.pairs(&source)))
+    }
+
+    /// What stands in the files, each of which is opened by `open`.
+    fn opened<T: 'static>(
+        &self,
+        open: impl Fn(&CorpusFile, &Rules) -> Result<FileItems<T>> + Send + 'static,
+    ) -> Documents<T> {
+        let rules = self.rules.clone();
+        let skips = rules.as_ref().is_some_and(|rules| rules.reading.skip_bad);
+        let open = move |file: &CorpusFile| match &rules {
+            Some(rules) => open(file, rules),
+            None => Ok(Box::new(std::iter::empty()) as _),
+        };
+        Documents::new(self.files.clone(), Box::new(open), skips, self.origin.clone())
     }
 
     /// As [`Source::stamp`](super::Source::stamp); of copied streams it covers the contents.
@@ -223,7 +261,8 @@ impl Corpus {
 
 /// Files as they are found.
 struct Listing<'a> {
-    rules: &'a Rules,
+    /// One for each field that is needed.
+    rules: &'a [Rules],
     files: Vec<CorpusFile>,
     left_out: RefCell<LeftOut>,
 }
@@ -267,7 +306,7 @@ impl Listing<'_> {
 
     /// Whether a file of a folder is read; if not, it is counted.
     fn is_read(&self, file: &Path) -> bool {
-        if self.rules.reading.format.given().is_some() {
+        if self.rules.iter().any(|rules| rules.reading.format.given().is_some()) {
             return true;
         }
         let lacking = if Format::is_searched_for(file) { self.lacks_text(file) } else { None };
@@ -283,26 +322,33 @@ impl Listing<'_> {
         false
     }
 
-    /// What is missing in a file that has not the field which holds the text, where its format is used for other things
+    /// What is missing in a file that has not the fields which hold the text, where its format is used for other things
     /// than texts, too, such as a description of the corpus.
     fn lacks_text(&self, file: &Path) -> Option<Error> {
         let input = || Input::open(file, file).ok();
-        match Format::of_name(file)? {
+        let lacking = |rules: &Rules| match Format::of_name(file)? {
             Format::Json if Format::may_be_other_json(file) => {
-                JsonFile::new(input()?, self.rules).ok()?.missing_field()
+                JsonFile::new(input()?, rules).ok()?.missing_field()
             }
-            Format::Table(separator) => CsvFile::lacks_column(input()?, separator, self.rules),
+            Format::Table(separator) => CsvFile::lacks_column(input()?, separator, &rules.field),
             _ => None,
-        }
+        };
+        self.rules.iter().find_map(lacking)
     }
 }
 
+/// A file that is opened.
+enum Opened<'a> {
+    Bytes(Input, Format),
+    /// Parquet is read here and there in a file.
+    Parquet(&'a Path),
+}
+
 impl CorpusFile {
-    fn documents(&self, rules: &Rules) -> Result<FileDocuments> {
-        let asked = rules.reading.format.given();
+    fn open(&self, asked: Option<Format>) -> Result<Opened<'_>> {
         let named = asked.or_else(|| Format::of_name(&self.name));
         if named == Some(Format::Parquet) {
-            return self.parquet(rules);
+            return self.parquet();
         }
         let input = match &self.place {
             Place::Stream => Input::of_stream(stream(&self.name)?, &self.name)?,
@@ -314,22 +360,13 @@ impl CorpusFile {
             (_, Place::File) => Format::Text,
             (format, _) => format,
         });
-        let documents: FileDocuments = match format {
-            // Where a separator says what a document is, nothing else does.
-            Format::Text if !rules.reading.separator.is_empty() => {
-                Box::new(TextFile::new(input, Split::File)?)
-            }
-            Format::Text => Box::new(TextFile::new(input, rules.split)?),
-            Format::Json => Box::new(JsonFile::new(input, rules)?),
-            Format::Table(separator) => Box::new(CsvFile::new(input, separator, rules)?),
-            Format::Tokens(width) => return Ok(Box::new(TokenFile::new(input, width, rules)?)),
-            Format::Parquet => return self.parquet(rules),
-        };
-        Ok(divided(documents, rules))
+        match format {
+            Format::Parquet => self.parquet(),
+            format => Ok(Opened::Bytes(input, format)),
+        }
     }
 
-    /// Parquet is read here and there in a file.
-    fn parquet(&self, rules: &Rules) -> Result<FileDocuments> {
+    fn parquet(&self) -> Result<Opened<'_>> {
         let path = match &self.place {
             Place::Stream => {
                 let problem = "parquet in a stream, which is read in order: give a file";
@@ -345,8 +382,45 @@ impl CorpusFile {
             );
             return Err(Error::format(&self.name, problem));
         }
-        Ok(divided(open_parquet(path, &self.name, rules)?, rules))
+        Ok(Opened::Parquet(path))
     }
+
+    fn documents(&self, rules: &Rules) -> Result<FileDocuments> {
+        let (input, format) = match self.open(rules.reading.format.given())? {
+            Opened::Parquet(path) => return Ok(divided(open_parquet(path, &self.name, rules)?, rules)),
+            Opened::Bytes(input, format) => (input, format),
+        };
+        let documents: FileDocuments = match format {
+            // Where a separator says what a document is, nothing else does.
+            Format::Text if !rules.reading.separator.is_empty() => {
+                Box::new(TextFile::new(input, Split::File)?)
+            }
+            Format::Text => Box::new(TextFile::new(input, rules.split)?),
+            Format::Table(separator) => Box::new(CsvFile::new(input, separator, rules)?),
+            Format::Tokens(width) => return Ok(Box::new(TokenFile::new(input, width, rules)?)),
+            Format::Json | Format::Parquet => Box::new(JsonFile::new(input, rules)?),
+        };
+        Ok(divided(documents, rules))
+    }
+
+    fn pairs(&self, source: &PairSource) -> Result<FileItems<Pair>> {
+        match self.open(source.reading.format.given())? {
+            Opened::Parquet(path) => pairs::in_parquet(path, &self.name, source),
+            Opened::Bytes(input, Format::Table(separator)) => pairs::in_table(input, separator, source),
+            Opened::Bytes(input, Format::Json) => pairs::in_json(input, source),
+            Opened::Bytes(..) => {
+                let problem = "it has no fields for prompts and completions: pairs are read from JSON, tables and \
+                               parquet (data.format says which a file is, where its name does not)";
+                Err(Error::format(&self.name, problem))
+            }
+        }
+    }
+}
+
+/// Pairs as documents, those without a completion left out.
+fn joined(pairs: FileItems<Pair>) -> impl Iterator<Item = Given<Document>> + Send {
+    let is_pair = |pair: &Given<Pair>| pair.as_ref().map_or(true, |pair| !pair.completion.is_empty());
+    pairs.filter(is_pair).map(|pair| pair.map(|pair| Document::whole(pair.prompt + &pair.completion)))
 }
 
 /// Documents divided by the separator, if there is one.
@@ -401,76 +475,5 @@ fn copy(mut bytes: Box<dyn Read + Send>, name: &Path, path: &Path) -> Result<u64
         }
         hash = hash.part(&part);
         file.write_all(&part).map_err(Error::io(path))?;
-    }
-}
-
-/// The documents of a corpus, one after the other; ends after the first error.
-pub struct Documents {
-    files: std::vec::IntoIter<CorpusFile>,
-    rules: Option<Rules>,
-    current: FileDocuments,
-    skipped: Skipped,
-    origin: PathBuf,
-    seen: bool,
-    finished: bool,
-}
-
-impl Documents {
-    /// The records skipped so far; `None` where there are none.
-    pub fn skipped(&self) -> Option<&Skipped> {
-        Some(&self.skipped).filter(|skipped| skipped.records > 0)
-    }
-
-    fn empty_corpus(&self) -> Error {
-        let skipped = match self.skipped() {
-            Some(Skipped { records, first }) => {
-                format!("; {records} records were skipped, the first: {first}")
-            }
-            None => String::new(),
-        };
-        Error::format(&self.origin, format!("an empty corpus: no document has any text{skipped}"))
-    }
-
-    fn next_of_files(&mut self) -> Option<Result<Document>> {
-        loop {
-            match self.current.next() {
-                Some(Ok(document)) => return Some(Ok(document)),
-                Some(Err(Fault::Record(error))) if self.skips() => {
-                    if self.skipped.records == 0 {
-                        self.skipped.first = error.to_string();
-                    }
-                    self.skipped.records += 1;
-                }
-                Some(Err(fault)) => return Some(Err(fault.error())),
-                None => match self.rules.as_ref().zip(self.files.next()) {
-                    Some((rules, file)) => match file.documents(rules) {
-                        Ok(documents) => self.current = documents,
-                        Err(error) => return Some(Err(error)),
-                    },
-                    None => return None,
-                },
-            }
-        }
-    }
-
-    fn skips(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.reading.skip_bad)
-    }
-}
-
-impl Iterator for Documents {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.finished {
-            return None;
-        }
-        let item = match self.next_of_files() {
-            None if !self.seen => Some(Err(self.empty_corpus())),
-            item => item,
-        };
-        self.finished = !matches!(item, Some(Ok(_)));
-        self.seen = true;
-        item
     }
 }

@@ -21,32 +21,34 @@ const LAST_ROW: &[u8] = b"\n\0end of the table\0\n";
 /// Most bytes of the first row.
 const HEADER_BYTES: usize = 1 << 20;
 
-/// The documents of one table. Empty texts are no documents.
-pub(super) struct CsvFile {
+/// The rows of one table, of which some columns are wanted.
+pub(super) struct Table {
     path: PathBuf,
     reader: csv::Reader<Box<dyn Read + Send>>,
-    rules: Rules,
-    column: usize,
+    /// The wanted columns: their names and numbers.
+    wanted: Vec<(String, usize)>,
     columns: usize,
     row: ByteRecord,
+    /// Where the present row stands.
+    place: String,
     /// Bytes that the present row may still take.
     left: Arc<AtomicU64>,
     limit: u64,
     ended: bool,
 }
 
-impl CsvFile {
-    /// The documents of a table whose columns stand between `separator`s, or between other ones where the first row shows it.
+impl Table {
+    /// The rows of a table whose columns stand between `separator`s, or between other ones where the first row shows it.
     ///
     /// # Errors
-    /// As [`Input::text`]; [`Error::Format`] for a table without the column that holds the text.
-    pub(super) fn new(input: Input, separator: u8, rules: &Rules) -> Result<Self> {
+    /// As [`Input::text`]; [`Error::Format`] for a table without a column that is wanted.
+    pub(super) fn new(input: Input, separator: u8, wanted: &[&str]) -> Result<Self> {
         let (path, limit) = (input.path().to_path_buf(), input.record_limit());
         let left = Arc::new(AtomicU64::new(limit));
         let (bytes, _) = input.text()?;
         let bytes = Limited { inner: Box::new(bytes.chain(Cursor::new(LAST_ROW))), left: left.clone() };
         let header = Header::read(bytes, &path)?;
-        let (separator, column) = header.find(separator, &rules.field, &path)?;
+        let (separator, numbers) = header.find(separator, wanted, &path)?;
         let columns = Header::names(&header.row, separator, &path)?.len();
         let bytes: Box<dyn Read + Send> = Box::new(Cursor::new(header.row).chain(header.rest));
         let reader = ReaderBuilder::new()
@@ -55,12 +57,80 @@ impl CsvFile {
             .delimiter(separator)
             .buffer_capacity(1 << 16)
             .from_reader(bytes);
-        let row = ByteRecord::new();
-        Ok(Self { path, reader, rules: rules.clone(), column, columns, row, left, limit, ended: false })
+        let wanted = wanted.iter().map(|name| (*name).to_owned()).zip(numbers).collect();
+        let (row, place) = (ByteRecord::new(), String::new());
+        Ok(Self { path, reader, wanted, columns, row, place, left, limit, ended: false })
     }
 
-    /// What is missing, if there are names of columns and the one that holds the text is not among them.
-    pub(super) fn lacks_column(input: Input, separator: u8, rules: &Rules) -> Option<Error> {
+    /// Goes on to the next row; false at the end.
+    ///
+    /// # Errors
+    /// A fault of the record for a row of another number of columns than the first, and one of the file for what can be
+    /// read no further.
+    pub(super) fn advance(&mut self) -> Given<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        self.left.store(self.limit, Ordering::Relaxed);
+        let begins = self.reader.position().line();
+        let read = self.reader.read_byte_record(&mut self.row).map_err(|error| self.unreadable(&error))?;
+        self.place = format!("line {}", self.row.position().map_or(begins, csv::Position::line));
+        if !read || self.row.iter().next().is_some_and(is_last_row) {
+            self.ended = true;
+            return Ok(false);
+        }
+        let last = self.row.iter().next_back();
+        if last.is_some_and(|field| field.trim_ascii_end().ends_with(LAST_ROW.trim_ascii())) {
+            return Err(Fault::File(self.problem("a quoted text begins here and is not closed")));
+        }
+        if self.row.len() != self.columns {
+            let problem = format!("{} columns, {} are named in the first row", self.row.len(), self.columns);
+            return Err(Fault::Record(self.problem(&problem)));
+        }
+        Ok(true)
+    }
+
+    /// What the present row has in a wanted column, by its number among them.
+    ///
+    /// # Errors
+    /// A fault of the record for what is not UTF-8.
+    pub(super) fn text(&self, wanted: usize) -> Given<&str> {
+        let (name, column) = &self.wanted[wanted];
+        let field = self.row.get(*column).unwrap_or_default();
+        std::str::from_utf8(field).map_err(|error| {
+            let at = error.valid_up_to() + 1;
+            Fault::Record(self.problem(&format!("column {name:?} is not UTF-8 at byte {at}")))
+        })
+    }
+
+    /// What is wrong with the present row.
+    pub(super) fn problem(&self, problem: &str) -> Error {
+        Error::format(&self.path, format!("{}: {problem}", self.place))
+    }
+
+    fn unreadable(&self, error: &csv::Error) -> Error {
+        let line = self.reader.position().line();
+        Error::format(&self.path, format!("line {line}: {error}"))
+    }
+}
+
+/// The documents of one table. Empty texts are no documents.
+pub(super) struct CsvFile {
+    table: Table,
+    rules: Rules,
+}
+
+impl CsvFile {
+    /// The documents of a table, as [`Table::new`] reads it.
+    ///
+    /// # Errors
+    /// As [`Table::new`].
+    pub(super) fn new(input: Input, separator: u8, rules: &Rules) -> Result<Self> {
+        Ok(Self { table: Table::new(input, separator, &[&rules.field])?, rules: rules.clone() })
+    }
+
+    /// What is missing, if there are names of columns and the wanted one is not among them.
+    pub(super) fn lacks_column(input: Input, separator: u8, wanted: &str) -> Option<Error> {
         let path = input.path().to_path_buf();
         let left = Arc::new(AtomicU64::new(input.record_limit()));
         let (inner, _) = input.text().ok()?;
@@ -68,55 +138,18 @@ impl CsvFile {
         if header.row.is_empty() {
             return None;
         }
-        header.find(separator, &rules.field, &path).err()
+        header.find(separator, &[wanted], &path).err()
     }
 
     fn next_document(&mut self) -> Given<Option<Document>> {
-        while !self.ended {
-            self.left.store(self.limit, Ordering::Relaxed);
-            let begins = self.reader.position().line();
-            let read =
-                self.reader.read_byte_record(&mut self.row).map_err(|error| self.unreadable(&error))?;
-            let place = format!("line {}", self.row.position().map_or(begins, csv::Position::line));
-            if !read || self.row.iter().next().is_some_and(is_last_row) {
-                self.ended = true;
-                break;
-            }
-            if self
-                .row
-                .iter()
-                .next_back()
-                .is_some_and(|field| field.trim_ascii_end().ends_with(LAST_ROW.trim_ascii()))
-            {
-                let problem = format!("{place}: a quoted text begins here and is not closed");
-                return Err(Fault::File(Error::format(&self.path, problem)));
-            }
-            if let Some(document) = self.document(&place)? {
-                return Ok(Some(document));
+        while self.table.advance()? {
+            let found = Found { texts: vec![self.table.text(0)?.to_owned()], numbers: Vec::new() };
+            let document = self.rules.document(found, &self.table.path, &self.table.place)?;
+            if document.is_some() {
+                return Ok(document);
             }
         }
         Ok(None)
-    }
-
-    /// What the present row gives.
-    fn document(&self, place: &str) -> Given<Option<Document>> {
-        let bad = |problem: String| Fault::Record(Error::format(&self.path, format!("{place}: {problem}")));
-        if self.row.len() != self.columns {
-            let problem = format!("{} columns, {} are named in the first row", self.row.len(), self.columns);
-            return Err(bad(problem));
-        }
-        let field = self.row.get(self.column).unwrap_or_default();
-        let text = std::str::from_utf8(field).map_err(|error| {
-            let at = error.valid_up_to() + 1;
-            bad(format!("column {:?} is not UTF-8 at byte {at}", self.rules.field))
-        })?;
-        let found = Found { texts: vec![text.to_owned()], numbers: Vec::new() };
-        self.rules.document(found, &self.path, place)
-    }
-
-    fn unreadable(&self, error: &csv::Error) -> Error {
-        let line = self.reader.position().line();
-        Error::format(&self.path, format!("line {line}: {error}"))
     }
 }
 
@@ -154,16 +187,19 @@ impl Header {
         Ok(Self { row, rest })
     }
 
-    /// The separator under which there is a column of this name, and the number of the column.
-    fn find(&self, separator: u8, wanted: &str, path: &Path) -> Result<(u8, usize)> {
+    /// The separator under which there are columns of these names, and the numbers of the columns.
+    fn find(&self, separator: u8, wanted: &[&str], path: &Path) -> Result<(u8, Vec<usize>)> {
+        let place = |names: &[String], wanted: &str| names.iter().position(|name| name == wanted);
         for separator in std::iter::once(separator).chain(OTHER_SEPARATORS) {
             let names = Self::names(&self.row, separator, path)?;
-            if let Some(column) = names.iter().position(|name| name == wanted) {
-                return Ok((separator, column));
+            let columns: Option<Vec<usize>> = wanted.iter().map(|wanted| place(&names, wanted)).collect();
+            if let Some(columns) = columns {
+                return Ok((separator, columns));
             }
         }
         let names = Self::names(&self.row, separator, path)?;
-        let problem = format!("line 1: no column {wanted:?}; present: {}", quoted(&names));
+        let missing = wanted.iter().find(|wanted| place(&names, wanted).is_none()).unwrap_or(&"");
+        let problem = format!("line 1: no column {missing:?}; present: {}", quoted(&names));
         Err(Error::format(path, problem))
     }
 

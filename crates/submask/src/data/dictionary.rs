@@ -114,7 +114,6 @@ mod tests {
         }
         let added: usize =
             entries.iter().map(String::len).sum::<usize>() - first.iter().map(String::len).sum::<usize>();
-        println!("{added} spaces in {} entries", first.iter().zip(&entries).filter(|(a, b)| a != b).count());
         // The source has a line end in about every third entry, and several in long ones.
         assert!((25_000..60_000).contains(&added), "{added}");
     }

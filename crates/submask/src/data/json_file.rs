@@ -14,7 +14,7 @@ use super::reader::{Fault, Found, Given, Rules};
 use crate::error::{Error, Result};
 
 /// The fields of an object, whose values are looked into only where they are asked for.
-type Object<'a> = BTreeMap<String, &'a RawValue>;
+pub(super) type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The documents of one file of JSON. Blank lines are skipped; empty texts and null are no documents. What other fields
 /// hold does not matter, as far as Python's `json` writes it: NaN and infinities, too, and halves of surrogate pairs.
@@ -187,7 +187,7 @@ impl Iterator for JsonFile {
 }
 
 /// What is wrong, and where in the record or the field.
-fn reason(error: &serde_json::Error) -> String {
+pub(super) fn reason(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     match text.strip_suffix(&format!(" at line 1 column {column}")) {
         Some(reason) => format!("{reason} at byte {column}"),
@@ -195,6 +195,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
+/// What a JSON value is, in words.
 pub(super) fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'n') => "null",

@@ -14,11 +14,12 @@
 //! | [`Dataset`] | what can be trained on: [`Blocks`], [`image::TrainingImages`], [`Points`], or your own |
 //! | [`Batcher`], [`Cursor`] | batches `[B, L]` of any dataset in random order, resumable |
 //! | [`ValidationBlocks`] | all sequences in order, with their characters |
+//! | [`PairSource`] → [`Pairs`] | prompts and completions: one pair per sequence, filled with ends of text |
 //!
 //! Nothing here holds a whole corpus in memory, and everything is the same every time: training of a
 //! tokenizer, the choice of validation documents, the order of batches.
 //!
-//! Not here: sub-tokenising, and padding (documents are packed, not padded).
+//! Not here: sub-tokenising. Documents are packed, not padded; pairs are filled with ends of text, which are learnt.
 //!
 //! ```
 //! use submask::data::{BlockLayout, Batcher, Blocks, Outdated, PrepareSettings, Source, TokenizerSpec, prepare};
@@ -46,6 +47,7 @@ mod dataset;
 mod density;
 mod dictionary;
 mod document;
+mod documents;
 mod fidelity;
 mod field;
 mod folder;
@@ -58,6 +60,7 @@ mod json_file;
 mod json_records;
 #[cfg(feature = "dictionary")]
 mod line_breaks;
+mod pairs;
 #[cfg(feature = "parquet")]
 mod parquet_columns;
 #[cfg(feature = "parquet")]
@@ -78,18 +81,20 @@ mod validation;
 
 pub use batcher::{Batcher, Cursor};
 pub use blocks::{BlockLayout, Blocks};
-pub use corpus::{Corpus, Documents, LeftOut, STANDARD_INPUT, Skipped};
+pub use corpus::{Corpus, LeftOut, STANDARD_INPUT};
 pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
 pub use dictionary::{dictionary, first_dictionary};
 pub use document::{Content, Document, PIECE_BYTES};
+pub use documents::{Documents, Skipped};
 pub use fidelity::{Fidelity, FidelityCount};
 pub use format::FileFormat;
 pub use guard::panics_are_errors;
+pub use pairs::{Pair, PairCounts, PairLayout, PairSequence, PairSequences, PairSource, Pairs};
 pub use permutation::Permutation;
 pub use prepare::{
-    CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, Outdated, PartInfo, Phase, PrepareSettings, PreparedData,
-    Progress, Spelt, SplitInfo, prepare,
+    CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, HeldOutBy, HeldOutReport, Outdated, PairInfo, PartInfo,
+    Phase, PrepareSettings, PreparedData, Progress, Spelt, SplitInfo, ValidRule, prepare,
 };
 pub use records::{TextRecord, TextRecords};
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};

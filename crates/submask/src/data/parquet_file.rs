@@ -22,98 +22,164 @@ const ROWS: usize = 64;
 /// The documents of one parquet file, read row group by row group. Rows of nulls, empty strings and empty lists are no
 /// documents.
 pub(super) struct ParquetFile {
+    rows: Rows,
+    rules: Rules,
+}
+
+/// The rows of one parquet file, of which some columns are wanted.
+pub(super) struct Rows {
     path: PathBuf,
     reader: SerializedFileReader<File>,
-    rules: Rules,
-    column: usize,
-    /// The level at which a value is there.
-    whole: i16,
+    columns: Vec<Column>,
     next_group: usize,
-    values: Option<Values>,
-    ready: VecDeque<Row>,
     /// Rows given so far, for messages.
     row: u64,
 }
 
-/// Values of the column in one row group.
+/// A column that is read.
+struct Column {
+    index: usize,
+    /// The level at which a value is there.
+    whole: i16,
+    values: Option<Values>,
+    ready: VecDeque<Row>,
+}
+
+/// Values of a column in one row group.
 enum Values {
     Texts(ColumnReaderImpl<ByteArrayType>),
     Short(ColumnReaderImpl<Int32Type>),
     Long(ColumnReaderImpl<Int64Type>),
 }
 
-/// What a row has in the column.
+/// What a row has in a column.
 #[derive(Default)]
-struct Row {
+pub(super) struct Row {
     texts: Vec<ByteArray>,
-    numbers: Vec<i64>,
+    pub(super) numbers: Vec<i64>,
+}
+
+impl Row {
+    /// Its texts; null is none.
+    ///
+    /// # Errors
+    /// What is wrong with a text that is not UTF-8.
+    pub(super) fn texts(&self) -> std::result::Result<Vec<String>, String> {
+        let text = |value: &ByteArray| {
+            std::str::from_utf8(value.data()).map(str::to_owned).map_err(|error| {
+                let at = error.valid_up_to();
+                format!("not UTF-8, invalid byte at offset {at} of the text")
+            })
+        };
+        self.texts.iter().map(text).collect()
+    }
+}
+
+impl Rows {
+    /// Opens the file at `path`, which errors call `name`, with the columns whose numbers `find` gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a file that is no parquet; those of `find`.
+    pub(super) fn open(
+        path: &Path,
+        name: &Path,
+        find: impl FnOnce(&SerializedFileReader<File>) -> Result<Vec<usize>>,
+    ) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(name))?;
+        let reader = guarded(name, || SerializedFileReader::new(file).map_err(problem(name)))?;
+        let columns = find(&reader)?.into_iter().map(|index| {
+            let column = reader.metadata().file_metadata().schema_descr().column(index);
+            Column { index, whole: column.max_def_level(), values: None, ready: VecDeque::new() }
+        });
+        let columns = columns.collect();
+        Ok(Self { path: name.to_path_buf(), reader, columns, next_group: 0, row: 0 })
+    }
+
+    /// What the next row has in the wanted columns, in order; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for what is no parquet.
+    pub(super) fn next_row(&mut self) -> Result<Option<Vec<Row>>> {
+        loop {
+            for column in self.columns.iter_mut().filter(|column| column.ready.is_empty()) {
+                guarded(&self.path, || column.read_more().map_err(problem(&self.path)))?;
+            }
+            let empty = self.columns.iter().filter(|column| column.ready.is_empty()).count();
+            if empty == 0 {
+                self.row += 1;
+                return Ok(self.columns.iter_mut().map(|column| column.ready.pop_front()).collect());
+            }
+            if empty < self.columns.len() {
+                let problem = format!("row {}: columns of different lengths", self.row + 1);
+                return Err(Error::format(&self.path, problem));
+            }
+            let path = self.path.clone();
+            if !guarded(&path, || self.open_group())? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What is wrong with the row that was given last.
+    pub(super) fn problem(&self, problem: &str) -> Error {
+        Error::format(&self.path, format!("{}: {problem}", self.place()))
+    }
+
+    fn place(&self) -> String {
+        format!("row {}", self.row)
+    }
+
+    /// Goes on to the next row group; false at the end of the file.
+    fn open_group(&mut self) -> Result<bool> {
+        if self.next_group == self.reader.num_row_groups() {
+            return Ok(false);
+        }
+        let group = self.reader.get_row_group(self.next_group).map_err(problem(&self.path))?;
+        self.next_group += 1;
+        for column in &mut self.columns {
+            column.values = match group.get_column_reader(column.index).map_err(problem(&self.path))? {
+                ColumnReader::ByteArrayColumnReader(values) => Some(Values::Texts(values)),
+                ColumnReader::Int32ColumnReader(values) => Some(Values::Short(values)),
+                ColumnReader::Int64ColumnReader(values) => Some(Values::Long(values)),
+                _ => None,
+            };
+        }
+        Ok(true)
+    }
+}
+
+impl Column {
+    /// Decodes some rows of the present row group, if there are any left.
+    fn read_more(&mut self) -> std::result::Result<(), ParquetError> {
+        if let Some(values) = &mut self.values {
+            self.ready.extend(values.read(self.whole)?);
+        }
+        Ok(())
+    }
 }
 
 impl ParquetFile {
     /// Opens the file at `path`, which errors call `name`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for a file that is no parquet, or without a column of texts, or lists of numbers, of
-    /// that name.
+    /// As [`Rows::open`]; [`Error::Format`] for a file without a column of texts, or lists of numbers, of that name.
     pub(super) fn open(path: &Path, name: &Path, rules: &Rules) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(name))?;
-        let reader = guarded(name, || SerializedFileReader::new(file).map_err(problem(name)))?;
-        let column = find_column(name, &reader, &rules.field)?;
-        let whole = reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
-        let (path, rules, ready) = (name.to_path_buf(), rules.clone(), VecDeque::new());
-        Ok(Self { path, reader, rules, column, whole, next_group: 0, values: None, ready, row: 0 })
+        let rows = Rows::open(path, name, |reader| Ok(vec![find_column(name, reader, &rules.field)?]))?;
+        Ok(Self { rows, rules: rules.clone() })
     }
 
     fn next_document(&mut self) -> Given<Option<Document>> {
-        loop {
-            while let Some(row) = self.ready.pop_front() {
-                self.row += 1;
-                let place = format!("row {}", self.row);
-                let found = self.found(row, &place).map_err(Fault::Record)?;
-                if let Some(document) = self.rules.document(found, &self.path, &place)? {
-                    return Ok(Some(document));
+        while let Some(row) = self.rows.next_row()? {
+            for row in row {
+                let texts = row.texts().map_err(|problem| Fault::Record(self.rows.problem(&problem)))?;
+                let found = Found { texts, numbers: row.numbers };
+                let document = self.rules.document(found, &self.rows.path, &self.rows.place())?;
+                if document.is_some() {
+                    return Ok(document);
                 }
             }
-            let path = self.path.clone();
-            if !guarded(&path, || self.read_more())? {
-                return Ok(None);
-            }
         }
-    }
-
-    fn found(&self, row: Row, place: &str) -> Result<Found> {
-        let text = |value: &ByteArray| {
-            std::str::from_utf8(value.data()).map(str::to_owned).map_err(|error| {
-                let at = error.valid_up_to();
-                let problem = format!("{place}: not UTF-8, invalid byte at offset {at} of the text");
-                Error::format(&self.path, problem)
-            })
-        };
-        let texts = row.texts.iter().map(text).collect::<Result<_>>()?;
-        Ok(Found { texts, numbers: row.numbers })
-    }
-
-    /// Decodes some rows; false at the end of the file.
-    fn read_more(&mut self) -> Result<bool> {
-        if let Some(values) = &mut self.values {
-            let rows = values.read(self.whole).map_err(problem(&self.path))?;
-            if !rows.is_empty() {
-                self.ready.extend(rows);
-                return Ok(true);
-            }
-        }
-        if self.next_group == self.reader.num_row_groups() {
-            return Ok(false);
-        }
-        let group = self.reader.get_row_group(self.next_group).map_err(problem(&self.path))?;
-        self.next_group += 1;
-        self.values = match group.get_column_reader(self.column).map_err(problem(&self.path))? {
-            ColumnReader::ByteArrayColumnReader(values) => Some(Values::Texts(values)),
-            ColumnReader::Int32ColumnReader(values) => Some(Values::Short(values)),
-            ColumnReader::Int64ColumnReader(values) => Some(Values::Long(values)),
-            _ => None,
-        };
-        Ok(true)
+        Ok(None)
     }
 }
 

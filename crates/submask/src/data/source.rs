@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{Corpus, Documents, STANDARD_INPUT, is_stream};
-use super::format::FileFormat;
-use crate::error::Result;
+use super::corpus::{Corpus, STANDARD_INPUT, is_stream};
+use super::documents::Documents;
+use super::format::{FileFormat, Format};
+use super::pairs::PairSource;
+use crate::error::{Error, Result};
 
 /// What in a text file is one document. JSON lines and parquet files have one a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +23,7 @@ pub enum Split {
     Paragraph,
 }
 
-/// A corpus: the built-in dictionary, or files.
+/// A corpus: the built-in dictionary, files of text, or files of pairs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "corpus", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
@@ -48,6 +50,8 @@ pub enum Source {
         #[serde(default, skip_serializing_if = "Reading::is_default")]
         reading: Reading,
     },
+    /// Prompts and completions.
+    Pairs(PairSource),
 }
 
 /// How files are read, where their names do not say it.
@@ -73,8 +77,26 @@ impl Default for Reading {
 }
 
 impl Reading {
-    fn is_default(&self) -> bool {
+    pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Refuses what has no meaning for pairs, which stand in fields.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key.
+    pub(crate) fn check_pairs(&self) -> Result<()> {
+        if !self.separator.is_empty() {
+            let allowed = "\"\" with pairs, one of which stands in each record";
+            return Err(Error::invalid("data.separator", format!("{:?}", self.separator), allowed));
+        }
+        match self.format.given() {
+            Some(Format::Text | Format::Tokens(_)) => {
+                let allowed = "json, csv, tsv or parquet with pairs, which stand in fields";
+                Err(Error::invalid("data.format", format!("{:?}", self.format).to_lowercase(), allowed))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -89,10 +111,18 @@ impl Source {
         Self::Files { paths, split: Split::default(), field: default_field(), reading: Reading::default() }
     }
 
+    /// The files of pairs, if they are pairs.
+    pub fn pairs(&self) -> Option<&PairSource> {
+        match self {
+            Self::Pairs(source) => Some(source),
+            _ => None,
+        }
+    }
+
     /// The same source in which every stream is called standard input: pipes have another name at every call.
     pub(super) fn with_named_streams(&self) -> Self {
         let mut source = self.clone();
-        if let Self::Files { paths, .. } = &mut source {
+        if let Self::Files { paths, .. } | Self::Pairs(PairSource { paths, .. }) = &mut source {
             paths.iter_mut().filter(|path| is_stream(path)).for_each(|path| *path = STANDARD_INPUT.into());
         }
         source
@@ -196,7 +226,8 @@ mod tests {
             .part(&modified.as_nanos().to_le_bytes());
         assert_eq!(Source::files([&path]).stamp().unwrap(), stamp.value());
         let dictionary = Fingerprint::new().part(b"{\"corpus\":\"dictionary\"}");
-        assert_eq!(Source::Dictionary.stamp().unwrap(), dictionary.value());
+        assert_eq!(Source::FirstDictionary.stamp().unwrap(), dictionary.value());
+        assert_ne!(Source::Dictionary.stamp().unwrap(), dictionary.value());
         // What is read otherwise than before is another corpus.
         for name in ["a.csv", "a.json", "a.txt.gz"] {
             let other = folder.path().join(name);

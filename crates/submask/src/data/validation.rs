@@ -147,7 +147,8 @@ mod tests {
         let blocks = Blocks::new(Arc::new(store), &tokenizer, layout).unwrap();
         let blocks = ValidationBlocks::new(blocks, tokenizer, true).unwrap();
         assert_eq!(blocks.size_hint(), (7, Some(7)));
-        assert_eq!(blocks.documents().unwrap().unwrap(), [1..13], "between the ends of text");
+        let documents = blocks.documents().unwrap().unwrap();
+        assert_eq!((documents.len(), &documents[0]), (1, &(1..13)), "between the ends of text");
         let blocks: Vec<_> = blocks.collect::<Result<_>>().unwrap();
         assert_eq!(blocks[0].tokens, [256, 97]);
         let counts: Vec<_> = blocks.iter().map(|block| block.characters).collect();

@@ -333,6 +333,12 @@ impl ModelConfig {
         self.network.seq_len().or(self.subject.seq_len()).unwrap_or(0)
     }
 
+    /// Whether the model was trained on pairs: a prompt that is given and its completion, with ends of text up to the model's
+    /// length.
+    pub fn pairs(&self) -> bool {
+        self.subject.text().is_some_and(|text| text.pairs)
+    }
+
     /// Number of classes that the network reads, if it does.
     pub fn classes(&self) -> Option<usize> {
         self.network.class_conditional().then(|| self.subject.class_names().len())

@@ -87,6 +87,21 @@ pub(super) enum Estimated {
     Surrogate(Estimate<Surrogate>),
 }
 
+impl Estimated {
+    /// The same of filled sequences, of which so many tokens count, \[n\]; unchanged where there are no numbers. An exact
+    /// value of a completion with what fills its sequence is a bound for the completion.
+    pub(super) fn counted(self, counted: &[u64]) -> Self {
+        if counted.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Exact(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec()).into_bound()),
+            Self::UpperBound(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec())),
+            Self::Surrogate(estimate) => Self::Surrogate(estimate.with_tokens(counted.to_vec())),
+        }
+    }
+}
+
 /// Sequences that are estimated at once, or part by part.
 pub(super) trait Parts {
     /// The estimates of all parts, as one.

@@ -51,7 +51,7 @@ pub struct SequenceValue {
     /// Its standard error over draws; `None` where it is not known, as with a single draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw_error: Option<f64>,
-    /// Tokens that are charged.
+    /// Tokens that are charged; of a pair those of the completion up to the first end of text.
     pub tokens: u64,
     /// Characters of text that they stand for, where they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,8 @@ impl Session {
     /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour
     /// channel of a pixel, or a coordinate) and per sequence. The joint objective, which is no likelihood, is given in nats
     /// per token only. A network that reads classes is told those of `held_out`: its figures are of sequences given their
-    /// classes.
+    /// classes. Of pairs the completions are charged given their prompts, with what fills the sequences; figures are per token
+    /// and per character of the completions, and at most upper bounds.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
@@ -143,13 +144,18 @@ impl Session {
         if by_class.is_some() {
             sequences = sequences.with_labels(&held_out.labels);
         }
+        let given = held_out.given_digits(self.architecture().predictive().codes().subtoken_len())?;
+        if let Some(given) = &given {
+            sequences = sequences.with_given(given);
+        }
         let measure = Measure {
             name: request.estimator.name(),
             places: &places,
             characters: &held_out.characters,
             is_lossless: self.architecture().tokenizer().is_none() || !held_out.characters.is_empty(),
         };
-        self.figures(&self.estimate(request, &sequences)?, &measure, &[])
+        let estimated = self.estimate(request, &sequences)?.counted(&held_out.counted);
+        self.figures(&estimated, &measure, &[])
     }
 
     /// Figures in the units of the subject, and in `more`.

@@ -95,6 +95,11 @@ impl Model {
         self.architecture.config()
     }
 
+    /// Whether it was trained on pairs of prompts and completions: see [`ModelConfig::pairs`].
+    pub fn pairs(&self) -> bool {
+        self.config().pairs()
+    }
+
     /// The tokenizer of a model of text.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.architecture.tokenizer()

@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::data::image::ImageSet;
-use crate::data::{Density, ValidationBlock};
+use crate::data::{Density, PairSequence, ValidationBlock};
 use crate::likelihood::Sequences;
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
@@ -21,6 +21,11 @@ pub struct HeldOut {
     /// Characters of text that every sequence stands for, \[n\]; empty where sequences are no text, or stand for none in
     /// particular, since a document does not decode to itself.
     pub characters: Vec<u64>,
+    /// How many tokens at the beginning of every sequence are given and not charged, \[n\]; empty where nothing is given.
+    pub given: Vec<usize>,
+    /// By how many tokens the value of every sequence is divided, \[n\]; empty where by all that are charged. It is not empty
+    /// for pairs, whose sequences are filled: values are then upper bounds for the completions.
+    pub counted: Vec<u64>,
 }
 
 impl HeldOut {
@@ -32,12 +37,26 @@ impl HeldOut {
             x_0: blocks.iter().flat_map(|block| block.tokens.iter().copied()).collect(),
             seq_len: lengths.first().copied().unwrap_or(0),
             lengths: if is_one_length { Vec::new() } else { lengths },
-            labels: Vec::new(),
             characters: blocks
                 .iter()
                 .map(|block| block.characters)
                 .collect::<Option<_>>()
                 .unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// Prompts with their completions, which all have the same length. Completions and what fills the sequences are charged;
+    /// tokens are counted up to the first end of text.
+    pub fn of_pairs(pairs: &[PairSequence]) -> Self {
+        let characters = pairs.iter().map(|pair| pair.characters).collect::<Option<_>>();
+        Self {
+            x_0: pairs.iter().flat_map(|pair| pair.tokens.iter().copied()).collect(),
+            seq_len: pairs.first().map_or(0, |pair| pair.tokens.len()),
+            characters: characters.unwrap_or_default(),
+            given: pairs.iter().map(|pair| pair.given).collect(),
+            counted: pairs.iter().map(|pair| pair.counted).collect(),
+            ..Self::default()
         }
     }
 
@@ -104,6 +123,23 @@ impl HeldOut {
         self.at(&(0..count).map(|i| i * all / count).collect::<Vec<_>>())
     }
 
+    /// Which sub-tokens are given, of all sequences; `None` where none is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is not one number of given tokens, and of counted ones, per sequence.
+    pub(crate) fn given_digits(&self, subtoken_len: usize) -> Result<Option<Vec<bool>>> {
+        let lists = [("given", self.given.len()), ("counted", self.counted.len())];
+        if let Some((field, given)) = lists.into_iter().find(|(_, len)| *len != 0 && *len != self.len()) {
+            return Err(Error::invalid(field, given, format!("one for each of {} sequences", self.len())));
+        }
+        let own = |(place, given): (usize, &usize)| {
+            let len = self.lengths.get(place).copied().unwrap_or(self.seq_len);
+            let given = given.saturating_mul(subtoken_len);
+            (0..len * subtoken_len).map(move |digit| digit < given)
+        };
+        Ok((!self.given.is_empty()).then(|| self.given.iter().enumerate().flat_map(own).collect()))
+    }
+
     /// The same sequences class by class, those of classes from `classes` on left out, and where each stood.
     pub(super) fn by_class(&self, classes: usize) -> (Self, Vec<usize>) {
         let count = self.len().min(self.labels.len());
@@ -132,6 +168,8 @@ impl HeldOut {
             lengths: places.iter().filter_map(|&place| self.lengths.get(place).copied()).collect(),
             labels: places.iter().filter_map(|&place| self.labels.get(place).copied()).collect(),
             characters: places.iter().filter_map(|&place| self.characters.get(place).copied()).collect(),
+            given: places.iter().filter_map(|&place| self.given.get(place).copied()).collect(),
+            counted: places.iter().filter_map(|&place| self.counted.get(place).copied()).collect(),
         }
     }
 }

@@ -105,7 +105,7 @@ fn wrong(problem: &str) -> Error {
 
 impl Architecture {
     /// The sub-tokens of whole tokens, given or not: [L·ℓ].
-    pub(super) fn digits_of(&self, tokens: &[Option<u32>]) -> Vec<Option<u32>> {
+    pub(crate) fn digits_of(&self, tokens: &[Option<u32>]) -> Vec<Option<u32>> {
         let codes = self.predictive().codes();
         let digits = |token: &Option<u32>| match token {
             Some(token) => codes.digits(*token).iter().copied().map(Some).collect(),

@@ -10,7 +10,7 @@ use super::evaluate::{EvaluateRequest, Evaluation, Measure};
 use super::session::Session;
 use super::subject::Unit;
 use crate::data::hash::Fingerprint;
-use crate::data::{Fidelity, Tokenizer};
+use crate::data::{Fidelity, PairSequence, Tokenizer};
 use crate::likelihood::{Estimate, Kind, Meaning, Sequences};
 use crate::{Error, Result};
 
@@ -187,6 +187,30 @@ impl Architecture {
                 Ok(passage(tokens, vec![Window { range: 0..longest, given }], counted, true))
             }
         }
+    }
+
+    /// A pair as a [`TextLayout::Filled`] text. A completion that was cut has no end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a model of anything but text, and a pair that is not of the model's length.
+    pub fn passage_of_pair(&self, pair: PairSequence) -> Result<Passage> {
+        self.tokenizer_of_texts()?;
+        let (given, longest) = (pair.given, self.config().seq_len());
+        if pair.tokens.len() != longest || given >= longest {
+            let taken = format!("{given} tokens of {} given", pair.tokens.len());
+            return Err(Error::invalid(
+                "pair",
+                taken,
+                format!("{longest} tokens, the model's length, not all given"),
+            ));
+        }
+        Ok(Passage {
+            tokens: pair.tokens,
+            windows: vec![Window { range: 0..longest, given }],
+            counted: pair.counted,
+            characters: pair.characters,
+            is_filled: true,
+        })
     }
 
     fn tokenizer_of_texts(&self) -> Result<&Tokenizer> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::data::image::{ImageCounts, LeftOut};
-use crate::data::{CorpusInfo, Fidelity, Progress};
+use crate::data::{CorpusInfo, Fidelity, HeldOutReport, PairCounts, Progress};
 use crate::likelihood::Figure;
 use crate::model::BestValidation;
 
@@ -56,6 +56,15 @@ pub enum DataNote {
     Corpus(CorpusInfo),
     /// The tokenizer has no end of text: documents run into each other, and samples never end.
     NoEndOfText,
+    /// What of a text is held out for validation.
+    HeldOut(HeldOutReport),
+    /// How many pairs there are, and how many were left out.
+    Pairs {
+        /// Of training and validation together.
+        counts: PairCounts,
+        /// Tokens per sequence, into which a pair must fit.
+        seq_len: usize,
+    },
 }
 
 /// Which images a run uses, and what it leaves out.

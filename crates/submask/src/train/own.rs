@@ -142,6 +142,7 @@ impl OwnRun {
         spec.check_seq_len(self.held_out.seq_len)?;
         self.held_out.lengths.iter().try_for_each(|len| spec.check_seq_len(*len))?;
         let sequences = self.held_out.sequences()?;
+        self.held_out.given_digits(self.model.predictive.codes().subtoken_len())?;
         if spec.classes.is_some() && !self.held_out.labels.is_empty() {
             spec.check_labels(Some(&self.held_out.labels), sequences.count())?;
         }
@@ -238,10 +239,18 @@ impl TrainedModel for Validated {
         if self.model.network.spec().classes.is_some() && !held_out.labels.is_empty() {
             sequences = sequences.with_labels(&held_out.labels);
         }
+        let given = held_out.given_digits(self.model.predictive.codes().subtoken_len())?;
+        if let Some(given) = &given {
+            sequences = sequences.with_given(given);
+        }
         let (predictive, schedule) = (&*self.model.predictive, self.model.schedule);
         let settings = LikelihoodSettings { draws: size.draws, seed: self.seed, batch: BATCH, schedule };
-        let bound = nelbo_subtoken(&network, predictive, &sequences, &settings)?;
-        let joint = joint_objective(&network, predictive, &sequences, &settings)?;
+        let mut bound = nelbo_subtoken(&network, predictive, &sequences, &settings)?;
+        let mut joint = joint_objective(&network, predictive, &sequences, &settings)?;
+        if !held_out.counted.is_empty() {
+            bound = bound.with_tokens(held_out.counted.clone());
+            joint = joint.with_tokens(held_out.counted);
+        }
         let figures = vec![
             bound.figure_of("nelbo_subtoken", "nats per token", bound.nats_per_token()),
             joint.figure_of("joint_objective", "nats per token", joint.nats_per_token()),

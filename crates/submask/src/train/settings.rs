@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use toml::Table;
+use toml::{Table, Value};
 
 use super::optimizer::AdamWConfig;
 use crate::model::{
@@ -73,10 +73,18 @@ impl RunSettings {
     /// # Errors
     /// What is missing or unknown.
     pub fn upgraded(table: Table) -> std::result::Result<Table, String> {
-        match format_1::is_of_settings(&table) {
-            true => format_1::settings(table),
-            false => Ok(table),
+        let mut table = match format_1::is_of_settings(&table) {
+            true => format_1::settings(table)?,
+            false => table,
+        };
+        // A run from before there was a choice holds out what it held out then.
+        if let Some(data) = table.get_mut("data").and_then(Value::as_table_mut)
+            && data.get("kind").and_then(Value::as_str) == Some("text")
+            && !data.contains_key("valid_rule")
+        {
+            data.insert("valid_rule".to_owned(), Value::String("share".to_owned()));
         }
+        Ok(table)
     }
 
     /// The values of a key that chooses which keys its section has: `model.network`, `schedule.kind` and
@@ -315,7 +323,7 @@ fn positive(key: &str, value: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Source;
+    use crate::data::{Source, ValidRule};
 
     fn dictionary() -> RunSettings {
         toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
@@ -360,6 +368,20 @@ mod tests {
         assert_eq!(text(&mut earlier).source(), Source::FirstDictionary);
         assert_eq!(text(&mut dictionary()).source(), Source::Dictionary);
         assert_eq!(earlier.first_difference(&dictionary()), Some("data"));
+    }
+
+    #[test]
+    fn settings_that_name_no_rule_of_validation_keep_the_one_there_was() {
+        let mut old = Table::try_from(dictionary()).unwrap();
+        old["data"].as_table_mut().unwrap().remove("valid_rule");
+        old["data"].as_table_mut().unwrap().remove("valid_paths");
+        let settings = RunSettings::from_table(old).unwrap();
+        let text = settings.data.text().unwrap();
+        assert_eq!((text.valid_rule, text.valid_paths.len()), (ValidRule::Share, 0));
+        assert_eq!(dictionary().data.text().unwrap().valid_rule, ValidRule::Documents);
+        let tokenizer = settings.tokenizer.as_ref().unwrap();
+        let asked = serde_json::to_value(text.prepare(tokenizer, 0, 128)).unwrap();
+        assert!(asked.get("valid_rule").is_none() && asked.get("seq_len").is_none(), "{asked}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use submask::backbone::Embedding;
 use submask::backbone::autoregressive::AutoregressiveConfig;
 use submask::backbone::dit::DitConfig;
 use submask::backbone::encoder::EncoderConfig;
-use submask::data::TokenizerKind;
 use submask::data::image::{Background, PictureFormat, SixteenBits};
+use submask::data::{TokenizerKind, ValidRule};
 use submask::model::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig,
     NetworkConfig, PointSubject, Sampling, Subject, Temperature, TextSubject, ToySettings, UnetSettings,
@@ -51,6 +51,7 @@ fn text_kinds() -> Vec<Kind> {
             vocab_size: 257,
             tokenizer: TokenizerKind::Bytes,
             fidelity: None,
+            pairs: false,
         }),
         network,
         codes,
@@ -71,6 +72,11 @@ fn text_kinds() -> Vec<Kind> {
             separator: String::new(),
             skip_bad: false,
             valid_fraction: 0.1,
+            valid_rule: ValidRule::Share,
+            valid_paths: vec![],
+            prompt_field: String::new(),
+            completion_field: String::new(),
+            truncate: false,
             block_ends: false,
             cache: PathBuf::new(),
         }),

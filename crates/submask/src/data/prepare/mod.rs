@@ -1,8 +1,15 @@
 //! From documents to a folder of token shards for training and validation.
 
+mod corpora;
+mod held_out;
 mod info;
+mod pairs;
+mod reuse;
+mod spelling;
+mod split;
 mod survey;
 mod tokenize;
+mod watched;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,20 +18,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use info::{CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, PartInfo, Spelt, SplitInfo};
+pub use held_out::HeldOutReport;
+pub use info::{CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, PairInfo, PartInfo, Spelt, SplitInfo};
+pub use split::{HeldOutBy, ValidRule};
 
 use super::blocks::{BlockLayout, Blocks};
 use super::corpus::Corpus;
 use super::document::{Content, Document};
 use super::fidelity::Fidelity;
-use super::hash::Fingerprint;
+use super::pairs::{PairLayout, Pairs};
 use super::source::Source;
 use super::store::TokenStore;
 use super::tokenizer::{Tokenizer, TokenizerKind, TokenizerSpec};
 use super::validation::ValidationBlocks;
 use crate::durable::sync_parent;
 use crate::error::{Error, Result};
+use corpora::Corpora;
+use reuse::may_reuse;
+use split::{LEAST_SEQUENCES, Split};
 use survey::Survey;
+use watched::Watched;
 
 /// What is prepared, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,9 +47,22 @@ pub struct PrepareSettings {
     pub source: Source,
     /// The tokenizer, or the one to train.
     pub tokenizer: TokenizerSpec,
-    /// Share of the corpus for validation, at least 0 (none) and below 1. See [`prepare`] for the rule.
+    /// Share of the corpus for validation, at least 0 (none) and below 1. Not read where there is a `valid_source`.
     #[serde(default = "default_valid_fraction")]
     pub valid_fraction: f64,
+    /// How validation documents are chosen; absent in settings of earlier versions, which had one rule.
+    #[serde(default, skip_serializing_if = "ValidRule::is_first")]
+    pub valid_rule: ValidRule,
+    /// Tokens per sequence of the models that are to be trained, L: [`ValidRule::Documents`] cuts a document only where
+    /// its end has 16 such sequences, and a pair is one of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seq_len: usize,
+    /// Texts for validation that stand in files of their own: nothing of `source` is held out then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_source: Option<Source>,
+    /// Whether completions of pairs are cut to `seq_len`: see [`PairLayout::truncate`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
     /// Chooses the validation documents.
     #[serde(default)]
     pub seed: u64,
@@ -53,11 +79,28 @@ fn default_shard_tokens() -> u64 {
     1 << 28
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Tokens per sequence where nobody says how many.
+const USUAL_SEQ_LEN: usize = 128;
+
 impl PrepareSettings {
-    /// Two hundredths for validation, seed 0, shards of 2^28 tokens.
+    /// Two hundredths for validation, whole documents where possible, sequences of 128 tokens, seed 0, shards of 2^28
+    /// tokens.
     pub fn new(source: Source, tokenizer: TokenizerSpec) -> Self {
-        let (valid_fraction, shard_tokens) = (default_valid_fraction(), default_shard_tokens());
-        Self { source, tokenizer, valid_fraction, seed: 0, shard_tokens }
+        Self {
+            source,
+            tokenizer,
+            valid_fraction: default_valid_fraction(),
+            valid_rule: ValidRule::Documents,
+            seq_len: USUAL_SEQ_LEN,
+            valid_source: None,
+            truncate: false,
+            seed: 0,
+            shard_tokens: default_shard_tokens(),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -67,35 +110,50 @@ impl PrepareSettings {
         if self.shard_tokens == 0 {
             return Err(Error::invalid("shard_tokens", self.shard_tokens, "at least 1"));
         }
-        Ok(())
-    }
-
-    /// Numbers that change with the settings and with the files of the corpus.
-    fn fingerprints(&self, corpus: &Corpus) -> Result<Fingerprints> {
-        let named = Self { source: self.source.with_named_streams(), ..self.clone() };
-        let settings = serde_json::to_string(&named)
-            .map_err(|error| Error::invalid("settings", format!("{self:?}"), error.to_string()))?;
-        let mut print = Fingerprint::new()
-            .part(&DATA_VERSION.to_le_bytes())
-            .part(settings.as_bytes())
-            .part(&corpus.stamp()?.to_le_bytes());
-        if let Some(file) = self.tokenizer.file()? {
-            print = print.part(&fs::read(&file).map_err(Error::io(&file))?);
+        match (&self.source, &self.valid_source) {
+            (Source::Pairs(_), None | Some(Source::Pairs(_))) => self.check_pairs(),
+            (Source::Pairs(_), _) | (_, Some(Source::Pairs(_))) => {
+                Err(Error::invalid("valid_source", "of another kind", "pairs for pairs, and text for text"))
+            }
+            _ if self.truncate => Err(Error::invalid("truncate", true, "false: only pairs are cut")),
+            _ => Ok(()),
         }
-        let shown = |print: &Fingerprint| format!("{:016x}", print.value());
-        let before = shown(&print);
-        let found = self.tokenizer.newly_found_end()?;
-        let now = found.map_or_else(|| before.clone(), |name| shown(&print.part(name.as_bytes())));
-        Ok(Fingerprints { now, before })
     }
-}
 
-/// Fingerprints of data that are what settings ask for.
-struct Fingerprints {
-    /// Of data prepared now.
-    now: String,
-    /// Of data prepared before the end of text was found where it is found now: they keep what they had.
-    before: String,
+    /// Pairs are never cut in two.
+    fn check_pairs(&self) -> Result<()> {
+        match self.valid_rule {
+            ValidRule::Share if self.valid_source.is_none() && self.valid_fraction > 0.0 => {
+                Err(Error::invalid("valid_rule", "share", "documents: pairs are held out whole"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How a pair becomes a sequence.
+    fn pair_layout(&self) -> PairLayout {
+        PairLayout { seq_len: self.seq_len, truncate: self.truncate }
+    }
+
+    /// What is held out of a corpus, once there is a tokenizer.
+    fn split(&self, survey: &Survey, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Split> {
+        let (fraction, seed) = (self.valid_fraction, self.seed);
+        match self.valid_rule {
+            _ if self.valid_source.is_some() => Ok(Split::none(HeldOutBy::Files)),
+            _ if fraction == 0.0 => Ok(Split::none(HeldOutBy::default())),
+            ValidRule::Share => Ok(Split::by_share(survey, fraction, seed)),
+            ValidRule::Documents if matches!(self.source, Source::Pairs(_)) => {
+                Split::by_documents(survey, fraction, seed, None::<fn() -> Result<f64>>)
+            }
+            ValidRule::Documents => {
+                let least_bytes = || {
+                    let tokens = LEAST_SEQUENCES as f64 * self.seq_len.max(1) as f64;
+                    Ok(tokens * tokenize::bytes_per_token(corpus.documents_for(tokenizer)?, tokenizer)?)
+                };
+                Split::by_documents(survey, fraction, seed, Some(least_bytes))
+            }
+        }
+    }
 }
 
 /// What to do with a folder that was prepared with other settings or from other files.
@@ -143,7 +201,7 @@ pub struct PreparedData {
     pub tokenizer: Tokenizer,
     /// Tokens for training.
     pub train: Arc<TokenStore>,
-    /// Tokens for validation, unless the fraction was 0.
+    /// Tokens for validation, unless the fraction was 0 and no other files were given.
     pub valid: Option<Arc<TokenStore>>,
     /// Whether it was there already.
     pub reused: bool,
@@ -166,11 +224,21 @@ impl PreparedData {
         Ok(Self { folder, info, tokenizer, train, valid, reused: true })
     }
 
+    /// The sequences to train on.
+    ///
+    /// # Errors
+    /// As [`Blocks::new`], and [`Error::Invalid`] for pairs, which are not cut into blocks.
+    pub fn training(&self, layout: BlockLayout) -> Result<Blocks> {
+        self.refuse_pairs()?;
+        Blocks::new(self.train.clone(), &self.tokenizer, layout)
+    }
+
     /// The sequences of the part for validation; `None` where nothing is held out.
     ///
     /// # Errors
-    /// As [`Blocks::new`].
+    /// As [`Self::training`].
     pub fn validation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
         let blocks = Blocks::new(store.clone(), &self.tokenizer, layout)?;
         let lossless = part.is_lossless(&self.tokenizer);
@@ -181,8 +249,9 @@ impl PreparedData {
     /// [`ValidationBlocks::tail`].
     ///
     /// # Errors
-    /// As [`Blocks::new`], but for a sequence longer than the corpus.
+    /// As [`Self::training`], but for a sequence longer than the corpus.
     pub fn evaluation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
         let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
         let lossless = part.is_lossless(&self.tokenizer);
@@ -201,6 +270,55 @@ impl PreparedData {
         self.tokenizer.end_of_text().is_none() && !by_definition
     }
 
+    /// Whether the documents are pairs of prompts and completions.
+    pub fn has_pairs(&self) -> bool {
+        self.info.train.pairs.is_some()
+    }
+
+    /// The pairs to train on, as sequences of `seq_len` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for data without pairs, and for another length than they were prepared for; [`Error::Format`] for
+    /// files that do not belong together.
+    pub fn training_pairs(&self, seq_len: usize) -> Result<Pairs> {
+        self.pairs_of(&self.info.train, &self.train, seq_len)
+    }
+
+    /// The pairs for validation; `None` where nothing is held out.
+    ///
+    /// # Errors
+    /// As [`Self::training_pairs`].
+    pub fn validation_pairs(&self, seq_len: usize) -> Result<Option<Pairs>> {
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        self.pairs_of(part, store, seq_len).map(Some)
+    }
+
+    fn pairs_of(&self, part: &PartInfo, tokens: &Arc<TokenStore>, seq_len: usize) -> Result<Pairs> {
+        let folder = self.folder.display();
+        let Some(pairs) = &part.pairs else {
+            return Err(Error::invalid("data", folder, "prepared pairs: these are texts"));
+        };
+        let layout = self.info.settings.pair_layout();
+        if layout.seq_len != seq_len {
+            let allowed = format!("{}: the pairs in {folder} were prepared for it", layout.seq_len);
+            return Err(Error::invalid("model.seq_len", seq_len, allowed));
+        }
+        let lengths = TokenStore::open(pairs.lengths.iter().map(|file| self.folder.join(file)))?;
+        Pairs::open(tokens.clone(), lengths, layout, &self.tokenizer, part.is_lossless(&self.tokenizer))
+    }
+
+    fn refuse_pairs(&self) -> Result<()> {
+        match self.has_pairs() {
+            false => Ok(()),
+            true => Err(Error::invalid("data", self.folder.display(), "prepared text: these are pairs")),
+        }
+    }
+
+    /// What is held out, for sequences of a layout; `None` where nothing is.
+    pub fn held_out(&self, layout: BlockLayout) -> Option<HeldOutReport> {
+        HeldOutReport::of(&self.info, layout)
+    }
+
     /// As [`DataInfo::fidelity`].
     pub fn fidelity(&self) -> Option<Fidelity> {
         self.info.fidelity()
@@ -210,17 +328,26 @@ impl PreparedData {
 /// Prepares a corpus: trains the tokenizer if asked, and writes `train-*.tokens`, `valid-*.tokens`,
 /// `data.json` and, for tokenizers that need it, `tokenizer.json` into `folder`.
 ///
-/// With an end-of-text token (E) each stream is E document E document … E. Otherwise documents are
+/// Pairs become sequences of `seq_len` tokens ([`PairLayout`]): their shards hold prompts and completions alone, and
+/// `train-lengths-*.tokens` and `valid-lengths-*.tokens` how many tokens each has.
+///
+/// With an end-of-text token (E) each stream of text is E document E document … E. Otherwise documents are
 /// joined by [`Tokenizer::separator`].
 ///
-/// Validation documents are those whose hash of (seed, index of the document) falls into the share
-/// `valid_fraction`, and always the one with the smallest hash. But documents longer than
-/// [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer than
-/// 1 / `valid_fraction` (and at most 1,000) of them, are split by position: the last share of their
-/// bytes, from the next character on, is for validation, and they count as a document on both sides.
+/// What is held out for validation, where no files of their own are given for it ([`PrepareSettings::valid_source`]), by
+/// [`ValidRule::Documents`]: whole documents, chosen by a hash of (seed, index of the document), if some choice of them
+/// has between half of and five times the share `valid_fraction` of the bytes, or if there are at least 20 documents.
+/// Otherwise documents are cut: the last share of their bytes, from the next character on, is for validation, of those
+/// documents in which that is at least 16 sequences. Otherwise one document is held out, and a corpus of a single document
+/// is cut in any case. Parts of a document count as documents.
+///
+/// By [`ValidRule::Share`], validation documents are those whose hash falls into the share, and always the one with the
+/// smallest hash. But documents longer than [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer
+/// than 1 / `valid_fraction` (and at most 1,000) of them, are cut.
 ///
 /// A folder that was made with the same settings from the same files (by path, size and time of
-/// change) is opened as it is. A new one is written beside its place and renamed when it is complete.
+/// change) is opened as it is, and so is one of an earlier version, which held out otherwise or found no end of text where
+/// one is found now. A new one is written beside its place and renamed when it is complete.
 /// The corpus is read two or three times, piece by piece; of a stream, such as standard input, a copy stands in `folder`
 /// until then. What a folder of the corpus holds that is not read, what was skipped, and how many documents spell the
 /// tokenizer's end of text is kept as [`CorpusInfo`].
@@ -237,41 +364,45 @@ pub fn prepare(
 ) -> Result<PreparedData> {
     let folder = folder.as_ref();
     settings.check()?;
-    let mut corpus = settings.source.corpus()?;
-    let with_copies = corpus.has_streams().then(|| PartialFolder::create(folder)).transpose()?;
+    let mut corpora = Corpora::find(settings)?;
+    let with_copies = corpora.has_streams().then(|| PartialFolder::create(folder)).transpose()?;
     if let Some(partial) = &with_copies {
-        corpus.copy_streams(&partial.path)?;
+        corpora.copy_streams(&partial.path)?;
     }
-    let fingerprints = settings.fingerprints(&corpus)?;
-    if may_reuse(folder, &fingerprints, outdated)? {
+    if may_reuse(folder, settings, &corpora, outdated)? {
         return PreparedData::open(folder);
     }
     let partial = with_copies.map_or_else(|| PartialFolder::create(folder), Ok)?;
-    let mut documents = corpus.documents()?;
-    let survey = Survey::of(documents.by_ref(), progress)?;
-    let skipped = documents.skipped().cloned();
+    let survey = Survey::of(corpora.train.documents()?, progress)?;
     let tokenizer = settings.tokenizer.build(|| {
-        let documents = corpus.documents()?.map(of_text);
+        let documents = corpora.train.documents()?.map(of_text);
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
-    let mut spelling = Spelling::new(&tokenizer)?;
-    let documents = corpus.documents_for(&tokenizer)?.map(|document| {
-        let document = document?;
-        spelling.note(&document);
-        Ok(if tokenizer.is_of_numbers() {
-            Document { content: Content::TokenNumbers, ..document }
-        } else {
-            document
-        })
-    });
-    let documents = Watched::new(documents, Phase::Tokenize, Some(survey.bytes), progress);
-    let written = tokenize::write_shards(documents, settings, &tokenizer, &survey, &partial.path)?;
+    let split = settings.split(&survey, &corpora.train, &tokenizer)?;
+    let (tokenizer, folder_written) = (&tokenizer, &*partial.path);
+    let task =
+        Task { settings, corpora: &corpora, tokenizer, split, bytes: survey.bytes, folder: folder_written };
+    let (written, read) = match &settings.source {
+        Source::Pairs(_) => pairs::write_shards(&task, progress)?,
+        _ => tokenize::write_shards(&task, progress)?,
+    };
     tokenizer.save(&partial.path)?;
-    let read = CorpusInfo::new(corpus.left_out().cloned(), skipped, spelling.spelt());
-    DataInfo::new(settings, fingerprints.now, &tokenizer, written, read).write(&partial.path)?;
-    corpus.remove_copies()?;
+    let fingerprint = settings.fingerprints(&corpora)?.now;
+    DataInfo::new(settings, fingerprint, tokenizer, written, read).write(&partial.path)?;
+    corpora.remove_copies()?;
     partial.rename_to(folder)?;
     Ok(PreparedData { reused: false, ..PreparedData::open(folder)? })
+}
+
+/// What shards are written from, and where.
+struct Task<'a> {
+    settings: &'a PrepareSettings,
+    corpora: &'a Corpora,
+    tokenizer: &'a Tokenizer,
+    split: Split,
+    /// Bytes of the corpus.
+    bytes: u64,
+    folder: &'a Path,
 }
 
 /// A document that a tokenizer can be made of.
@@ -282,64 +413,6 @@ fn of_text(document: Result<Document>) -> Result<Document> {
             Err(Error::invalid("tokenizer.kind", "one that is made of the corpus", allowed))
         }
         document => document,
-    }
-}
-
-/// Documents whose text spells the tokenizer's end of text.
-struct Spelling {
-    name: Option<String>,
-    documents: u64,
-    /// Whether a piece of the present document has spelt it.
-    inside: bool,
-}
-
-impl Spelling {
-    fn new(tokenizer: &Tokenizer) -> Result<Self> {
-        let name = tokenizer.end_of_text().map(|end| tokenizer.token_text(end)).transpose()?;
-        Ok(Self { name: name.filter(|name| !name.trim().is_empty()), documents: 0, inside: false })
-    }
-
-    fn note(&mut self, piece: &Document) {
-        let Some(name) = self.name.as_deref().filter(|_| piece.content == Content::Text) else { return };
-        self.inside |= piece.text.contains(name);
-        if !piece.continues {
-            self.documents += u64::from(std::mem::take(&mut self.inside));
-        }
-    }
-
-    /// What was spelt, if anything was.
-    fn spelt(self) -> Option<Spelt> {
-        let name = self.name.filter(|_| self.documents > 0)?;
-        Some(Spelt { name, documents: self.documents })
-    }
-}
-
-/// Whether `folder` is what is wanted; false if it is to be made.
-fn may_reuse(folder: &Path, fingerprints: &Fingerprints, outdated: Outdated) -> Result<bool> {
-    if !folder.exists() {
-        return Ok(false);
-    }
-    if !folder.join(DATA_FILE).exists() {
-        if fs::read_dir(folder).map_err(Error::io(folder))?.next().is_none() {
-            return Ok(false);
-        }
-        let problem = format!("a folder with other files in it: it has no {DATA_FILE}; choose another");
-        return Err(Error::format(folder, problem));
-    }
-    // A file that cannot be read any more is as outdated as one with other settings.
-    let found = DataInfo::read(folder).map(|info| info.settings_fingerprint).unwrap_or_default();
-    let same = found == fingerprints.now;
-    // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
-    let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
-    match outdated {
-        Outdated::Refuse if same || found == fingerprints.before => Ok(true),
-        Outdated::Rebuild if same => Ok(PreparedData::open(folder).is_ok_and(is_known)),
-        Outdated::Rebuild => Ok(false),
-        Outdated::Refuse => {
-            let problem =
-                "prepared with other settings or from other files; rebuild it, or choose another folder";
-            Err(Error::format(folder, problem))
-        }
     }
 }
 
@@ -401,42 +474,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     });
     written.map_err(Error::io(path))
-}
-
-/// Documents that report how far they have been read, about every MiB.
-struct Watched<'a, I> {
-    inner: I,
-    state: Progress,
-    reported: u64,
-    report: &'a mut dyn FnMut(Progress),
-}
-
-/// Bytes between two reports.
-const REPORT_BYTES: u64 = 1 << 20;
-
-impl<'a, I> Watched<'a, I> {
-    fn new(inner: I, phase: Phase, total_bytes: Option<u64>, report: &'a mut dyn FnMut(Progress)) -> Self {
-        let state = Progress { phase, documents: 0, bytes: 0, total_bytes };
-        report(state);
-        Self { inner, state, reported: 0, report }
-    }
-}
-
-impl<I: Iterator<Item = Result<Document>>> Iterator for Watched<'_, I> {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.inner.next();
-        if let Some(Ok(document)) = &item {
-            self.state.documents += u64::from(!document.continues);
-            self.state.bytes += document.text.len() as u64;
-        }
-        if item.is_none() || self.state.bytes - self.reported >= REPORT_BYTES {
-            self.reported = self.state.bytes;
-            (self.report)(self.state);
-        }
-        item
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::Split;
+use crate::data::{PairCounts, PairSource, Split};
 use std::collections::BTreeSet;
 
 struct Corpus {
@@ -33,8 +33,8 @@ impl Corpus {
         prepare(&self.settings, self.place(), outdated, &mut |_| ())
     }
 
-    fn fingerprints(&self) -> Fingerprints {
-        self.settings.fingerprints(&self.settings.source.corpus().unwrap()).unwrap()
+    fn fingerprints(&self) -> super::reuse::Fingerprints {
+        self.settings.fingerprints(&Corpora::find(&self.settings).unwrap()).unwrap()
     }
 
     /// Names beside and including the prepared folder, without the corpus.
@@ -71,7 +71,12 @@ fn documents_are_joined_by_end_of_text_and_none_is_lost() {
     assert_eq!(data.train.documents() + valid.documents(), 500);
     assert_eq!(
         data.info.split,
-        SplitInfo { documents: 500, whole_for_validation: valid.documents(), split_by_position: 0 }
+        SplitInfo {
+            by: HeldOutBy::Documents,
+            documents: 500,
+            whole_for_validation: valid.documents(),
+            split_by_position: 0
+        }
     );
     assert_eq!(data.train.characters() as usize, train_text.replace('|', "").len());
     data.train.verify().unwrap();
@@ -195,13 +200,246 @@ fn a_changed_tokenizer_or_data_file_is_refused_by_name() {
 
     let file = data.folder.join(DATA_FILE);
     let json = fs::read_to_string(&file).unwrap();
-    fs::write(&file, json.replace("\"format_version\": 1", "\"format_version\": 7")).unwrap();
+    fs::write(&file, json.replace("\"format_version\": 2", "\"format_version\": 7")).unwrap();
     let error = PreparedData::open(&data.folder).unwrap_err().to_string();
     assert!(error.contains("data.json: format version 7"), "{error}");
     assert!(matches!(PreparedData::open("no/such/folder"), Err(Error::Io { .. })));
 }
 
+/// 40 paragraphs of a line each, of about 190 bytes.
+fn notes() -> String {
+    (0..40).map(|i| format!("note {i}: {}\n", "the keeper wrote of wind and weather; ".repeat(5))).collect()
+}
+
+#[test]
+fn a_corpus_of_few_documents_holds_out_whole_ones() {
+    let notes = notes();
+    let corpus = Corpus::lines(&notes, TokenizerSpec::Bytes);
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    let held_out = text(&data, &data.valid.clone().unwrap());
+    let whole: BTreeSet<&str> = notes.lines().collect();
+    let documents: Vec<&str> = held_out.trim_matches('|').split('|').collect();
+    assert!(documents.len() == 2 && documents.iter().all(|text| whole.contains(text)), "{held_out}");
+    let report = data.held_out(BlockLayout { seq_len: 8, block_ends: false }).unwrap();
+    assert_eq!((report.by, report.documents, report.parts), (HeldOutBy::Documents, 2, 0));
+    assert!((0.01..0.1).contains(&report.share()) && report.sequences == report.tokens / 8);
+    assert!(!report.is_small() && !report.is_cut_to_pieces());
+    assert!(data.held_out(BlockLayout { seq_len: 32, block_ends: false }).unwrap().is_small());
+}
+
+#[test]
+fn data_that_name_no_rule_keep_the_one_there_was() {
+    let mut corpus = Corpus::lines(&notes(), TokenizerSpec::Bytes);
+    corpus.settings.valid_rule = ValidRule::Share;
+    corpus.settings.seq_len = 0;
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    let report = data.held_out(BlockLayout { seq_len: 8, block_ends: false }).unwrap();
+    assert_eq!((report.by, report.documents, report.parts), (HeldOutBy::Share, 40, 40));
+    assert!(report.is_cut_to_pieces());
+    // As it was written before there was a choice: it is read, and used again by settings that name none.
+    let file = data.folder.join(DATA_FILE);
+    let json = fs::read_to_string(&file).unwrap();
+    assert!(!json.contains("valid_rule") && !json.contains("seq_len") && !json.contains("\"by\""), "{json}");
+    fs::write(&file, json.replace("\"format_version\": 2", "\"format_version\": 1")).unwrap();
+    let settings: PrepareSettings = serde_json::from_value(serde_json::json!({
+        "source": corpus.settings.source,
+        "tokenizer": {"kind": "bytes"},
+        "valid_fraction": 0.02,
+        "seed": 0,
+        "shard_tokens": 1u64 << 28,
+    }))
+    .unwrap();
+    assert_eq!(settings, corpus.settings);
+    let again = prepare(&settings, corpus.place(), Outdated::Refuse, &mut |_| ()).unwrap();
+    assert!(again.reused && again.info.split == data.info.split);
+    let other = corpus.folder.path().join("again");
+    let again = prepare(&settings, &other, Outdated::Refuse, &mut |_| ()).unwrap();
+    assert_eq!(text(&again, &again.valid.clone().unwrap()), text(&data, &data.valid.clone().unwrap()));
+    // It keeps its split when it is asked for by settings of today, until it is rebuilt.
+    corpus.settings.valid_rule = ValidRule::Documents;
+    let kept = corpus.prepare(Outdated::Refuse).unwrap();
+    assert!(kept.reused && kept.info.split == data.info.split);
+    let rebuilt = corpus.prepare(Outdated::Rebuild).unwrap();
+    assert!(!rebuilt.reused && rebuilt.info.split.by == HeldOutBy::Documents);
+    // Now the rule is one of the settings.
+    corpus.settings.valid_rule = ValidRule::Share;
+    corpus.settings.seq_len = 0;
+    assert!(corpus.prepare(Outdated::Refuse).is_err());
+}
+
+#[test]
+fn documents_are_cut_where_their_ends_are_long_enough() {
+    let text_of = |length: usize| "the keeper wrote ".repeat(length / 17 + 1)[..length].to_owned();
+    let corpus = |least| {
+        let mut corpus =
+            Corpus::lines(&format!("{}\n{}\n", text_of(60_000), text_of(30_000)), TokenizerSpec::Bytes);
+        corpus.settings.seq_len = least;
+        corpus
+    };
+    // Ends of 1,200 and 600 bytes, which are as many tokens: 16 sequences of 75 and of 37.
+    for (seq_len, parts, whole) in [(37, 2, 0), (38, 1, 0), (75, 1, 0), (76, 0, 1)] {
+        let data = corpus(seq_len).prepare(Outdated::Refuse).unwrap();
+        let split = data.info.split;
+        assert_eq!((split.split_by_position, split.whole_for_validation), (parts, whole), "{seq_len}");
+    }
+    // Of a BPE, a token has several bytes.
+    let mut corpus = corpus(37);
+    corpus.settings.tokenizer = TokenizerSpec::Bpe { vocab_size: 270 };
+    assert_eq!(corpus.prepare(Outdated::Refuse).unwrap().info.split.split_by_position, 0);
+}
+
+#[test]
+fn sequences_of_another_length_use_the_same_whole_documents() {
+    let mut corpus = Corpus::lines(&many_lines(), TokenizerSpec::Bytes);
+    corpus.prepare(Outdated::Refuse).unwrap();
+    corpus.settings.seq_len = 1000;
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
+
+    let mut corpus = Corpus::file(&"the keeper wrote ".repeat(1000), TokenizerSpec::Bytes);
+    corpus.prepare(Outdated::Refuse).unwrap();
+    corpus.settings.seq_len = 1000;
+    assert!(corpus.prepare(Outdated::Refuse).is_err(), "where a document is cut, the length may matter");
+}
+
+#[test]
+fn validation_text_may_stand_in_files_of_its_own() {
+    let mut corpus = Corpus::lines(&many_lines(), TokenizerSpec::Bytes);
+    let file = corpus.folder.path().join("corpus.valid.txt");
+    fs::write(&file, "one for validation\nand another\n").unwrap();
+    let Source::Files { split, .. } = corpus.settings.source.clone() else { panic!("files") };
+    let mut valid = Source::files([&file]);
+    if let Source::Files { split: of_valid, .. } = &mut valid {
+        *of_valid = split;
+    }
+    corpus.settings.valid_source = Some(valid);
+    corpus.settings.valid_fraction = 0.0;
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    assert_eq!(text(&data, &data.valid.clone().unwrap()), "|one for validation|and another|");
+    assert_eq!(data.train.documents(), 500);
+    let split = data.info.split;
+    assert_eq!((split.by, split.documents, split.whole_for_validation), (HeldOutBy::Files, 500, 2));
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
+    // A change of these files counts as one of the corpus.
+    fs::write(&file, "one for validation\nand yet another\n").unwrap();
+    assert!(corpus.prepare(Outdated::Refuse).is_err());
+    fs::remove_file(&file).unwrap();
+    let error = corpus.prepare(Outdated::Rebuild).unwrap_err().to_string();
+    assert!(error.contains("corpus.valid.txt"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn validation_text_may_come_through_a_pipe() {
+    let mut corpus = Corpus::lines(&many_lines(), TokenizerSpec::Bytes);
+    let pipe = corpus.folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    corpus.settings.valid_source = Some(Source::files([&pipe]));
+    let prepared = |text: &'static str| {
+        let pipe = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(pipe, text).unwrap());
+        let data = corpus.prepare(Outdated::Refuse);
+        writer.join().unwrap();
+        data
+    };
+    let data = prepared("one for validation").unwrap();
+    assert_eq!(text(&data, &data.valid.clone().unwrap()), "|one for validation|");
+    assert!(prepared("one for validation").unwrap().reused && prepared("another").is_err());
+    assert!(
+        fs::read_dir(corpus.place())
+            .unwrap()
+            .all(|entry| { !entry.unwrap().file_name().to_string_lossy().starts_with("stream") })
+    );
+    // A stream cannot be read twice.
+    corpus.settings.source = Source::files([&pipe]);
+    let error = corpus.prepare(Outdated::Rebuild).unwrap_err().to_string();
+    assert!(error.contains("another stream than the corpus"), "{error}");
+}
+
+#[test]
+fn what_is_not_read_of_validation_text_is_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, lines: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, lines).unwrap();
+        path
+    };
+    let good: String = (0..40).map(|n| format!("{{\"text\": \"text {n}\"}}\n")).collect();
+    let skipping = |path: PathBuf| {
+        let mut source = Source::files([path]);
+        if let Source::Files { reading, .. } = &mut source {
+            reading.skip_bad = true;
+        }
+        source
+    };
+    let source = skipping(file("train.jsonl", &(good.clone() + "bad\n")));
+    let valid = skipping(file("valid.jsonl", &("bad\nbad\n".to_owned() + &good)));
+    let settings =
+        PrepareSettings { valid_source: Some(valid), ..PrepareSettings::new(source, TokenizerSpec::Bytes) };
+    let place = folder.path().join("prepared");
+    let data = prepare(&settings, place, Outdated::Refuse, &mut |_| ()).unwrap();
+    let skipped = data.info.corpus.skipped.unwrap();
+    assert_eq!(skipped.records, 3);
+    assert!(skipped.first.contains("train.jsonl: line 41: "), "{skipped:?}");
+}
+
+#[test]
+fn pairs_are_prepared_whole_and_for_one_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    let line = |n: usize| format!("{{\"prompt\": \"{n}:\", \"completion\": \"c{n}\"}}\n");
+    fs::write(&path, (0..40).map(line).collect::<String>()).unwrap();
+    let source = Source::Pairs(PairSource::new([&path]));
+    let mut settings = PrepareSettings { seq_len: 16, ..PrepareSettings::new(source, TokenizerSpec::Bytes) };
+    let place = folder.path().join("prepared");
+    let ask = |settings: &PrepareSettings| prepare(settings, &place, Outdated::Refuse, &mut |_| ());
+    let data = ask(&settings).unwrap();
+    let (train, valid) = (data.training_pairs(16).unwrap(), data.validation_pairs(16).unwrap().unwrap());
+    let mut all = BTreeSet::new();
+    for pairs in [&train, &valid] {
+        for index in 0..pairs.len() {
+            let sequence = pairs.sequence(index).unwrap();
+            all.insert(data.tokenizer.decode(&sequence.tokens[..sequence.given + 4], "|").unwrap());
+        }
+    }
+    assert_eq!((all.len(), train.len() + valid.len()), (40, 40));
+    assert!(all.contains("|7:c7||") && all.contains("|39:c39|"), "{all:?}");
+    let layout = BlockLayout { seq_len: 16, block_ends: false };
+    let report = data.held_out(layout).unwrap();
+    assert_eq!((report.by, report.pairs, report.sequences), (HeldOutBy::Documents, true, valid.len()));
+    assert_eq!(data.info.pairs(), Some(PairCounts { pairs: 40, ..PairCounts::default() }));
+    let fits = |asked: Result<()>, message: &str| {
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    };
+    fits(data.training_pairs(17).map(drop), "prepared for it");
+    fits(data.training(layout).map(drop), "these are pairs");
+    fits(data.validation(layout).map(drop), "these are pairs");
+    assert!(ask(&settings).unwrap().reused);
+    settings.seq_len = 20;
+    fits(ask(&settings).map(drop), "prepared with other settings");
+    let share = PrepareSettings { valid_rule: ValidRule::Share, ..settings.clone() };
+    fits(ask(&share).map(drop), "pairs are held out whole");
+    let text = PrepareSettings { valid_source: Some(Source::files([&path])), ..settings };
+    fits(ask(&text).map(drop), "pairs for pairs");
+    let cut = PrepareSettings {
+        truncate: true,
+        ..PrepareSettings::new(Source::files([&path]), TokenizerSpec::Bytes)
+    };
+    fits(ask(&cut).map(drop), "only pairs are cut");
+}
+
 #[cfg(feature = "dictionary")]
+#[test]
+fn the_dictionary_is_split_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = PrepareSettings::new(Source::Dictionary, TokenizerSpec::Bytes);
+    let new = prepare(&settings, folder.path().join("new"), Outdated::Refuse, &mut |_| ()).unwrap();
+    let settings = PrepareSettings { valid_rule: ValidRule::Share, ..settings };
+    let old = prepare(&settings, folder.path().join("old"), Outdated::Refuse, &mut |_| ()).unwrap();
+    assert_eq!(new.info.valid, old.info.valid);
+    assert_eq!(text(&new, &new.valid.clone().unwrap()), text(&old, &old.valid.clone().unwrap()));
+}
+
 #[test]
 fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
     let file = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
@@ -224,11 +462,18 @@ fn data_prepared_without_an_end_of_text_that_is_found_now_are_kept() {
     assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
     assert!(!corpus.prepare(Outdated::Rebuild).unwrap().reused);
     assert_eq!(DataInfo::read(corpus.place()).unwrap().settings_fingerprint, prints.now);
+    // So are those that were prepared, besides, before there was a choice of rules.
+    let earlier = PrepareSettings { valid_rule: ValidRule::Share, seq_len: 0, ..corpus.settings.clone() };
+    let earlier = earlier.fingerprints(&Corpora::find(&earlier).unwrap()).unwrap();
+    let json = fs::read_to_string(&place).unwrap().replace("\"format_version\": 2", "\"format_version\": 1");
+    fs::write(&place, json.replace(&prints.now, &earlier.before)).unwrap();
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
     // What has always been found changes no fingerprint.
     let bytes = Corpus::lines(&many_lines(), TokenizerSpec::Bytes).fingerprints();
     assert_eq!(bytes.now, bytes.before);
 }
 
+#[cfg(feature = "dictionary")]
 #[test]
 fn the_dictionary_is_prepared_by_default() {
     let folder = tempfile::tempdir().unwrap();

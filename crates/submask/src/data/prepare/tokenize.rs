@@ -4,9 +4,11 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::PrepareSettings;
-use super::info::{PartInfo, SplitInfo, Written};
-use super::survey::{Share, Split, Survey};
+use super::info::{CorpusInfo, PartInfo, SplitInfo, Written};
+use super::spelling::Spelling;
+use super::split::{Share, Split};
+use super::watched::Watched;
+use super::{Phase, PrepareSettings, Progress, Task};
 use crate::data::document::{Content, Document};
 use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
@@ -14,19 +16,62 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Bytes of text that are tokenized at once on all threads.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 
-/// Writes the shards of both parts into `folder`.
-pub(super) fn write_shards(
+/// Bytes of text by which the bytes of a token are estimated.
+const SAMPLE_BYTES: usize = 1 << 20;
+
+/// Bytes of text per token, of the first MiB of `documents`.
+pub(super) fn bytes_per_token(
     documents: impl Iterator<Item = Result<Document>>,
-    settings: &PrepareSettings,
     tokenizer: &Tokenizer,
-    survey: &Survey,
-    folder: &Path,
-) -> Result<Written> {
-    let split = survey.split(settings.valid_fraction, settings.seed);
+) -> Result<f64> {
+    let (mut bytes, mut tokens) = (0, 0);
+    for piece in documents {
+        let piece = piece?;
+        bytes += piece.text.len();
+        tokens += piece.content.encode(tokenizer, &piece.text)?.0.len();
+        if bytes >= SAMPLE_BYTES {
+            break;
+        }
+    }
+    Ok(bytes as f64 / tokens.max(1) as f64)
+}
+
+/// Writes the shards of both parts; tells what was not read, and what stands out.
+pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(Written, CorpusInfo)> {
+    let Task { settings, corpora, tokenizer, split, bytes, folder } = task;
+    let mut spelling = Spelling::new(tokenizer)?;
+    let mut noted = |document: Result<Document>| {
+        let document = document?;
+        spelling.note(&document);
+        Ok(match tokenizer.is_of_numbers() {
+            true => Document { content: Content::TokenNumbers, ..document },
+            false => document,
+        })
+    };
     let mut streams = Streams::create(settings, tokenizer, folder)?;
-    let mut sharing = Sharing::new(&split);
+    let mut train = corpora.train.documents_for(tokenizer)?;
+    let watched = Watched::new(train.by_ref().map(&mut noted), Phase::Tokenize, Some(*bytes), progress);
+    let mut info = write_documents(watched, split, &mut streams)?;
+    let valid = corpora.valid.as_ref().map(|corpus| corpus.documents_for(tokenizer));
+    let mut valid = valid.transpose()?;
+    if let Some(valid) = &mut valid {
+        let held_out = write_documents(valid.by_ref().map(&mut noted), &Split::all(), &mut streams)?;
+        info.whole_for_validation = held_out.whole_for_validation;
+    }
+    let written = streams.finish(settings, info)?;
+    let read = corpora.unread(&train, valid.as_ref());
+    Ok((written, CorpusInfo { spelt: spelling.spelt(), ..read }))
+}
+
+/// Writes documents to the parts that they go to; returns how they were shared out.
+fn write_documents(
+    documents: impl Iterator<Item = Result<Document>>,
+    split: &Split,
+    streams: &mut Streams,
+) -> Result<SplitInfo> {
+    let mut sharing = Sharing::new(split);
     let mut jobs = Vec::new();
     let mut bytes = 0;
     for piece in documents {
@@ -40,7 +85,7 @@ pub(super) fn write_shards(
         }
     }
     streams.write(&jobs)?;
-    streams.finish(settings, sharing.info)
+    Ok(sharing.info)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +106,7 @@ struct Job {
 
 /// Turns pieces of documents into jobs.
 struct Sharing<'a> {
-    split: &'a Split<'a>,
+    split: &'a Split,
     info: SplitInfo,
     share: Share,
     /// Bytes of the present document before the next piece.
@@ -73,9 +118,9 @@ struct Sharing<'a> {
 }
 
 impl<'a> Sharing<'a> {
-    fn new(split: &'a Split<'a>) -> Self {
-        let (info, content) = (SplitInfo::default(), Content::default());
-        Self { split, info, share: split.share(0), before: 0, open: None, content }
+    fn new(split: &'a Split) -> Self {
+        let info = SplitInfo { by: split.by, ..SplitInfo::default() };
+        Self { split, info, share: split.share(0), before: 0, open: None, content: Content::default() }
     }
 
     fn share_out(&mut self, piece: Document, jobs: &mut Vec<Job>) {
@@ -132,7 +177,8 @@ impl<'a> Streams<'a> {
             let writer = StoreWriter::create(folder, name, tokenizer, settings.shard_tokens)?;
             Stream::new(writer, tokenizer)
         };
-        let valid = (settings.valid_fraction > 0.0).then(|| stream("valid")).transpose()?;
+        let is_held_out = settings.valid_fraction > 0.0 || settings.valid_source.is_some();
+        let valid = is_held_out.then(|| stream("valid")).transpose()?;
         Ok(Self { tokenizer, train: stream("train")?, valid })
     }
 
@@ -204,6 +250,7 @@ impl<'a> Stream<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::prepare::{HeldOutBy, Survey};
 
     fn piece(text: &str, continues: bool) -> Document {
         Document::piece(text, continues)
@@ -212,7 +259,10 @@ mod tests {
     /// Jobs as "part:text", with `<` where a document begins and `>` where it ends.
     fn shared(pieces: &[Document], valid_fraction: f64) -> Vec<String> {
         let survey = Survey::of(pieces.iter().cloned().map(Ok), &mut |_| ()).unwrap();
-        let split = survey.split(valid_fraction, 0);
+        let split = match valid_fraction {
+            0.0 => Split::none(HeldOutBy::Share),
+            share => Split::by_share(&survey, share, 0),
+        };
         let (mut sharing, mut jobs) = (Sharing::new(&split), Vec::new());
         pieces.iter().for_each(|piece| sharing.share_out(piece.clone(), &mut jobs));
         let show = |job: &Job| {

@@ -19,13 +19,16 @@ pub struct TextSubject {
     /// of earlier versions and of other programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+    /// Whether the model was trained on pairs, one per sequence: see [`PairLayout`](crate::data::PairLayout).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pairs: bool,
 }
 
 impl TextSubject {
     /// Of a tokenizer.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         let (vocab_size, kind) = (tokenizer.vocab_size(), tokenizer.kind().clone());
-        Self { vocab_size, tokenizer: kind, fidelity: None }
+        Self { vocab_size, tokenizer: kind, fidelity: None, pairs: false }
     }
 }
 

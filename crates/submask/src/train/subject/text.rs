@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
-    Batcher, BlockLayout, Blocks, DATA_FILE, FileFormat, Outdated, PrepareSettings, PreparedData, Reading,
-    Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
+    Batcher, BlockLayout, DATA_FILE, FileFormat, Outdated, PairSequence, PairSource, Pairs, PrepareSettings,
+    PreparedData, Reading, Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidRule,
+    ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
 use crate::train::event::{DataNote, Event, Observer};
@@ -41,8 +42,23 @@ pub struct TextData {
     /// Whether records that cannot be read are skipped and counted.
     #[serde(default)]
     pub skip_bad: bool,
-    /// Share of the documents that is held out for validation, in (0, 1).
+    /// Share of the corpus that is held out for validation, in (0, 1), where `valid_paths` is empty.
     pub valid_fraction: f64,
+    /// How documents are chosen for it. Settings of runs from before there was a choice name none.
+    #[serde(default)]
+    pub valid_rule: ValidRule,
+    /// Files and folders of text for validation; empty: a part of `paths`.
+    #[serde(default)]
+    pub valid_paths: Vec<PathBuf>,
+    /// The field or column of prompts, where the corpus is one of pairs: see [`PairSource`]. Empty: text.
+    #[serde(default)]
+    pub prompt_field: String,
+    /// The field or column of completions; given where `prompt_field` is.
+    #[serde(default)]
+    pub completion_field: String,
+    /// Whether completions of pairs that are too long are cut: see [`PairLayout::truncate`](crate::data::PairLayout::truncate).
+    #[serde(default)]
+    pub truncate: bool,
     /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
     pub block_ends: bool,
     /// Where prepared token shards are kept; empty: inside the run folder.
@@ -104,8 +120,7 @@ impl TextData {
         if self.paths.is_empty() {
             return if self.edition == 1 { Source::FirstDictionary } else { Source::Dictionary };
         }
-        let (paths, field) = (self.paths.clone(), self.field.clone());
-        Source::Files { paths, split: self.split, field, reading: self.reading() }
+        self.source_of(&self.paths)
     }
 
     /// How files are read.
@@ -114,12 +129,92 @@ impl TextData {
         Reading { format: self.format, join, separator, skip_bad: self.skip_bad }
     }
 
-    /// What the data room is asked for, with a seed of the choice of held-out documents.
-    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64) -> PrepareSettings {
+    /// Where held-out documents come from, if not from the same files.
+    pub fn valid_source(&self) -> Option<Source> {
+        (!self.valid_paths.is_empty()).then(|| self.source_of(&self.valid_paths))
+    }
+
+    /// Documents of other files, found in them as in the corpus.
+    fn source_of(&self, paths: &[PathBuf]) -> Source {
+        if let Some(source) = self.pairs_in(paths) {
+            return Source::Pairs(source);
+        }
+        let (paths, field) = (paths.to_vec(), self.field.clone());
+        Source::Files { paths, split: self.split, field, reading: self.reading() }
+    }
+
+    /// Whether the corpus is one of pairs.
+    pub fn has_pairs(&self) -> bool {
+        !self.prompt_field.is_empty()
+    }
+
+    /// Pairs of other files, found in them as in the corpus; `None` where it is text.
+    pub fn pairs_in(&self, paths: &[PathBuf]) -> Option<PairSource> {
+        self.has_pairs().then(|| PairSource {
+            paths: paths.to_vec(),
+            prompt_field: self.prompt_field.clone(),
+            completion_field: self.completion_field.clone(),
+            reading: self.reading(),
+        })
+    }
+
+    /// Checks the keys of pairs.
+    fn check_pairs(&self) -> Result<()> {
+        let fields = [
+            ("data.prompt_field", &self.prompt_field, "data.completion_field"),
+            ("data.completion_field", &self.completion_field, "data.prompt_field"),
+        ];
+        if !self.has_pairs() && self.completion_field.is_empty() {
+            return match self.truncate {
+                true => Err(Error::invalid(
+                    "data.truncate",
+                    true,
+                    "false without data.prompt_field: only pairs are cut",
+                )),
+                false => Ok(()),
+            };
+        }
+        if let Some((key, value, other)) = fields.into_iter().find(|(_, value, _)| value.is_empty()) {
+            return Err(Error::invalid(
+                key,
+                format!("{value:?}"),
+                format!("a field, since {other} is given"),
+            ));
+        }
+        if self.paths.is_empty() {
+            let allowed = "\"\" with the built-in dictionary, which is text: give files of pairs";
+            return Err(Error::invalid("data.prompt_field", format!("{:?}", self.prompt_field), allowed));
+        }
+        if self.block_ends {
+            return Err(Error::invalid("data.block_ends", true, "false with pairs, which are not packed"));
+        }
+        self.reading().check_pairs()?;
+        match self.valid_rule == ValidRule::Share && self.valid_paths.is_empty() {
+            true => Err(Error::invalid("data.valid_rule", "share", "documents: pairs are held out whole")),
+            false => Ok(()),
+        }
+    }
+
+    /// What the data room is asked for, with a seed of the choice of held-out documents, for sequences of `seq_len`
+    /// tokens.
+    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64, seq_len: usize) -> PrepareSettings {
+        let is_first = self.valid_rule == ValidRule::Share;
         PrepareSettings {
             valid_fraction: self.valid_fraction,
+            valid_rule: self.valid_rule,
+            seq_len: if is_first && !self.has_pairs() { 0 } else { seq_len },
+            valid_source: self.valid_source(),
+            truncate: self.truncate,
             seed,
             ..PrepareSettings::new(self.source(), tokenizer.spec())
+        }
+    }
+
+    /// The folder of prepared data that is trained on, if that is what `paths` names.
+    pub fn prepared(&self) -> Option<&Path> {
+        match self.paths.as_slice() {
+            [path] if path.join(DATA_FILE).is_file() => Some(path),
+            _ => None,
         }
     }
 }
@@ -191,7 +286,15 @@ impl TokenizerSettings {
 
 impl Learnt for TextData {
     fn check(&self, settings: &RunSettings) -> Result<Option<Subject>> {
-        in_open_unit("data.valid_fraction", self.valid_fraction)?;
+        match self.valid_paths.as_slice() {
+            [] => in_open_unit("data.valid_fraction", self.valid_fraction)?,
+            [path, ..] if self.prepared().is_some() => {
+                let allowed = "[] with prepared data, which have their own validation text";
+                return Err(Error::invalid("data.valid_paths", path.display(), allowed));
+            }
+            _ => {}
+        }
+        self.check_pairs()?;
         if !(1..=2).contains(&self.edition) {
             return Err(Error::invalid(
                 "data.edition",
@@ -208,24 +311,48 @@ impl Learnt for TextData {
     fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
         let data = open_data(self, settings, request, observer)?;
+        if self.has_pairs() && !data.has_pairs() {
+            let allowed = format!("\"\": the prepared data in {} are texts", data.folder.display());
+            return Err(Error::invalid("data.prompt_field", format!("{:?}", self.prompt_field), allowed));
+        }
+        if self.block_ends && data.has_pairs() {
+            return Err(Error::invalid("data.block_ends", true, "false with pairs, which are not packed"));
+        }
         if data.runs_together() {
             observer.notify(&Event::Data(DataNote::NoEndOfText));
         }
-        data.train.verify()?;
-        data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        if !data.has_pairs() {
+            data.train.verify()?;
+            data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        }
         if !data.info.corpus.is_empty() {
             observer.notify(&Event::Data(DataNote::Corpus(data.info.corpus.clone())));
         }
-        let fidelity = data.fidelity();
-        let subject = Subject::Text(TextSubject { fidelity, ..TextSubject::of(&data.tokenizer) });
+        let (fidelity, pairs) = (data.fidelity(), data.has_pairs());
+        let subject = Subject::Text(TextSubject { fidelity, pairs, ..TextSubject::of(&data.tokenizer) });
         let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;
         let layout = self.layout(architecture.config().seq_len());
-        let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
+        let seed = settings.train.seed;
+        let (batcher, held_out): (_, Box<dyn HeldOutData>) = match pairs {
+            true => {
+                let (train, valid) = open_pairs(&data, layout.seq_len)?;
+                (Batcher::new(train, seed)?, Box::new(HeldOutPairs(valid)))
+            }
+            false => {
+                (Batcher::new(data.training(layout)?, seed)?, Box::new(HeldOutText::new(&data, layout)?))
+            }
+        };
+        if let Some(counts) = data.info.pairs() {
+            observer.notify(&Event::Data(DataNote::Pairs { counts, seq_len: layout.seq_len }));
+        }
+        if let Some(report) = data.held_out(layout) {
+            observer.notify(&Event::Data(DataNote::HeldOut(report)));
+        }
         Ok(Opened {
             train_tokens: Some(data.train.tokens()),
             valid_tokens: Some(data.valid.as_ref().map_or(0, |store| store.tokens())),
-            batcher: Batcher::new(blocks, settings.train.seed)?,
-            held_out: Box::new(HeldOutText::new(&data, layout)?),
+            batcher,
+            held_out,
             fidelity,
             architecture,
         })
@@ -237,9 +364,50 @@ struct HeldOutText(ValidationBlocks);
 
 impl HeldOutText {
     fn new(data: &PreparedData, layout: BlockLayout) -> Result<Self> {
-        data.validation(layout)?.map(Self).ok_or_else(|| {
-            Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out")
-        })
+        data.validation(layout)?.map(Self).ok_or_else(nothing_held_out)
+    }
+}
+
+fn nothing_held_out() -> Error {
+    Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out")
+}
+
+/// The pairs to train on and those held out, whole.
+fn open_pairs(data: &PreparedData, seq_len: usize) -> Result<(Pairs, Pairs)> {
+    let train = data.training_pairs(seq_len)?;
+    let valid = data.validation_pairs(seq_len)?.ok_or_else(nothing_held_out)?;
+    train.verify()?;
+    valid.verify()?;
+    Ok((train, valid))
+}
+
+/// Pairs that are held out.
+struct HeldOutPairs(Pairs);
+
+impl HeldOutPairs {
+    /// `count` of them, spread evenly; 0: all.
+    fn spread(&self, count: u64) -> Result<Vec<PairSequence>> {
+        let all = self.0.len();
+        let count = if count == 0 { all } else { count.min(all) };
+        (0..count).map(|i| self.0.sequence(i * all / count)).collect()
+    }
+}
+
+impl HeldOutData for HeldOutPairs {
+    fn sequences(&self, _: &ModelConfig, count: u64) -> Result<HeldOut> {
+        Ok(HeldOut::of_pairs(&self.spread(count)?))
+    }
+
+    fn prompts(&self, architecture: &Architecture, count: usize) -> Result<Vec<Vec<Option<u32>>>> {
+        let prompt = |pair: PairSequence| {
+            let given = |(i, token): (usize, &u32)| (i < pair.given).then_some(*token);
+            architecture.digits_of(&pair.tokens.iter().enumerate().map(given).collect::<Vec<_>>())
+        };
+        Ok(self.spread(count.max(1) as u64)?.into_iter().map(prompt).collect())
+    }
+
+    fn show(&self, _: &ModelConfig, generated: Generated, _: &Path) -> Result<Vec<String>> {
+        Ok(generated.texts)
     }
 }
 
@@ -269,9 +437,7 @@ fn open_data(
     request: &RunRequest,
     observer: &mut dyn Observer,
 ) -> Result<PreparedData> {
-    if let [path] = text.paths.as_slice()
-        && path.join(DATA_FILE).is_file()
-    {
+    if let Some(path) = text.prepared() {
         return PreparedData::open(path);
     }
     let folder = match text.cache.as_os_str() {
@@ -284,7 +450,7 @@ fn open_data(
     }
     // What a run left that was killed before it began is of no use to one with other settings.
     let outdated = if text.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
-    prepare(&text.prepare(tokenizer(settings)?, settings.train.seed), &folder, outdated, &mut |progress| {
-        observer.notify(&Event::Preparing(progress));
-    })
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer(settings)?, settings.train.seed, seq_len);
+    prepare(&wanted, &folder, outdated, &mut |progress| observer.notify(&Event::Preparing(progress)))
 }
