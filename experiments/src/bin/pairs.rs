@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use submask::data::{PairLayout, PairSequence, PairSource, dictionary};
+use submask::data::{PairLayout, PairSequence, PairSequences, PairSource, dictionary};
 use submask::likelihood::{LikelihoodSettings, Measured, Sequences, nelbo_subtoken};
 use submask::model::{NetworkConfig, Session};
 use submask::train::settings::{RunData, RunSettings};
@@ -56,7 +56,7 @@ fn main() -> Fallible {
     }
     let source = PairSource::new([folder.join("pairs-valid.jsonl")]);
     let layout = PairLayout { seq_len: SEQ_LEN, truncate: false };
-    let (pairs, counts, _) = source.sequences(tokenizer, layout)?;
+    let PairSequences { sequences: pairs, counts, .. } = source.sequences(tokenizer, layout)?;
     let pairs = spread(&pairs, PAIRS);
     println!(
         "{steps} steps of {BATCH} × {SEQ_LEN} tokens; d = {HIDDEN}, {BLOCKS} blocks, {HEADS} heads, ℓ = 2; BPE of \
