@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_of_the_file() {
         let path = Path::new("a.parquet");
-        assert_eq!(guarded(path, || Ok(panics_are_errors())).unwrap(), true);
+        assert!(guarded(path, || Ok(panics_are_errors())).unwrap());
         assert!(!panics_are_errors());
         let number = 7;
         let error = guarded::<()>(path, || panic!("page {number} is missing")).unwrap_err().to_string();
