@@ -486,6 +486,34 @@ fn pairs_are_held_out_among_those_that_fit() {
 }
 
 #[test]
+fn characters_are_counted_only_where_documents_decode_to_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let characters = |name: &str, lines: [&str; 2], tokenizer: TokenizerSpec| {
+        let path = folder.path().join(format!("{name}.jsonl"));
+        // One document in forty decides for all of a part.
+        let lines = lines.map(|value| format!("{{\"a\": {value}}}\n"));
+        fs::write(&path, lines[0].repeat(39) + &lines[1]).unwrap();
+        let mut source = Source::files([&path]);
+        if let Source::Files { field, .. } = &mut source {
+            *field = "a".to_owned();
+        }
+        let settings =
+            PrepareSettings { valid_source: Some(source.clone()), ..PrepareSettings::new(source, tokenizer) };
+        let data = prepare(&settings, folder.path().join(name), Outdated::Refuse, &mut |_| ()).unwrap();
+        let layout = BlockLayout { seq_len: 4, block_ends: false };
+        let block = data.validation(layout).unwrap().unwrap().block(0).unwrap();
+        (block.characters, data.fidelity().map(|fidelity| fidelity.changed))
+    };
+    let bytes = || TokenizerSpec::Bytes;
+    assert_eq!(characters("ids", ["[228, 184, 173, 97]", "[98, 99]"], bytes()), (Some(1), None));
+    assert_eq!(characters("no-text", ["[97, 98, 99, 100]", "[200, 201]"], bytes()), (None, Some(2)));
+    let numbers = || TokenizerSpec::Numbers { vocab_size: 300 };
+    assert_eq!(characters("text", ["\"7 299 0 12\"", "\"1 2\""], numbers()), (Some(11), Some(0)));
+    assert_eq!(characters("spaced", ["\"7 299 0 12\"", "\"1  2\""], numbers()), (None, Some(2)));
+    assert_eq!(characters("numbers", ["[7, 299, 0, 12]", "[1, 2]"], numbers()), (None, Some(80)));
+}
+
+#[test]
 fn text_for_validation_that_is_too_short_is_called_so() {
     let mut corpus = Corpus::file(&"the keeper wrote ".repeat(200), TokenizerSpec::Bytes);
     let layout = BlockLayout { seq_len: 128, block_ends: false };
