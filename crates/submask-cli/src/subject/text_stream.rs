@@ -162,7 +162,11 @@ fn tokenize<'a>(
     let mut pieces = corpus.documents_for(tokenizer)?;
     for piece in pieces.by_ref() {
         let piece = piece?;
-        let (encoded, of_piece) = piece.content.encode(tokenizer, &piece.text)?;
+        let is_whole = !piece.continues && tokens.len() as u64 == start;
+        let (encoded, of_piece) = match is_whole {
+            true => piece.content.encode(tokenizer, &piece.text)?,
+            false => piece.content.encode_piece(tokenizer, &piece.text)?,
+        };
         fidelity.add(of_piece, !piece.continues);
         tokens.extend(encoded);
         if !piece.continues {

@@ -41,14 +41,21 @@ impl Blocks {
     /// end-of-text token, and a sequence longer than the corpus; [`Error::Format`] for a store of
     /// another tokenizer.
     pub fn new(store: Arc<TokenStore>, tokenizer: &Tokenizer, layout: BlockLayout) -> Result<Self> {
-        let blocks = Self::with_tail_only(store, tokenizer, layout)?;
-        if blocks.is_empty() {
-            let tokens = blocks.store.tokens();
-            let most = tokens + (layout.seq_len as u64 - blocks.stride());
-            let allowed = format!("sequences of at most {most} tokens: the corpus has only {tokens}");
-            return Err(Error::invalid("model.seq_len", layout.seq_len, allowed));
+        Self::with_tail_only(store, tokenizer, layout)?.or_too_short("the corpus", "")
+    }
+
+    /// The same, unless there is no whole sequence in what is called `text`, which `remedy` says more of.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a sequence longer than the text.
+    pub(super) fn or_too_short(self, text: &str, remedy: &str) -> Result<Self> {
+        if !self.is_empty() {
+            return Ok(self);
         }
-        Ok(blocks)
+        let tokens = self.store.tokens();
+        let most = tokens + (self.seq_len as u64 - self.stride());
+        let allowed = format!("sequences of at most {most} tokens: {text} has only {tokens}{remedy}");
+        Err(Error::invalid("model.seq_len", self.seq_len, allowed))
     }
 
     /// The same where the corpus may be shorter than one sequence: then there is none but the tail.

@@ -52,6 +52,24 @@ fn element(value: &Type) -> Option<&Type> {
     if is_element { Some(repeated) } else { repeated.get_fields().first().map(|field| &**field) }
 }
 
+/// The definition level from which on the innermost list of the column at this path has an element; 0 outside lists.
+pub(super) fn list_level(schema: &Type, path: &[String]) -> i16 {
+    let (mut level, mut element, mut value) = (0, 0, schema);
+    for name in path {
+        let fields = if value.is_group() { value.get_fields() } else { &[] };
+        let Some(field) = fields.iter().find(|field| field.name() == name) else { break };
+        let info = field.get_basic_info();
+        if repeats(field) {
+            level += 1;
+            element = level;
+        } else if info.has_repetition() && info.repetition() == Repetition::OPTIONAL {
+            level += 1;
+        }
+        value = field;
+    }
+    element
+}
+
 fn repeats(field: &Type) -> bool {
     let info = field.get_basic_info();
     info.has_repetition() && info.repetition() == Repetition::REPEATED

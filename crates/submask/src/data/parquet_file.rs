@@ -12,7 +12,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::document::Document;
 use super::guard::guarded;
-use super::parquet_columns::names;
+use super::parquet_columns::{list_level, names};
 use super::reader::{Fault, Found, Given, Rules};
 use crate::error::{Error, Result};
 
@@ -39,10 +39,18 @@ pub(super) struct Rows {
 /// A column that is read.
 struct Column {
     index: usize,
-    /// The level at which a value is there.
-    whole: i16,
+    levels: Levels,
     values: Option<Values>,
     ready: VecDeque<Row>,
+}
+
+/// Definition levels of a column.
+#[derive(Clone, Copy)]
+struct Levels {
+    /// At which a value is there.
+    whole: i16,
+    /// From which on a list has an element, which may be null; 0 outside lists.
+    element: i16,
 }
 
 /// Values of a column in one row group.
@@ -55,23 +63,32 @@ enum Values {
 /// What a row has in a column.
 #[derive(Default)]
 pub(super) struct Row {
-    texts: Vec<ByteArray>,
+    /// The text, unless it is null; or the elements of a list, of which some may be null.
+    texts: Vec<Option<ByteArray>>,
     pub(super) numbers: Vec<i64>,
 }
 
 impl Row {
-    /// Its texts; null is none.
+    /// Its texts; null is none, also as the element of a list.
     ///
     /// # Errors
     /// What is wrong with a text that is not UTF-8.
     pub(super) fn texts(&self) -> std::result::Result<Vec<String>, String> {
+        Ok(self.elements()?.into_iter().flatten().collect())
+    }
+
+    /// Its text, unless it is null; or the elements of its list, of which some may be null.
+    ///
+    /// # Errors
+    /// As [`Self::texts`].
+    pub(super) fn elements(&self) -> std::result::Result<Vec<Option<String>>, String> {
         let text = |value: &ByteArray| {
             std::str::from_utf8(value.data()).map(str::to_owned).map_err(|error| {
                 let at = error.valid_up_to();
                 format!("not UTF-8, invalid byte at offset {at} of the text")
             })
         };
-        self.texts.iter().map(text).collect()
+        self.texts.iter().map(|element| element.as_ref().map(text).transpose()).collect()
     }
 }
 
@@ -88,8 +105,11 @@ impl Rows {
         let file = File::open(path).map_err(Error::io(name))?;
         let reader = guarded(name, || SerializedFileReader::new(file).map_err(problem(name)))?;
         let columns = find(&reader)?.into_iter().map(|index| {
-            let column = reader.metadata().file_metadata().schema_descr().column(index);
-            Column { index, whole: column.max_def_level(), values: None, ready: VecDeque::new() }
+            let schema = reader.metadata().file_metadata().schema_descr();
+            let column = schema.column(index);
+            let element = list_level(schema.root_schema(), column.path().parts());
+            let levels = Levels { whole: column.max_def_level(), element };
+            Column { index, levels, values: None, ready: VecDeque::new() }
         });
         let columns = columns.collect();
         Ok(Self { path: name.to_path_buf(), reader, columns, next_group: 0, row: 0 })
@@ -152,7 +172,7 @@ impl Column {
     /// Decodes some rows of the present row group, if there are any left.
     fn read_more(&mut self) -> std::result::Result<(), ParquetError> {
         if let Some(values) = &mut self.values {
-            self.ready.extend(values.read(self.whole)?);
+            self.ready.extend(values.read(self.levels)?);
         }
         Ok(())
     }
@@ -193,21 +213,23 @@ impl Iterator for ParquetFile {
 
 impl Values {
     /// Some more rows; none at the end of the row group.
-    fn read(&mut self, whole: i16) -> std::result::Result<Vec<Row>, ParquetError> {
+    fn read(&mut self, levels: Levels) -> std::result::Result<Vec<Row>, ParquetError> {
         match self {
-            Self::Texts(values) => rows(values, whole, |row, text| row.texts.push(text)),
-            Self::Short(values) => rows(values, whole, |row, number| row.numbers.push(i64::from(number))),
-            Self::Long(values) => rows(values, whole, |row, number| row.numbers.push(number)),
+            Self::Texts(values) => rows(values, levels, |row, text| row.texts.push(text)),
+            Self::Short(values) => {
+                rows(values, levels, |row, number| row.numbers.extend(number.map(i64::from)))
+            }
+            Self::Long(values) => rows(values, levels, |row, number| row.numbers.extend(number)),
         }
     }
 }
 
-/// Puts the values of a column together to rows: one is there where its definition level is `whole`, and a row begins where
-/// the repetition level is 0.
+/// Puts the values of a column together to rows: one is there where its definition level is that of a whole value, an
+/// element of a list is null where its level is lower, and a row begins where the repetition level is 0.
 fn rows<T: DataType>(
     column: &mut ColumnReaderImpl<T>,
-    whole: i16,
-    add: impl Fn(&mut Row, T::T),
+    Levels { whole, element }: Levels,
+    add: impl Fn(&mut Row, Option<T::T>),
 ) -> std::result::Result<Vec<Row>, ParquetError> {
     let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
     let (read, ..) =
@@ -219,10 +241,18 @@ fn rows<T: DataType>(
         if repetitions.get(level).is_none_or(|level| *level == 0) {
             rows.push(Row::default());
         }
-        if definitions.get(level).is_none_or(|level| *level == whole)
-            && let (Some(row), Some(value)) = (rows.last_mut(), values.next())
-        {
-            add(row, value);
+        let Some(row) = rows.last_mut() else { continue };
+        match definitions.get(level) {
+            Some(level) if *level < whole => {
+                if element > 0 && *level >= element {
+                    add(row, None);
+                }
+            }
+            _ => {
+                if let Some(value) = values.next() {
+                    add(row, Some(value));
+                }
+            }
         }
     }
     Ok(rows)

@@ -1,6 +1,6 @@
 //! Where the texts come from, as a value that can stand in a settings file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,16 @@ impl Source {
     pub fn pairs(&self) -> Option<&PairSource> {
         match self {
             Self::Pairs(source) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The first of its paths.
+    pub(super) fn first_path(&self) -> Option<&Path> {
+        match self {
+            Self::Files { paths, .. } | Self::Pairs(PairSource { paths, .. }) => {
+                paths.first().map(PathBuf::as_path)
+            }
             _ => None,
         }
     }

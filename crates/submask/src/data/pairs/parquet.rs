@@ -83,12 +83,13 @@ mod reading {
         }
     }
 
-    /// What a column holds in a row, or what is wrong with it.
+    /// What a column holds in a row, or what is wrong with it. Null is an empty text, also as an element of a list, as in
+    /// JSON: a turn without text is a turn.
     fn held(row: &Row, is_list: bool) -> std::result::Result<Held, String> {
-        let mut texts = row.texts()?;
+        let mut texts = row.elements()?.into_iter().map(Option::unwrap_or_default);
         match is_list {
-            true => Ok(Held::Turns(texts)),
-            false => Ok(Held::Text(texts.pop().unwrap_or_default())),
+            true => Ok(Held::Turns(texts.collect())),
+            false => Ok(Held::Text(texts.next().unwrap_or_default())),
         }
     }
 
@@ -187,6 +188,26 @@ mod tests {
         let role: Written = (&["x"; 6], Some(levels), Some(repeats));
         let (_folder, path) = file(schema, &[&[content, role]]);
         assert_eq!(pairs(&path, ["messages"; 2]).unwrap(), ["u\n>m", ">", "s\nu\n>n", ">o"]);
+    }
+
+    #[test]
+    fn a_turn_that_is_null_is_an_empty_one() {
+        let schema =
+            "message m { OPTIONAL GROUP messages (LIST) { REPEATED GROUP list { OPTIONAL GROUP element {
+            OPTIONAL BYTE_ARRAY content (UTF8); OPTIONAL BYTE_ARRAY role (UTF8); } } } }";
+        // A last turn without text; a message that is null in the midst; an empty list; no list; a turn without text alone.
+        let levels: &[i16] = &[4, 3, 4, 2, 4, 1, 0, 3];
+        let repeats: &[i16] = &[0, 1, 0, 1, 1, 0, 0, 0];
+        let content: Written = (&["u", "s", "n"], Some(levels), Some(repeats));
+        let role: Written = (&["x"; 3], Some(levels), Some(repeats));
+        let (_folder, path) = file(schema, &[&[content, role]]);
+        assert_eq!(pairs(&path, ["messages"; 2]).unwrap(), ["u\n>", "s\n\n>n", ">", ">", ">"]);
+        // So are elements of a list of texts.
+        let schema = "message m { OPTIONAL GROUP turns (LIST) { REPEATED GROUP list {
+            OPTIONAL BYTE_ARRAY element (UTF8); } } }";
+        let turns: Written = (&["u"], Some(&[3, 2, 2]), Some(&[0, 1, 0]));
+        let (_folder, path) = file(schema, &[&[turns]]);
+        assert_eq!(pairs(&path, ["turns"; 2]).unwrap(), ["u\n>", ">"]);
     }
 
     #[test]

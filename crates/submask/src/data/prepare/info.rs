@@ -131,8 +131,8 @@ pub struct PartInfo {
     pub characters: u64,
     /// Documents, and parts of documents.
     pub documents: u64,
-    /// What the tokenizer did to them, where it is not lossless by construction; absent, too, in folders that were
-    /// prepared before this was asked.
+    /// What the tokenizer did to them, where it is not lossless by construction or token numbers decode to no text; absent,
+    /// too, in folders that were prepared before this was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
     /// Where the documents are pairs of prompts and completions: what became of them.
@@ -159,7 +159,7 @@ impl PartInfo {
 
     /// Whether every document is known to decode to itself with the folder's tokenizer.
     pub(super) fn is_lossless(&self, tokenizer: &Tokenizer) -> bool {
-        tokenizer.is_lossless() || self.fidelity.is_some_and(Fidelity::is_lossless)
+        self.fidelity.map_or(tokenizer.is_lossless(), Fidelity::is_lossless)
     }
 
     /// Opens the shards and checks that they are the ones described.
@@ -203,7 +203,8 @@ impl DataInfo {
         }
     }
 
-    /// What the tokenizer did to all documents, where it is not lossless by construction and this was asked.
+    /// What the tokenizer did to all documents, where it is not lossless by construction and this was asked, or where token
+    /// numbers decode to no text.
     pub fn fidelity(&self) -> Option<Fidelity> {
         let valid = self.valid.as_ref().map(|part| part.fidelity);
         std::iter::once(self.train.fidelity).chain(valid).sum()

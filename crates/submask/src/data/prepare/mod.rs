@@ -130,6 +130,30 @@ impl PrepareSettings {
         }
     }
 
+    /// Whether a part of `source` itself is held out.
+    fn holds_out(&self) -> bool {
+        self.valid_source.is_none() && self.valid_fraction > 0.0
+    }
+
+    /// What text for validation is called, and what helps where it is too short.
+    fn held_out_text(&self) -> (String, String) {
+        match &self.valid_source {
+            Some(source) => {
+                let place =
+                    source.first_path().map_or(String::new(), |path| format!(" in {}", path.display()));
+                (format!("the text for validation{place}"), "; more text there helps".to_owned())
+            }
+            None => {
+                let fraction = self.valid_fraction;
+                let remedy = format!(
+                    "; more text, a data.valid_fraction above {fraction}, or files for validation (--valid, \
+                     data.valid_paths) help"
+                );
+                ("the part held out for validation".to_owned(), remedy)
+            }
+        }
+    }
+
     /// How a pair becomes a sequence.
     fn pair_layout(&self) -> PairLayout {
         PairLayout { seq_len: self.seq_len, truncate: self.truncate }
@@ -240,7 +264,9 @@ impl PreparedData {
     pub fn validation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
         self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
-        let blocks = Blocks::new(store.clone(), &self.tokenizer, layout)?;
+        let (text, remedy) = self.info.settings.held_out_text();
+        let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
+        let blocks = blocks.or_too_short(&text, &remedy)?;
         let lossless = part.is_lossless(&self.tokenizer);
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
     }
@@ -329,7 +355,8 @@ impl PreparedData {
 /// `data.json` and, for tokenizers that need it, `tokenizer.json` into `folder`.
 ///
 /// Pairs become sequences of `seq_len` tokens ([`PairLayout`]): their shards hold prompts and completions alone, and
-/// `train-lengths-*.tokens` and `valid-lengths-*.tokens` how many tokens each has.
+/// `train-lengths-*.tokens` and `valid-lengths-*.tokens` how many tokens each has. Pairs that are too long, and records
+/// without a completion, are no documents: what is held out is chosen among those that fit.
 ///
 /// With an end-of-text token (E) each stream of text is E document E document … E. Otherwise documents are
 /// joined by [`Tokenizer::separator`].
@@ -348,7 +375,7 @@ impl PreparedData {
 /// A folder that was made with the same settings from the same files (by path, size and time of
 /// change) is opened as it is, and so is one of an earlier version, which held out otherwise or found no end of text where
 /// one is found now. A new one is written beside its place and renamed when it is complete.
-/// The corpus is read two or three times, piece by piece; of a stream, such as standard input, a copy stands in `folder`
+/// The corpus is read two or three times, piece by piece, and one of pairs once more; of a stream, such as standard input, a copy stands in `folder`
 /// until then. What a folder of the corpus holds that is not read, what was skipped, and how many documents spell the
 /// tokenizer's end of text is kept as [`CorpusInfo`].
 ///
@@ -378,7 +405,13 @@ pub fn prepare(
         let documents = corpora.train.documents()?.map(of_text);
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
-    let split = settings.split(&survey, &corpora.train, &tokenizer)?;
+    let split = match &settings.source {
+        Source::Pairs(_) if settings.holds_out() => {
+            let fitting = pairs::survey(&corpora.train, &tokenizer, settings.pair_layout(), progress)?;
+            settings.split(&fitting, &corpora.train, &tokenizer)?
+        }
+        _ => settings.split(&survey, &corpora.train, &tokenizer)?,
+    };
     let (tokenizer, folder_written) = (&tokenizer, &*partial.path);
     let task =
         Task { settings, corpora: &corpora, tokenizer, split, bytes: survey.bytes, folder: folder_written };

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::info::{CorpusInfo, PairInfo, PartInfo, SplitInfo, Written};
 use super::spelling::Spelling;
 use super::split::{HeldOutBy, Share, Split};
+use super::survey::Survey;
 use super::tokenize::BATCH_BYTES;
 use super::watched::Watched;
 use super::{Phase, PrepareSettings, Progress, Task};
@@ -12,6 +13,50 @@ use crate::data::corpus::Corpus;
 use crate::data::pairs::{EncodedPair, Pair, PairLayout, PairWriter, WrittenPairs};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+
+/// Counts the pairs that fit, among which those to hold out are chosen.
+pub(super) fn survey(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    layout: PairLayout,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Survey> {
+    layout.end_of_text(tokenizer)?;
+    let mut survey = Survey::default();
+    let pairs = Watched::new(corpus.pairs()?, Phase::Survey, None, progress);
+    for_encoded(pairs, tokenizer, layout, |pair, encoded| {
+        if encoded.is_some_and(|encoded| encoded.tokens.is_some()) {
+            survey.add((pair.prompt.len() + pair.completion.len()) as u64);
+        }
+        Ok(())
+    })?;
+    Ok(survey)
+}
+
+/// Tokenizes pairs on all threads and gives them on in order; `None` is a record without a completion.
+fn for_encoded(
+    pairs: impl Iterator<Item = Result<Pair>>,
+    tokenizer: &Tokenizer,
+    layout: PairLayout,
+    mut take: impl FnMut(&Pair, Option<&EncodedPair>) -> Result<()>,
+) -> Result<()> {
+    let mut give = |pairs: &[Pair]| {
+        let encode = |pair: &Pair| layout.encode(tokenizer, pair);
+        let encoded: Vec<Option<EncodedPair>> = pairs.par_iter().map(encode).collect::<Result<_>>()?;
+        pairs.iter().zip(&encoded).try_for_each(|(pair, encoded)| take(pair, encoded.as_ref()))
+    };
+    let (mut waiting, mut bytes) = (Vec::new(), 0);
+    for pair in pairs {
+        let pair = pair?;
+        bytes += pair.prompt.len() + pair.completion.len();
+        waiting.push(pair);
+        if bytes >= BATCH_BYTES {
+            give(&std::mem::take(&mut waiting))?;
+            bytes = 0;
+        }
+    }
+    give(&waiting)
+}
 
 /// Writes the shards of both parts; tells what was not read, and what stands out.
 pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(Written, CorpusInfo)> {
@@ -31,10 +76,10 @@ pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> R
     let mut noted = |pair: Result<Pair>| pair.inspect(|pair| spelling.note_pair(pair));
     let mut train = corpora.train.pairs()?;
     let watched = Watched::new(train.by_ref().map(&mut noted), Phase::Tokenize, Some(*bytes), progress);
-    let mut info = parts.write(watched, split)?;
+    let mut info = parts.write(watched, split, Share::Train)?;
     let mut valid = corpora.valid.as_ref().map(Corpus::pairs).transpose()?;
     if let Some(valid) = &mut valid {
-        let held_out = parts.write(valid.by_ref().map(&mut noted), &Split::all())?;
+        let held_out = parts.write(valid.by_ref().map(&mut noted), &Split::all(), Share::Valid)?;
         info.whole_for_validation = held_out.whole_for_validation;
     }
     let read = corpora.unread(&train, valid.as_ref());
@@ -53,39 +98,27 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Writes pairs to the parts that they go to; returns how they were shared out. Records without a completion are counted
-    /// with the pairs to train on, and are none of the split's documents.
-    fn write(&mut self, pairs: impl Iterator<Item = Result<Pair>>, split: &Split) -> Result<SplitInfo> {
+    /// Writes pairs to the parts that they go to; returns how they were shared out. Pairs that do not fit and records
+    /// without a completion are none of the split's documents, and are counted with the part `left_out`.
+    fn write(
+        &mut self,
+        pairs: impl Iterator<Item = Result<Pair>>,
+        split: &Split,
+        left_out: Share,
+    ) -> Result<SplitInfo> {
         let mut info = SplitInfo { by: split.by, ..SplitInfo::default() };
-        let (mut waiting, mut bytes) = (Vec::new(), 0);
-        for pair in pairs {
-            let pair = pair?;
-            let is_pair = !pair.completion.is_empty();
-            let share = if is_pair { split.share(info.documents) } else { Share::Train };
-            info.documents += u64::from(is_pair);
-            info.whole_for_validation += u64::from(share == Share::Valid);
-            bytes += pair.prompt.len() + pair.completion.len();
-            waiting.push((pair, share));
-            if bytes >= BATCH_BYTES {
-                self.encode(&std::mem::take(&mut waiting))?;
-                bytes = 0;
+        let Self { layout, tokenizer, train, valid } = self;
+        for_encoded(pairs, tokenizer, *layout, |_, encoded| {
+            let fits = encoded.is_some_and(|encoded| encoded.tokens.is_some());
+            let share = if fits { split.share(info.documents) } else { left_out };
+            info.documents += u64::from(fits);
+            info.whole_for_validation += u64::from(fits && share == Share::Valid);
+            match (share, &mut *valid) {
+                (Share::Valid, Some(valid)) => valid.write(encoded),
+                _ => train.write(encoded),
             }
-        }
-        self.encode(&waiting)?;
+        })?;
         Ok(info)
-    }
-
-    /// Tokenizes pairs on all threads and writes them in order.
-    fn encode(&mut self, pairs: &[(Pair, Share)]) -> Result<()> {
-        let encode = |(pair, _): &(Pair, Share)| self.layout.encode(self.tokenizer, pair);
-        let encoded: Vec<Option<EncodedPair>> = pairs.par_iter().map(encode).collect::<Result<_>>()?;
-        for ((_, share), encoded) in pairs.iter().zip(&encoded) {
-            match (share, &mut self.valid) {
-                (Share::Valid, Some(valid)) => valid.write(encoded.as_ref())?,
-                _ => self.train.write(encoded.as_ref())?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -57,12 +57,16 @@ impl PrepareSettings {
         Ok(Fingerprints { now, before })
     }
 
+    /// Whether data that say this of themselves might be others for sequences of another length: pairs are made for one,
+    /// and of several documents those are cut whose ends are long enough. A single document is always cut.
+    fn depends_on_length(&self, info: &DataInfo) -> bool {
+        let is_by_ends = [HeldOutBy::Position, HeldOutBy::OneDocument].contains(&info.split.by);
+        matches!(self.source, Source::Pairs(_)) || (is_by_ends && info.split.documents > 1)
+    }
+
     /// How a folder was made that says this of itself.
     fn made(&self, info: &DataInfo, corpora: &Corpora) -> Result<Made> {
-        // Where whole documents were held out, the length of sequences does not matter.
-        let is_whole = [HeldOutBy::Documents, HeldOutBy::Files].contains(&info.split.by)
-            && !matches!(self.source, Source::Pairs(_));
-        let seq_len = if is_whole { info.settings.seq_len } else { self.seq_len };
+        let seq_len = if self.depends_on_length(info) { self.seq_len } else { info.settings.seq_len };
         let Fingerprints { now, before } = Self { seq_len, ..self.clone() }.fingerprints(corpora)?;
         if info.settings_fingerprint == now {
             return Ok(Made::So);

@@ -10,6 +10,7 @@ use crate::error::Result;
 pub(super) const KEPT_LENGTHS: u64 = 1 << 16;
 
 /// Counts of a corpus.
+#[derive(Default)]
 pub(super) struct Survey {
     /// Documents.
     pub(super) documents: u64,
@@ -25,21 +26,26 @@ impl Survey {
         documents: impl Iterator<Item = Result<Document>>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let mut survey = Self { documents: 0, bytes: 0, lengths: HashMap::new() };
+        let mut survey = Self::default();
         let mut length = 0;
         for piece in Watched::new(documents, Phase::Survey, None, progress) {
             let piece = piece?;
             length += piece.text.len() as u64;
             if !piece.continues {
-                if length > PIECE_BYTES as u64 || survey.documents < KEPT_LENGTHS {
-                    survey.lengths.insert(survey.documents, length);
-                }
-                survey.documents += 1;
-                survey.bytes += length;
+                survey.add(length);
                 length = 0;
             }
         }
         Ok(survey)
+    }
+
+    /// Counts a document of so many bytes.
+    pub(super) fn add(&mut self, length: u64) {
+        if length > PIECE_BYTES as u64 || self.documents < KEPT_LENGTHS {
+            self.lengths.insert(self.documents, length);
+        }
+        self.documents += 1;
+        self.bytes += length;
     }
 }
 

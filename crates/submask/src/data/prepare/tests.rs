@@ -295,10 +295,21 @@ fn sequences_of_another_length_use_the_same_whole_documents() {
     corpus.settings.seq_len = 1000;
     assert!(corpus.prepare(Outdated::Refuse).unwrap().reused);
 
-    let mut corpus = Corpus::file(&"the keeper wrote ".repeat(1000), TokenizerSpec::Bytes);
-    corpus.prepare(Outdated::Refuse).unwrap();
+    let one = "the keeper wrote ".repeat(1000);
+    let mut corpus = Corpus::file(&one, TokenizerSpec::Bytes);
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    let held_out = text(&data, &data.valid.clone().unwrap());
     corpus.settings.seq_len = 1000;
-    assert!(corpus.prepare(Outdated::Refuse).is_err(), "where a document is cut, the length may matter");
+    assert!(corpus.prepare(Outdated::Refuse).unwrap().reused, "a single document is cut for every length");
+    let again = prepare(&corpus.settings, corpus.folder.path().join("new"), Outdated::Refuse, &mut |_| ());
+    let again = again.unwrap();
+    assert_eq!((text(&again, &again.valid.clone().unwrap()), again.info.split), (held_out, data.info.split));
+
+    let mut corpus = Corpus::lines(&format!("{one}\n{one}\n"), TokenizerSpec::Bytes);
+    corpus.settings.seq_len = 8;
+    assert_eq!(corpus.prepare(Outdated::Refuse).unwrap().info.split.by, HeldOutBy::Position);
+    corpus.settings.seq_len = 1000;
+    assert!(corpus.prepare(Outdated::Refuse).is_err(), "of several documents, the length may matter");
 }
 
 #[test]
@@ -426,6 +437,104 @@ fn pairs_are_prepared_whole_and_for_one_length() {
         ..PrepareSettings::new(Source::files([&path]), TokenizerSpec::Bytes)
     };
     fits(ask(&cut).map(drop), "only pairs are cut");
+}
+
+#[test]
+fn pairs_are_held_out_among_those_that_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    // Every other one of 30 is too long; a record has no completion.
+    let line = |n: usize| {
+        let completion = format!("c{n}") + &"x".repeat(100 * (n % 2));
+        format!("{{\"prompt\": \"{n}:\", \"completion\": \"{completion}\"}}\n")
+    };
+    let lines = (0..30).map(line).collect::<String>() + "{\"prompt\": \"a\", \"completion\": null}\n";
+    fs::write(&path, &lines).unwrap();
+    let source = Source::Pairs(PairSource::new([&path]));
+    for seed in 0..20 {
+        let settings = PrepareSettings {
+            seq_len: 16,
+            seed,
+            ..PrepareSettings::new(source.clone(), TokenizerSpec::Bytes)
+        };
+        let place = folder.path().join(format!("prepared{seed}"));
+        let data = prepare(&settings, &place, Outdated::Refuse, &mut |_| ()).unwrap();
+        let (train, valid) = (data.training_pairs(16).unwrap(), data.validation_pairs(16).unwrap().unwrap());
+        assert_eq!((train.len(), valid.len()), (14, 1), "{seed}");
+        assert_eq!((data.info.split.documents, data.info.split.whole_for_validation), (15, 1));
+        assert_eq!(data.info.pairs(), Some(PairCounts { pairs: 15, too_long: 15, cut: 0, empty: 1 }));
+        // Those that are cut take part.
+        let settings = PrepareSettings { truncate: true, ..settings };
+        let place = folder.path().join(format!("cut{seed}"));
+        let data = prepare(&settings, &place, Outdated::Refuse, &mut |_| ()).unwrap();
+        assert_eq!((data.info.split.documents, data.info.pairs().unwrap().cut), (30, 15));
+    }
+    // Of files for validation, too, what is left out is counted.
+    let valid = folder.path().join("valid.jsonl");
+    fs::write(&valid, line(1) + &line(2)).unwrap();
+    let settings = PrepareSettings {
+        seq_len: 16,
+        valid_source: Some(Source::Pairs(PairSource::new([&valid]))),
+        ..PrepareSettings::new(source, TokenizerSpec::Bytes)
+    };
+    let data = prepare(&settings, folder.path().join("files"), Outdated::Refuse, &mut |_| ()).unwrap();
+    let counts = data.info.valid.clone().unwrap().pairs.unwrap().counts;
+    assert_eq!(counts, PairCounts { pairs: 1, too_long: 1, cut: 0, empty: 0 });
+    fs::write(&valid, line(1)).unwrap();
+    let error = prepare(&settings, folder.path().join("none"), Outdated::Refuse, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("no pair is left for validation: 1 too long"), "{error}");
+}
+
+#[test]
+fn characters_are_counted_only_where_documents_decode_to_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let characters = |name: &str, lines: [&str; 2], tokenizer: TokenizerSpec| {
+        let path = folder.path().join(format!("{name}.jsonl"));
+        // One document in forty decides for all of a part.
+        let lines = lines.map(|value| format!("{{\"a\": {value}}}\n"));
+        fs::write(&path, lines[0].repeat(39) + &lines[1]).unwrap();
+        let mut source = Source::files([&path]);
+        if let Source::Files { field, .. } = &mut source {
+            *field = "a".to_owned();
+        }
+        let settings =
+            PrepareSettings { valid_source: Some(source.clone()), ..PrepareSettings::new(source, tokenizer) };
+        let data = prepare(&settings, folder.path().join(name), Outdated::Refuse, &mut |_| ()).unwrap();
+        let layout = BlockLayout { seq_len: 4, block_ends: false };
+        let block = data.validation(layout).unwrap().unwrap().block(0).unwrap();
+        (block.characters, data.fidelity().map(|fidelity| fidelity.changed))
+    };
+    let bytes = || TokenizerSpec::Bytes;
+    assert_eq!(characters("ids", ["[228, 184, 173, 97]", "[98, 99]"], bytes()), (Some(1), None));
+    assert_eq!(characters("no-text", ["[97, 98, 99, 100]", "[200, 201]"], bytes()), (None, Some(2)));
+    let numbers = || TokenizerSpec::Numbers { vocab_size: 300 };
+    assert_eq!(characters("text", ["\"7 299 0 12\"", "\"1 2\""], numbers()), (Some(11), Some(0)));
+    assert_eq!(characters("spaced", ["\"7 299 0 12\"", "\"1  2\""], numbers()), (None, Some(2)));
+    assert_eq!(characters("numbers", ["[7, 299, 0, 12]", "[1, 2]"], numbers()), (None, Some(80)));
+}
+
+#[test]
+fn text_for_validation_that_is_too_short_is_called_so() {
+    let mut corpus = Corpus::file(&"the keeper wrote ".repeat(200), TokenizerSpec::Bytes);
+    let layout = BlockLayout { seq_len: 128, block_ends: false };
+    let data = corpus.prepare(Outdated::Refuse).unwrap();
+    let error = data.validation(layout).unwrap_err().to_string();
+    // 2 % of 3,400 bytes, and the ends of text.
+    let message = "model.seq_len = 128 is not allowed: sequences of at most 70 tokens: the part held out for validation \
+                   has only 70; more text, a data.valid_fraction above 0.02, or files for validation";
+    assert!(error.contains(message), "{error}");
+    assert!(data.training(layout).is_ok());
+
+    let file = corpus.folder.path().join("short.txt");
+    fs::write(&file, "short").unwrap();
+    corpus.settings.valid_source = Some(Source::files([&file]));
+    let data = corpus.prepare(Outdated::Rebuild).unwrap();
+    let error = data.validation(layout).unwrap_err().to_string();
+    assert!(
+        error.contains("the text for validation in ") && error.contains("short.txt has only 7"),
+        "{error}"
+    );
+    assert!(!error.contains("valid_fraction"), "{error}");
 }
 
 #[cfg(feature = "dictionary")]

@@ -30,7 +30,7 @@ pub(super) fn bytes_per_token(
     for piece in documents {
         let piece = piece?;
         bytes += piece.text.len();
-        tokens += piece.content.encode(tokenizer, &piece.text)?.0.len();
+        tokens += piece.content.encode_piece(tokenizer, &piece.text)?.0.len();
         if bytes >= SAMPLE_BYTES {
             break;
         }
@@ -45,10 +45,7 @@ pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> R
     let mut noted = |document: Result<Document>| {
         let document = document?;
         spelling.note(&document);
-        Ok(match tokenizer.is_of_numbers() {
-            true => Document { content: Content::TokenNumbers, ..document },
-            false => document,
-        })
+        Ok(Document { content: document.content.for_tokenizer(tokenizer), ..document })
     };
     let mut streams = Streams::create(settings, tokenizer, folder)?;
     let mut train = corpora.train.documents_for(tokenizer)?;
@@ -102,6 +99,8 @@ struct Job {
     part: Part,
     begins: bool,
     ends: bool,
+    /// Whether it is a whole document.
+    is_whole: bool,
 }
 
 /// Turns pieces of documents into jobs.
@@ -150,7 +149,9 @@ impl<'a> Sharing<'a> {
     }
 
     fn job(&mut self, text: String, part: Part, ends: bool, jobs: &mut Vec<Job>) {
-        jobs.push(Job { text, content: self.content, part, begins: self.open != Some(part), ends });
+        let begins = self.open != Some(part);
+        let is_whole = begins && ends && !matches!(self.share, Share::ByPosition(_));
+        jobs.push(Job { text, content: self.content, part, begins, ends, is_whole });
         self.open = (!ends).then_some(part);
     }
 
@@ -184,7 +185,7 @@ impl<'a> Streams<'a> {
 
     /// Tokenizes jobs on all threads and writes them in order.
     fn write(&mut self, jobs: &[Job]) -> Result<()> {
-        let encode = |job: &Job| job.content.encode(self.tokenizer, &job.text);
+        let encode = |job: &Job| job.content.encode_part(self.tokenizer, &job.text, job.is_whole);
         let encoded: Result<Vec<(Vec<u32>, Fidelity)>> = jobs.par_iter().map(encode).collect();
         for (job, (tokens, fidelity)) in jobs.iter().zip(encoded?) {
             match (job.part, &mut self.valid) {
@@ -196,8 +197,11 @@ impl<'a> Streams<'a> {
     }
 
     fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
+        let all = [Some(&self.train), self.valid.as_ref()].into_iter().flatten();
+        let is_told = !all.map(|stream| stream.fidelity.total()).sum::<Fidelity>().is_lossless();
+        let is_told = is_told || !self.tokenizer.is_lossless();
         let finish = |stream: Stream, what| {
-            let fidelity = (!self.tokenizer.is_lossless()).then_some(stream.fidelity.total());
+            let fidelity = is_told.then_some(stream.fidelity.total());
             let part = PartInfo::new(stream.writer.finish()?, fidelity);
             if part.documents == 0 {
                 let allowed = format!("it leaves no text for {what}, of {} documents", split.documents);

@@ -308,6 +308,31 @@ impl Tokenizer {
         }
     }
 
+    /// Whether tokens decode to text: whether the bytes between ends of text are UTF-8. At the ends of what is not
+    /// `whole`, a character may be cut.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for an id outside the vocabulary.
+    pub(super) fn gives_text(&self, tokens: &[u32], is_whole: bool) -> Result<bool> {
+        self.check(tokens)?;
+        let Some(table) = &self.table else {
+            let text = self.decode(tokens, "")?;
+            let inner = if is_whole { &text } else { text.trim_matches(char::REPLACEMENT_CHARACTER) };
+            return Ok(!inner.contains(char::REPLACEMENT_CHARACTER));
+        };
+        let documents: Vec<&[u32]> = tokens.split(|&token| Some(token) == self.end_of_text).collect();
+        let last = documents.len() - 1;
+        Ok(documents.into_iter().enumerate().all(|(n, document)| {
+            let bytes: Vec<u8> = document.iter().flat_map(|&token| table.bytes(token)).copied().collect();
+            let follows = !is_whole && n == 0;
+            let cut = bytes.iter().take(3).take_while(|byte| follows && **byte & 0xc0 == 0x80).count();
+            match std::str::from_utf8(&bytes[cut..]) {
+                Ok(_) => true,
+                Err(error) => !is_whole && n == last && error.error_len().is_none(),
+            }
+        }))
+    }
+
     /// One token as text, for display: bytes that are not UTF-8 become U+FFFD, end of text is its name.
     ///
     /// # Errors
