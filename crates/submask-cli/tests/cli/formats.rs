@@ -239,3 +239,51 @@ fn token_numbers_of_others_are_trained_on() {
     refused("ids.jsonl", &small, "ids.jsonl: line 1: token 256 is not a valid code");
     refused("train.bin", &["tokenizer.kind=bpe"], "tokenizer.kind");
 }
+
+#[test]
+fn a_run_on_prepared_data_reads_text_as_they_were_prepared() {
+    let room = Room::new();
+    // Paragraphs and documents are not the same.
+    room.write("sep.txt", &stories(|text| format!("{text}\n\nand so on\n<e>\n")));
+    prepared(&room, &["sep.txt"], &["data.separator=<e>", "data.split=file"]);
+    let train = ["train", "--data", "prepared", "--out", "run", "--steps", "1", "--set"];
+    stdout(&room.call(&[&train[..], &tiny(&[])].concat()));
+    let said = room.call(&["eval", "run", "--data", "sep.txt", "--by-document"]);
+    assert!(said.contains("field = text (as prepared/data.json), separator = \"<e>\""), "{said}");
+    assert!(stdout(&said).contains("60 documents"), "{said}");
+    let said = room.call(&["eval", "run", "--data", "sep.txt", "--by-document", "--split", "paragraph"]);
+    assert!(said.contains("split = paragraph (--split)"), "{said}");
+    assert!(!stdout(&said).contains("60 documents"), "{said}");
+}
+
+#[test]
+fn how_files_are_read_is_refused_where_none_are_read() {
+    let room = Room::new();
+    room.write("sep.txt", &stories(|text| format!("{text}<e>")));
+    prepared(&room, &["sep.txt"], &["data.separator=<e>"]);
+    let call = |verb: &[&str], set: &str| room.call(&[verb, &["--set"], &tiny(&[])[..], &[set]].concat());
+    let train = ["train", "--data", "prepared", "--out", "run", "--steps", "1"];
+    for (set, message) in [
+        (
+            "data.separator=<f>",
+            "data.separator = \"<f>\" is not allowed: \"\" or \"<e>\" with the prepared data in prepared",
+        ),
+        ("data.format=csv", "data.format = csv is not allowed: auto with the prepared data"),
+        ("data.skip_bad=true", "data.skip_bad = true is not allowed: false with the prepared data"),
+        ("data.join=x", "data.join = \"x\" is not allowed"),
+        ("data.truncate=true", "data.truncate = true is not allowed: false with the prepared data"),
+    ] {
+        let said = call(&train, set);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+        assert!(!room.path().join("run").exists(), "nothing half-written: {said}");
+    }
+    stdout(&call(&train, "data.separator=<e>"));
+    stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "2"]));
+    for verb in [&["train", "--out", "other", "--steps", "1"][..], &["data", "prepare", "--out", "other"]] {
+        let said = call(verb, "data.separator=<e>");
+        let message = "data.separator = \"<e>\" is not allowed: \"\" with the built-in dictionary";
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+    }
+    // The text that is held out is read from files.
+    stdout(&call(&["data", "prepare", "--out", "other", "--valid", "sep.txt"], "data.separator=<e>"));
+}
