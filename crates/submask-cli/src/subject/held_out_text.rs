@@ -208,7 +208,7 @@ impl HeldOutText {
                 let source = PairSource { paths, prompt_field, completion_field, reading };
                 let read = source.sequences(tokenizer, PairLayout { seq_len, truncate: *truncate })?;
                 eprintln!("data  {}", pair_note(read.counts, seq_len));
-                corpus_notes(&read.corpus).iter().for_each(|note| eprintln!("data  {note}"));
+                corpus_notes(&read.corpus, true).iter().for_each(|note| eprintln!("data  {note}"));
                 let all = read.sequences;
                 let chosen = spread(all.len() as u64, self.count).map(|index| all[index as usize].clone());
                 (chosen.collect(), Some(read.fidelity))

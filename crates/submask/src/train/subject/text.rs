@@ -408,7 +408,10 @@ impl Learnt for TextData {
             data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
         }
         if !data.info.corpus.is_empty() {
-            observer.notify(&Event::Data(DataNote::Corpus(data.info.corpus.clone())));
+            observer.notify(&Event::Data(DataNote::Corpus {
+                info: data.info.corpus.clone(),
+                pairs: data.has_pairs(),
+            }));
         }
         let (fidelity, pairs) = (data.fidelity(), data.has_pairs());
         let subject = Subject::Text(TextSubject { fidelity, pairs, ..TextSubject::of(&data.tokenizer) });
