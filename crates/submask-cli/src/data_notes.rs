@@ -17,7 +17,7 @@ pub const NO_END_OF_TEXT: &str = "warning: the tokenizer has no end of text: doc
 pub fn data_notes(note: &DataNote) -> Vec<String> {
     match note {
         DataNote::Images(read) => images_read(read),
-        DataNote::Corpus(corpus) => corpus_notes(corpus),
+        DataNote::Corpus { info, pairs } => corpus_notes(info, *pairs),
         DataNote::NoEndOfText => vec![NO_END_OF_TEXT.to_owned()],
         DataNote::HeldOut(report) => held_out_notes(report),
         &DataNote::Pairs { counts, seq_len } => vec![pair_note(counts, seq_len)],
@@ -64,16 +64,19 @@ pub fn left_out(left_out: &image::LeftOut) -> Vec<String> {
     files.into_iter().chain(left_out.notes.iter().cloned()).collect()
 }
 
-/// What was left out of a corpus, and what stands out in it.
-pub fn corpus_notes(corpus: &CorpusInfo) -> Vec<String> {
+/// What was left out of a corpus, of pairs or of text, and what stands out in it.
+pub fn corpus_notes(corpus: &CorpusInfo, pairs: bool) -> Vec<String> {
     let left_out = corpus.left_out.as_ref().map(left_out_note);
     let skipped = corpus.skipped.as_ref().map(skipped_note);
     let spelt = corpus.spelt.as_ref().map(|Spelt { name, documents }| {
-        let spell = if *documents == 1 { "1 document spells" } else { &format!("{documents} documents spell") };
-        format!(
-            "warning: {spell} {name}, the tokenizer's end of text, in ordinary characters; data.separator = {name:?} \
-             divides the text there"
-        )
+        let spell =
+            if *documents == 1 { "1 document spells" } else { &format!("{documents} documents spell") };
+        // A record of pairs is not divided.
+        let remedy = match pairs {
+            true => String::new(),
+            false => format!("; data.separator = {name:?} divides the text there"),
+        };
+        format!("warning: {spell} {name}, the tokenizer's end of text, in ordinary characters{remedy}")
     });
     left_out.into_iter().chain(skipped).chain(spelt).collect()
 }

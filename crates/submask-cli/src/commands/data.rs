@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
+use submask::data::{Content, DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
 use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
@@ -33,7 +33,10 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
     let data =
         submask::data::prepare(&wanted, &args.out, outdated, &mut watch).map_err(|error| match error {
-            submask::Error::Format { .. } => {
+            // What is wrong is the folder that is there.
+            submask::Error::Format { ref path, .. }
+                if path.starts_with(&args.out) && args.out.join(DATA_FILE).is_file() =>
+            {
                 Failure::from(error).hint("--rebuild replaces a prepared folder")
             }
             error => error.into(),
@@ -45,7 +48,7 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     if data.runs_together() {
         eprintln!("data  {NO_END_OF_TEXT}");
     }
-    for note in corpus_notes(&data.info.corpus) {
+    for note in corpus_notes(&data.info.corpus, data.has_pairs()) {
         eprintln!("data  {note}");
     }
     if let Some(fidelity) = data.fidelity() {
@@ -157,24 +160,36 @@ pub fn describe_shard(shard: &Shard) -> Value {
     })
 }
 
-/// Texts: every document is read and counted.
+/// Texts or token numbers: every document is read and counted.
 fn describe_corpus(path: &str, source: &Source) -> Result<Value, Failure> {
-    let (mut documents, mut bytes, mut characters) = (0u64, 0u64, 0u64);
+    let (mut documents, mut bytes, mut characters, mut tokens) = (0u64, 0u64, 0u64, 0u64);
+    let (mut has_text, mut has_numbers) = (false, false);
     let corpus = source.corpus()?;
     for document in corpus.documents()? {
         let document = document?;
         // A long document comes in pieces.
         documents += u64::from(!document.continues);
-        bytes += document.text.len() as u64;
-        characters += document.text.chars().count() as u64;
+        match document.content {
+            Content::Text => {
+                has_text = true;
+                bytes += document.text.len() as u64;
+                characters += document.text.chars().count() as u64;
+            }
+            Content::TokenNumbers => {
+                has_numbers = true;
+                tokens += document.text.split_ascii_whitespace().count() as u64;
+            }
+        }
     }
-    let mut described = json!({
-        "kind": "texts",
-        "path": path,
-        "documents": documents,
-        "bytes": bytes,
-        "characters": characters,
-    });
+    let kind = if has_numbers && !has_text { "token numbers" } else { "texts" };
+    let mut described = json!({ "kind": kind, "path": path, "documents": documents });
+    if has_numbers {
+        described["tokens"] = json!(tokens);
+    }
+    if has_text {
+        described["bytes"] = json!(bytes);
+        described["characters"] = json!(characters);
+    }
     if let Some(left_out) = corpus.left_out() {
         described["files_not_read"] = json!(left_out.files);
         described["first_file_not_read"] = json!(left_out.first);

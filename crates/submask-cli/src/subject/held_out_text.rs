@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use submask::data::{
-    BlockLayout, DATA_FILE, Fidelity, FileFormat, PairLayout, PairSequence, PairSource, PreparedData,
-    Reading, STANDARD_INPUT, Source, Split, Tokenizer,
+    BlockLayout, DATA_FILE, DataInfo, Fidelity, FileFormat, PairLayout, PairSequence, PairSource,
+    PreparedData, Reading, STANDARD_INPUT, Source, Split, Tokenizer,
 };
 use submask::model::{Architecture, HeldOut, ModelConfig, TextLayout};
 use submask::train::SETTINGS_FILE;
@@ -18,6 +18,9 @@ use crate::data_notes::{corpus_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{flags, locate};
+
+/// Why a default holds.
+const IN_NO_RUN: &str = "the model is in no run";
 
 /// Text, and how it becomes sequences.
 #[derive(Clone, Debug)]
@@ -56,14 +59,47 @@ struct Chosen<T> {
 }
 
 impl<T> Chosen<T> {
-    /// The value of the flag, or else the run's, or else the default.
-    fn first(flag: (&str, Option<T>), run: Option<(&Path, T)>, default: T) -> Self {
+    /// The value of the flag, or else that of the file that says it of the run, or else the default.
+    fn first(flag: (&str, Option<T>), run: Option<(&Path, T)>, default: (T, &str)) -> Self {
         match (flag, run) {
             ((name, Some(value)), _) => Self { value, by: name.to_owned() },
-            (_, Some((run, value))) => {
-                Self { value, by: format!("as {}", run.join(SETTINGS_FILE).display()) }
+            (_, Some((file, value))) => Self { value, by: format!("as {}", file.display()) },
+            (_, None) => Self { value: default.0, by: format!("default: {}", default.1) },
+        }
+    }
+}
+
+/// The data of a run.
+struct RunData {
+    /// Where a run on prepared data is silent, as they were prepared.
+    data: TextData,
+    run: PathBuf,
+    /// The file that says how the data were read.
+    origin: PathBuf,
+}
+
+impl RunData {
+    fn read(run: PathBuf) -> Result<Self, Failure> {
+        let settings = crate::settings::check_file(&run.join(SETTINGS_FILE))?;
+        let data = settings.data.text().cloned();
+        let data = data.ok_or_else(|| Failure::failed(format!("{} is no run on text", run.display())))?;
+        let origin = run.join(SETTINGS_FILE);
+        match data.prepared() {
+            None => Ok(Self { data, run, origin }),
+            Some(folder) => {
+                let prepared = DataInfo::read(folder)?.settings;
+                let origin = if prepared.reading().is_some() { folder.join(DATA_FILE) } else { origin };
+                Ok(Self { data: data.as_prepared(&prepared), run, origin })
             }
-            _ => Self { value: default, by: "default: the model is in no run".to_owned() },
+        }
+    }
+
+    /// Where it keeps its tokens.
+    fn folder(&self) -> PathBuf {
+        match self.data.prepared() {
+            Some(folder) => folder.to_path_buf(),
+            None if self.data.cache.as_os_str().is_empty() => self.run.join("data"),
+            None => self.data.cache.clone(),
         }
     }
 }
@@ -77,9 +113,8 @@ impl HeldOutText {
         if let Some(missing) = args.data.iter().find(is_missing) {
             return Err(Failure::failed(format!("--data: {} does not exist", missing.display())));
         }
-        let run = locate::run_of(model).map(|run| Ok::<_, Failure>((read_data(&run)?, run)));
-        let run = run.transpose()?;
-        let block_ends = run.as_ref().map(|(data, _)| data.block_ends);
+        let run = locate::run_of(model).map(RunData::read).transpose()?;
+        let block_ends = run.as_ref().map(|run| run.data.block_ends);
         let text = match args.data.as_slice() {
             [] => Text::of_run(model, run.as_ref())?,
             [folder] if folder.join(DATA_FILE).is_file() => {
@@ -173,7 +208,7 @@ impl HeldOutText {
                 let source = PairSource { paths, prompt_field, completion_field, reading };
                 let read = source.sequences(tokenizer, PairLayout { seq_len, truncate: *truncate })?;
                 eprintln!("data  {}", pair_note(read.counts, seq_len));
-                corpus_notes(&read.corpus).iter().for_each(|note| eprintln!("data  {note}"));
+                corpus_notes(&read.corpus, true).iter().for_each(|note| eprintln!("data  {note}"));
                 let all = read.sequences;
                 let chosen = spread(all.len() as u64, self.count).map(|index| all[index as usize].clone());
                 (chosen.collect(), Some(read.fidelity))
@@ -259,7 +294,7 @@ impl HeldOutText {
 
 /// Says what the tokenizer did to a text, where that is known.
 fn say_fidelity(fidelity: Option<Fidelity>, is_lossless: bool, tokenizer: &Tokenizer) {
-    if let Some(fidelity) = fidelity.filter(|_| !tokenizer.is_lossless()) {
+    if let Some(fidelity) = fidelity.filter(|fidelity| !tokenizer.is_lossless() || !fidelity.is_lossless()) {
         let figures = match is_lossless {
             true => "",
             false => ": figures are per token of the tokenised text, not per character",
@@ -300,11 +335,11 @@ fn check_flags(args: &EvalArgs, is_of_pairs: bool) -> Result<(), Failure> {
 
 impl Text {
     /// The validation text of a run.
-    fn of_run(model: &Path, run: Option<&(TextData, PathBuf)>) -> Result<Self, Failure> {
+    fn of_run(model: &Path, run: Option<&RunData>) -> Result<Self, Failure> {
         let give = |message: String| Failure::failed(message).hint("give the text by --data PATH");
-        let (data, run) =
+        let run =
             run.ok_or_else(|| give(format!("{} is in no run that has validation text", model.display())))?;
-        let folder = data_folder(data, run);
+        let folder = run.folder();
         match folder.join(DATA_FILE).is_file() {
             true => Ok(Self::Prepared(folder)),
             false => Err(give(format!("the data of the run is not in {} any more", folder.display()))),
@@ -312,32 +347,34 @@ impl Text {
     }
 
     /// Files of pairs, whose fields are those of the flags, or of the run.
-    fn pairs(paths: &[PathBuf], args: &EvalArgs, run: Option<&(TextData, PathBuf)>) -> Self {
-        // A run on prepared pairs names no fields.
-        let run = run.filter(|(data, _)| data.has_pairs());
+    fn pairs(paths: &[PathBuf], args: &EvalArgs, run: Option<&RunData>) -> Self {
+        // A run whose prepared data are gone names no fields.
+        let why = if run.is_some() { "the run does not say it" } else { IN_NO_RUN };
+        let run = run.filter(|run| run.data.has_pairs());
         let chosen = |flag, given: &Option<String>, of_run: fn(&TextData) -> &String, default: &str| {
-            let of_run = run.map(|(data, run)| (run.as_path(), of_run(data).clone()));
-            Chosen::first((flag, given.clone()), of_run, default.to_owned())
+            let of_run = run.map(|run| (run.origin.as_path(), of_run(&run.data).clone()));
+            Chosen::first((flag, given.clone()), of_run, (default.to_owned(), why))
         };
         let (prompt, completion) = (&args.prompt_field, &args.completion_field);
         Self::Pairs {
             paths: paths.to_vec(),
             prompt: chosen("--prompt-field", prompt, |data| &data.prompt_field, "prompt"),
             completion: chosen("--completion-field", completion, |data| &data.completion_field, "completion"),
-            truncate: run.is_some_and(|(data, _)| data.truncate),
-            reading: reading(args, run.map(|(data, _)| data.reading()).unwrap_or_default()),
+            truncate: run.is_some_and(|run| run.data.truncate),
+            reading: reading(args, run.map(|run| run.data.reading()).unwrap_or_default()),
         }
     }
 
     /// Files, whose documents are found as the flags say, or as the run found its own.
-    fn files(paths: &[PathBuf], args: &EvalArgs, run: Option<&(TextData, PathBuf)>) -> Self {
-        let split = run.map(|(data, run)| (run.as_path(), data.split));
-        let field = run.map(|(data, run)| (run.as_path(), data.field.clone()));
+    fn files(paths: &[PathBuf], args: &EvalArgs, run: Option<&RunData>) -> Self {
+        let split = run.map(|run| (run.origin.as_path(), run.data.split));
+        let field = run.map(|run| (run.origin.as_path(), run.data.field.clone()));
+        let (usual_split, usual_field) = ((Split::File, IN_NO_RUN), ("text".to_owned(), IN_NO_RUN));
         Self::Files {
             paths: paths.to_vec(),
-            split: Chosen::first(("--split", args.split.map(Split::from)), split, Split::File),
-            field: Chosen::first(("--field", args.field.clone()), field, "text".to_owned()),
-            reading: reading(args, run.map(|(data, _)| data.reading()).unwrap_or_default()),
+            split: Chosen::first(("--split", args.split.map(Split::from)), split, usual_split),
+            field: Chosen::first(("--field", args.field.clone()), field, usual_field),
+            reading: reading(args, run.map(|run| run.data.reading()).unwrap_or_default()),
         }
     }
 }
@@ -420,21 +457,6 @@ fn split_name(split: Split) -> &'static str {
         Split::Line => "line",
         Split::Paragraph => "paragraph",
     }
-}
-
-/// Where a run keeps its tokens.
-fn data_folder(data: &TextData, run: &Path) -> PathBuf {
-    match data.paths.as_slice() {
-        [path] if path.join(DATA_FILE).is_file() => path.clone(),
-        _ if data.cache.as_os_str().is_empty() => run.join("data"),
-        _ => data.cache.clone(),
-    }
-}
-
-fn read_data(run: &Path) -> Result<TextData, Failure> {
-    let settings = crate::settings::check_file(&run.join(SETTINGS_FILE))?;
-    let text = settings.data.text().cloned();
-    text.ok_or_else(|| Failure::failed(format!("{} is no run on text", run.display())))
 }
 
 /// Numbers of the sequences that are evaluated, of `all`, of which the first `whole` are whole: all, or `count` of the whole

@@ -92,6 +92,7 @@ impl Door for Texts {
     fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure> {
         let Some(text) = settings.data.text() else { return Ok(()) };
         check_tokenizer(text, settings)?;
+        text.check_unread()?;
         check_corpus(&text.paths, named, preset)?;
         check_paths("data.valid_paths", &text.valid_paths)
     }

@@ -239,3 +239,140 @@ fn token_numbers_of_others_are_trained_on() {
     refused("ids.jsonl", &small, "ids.jsonl: line 1: token 256 is not a valid code");
     refused("train.bin", &["tokenizer.kind=bpe"], "tokenizer.kind");
 }
+
+#[test]
+fn a_run_on_prepared_data_reads_text_as_they_were_prepared() {
+    let room = Room::new();
+    // Paragraphs and documents are not the same.
+    room.write("sep.txt", &stories(|text| format!("{text}\n\nand so on\n<e>\n")));
+    prepared(&room, &["sep.txt"], &["data.separator=<e>", "data.split=file"]);
+    let train = ["train", "--data", "prepared", "--out", "run", "--steps", "1", "--set"];
+    stdout(&room.call(&[&train[..], &tiny(&[])].concat()));
+    let said = room.call(&["eval", "run", "--data", "sep.txt", "--by-document"]);
+    assert!(said.contains("field = text (as prepared/data.json), separator = \"<e>\""), "{said}");
+    assert!(stdout(&said).contains("60 documents"), "{said}");
+    let said = room.call(&["eval", "run", "--data", "sep.txt", "--by-document", "--split", "paragraph"]);
+    assert!(said.contains("split = paragraph (--split)"), "{said}");
+    assert!(!stdout(&said).contains("60 documents"), "{said}");
+}
+
+#[test]
+fn how_files_are_read_is_refused_where_none_are_read() {
+    let room = Room::new();
+    room.write("sep.txt", &stories(|text| format!("{text}<e>")));
+    prepared(&room, &["sep.txt"], &["data.separator=<e>"]);
+    let call = |verb: &[&str], set: &str| room.call(&[verb, &["--set"], &tiny(&[])[..], &[set]].concat());
+    let train = ["train", "--data", "prepared", "--out", "run", "--steps", "1"];
+    for (set, message) in [
+        (
+            "data.separator=<f>",
+            "data.separator = \"<f>\" is not allowed: \"\" or \"<e>\" with the prepared data in prepared",
+        ),
+        ("data.format=csv", "data.format = csv is not allowed: auto with the prepared data"),
+        ("data.skip_bad=true", "data.skip_bad = true is not allowed: false with the prepared data"),
+        ("data.join=x", "data.join = \"x\" is not allowed"),
+        ("data.truncate=true", "data.truncate = true is not allowed: false with the prepared data"),
+    ] {
+        let said = call(&train, set);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+        assert!(!room.path().join("run").exists(), "nothing half-written: {said}");
+    }
+    stdout(&call(&train, "data.separator=<e>"));
+    stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "2"]));
+    for verb in [&["train", "--out", "other", "--steps", "1"][..], &["data", "prepare", "--out", "other"]] {
+        let said = call(verb, "data.separator=<e>");
+        let message = "data.separator = \"<e>\" is not allowed: \"\" with the built-in dictionary";
+        assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+    }
+    // The text that is held out is read from files.
+    stdout(&call(&["data", "prepare", "--out", "other", "--valid", "sep.txt"], "data.separator=<e>"));
+}
+
+#[test]
+fn token_numbers_in_lists_are_divided_by_a_number_and_texts_of_numbers_are_not() {
+    let room = Room::new();
+    room.write("ids.jsonl", &stories(|_| "{\"ids\": [10, 2, 1, 3, 1, 1, 4]}\n".to_owned()));
+    room.write("ids.txt", &"10 2 1 3 11 4\n".repeat(60));
+    let numbers = ["data.field=ids", "tokenizer.kind=numbers", "tokenizer.vocab_size=300"];
+    let prepare = |data: &str, separator: &str| {
+        let _ = fs::remove_dir_all(room.path().join("out"));
+        let separator = format!("data.separator={separator}");
+        let call = ["data", "prepare", "--out", "out", "--data", data, "--set", &separator];
+        room.call(&[&call[..], &numbers].concat())
+    };
+    stdout(&prepare("ids.jsonl", "1"));
+    let info = parsed(&room.call(&["info", "out", "--json"]));
+    assert_eq!(documents(&info), 3 * 60, "{info}");
+    let tokens: u64 = ["train", "valid"].iter().map(|part| info[part]["tokens"].as_u64().unwrap()).sum();
+    assert_eq!(tokens, 4 * 60, "{info}");
+    let said = prepare("ids.jsonl", "<e>");
+    let message = "data.separator = \"<e>\" is not allowed: the number of a token";
+    assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+    let said = prepare("ids.txt", "1");
+    let message = "data.separator = \"1\" is not allowed: \"\" with texts of numbers";
+    assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
+    assert!(!room.path().join("out").exists(), "{said}");
+    stdout(&prepare("ids.txt", ""));
+}
+
+#[test]
+fn what_describes_a_corpus_of_pairs_is_left_out_and_counted() {
+    let room = Room::new();
+    room.write("pairs/README.md", "# Of the pairs\n");
+    room.write("pairs/a.jsonl", &stories(|text| json!({ "q": text, "a": "b" }).to_string() + "\n"));
+    room.write("pairs/labels.json", "[\"cat\", \"dog\"]");
+    room.write("pairs/none.json", "null\n");
+    room.write("pairs/x.csv", "");
+    let pairs = ["data.prompt_field=q", "data.completion_field=a", "model.seq_len=64"];
+    let (said, info) = prepared(&room, &["pairs"], &pairs);
+    assert!(said.contains("data  4 files are not read, the first is pairs/README.md"), "{said}");
+    assert_eq!((documents(&info), &info["files_not_read"]), (60, &json!(4)), "{info}");
+    fs::remove_file(room.path().join("pairs/a.jsonl")).unwrap();
+    let call = ["data", "prepare", "--out", "other", "--data", "pairs", "--set"];
+    let said = room.call(&[&call[..], &pairs].concat());
+    assert!(said.contains("pairs: no files of pairs in this folder; looked for .jsonl, "), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_in_a_folder_is_counted() {
+    use std::os::unix::fs::symlink;
+    let room = Room::new();
+    room.write("elsewhere/b.txt", "not read");
+    room.write("corpus/a.txt", &stories(|text| text + "\n\n"));
+    symlink(room.path().join("elsewhere"), room.path().join("corpus/b")).unwrap();
+    symlink(room.path().join("gone"), room.path().join("corpus/c.txt")).unwrap();
+    let (said, info) = prepared(&room, &["corpus"], &[]);
+    assert!(said.contains("2 files are not read, the first is corpus/b: a link to a folder"), "{said}");
+    assert_eq!(info["files_not_read"], 2, "{info}");
+}
+
+#[test]
+fn token_numbers_are_counted_as_tokens() {
+    let room = Room::new();
+    let numbers: Vec<u8> = [300u16, 2, 1].iter().flat_map(|number| number.to_le_bytes()).collect();
+    fs::write(room.path().join("a.bin"), numbers).unwrap();
+    let info = parsed(&room.call(&["data", "info", "a.bin", "--json"]))[0].clone();
+    let expected = json!({ "kind": "token numbers", "path": "a.bin", "documents": 1, "tokens": 3 });
+    assert_eq!(info, expected);
+    room.write("a.txt", "two \u{e9}\n");
+    let info = parsed(&room.call(&["data", "info", "a.txt", "--json"]))[0].clone();
+    assert_eq!((&info["bytes"], &info["characters"]), (&json!(7), &json!(6)), "{info}");
+    assert!(info.get("tokens").is_none(), "{info}");
+}
+
+#[test]
+fn notes_and_hints_give_only_what_helps() {
+    let room = Room::new();
+    let pair = |text: String| json!({ "q": text, "a": "<|endoftext|>" }).to_string() + "\n";
+    room.write("pairs.jsonl", &stories(pair));
+    let pairs = ["data.prompt_field=q", "data.completion_field=a", "model.seq_len=128"];
+    let (said, _) = prepared(&room, &["pairs.jsonl"], &pairs);
+    assert!(said.contains("spell <|endoftext|>") && !said.contains("data.separator"), "{said}");
+    // Other settings make the folder outdated; a bad file does not.
+    let prepare = |data: &str| room.call(&["data", "prepare", "--out", "prepared", "--data", data]);
+    assert!(prepare("pairs.jsonl").contains("hint: --rebuild replaces a prepared folder"));
+    room.write("bad.jsonl", "{broken\n");
+    let said = room.call(&["data", "prepare", "--rebuild", "--out", "prepared", "--data", "bad.jsonl"]);
+    assert!(said.contains("bad.jsonl: line 1: not a JSON object") && !said.contains("--rebuild"), "{said}");
+}

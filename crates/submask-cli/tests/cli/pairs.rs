@@ -146,6 +146,18 @@ fn prepared_pairs_and_long_ones_are_told() {
     stdout(&said);
     assert!(said.contains("data  pairs: 40, one per sequence of 16 tokens"), "{said}");
     stdout(&room.call(&["data", "info", "data", "--verify"]));
+    // Other pairs are read as these were: the one that is too long is cut.
+    let said = room.call(&["eval", "run", "--data", "pairs.jsonl", "--sequences", "2"]);
+    assert!(
+        said.contains("prompt_field = q (as data/data.json), completion_field = a (as data/data.json)"),
+        "{said}"
+    );
+    stdout(&said);
+    let message = "data.prompt_field = \"a\" is not allowed: \"\" or \"q\" with the prepared data in data";
+    let both = ["data.prompt_field=a", "data.completion_field=a"];
+    let set = [&["train", "--out", "other", "--data", "data", "--set"][..], &both].concat();
+    let said = room.call(&set);
+    assert!(said.starts_with("exit code: 2\n") && said.contains(message), "{said}");
     // A completion is cut where there is room for a part of it.
     room.write("pairs.jsonl", "{\"q\": \"1234567890\", \"a\": \"123456\"}\n{\"q\": \"a\", \"a\": \"b\"}\n");
     let said = prepare(&["data.truncate=true", "data.valid_fraction=0.1"]);

@@ -110,9 +110,11 @@ impl Corpus {
             field: field.clone(),
             reading: reading.clone(),
             vocab_size: None,
+            of_numbers: false,
         };
         let rules: Vec<Rules> = fields.into_iter().map(rules).collect();
-        let mut listing = Listing { rules: &rules, files: Vec::new(), left_out: RefCell::default() };
+        let pairs = source.pairs().is_some();
+        let mut listing = Listing { rules: &rules, pairs, files: Vec::new(), left_out: RefCell::default() };
         for path in paths {
             listing.add(path)?;
         }
@@ -179,21 +181,21 @@ impl Corpus {
     /// Here, where the built-in dictionary is missing. The iterator gives an error for a file that cannot be read (with
     /// the byte offset, line or row), and, at its end, for a corpus without any document; it ends after an error.
     pub fn documents(&self) -> Result<Documents> {
-        self.documents_below(None)
+        self.documents_below(None, false)
     }
 
     /// The same documents for a tokenizer: token numbers must be of its vocabulary, and are named with their places if they
     /// are not.
     ///
     /// # Errors
-    /// As [`Self::documents`].
+    /// As [`Self::documents`]. The iterator gives [`Error::Invalid`] for texts of numbers that a separator would divide.
     pub fn documents_for(&self, tokenizer: &Tokenizer) -> Result<Documents> {
-        self.documents_below(Some(tokenizer.vocab_size() as u64))
+        self.documents_below(Some(tokenizer.vocab_size() as u64), tokenizer.is_of_numbers())
     }
 
-    fn documents_below(&self, vocab_size: Option<u64>) -> Result<Documents> {
-        let mut documents =
-            self.opened(move |file, rules| file.documents(&Rules { vocab_size, ..rules.clone() }));
+    fn documents_below(&self, vocab_size: Option<u64>, of_numbers: bool) -> Result<Documents> {
+        let mut documents = self
+            .opened(move |file, rules| file.documents(&Rules { vocab_size, of_numbers, ..rules.clone() }));
         if let Some(source) = self.pairs.clone() {
             documents = self.opened(move |file, _| Ok(Box::new(joined(file.pairs(&source)?))));
         }
@@ -263,6 +265,8 @@ impl Corpus {
 struct Listing<'a> {
     /// One for each field that is needed.
     rules: &'a [Rules],
+    /// Whether pairs are looked for, which text files do not hold.
+    pairs: bool,
     files: Vec<CorpusFile>,
     left_out: RefCell<LeftOut>,
 }
@@ -289,7 +293,8 @@ impl Listing<'_> {
 
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let mut found = Vec::new();
-        folder::collect(folder, &|file| self.is_read(file), &mut found)?;
+        let other = |path: &Path, what: &str| self.leave_out(format!("{}: {what}", path.display()));
+        folder::collect_and_tell(folder, &|file| self.is_read(file), &other, &mut found)?;
         if found.is_empty() {
             let LeftOut { files, first } = &*self.left_out.borrow();
             let there = match files {
@@ -297,7 +302,9 @@ impl Listing<'_> {
                 1 => format!("; there is {first}"),
                 files => format!("; there are {files} others, the first is {first}"),
             };
-            let problem = format!("no text files in this folder; looked for {}{there}", Format::endings());
+            let what = if self.pairs { "files of pairs" } else { "text files" };
+            let endings = Format::endings(|format| !(self.pairs && format == Format::Text));
+            let problem = format!("no {what} in this folder; looked for {endings}{there}");
             return Err(Error::format(folder, problem));
         }
         self.files.extend(found.into_iter().map(|name| CorpusFile { name, place: Place::File }));
@@ -309,17 +316,23 @@ impl Listing<'_> {
         if self.rules.iter().any(|rules| rules.reading.format.given().is_some()) {
             return true;
         }
-        let lacking = if Format::is_searched_for(file) { self.lacks_text(file) } else { None };
-        if Format::is_searched_for(file) && lacking.is_none() {
+        let searched =
+            Format::is_searched_for(file) && !(self.pairs && Format::of_name(file) == Some(Format::Text));
+        let lacking = if searched { self.lacks_text(file) } else { None };
+        if searched && lacking.is_none() {
             return true;
         }
+        self.leave_out(lacking.map_or_else(|| file.display().to_string(), |problem| problem.to_string()));
+        false
+    }
+
+    /// Counts what is not read.
+    fn leave_out(&self, what: String) {
         let mut left_out = self.left_out.borrow_mut();
         if left_out.files == 0 {
-            left_out.first =
-                lacking.map_or_else(|| file.display().to_string(), |problem| problem.to_string());
+            left_out.first = what;
         }
         left_out.files += 1;
-        false
     }
 
     /// What is missing in a file that has not the fields which hold the text, where its format is used for other things
@@ -427,7 +440,7 @@ fn joined(pairs: FileItems<Pair>) -> impl Iterator<Item = Given<Document>> + Sen
 fn divided(documents: FileDocuments, rules: &Rules) -> FileDocuments {
     match rules.reading.separator.as_str() {
         "" => documents,
-        separator => Box::new(Separated::new(documents, separator)),
+        _ => Box::new(Separated::new(documents, rules)),
     }
 }
 

@@ -136,7 +136,7 @@ impl CsvFile {
         let (inner, _) = input.text().ok()?;
         let header = Header::read(Limited { inner, left }, &path).ok()?;
         if header.row.is_empty() {
-            return None;
+            return Some(Error::format(path, "an empty file"));
         }
         header.find(separator, &[wanted], &path).err()
     }

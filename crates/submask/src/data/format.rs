@@ -84,9 +84,9 @@ impl Format {
         Self::ending(path).is_some_and(|(.., searched)| searched)
     }
 
-    /// The endings that folders are searched for.
-    pub(super) fn endings() -> String {
-        let searched = ENDINGS.iter().filter(|(.., searched)| *searched);
+    /// The endings that folders are searched for, of the formats that are wanted.
+    pub(super) fn endings(wanted: impl Fn(Self) -> bool) -> String {
+        let searched = ENDINGS.iter().filter(|(_, format, searched)| *searched && wanted(*format));
         searched.map(|(ending, ..)| format!(".{ending}")).collect::<Vec<_>>().join(", ")
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::document::Document;
@@ -36,8 +37,8 @@ impl JsonFile {
         Ok(Self { path, records, rules: rules.clone(), steps: steps(&rules.field) })
     }
 
-    /// What is missing in the first record, if that is an object without the field, or one that goes on in other lines:
-    /// files that describe a corpus and lie beside it look like this.
+    /// What is missing in the first record, if that is an object without the field, or one that goes on in other lines, or no
+    /// object at all: files that describe a corpus and lie beside it look like this.
     pub(super) fn missing_field(mut self) -> Option<Error> {
         if !self.records.advance().unwrap_or(false) {
             return None;
@@ -49,7 +50,11 @@ impl JsonFile {
                 Some(Step::Field(name)) if object.contains_key(name) => None,
                 _ => Some(self.missing(&self.rules.field, &object)),
             },
-            Err(error) => (error.is_eof() && self.records.are_lines()).then(|| self.no_object(&error)),
+            Err(error) => {
+                let goes_on = error.is_eof() && self.records.are_lines();
+                let is_other = serde_json::from_str::<IgnoredAny>(&record).is_ok();
+                (goes_on || is_other).then(|| self.no_object(&error))
+            }
         }
     }
 

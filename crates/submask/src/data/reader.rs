@@ -47,6 +47,8 @@ pub(super) struct Rules {
     pub(super) reading: Reading,
     /// Token numbers must be below this, where it is known.
     pub(super) vocab_size: Option<u64>,
+    /// Whether it is known that texts are numbers with white space between them.
+    pub(super) of_numbers: bool,
 }
 
 /// What the field of a record holds.
@@ -63,7 +65,7 @@ impl Rules {
     #[cfg(test)]
     pub(super) fn of_field(field: &str) -> Self {
         let (split, reading) = (Split::default(), Reading::default());
-        Self { split, field: field.to_owned(), reading, vocab_size: None }
+        Self { split, field: field.to_owned(), reading, vocab_size: None, of_numbers: false }
     }
 
     /// The document that a record gives, if it gives one.
@@ -94,6 +96,8 @@ impl Rules {
         let most = self.vocab_size.unwrap_or(1 << 32);
         match u32::try_from(number) {
             Ok(token) if u64::from(token) < most => Ok(token),
+            // What divides documents is no token of any.
+            Ok(token) if self.separating_token().is_ok_and(|separator| separator == Some(token)) => Ok(token),
             _ => {
                 let allowed = match self.vocab_size {
                     Some(size) => format!("the vocabulary has the ids 0 to {}", size.saturating_sub(1)),

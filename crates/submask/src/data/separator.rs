@@ -1,14 +1,17 @@
-//! Texts divided into documents wherever a separator stands.
+//! Texts and token numbers divided into documents wherever a separator stands.
 
 use std::collections::VecDeque;
 
 use super::document::{Content, Document};
-use super::reader::{FileDocuments, Given};
+use super::reader::{FileDocuments, Given, Rules, piece_of_numbers};
+use crate::error::{Error, Result};
 
 /// Documents divided by a separator. A line end directly before or behind it belongs to it, so that a separator on a line
-/// of its own leaves nothing behind; what is blank between two separators is no document.
+/// of its own leaves nothing behind; what is blank between two separators is no document. Of token numbers the separator is
+/// one.
 pub(super) struct Separated {
     inner: FileDocuments,
+    rules: Rules,
     separator: String,
     ready: VecDeque<Document>,
     /// The end of a piece that may be the beginning of a separator.
@@ -20,10 +23,40 @@ pub(super) struct Separated {
 }
 
 impl Separated {
-    /// `inner`, divided by a separator that is not empty.
-    pub(super) fn new(inner: FileDocuments, separator: &str) -> Self {
+    /// `inner`, divided by the separator of the rules, which is not empty.
+    pub(super) fn new(inner: FileDocuments, rules: &Rules) -> Self {
+        let (rules, separator) = (rules.clone(), rules.reading.separator.clone());
         let (ready, held) = (VecDeque::new(), String::new());
-        Self { inner, separator: separator.to_owned(), ready, held, open: false, behind: false }
+        Self { inner, rules, separator, ready, held, open: false, behind: false }
+    }
+
+    /// Divides token numbers.
+    ///
+    /// # Errors
+    /// As [`Rules::separating_token`].
+    fn divide_numbers(&mut self, piece: &Document) -> Result<()> {
+        let separator = self.rules.separating_token()?;
+        let mut numbers = Vec::new();
+        for number in piece.text.split_ascii_whitespace().map(str::parse::<u32>) {
+            // Readers write nothing else.
+            let Ok(number) = number else { continue };
+            if Some(number) == separator {
+                self.give_numbers(&mut numbers, false);
+            } else {
+                numbers.push(number);
+            }
+        }
+        if !piece.continues || !numbers.is_empty() {
+            self.give_numbers(&mut numbers, piece.continues);
+        }
+        Ok(())
+    }
+
+    fn give_numbers(&mut self, numbers: &mut Vec<u32>, continues: bool) {
+        let follows = std::mem::replace(&mut self.open, continues);
+        if follows || continues || !numbers.is_empty() {
+            self.ready.push_back(piece_of_numbers(&std::mem::take(numbers), follows, continues));
+        }
     }
 
     fn divide(&mut self, piece: &Document) {
@@ -88,8 +121,19 @@ impl Iterator for Separated {
                 return Some(Ok(document));
             }
             match self.inner.next()? {
-                Ok(piece) if piece.content == Content::Text => self.divide(&piece),
-                given => return Some(given),
+                Ok(piece) if piece.content == Content::TokenNumbers => {
+                    if let Err(error) = self.divide_numbers(&piece) {
+                        return Some(Err(error.into()));
+                    }
+                }
+                Ok(_) if self.rules.of_numbers => {
+                    let allowed = "\"\" with texts of numbers, which it would cut apart; data.split divides them, and \
+                                   lists of numbers in JSON and parquet and binary files may have a separator";
+                    let given = format!("{:?}", self.separator);
+                    return Some(Err(Error::invalid("data.separator", given, allowed).into()));
+                }
+                Ok(piece) => self.divide(&piece),
+                Err(fault) => return Some(Err(fault)),
             }
         }
     }
@@ -102,7 +146,7 @@ mod tests {
 
     fn divided(pieces: Vec<Document>, separator: &str) -> Vec<String> {
         let (mut documents, mut open) = (Vec::new(), String::new());
-        for piece in Separated::new(Box::new(pieces.into_iter().map(Ok)), separator) {
+        for piece in Separated::new(Box::new(pieces.into_iter().map(Ok)), &rules(separator)) {
             let piece = piece.unwrap();
             open.push_str(&piece.text);
             if !piece.continues {
@@ -111,6 +155,12 @@ mod tests {
         }
         assert!(open.is_empty());
         documents
+    }
+
+    fn rules(separator: &str) -> Rules {
+        let mut rules = Rules::of_field("text");
+        rules.reading.separator = separator.to_owned();
+        rules
     }
 
     #[test]
@@ -122,9 +172,28 @@ mod tests {
     }
 
     #[test]
-    fn token_numbers_are_left_alone() {
-        let mut all = Separated::new(Box::new(std::iter::once(Ok(Document::numbers(&[1, 2])))), "1");
-        assert_eq!(all.next().unwrap().unwrap(), Document::numbers(&[1, 2]));
+    fn token_numbers_are_divided_by_one_of_them() {
+        let all = Document::numbers(&[1, 7, 10, 1, 1, 11, 1]);
+        assert_eq!(divided(vec![all.clone(), Document::numbers(&[1])], "1"), ["7 10", "11"]);
+        // Whatever pieces they come in.
+        let pieces = vec![
+            piece_of_numbers(&[3, 1], false, true),
+            piece_of_numbers(&[1, 4], true, true),
+            piece_of_numbers(&[5], true, false),
+            Document::numbers(&[6]),
+        ];
+        assert_eq!(divided(pieces, "1"), ["3", "4 5", "6"]);
+        let mut all = Separated::new(Box::new(std::iter::once(Ok(all))), &rules("<e>"));
+        let error = all.next().unwrap().map_err(super::super::reader::Fault::error).unwrap_err();
+        assert!(error.to_string().contains("data.separator = \"<e>\""), "{error}");
+    }
+
+    #[test]
+    fn texts_of_numbers_are_not_cut_apart() {
+        let rules = Rules { of_numbers: true, ..rules("1") };
+        let mut all = Separated::new(Box::new(std::iter::once(Ok(Document::whole("10 1 7")))), &rules);
+        let error = all.next().unwrap().map_err(super::super::reader::Fault::error).unwrap_err();
+        assert!(error.to_string().contains("\"\" with texts of numbers"), "{error}");
     }
 
     proptest! {

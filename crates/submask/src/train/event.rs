@@ -53,7 +53,12 @@ pub enum DataNote {
     /// Which images are used.
     Images(ImagesRead),
     /// What was left out of the corpus, and what stands out in it, where there is anything.
-    Corpus(CorpusInfo),
+    Corpus {
+        /// Both.
+        info: CorpusInfo,
+        /// Whether it is a corpus of pairs.
+        pairs: bool,
+    },
     /// The tokenizer has no end of text: documents run into each other, and samples never end.
     NoEndOfText,
     /// What of a text is held out for validation.

@@ -26,8 +26,8 @@ use super::blocks::{BlockLayout, Blocks};
 use super::corpus::Corpus;
 use super::document::{Content, Document};
 use super::fidelity::Fidelity;
-use super::pairs::{PairLayout, Pairs};
-use super::source::Source;
+use super::pairs::{PairLayout, PairSource, Pairs};
+use super::source::{Reading, Source};
 use super::store::TokenStore;
 use super::tokenizer::{Tokenizer, TokenizerKind, TokenizerSpec};
 use super::validation::ValidationBlocks;
@@ -100,6 +100,14 @@ impl PrepareSettings {
             truncate: false,
             seed: 0,
             shard_tokens: default_shard_tokens(),
+        }
+    }
+
+    /// How the files of the corpus are read; `None` for the built-in dictionary, which is in none.
+    pub fn reading(&self) -> Option<&Reading> {
+        match &self.source {
+            Source::Files { reading, .. } | Source::Pairs(PairSource { reading, .. }) => Some(reading),
+            Source::Dictionary | Source::FirstDictionary => None,
         }
     }
 

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
-    Batcher, BlockLayout, DATA_FILE, FileFormat, Outdated, PairSequence, PairSource, Pairs, PrepareSettings,
-    PreparedData, Reading, Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidRule,
-    ValidationBlocks, prepare,
+    Batcher, BlockLayout, DATA_FILE, DataInfo, FileFormat, Outdated, PairSequence, PairSource, Pairs,
+    PrepareSettings, PreparedData, Reading, Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind,
+    TokenizerSpec, ValidRule, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
 use crate::train::event::{DataNote, Event, Observer};
@@ -165,7 +165,7 @@ impl TextData {
             ("data.completion_field", &self.completion_field, "data.prompt_field"),
         ];
         if !self.has_pairs() && self.completion_field.is_empty() {
-            return match self.truncate {
+            return match self.truncate && self.prepared().is_none() {
                 true => Err(Error::invalid(
                     "data.truncate",
                     true,
@@ -210,6 +210,76 @@ impl TextData {
         }
     }
 
+    /// The same, read as data were prepared: what says how files are read is theirs. The built-in dictionary is not read from
+    /// files, and leaves it as it is.
+    pub fn as_prepared(&self, prepared: &PrepareSettings) -> Self {
+        let mut data = Self { truncate: prepared.truncate, ..self.clone() };
+        (data.prompt_field, data.completion_field) = Default::default();
+        match &prepared.source {
+            Source::Files { split, field, .. } => (data.split, data.field) = (*split, field.clone()),
+            Source::Pairs(pairs) => {
+                data.prompt_field.clone_from(&pairs.prompt_field);
+                data.completion_field.clone_from(&pairs.completion_field);
+            }
+            Source::Dictionary | Source::FirstDictionary => {}
+        }
+        if let Some(Reading { format, join, separator, skip_bad }) = prepared.reading().cloned() {
+            (data.format, data.join, data.separator, data.skip_bad) = (format, join, separator, skip_bad);
+        }
+        data
+    }
+
+    /// Refuses settings that say how files are read where none are: beside prepared data, unless they were prepared so, and
+    /// beside the built-in dictionary. Runs that go on keep settings that were not refused before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key; as [`DataInfo::read`].
+    pub fn check_unread(&self) -> Result<()> {
+        let usual = Reading::default();
+        match self.prepared() {
+            Some(folder) => {
+                let prepared = DataInfo::read(folder)?.settings;
+                let so = prepared.reading().cloned().unwrap_or_default();
+                let why = format!("with the prepared data in {}, which are not read again", folder.display());
+                self.check_reading(&so, &why)?;
+                self.check_fields(&prepared, &why)
+            }
+            None if self.paths.is_empty() && self.valid_paths.is_empty() => {
+                self.check_reading(&usual, "with the built-in dictionary, which is in no file")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// That files are read in the usual way or in another, and the usual way is the only one that need not be named.
+    fn check_reading(&self, so: &Reading, why: &str) -> Result<()> {
+        let (own, usual) = (self.reading(), Reading::default());
+        let format = |reading: &Reading| format!("{:?}", reading.format).to_lowercase();
+        let text = |text: &String| format!("{text:?}");
+        let keys = [
+            ("data.format", format(&own), format(&usual), format(so)),
+            ("data.join", text(&own.join), text(&usual.join), text(&so.join)),
+            ("data.separator", text(&own.separator), text(&usual.separator), text(&so.separator)),
+            ("data.skip_bad", own.skip_bad.to_string(), usual.skip_bad.to_string(), so.skip_bad.to_string()),
+        ];
+        keys.into_iter().try_for_each(|key| unread(key, why))
+    }
+
+    /// That fields of pairs are not named, or are those that data were prepared with.
+    fn check_fields(&self, prepared: &PrepareSettings, why: &str) -> Result<()> {
+        let none = String::new();
+        let fields = prepared.source.pairs();
+        let prompt = fields.map_or(&none, |pairs| &pairs.prompt_field);
+        let completion = fields.map_or(&none, |pairs| &pairs.completion_field);
+        let text = |text: &String| format!("{text:?}");
+        let keys = [
+            ("data.prompt_field", text(&self.prompt_field), text(&none), text(prompt)),
+            ("data.completion_field", text(&self.completion_field), text(&none), text(completion)),
+            ("data.truncate", self.truncate.to_string(), false.to_string(), prepared.truncate.to_string()),
+        ];
+        keys.into_iter().try_for_each(|key| unread(key, why))
+    }
+
     /// The folder of prepared data that is trained on, if that is what `paths` names.
     pub fn prepared(&self) -> Option<&Path> {
         match self.paths.as_slice() {
@@ -217,6 +287,15 @@ impl TextData {
             _ => None,
         }
     }
+}
+
+/// Refuses a key that is neither its usual value nor that of prepared data: all are as they are shown.
+fn unread((key, own, usual, so): (&'static str, String, String, String), why: &str) -> Result<()> {
+    if own == usual || own == so {
+        return Ok(());
+    }
+    let allowed = if usual == so { usual } else { format!("{usual} or {so}") };
+    Err(Error::invalid(key, own, format!("{allowed} {why}")))
 }
 
 impl TokenizerSettings {
@@ -310,6 +389,9 @@ impl Learnt for TextData {
 
     fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
+        if !request.resume {
+            self.check_unread()?;
+        }
         let data = open_data(self, settings, request, observer)?;
         if self.has_pairs() && !data.has_pairs() {
             let allowed = format!("\"\": the prepared data in {} are texts", data.folder.display());
@@ -326,7 +408,10 @@ impl Learnt for TextData {
             data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
         }
         if !data.info.corpus.is_empty() {
-            observer.notify(&Event::Data(DataNote::Corpus(data.info.corpus.clone())));
+            observer.notify(&Event::Data(DataNote::Corpus {
+                info: data.info.corpus.clone(),
+                pairs: data.has_pairs(),
+            }));
         }
         let (fidelity, pairs) = (data.fidelity(), data.has_pairs());
         let subject = Subject::Text(TextSubject { fidelity, pairs, ..TextSubject::of(&data.tokenizer) });
