@@ -170,7 +170,7 @@ fn describe_corpus(path: &str, source: &Source) -> Result<Value, Failure> {
         // A long document comes in pieces.
         documents += u64::from(!document.continues);
         match document.content {
-            Content::Text => {
+            Content::Text | Content::WrittenNumbers => {
                 has_text = true;
                 bytes += document.text.len() as u64;
                 characters += document.text.chars().count() as u64;
