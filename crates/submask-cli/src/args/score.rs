@@ -21,7 +21,7 @@ pub struct ScoreArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
     /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
-    #[arg(long, default_value = "newest")]
+    #[arg(long, value_name = "WHICH", default_value_t)]
     pub checkpoint: CheckpointChoice,
     /// Text to score; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
