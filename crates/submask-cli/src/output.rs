@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::format;
@@ -120,7 +121,7 @@ pub struct ScoreLine<'a> {
     pub line: Option<u64>,
     /// What the file calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a Value>,
+    pub id: Option<&'a RawValue>,
     /// What it costs.
     #[serde(flatten)]
     pub score: Score,
@@ -200,7 +201,7 @@ pub struct SampleText {
     pub line: Option<u64>,
     /// What the file calls the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<Value>,
+    pub id: Option<Box<RawValue>>,
     /// The text.
     pub text: String,
     /// All its tokens, also those that are not shown; of texts written from left to right up to the end of text.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use submask::model::CheckpointChoice;
 
 use super::{EstimateArgs, LayoutArgs};
 
@@ -19,6 +20,9 @@ use super::{EstimateArgs, LayoutArgs};
 pub struct ScoreArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// Text to score; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Vec<String>,

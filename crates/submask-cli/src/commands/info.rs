@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use submask::data::{DATA_FILE, DataInfo, Shard, TOKENIZER_FILE, Tokenizer};
+use submask::data::{DATA_FILE, DataInfo, Fidelity, Shard, TOKENIZER_FILE, Tokenizer};
 use submask::import::{self, Foreign, ImportOptions, Inspection};
 use submask::likelihood::{Figure, Kind};
-use submask::model::{Architecture, CONFIG_FILE, ModelConfig};
+use submask::model::{Architecture, CONFIG_FILE, ModelConfig, Subject};
 use submask::train::checkpoint;
 use submask::train::settings::TrainSettings;
 
@@ -144,15 +144,32 @@ fn describe_permutation(path: &Path) -> Option<Value> {
 fn describe_model(folder: &Path) -> Result<Value, Failure> {
     let architecture = Architecture::read(folder)?;
     let codes = architecture.predictive().codes();
-    let parameters: u64 = architecture.parameters().iter().map(|parameter| parameter.len() as u64).sum();
-    Ok(json!({
+    let mut described = json!({
         "kind": "model",
         "path": folder.display().to_string(),
-        "parameters": parameters,
+        "parameters": parameters(&architecture),
         "vocab_size": codes.vocab_size(),
         "base": codes.base(),
         "config": to_json(architecture.config())?,
-    }))
+    });
+    if let Some(fidelity) = fidelity(architecture.config()) {
+        described["documents_changed_by_tokenizer"] = json!(fidelity.changed);
+        described["unknown_share"] = json!(fidelity.unknown_share());
+    }
+    Ok(described)
+}
+
+/// Number of weights.
+fn parameters(architecture: &Architecture) -> u64 {
+    architecture.parameters().iter().map(|parameter| parameter.len() as u64).sum()
+}
+
+/// What the tokenizer did to the text that a model was trained on.
+fn fidelity(config: &ModelConfig) -> Option<Fidelity> {
+    match &config.subject {
+        Subject::Text(text) => text.fidelity,
+        _ => None,
+    }
 }
 
 fn describe_run(run: &Path) -> Result<Value, Failure> {
@@ -161,17 +178,10 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
     let metrics = Metrics::read_if_any(run)?;
     let checkpoints = locate::checkpoints(run)?;
     let validation = metrics.validations.values().next_back();
-    let model = match checkpoints.first() {
-        Some(&step) => {
-            let folder = checkpoint::folder(run, step);
-            if folder.join(CONFIG_FILE).is_file() {
-                describe_model(&folder)?["parameters"].clone()
-            } else {
-                Value::Null
-            }
-        }
-        None => Value::Null,
-    };
+    let folder = checkpoints.first().map(|&step| checkpoint::folder(run, step));
+    let folder = folder.filter(|folder| folder.join(CONFIG_FILE).is_file());
+    let architecture = folder.as_deref().map(Architecture::read).transpose()?;
+    let fidelity = architecture.as_ref().and_then(|architecture| fidelity(architecture.config()));
     let likelihood =
         |figures: &[Figure]| figures.iter().find(|figure| figure.kind != Kind::Surrogate).cloned();
     let unit = validation.and_then(|record| likelihood(&record.figures)).map(|figure| figure.unit);
@@ -179,9 +189,11 @@ fn describe_run(run: &Path) -> Result<Value, Failure> {
     Ok(json!({
         "kind": "run",
         "path": run.display().to_string(),
-        "parameters": model,
+        "parameters": architecture.as_ref().map(parameters),
         "step": checkpoints.first(),
         "steps": settings.train.steps,
+        "documents_changed_by_tokenizer": fidelity.map(|fidelity| fidelity.changed),
+        "unknown_share": fidelity.map(Fidelity::unknown_share),
         "checkpoints": checkpoints,
         "best": best,
         "finished_early": finished_early,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, stdin};
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use submask::data::{TextRecord, TextRecords};
 use submask::model::{
     Architecture, EvaluateRequest, Model, ModelConfig, Passage, SCORE_DRAWS, Session, TextLayout,
@@ -26,14 +26,14 @@ const AT_ONCE: usize = 64;
 struct Text {
     /// Its line, where it stands in a file.
     line: Option<u64>,
-    id: Option<Value>,
+    id: Option<Box<RawValue>>,
     passage: Passage,
 }
 
 /// Scores the texts that are given.
 pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
     estimate::check(&args.estimate)?;
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let config = ModelConfig::read(&folder)?;
     let kind = Kind::of(&config)?;
     if kind != Kind::Text {
@@ -91,7 +91,7 @@ fn score(
     let scores = session.score(request, &passages).map_err(|error| flags::SCORE.name_in(error))?;
     for (text, mut score) in texts.iter().zip(scores) {
         score.by_token = score.by_token.filter(|_| by_token);
-        output::write_json_line(&ScoreLine { line: text.line, id: text.id.as_ref(), score })?;
+        output::write_json_line(&ScoreLine { line: text.line, id: text.id.as_deref(), score })?;
     }
     Ok(())
 }

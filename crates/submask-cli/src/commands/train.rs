@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::sync::atomic::Ordering;
 
+use submask::model::BestValidation;
 use submask::train::event::Event;
-use submask::train::{Outcome, RunRequest, Summary, run as train};
+use submask::train::{Outcome, RunRequest, Summary, checkpoint, run as train};
 
 use crate::args::TrainArgs;
 use crate::compute::Compute;
@@ -82,7 +83,9 @@ fn report(request: &RunRequest, summary: &Summary) -> String {
         let _ = write!(text, "\n{}\n", sample.trim_end());
     }
     let _ = write!(text, "\nsample it: submask sample {}\n", request.out.display());
-    if let Some(best) = summary.best.filter(|_| train.keep_best) {
+    // It may be of a time when it was not kept.
+    let is_kept = |best: &BestValidation| checkpoint::folder(&request.out, best.step).is_dir();
+    if let Some(best) = summary.best.filter(|best| train.keep_best && is_kept(best)) {
         let shown = request.out.display();
         let _ =
             writeln!(text, "the best, after step {}: submask sample {shown} --checkpoint best", best.step);

@@ -30,7 +30,7 @@ impl Door for Texts {
     ) -> Result<Vec<Option<u32>>, Failure> {
         let length: Option<usize> = args.length.map(Into::into);
         let config = session.architecture().config();
-        if config.pairs() && prompt.is_none() {
+        if config.pairs() && prompt.is_none() && args.prompts.is_none() {
             eprintln!("note: the model was trained to answer prompts, and none is given: see --prompt");
         }
         if config.pairs() && length.is_some_and(|length| length < config.seq_len()) {

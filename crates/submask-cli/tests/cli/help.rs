@@ -207,6 +207,8 @@ fn score() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --text <TEXT>              Text to score; may be given several times
           --prompt <TEXT>            Text that stands before --completion, given and not charged
           --completion <TEXT>        Text to score, given --prompt

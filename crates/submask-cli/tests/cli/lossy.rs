@@ -81,7 +81,10 @@ fn text_that_does_not_decode_to_itself_has_no_bits_per_character() {
     let kept = &model["config"]["subject"]["fidelity"];
     assert_eq!((&kept["documents"], &kept["changed"]), (&json!(200), &json!(120)), "{model}");
     let data = parsed(&room.call(&["info", "run/data", "--json"]));
-    assert_eq!(data["documents_changed_by_tokenizer"], 120, "{data}");
+    for described in [&data, &model, &parsed(&room.call(&["info", "run", "--json"]))] {
+        assert_eq!(described["documents_changed_by_tokenizer"], 120, "{described}");
+        assert_eq!(described["unknown_share"], 0.025, "{described}");
+    }
     assert_eq!(data["unknown_tokens"], 20, "{data}");
     // Other text may survive the same tokenizer.
     room.write("plain.txt", &"the sea is wide\n".repeat(40));

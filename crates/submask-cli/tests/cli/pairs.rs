@@ -89,6 +89,9 @@ fn pairs_are_trained_on_evaluated_and_answered() {
         let said = room.call(&["sample", &out, "--length", "9"]);
         assert!(said.contains("note: the model was trained to answer prompts, and none is given"), "{said}");
         assert!(said.contains("note: the model was trained on sequences of 16 tokens"), "{said}");
+        room.write("prompts.jsonl", "{\"prompt\": \"17 is\"}\n");
+        let said = room.call(&["sample", &out, "--prompts", "prompts.jsonl"]);
+        assert!(stdout(&said).starts_with("17 is") && !said.contains("note:"), "{said}");
         let said = room.call(&["sample", &out, "--prompt", "17 is", "--num", "2", "--json"]);
         assert!(!said.contains("note:"), "{said}");
         let samples = parsed(&said);

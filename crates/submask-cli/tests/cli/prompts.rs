@@ -54,6 +54,9 @@ fn check(room: &Room, file: &str, prompts: &[(&str, &str)], flags: &[&str]) -> V
 fn a_text_of_many_prompts_is_that_of_its_prompt_alone() {
     let (room, _) = trained(&["--subtokens", "2"]);
     room.write("prompts.jsonl", FILE);
+    room.write("large.jsonl", "{\"id\": [123456789012345678901234567890, 1.50], \"prompt\": \"\"}\n");
+    let said = room.call(&["sample", "run", "--prompts", "large.jsonl", "--json"]);
+    assert!(stdout(&said).contains("\"id\": [123456789012345678901234567890, 1.50],"), "{said}");
     let texts = check(&room, "prompts.jsonl", &PROMPTS, &[]);
     assert!(texts[0]["text"].as_str().unwrap().starts_with("sea "), "{texts:?}");
     let ids: Vec<_> = texts.iter().step_by(2).map(|one| one.get("id").cloned()).collect();
@@ -101,6 +104,20 @@ fn the_baseline_continues_prompts_of_different_lengths_and_stops_at_the_end_of_a
     let lines: Vec<&str> = FILE.lines().skip(1).collect();
     room.write("prompts.jsonl", &lines.join("\n"));
     check(&room, "prompts.jsonl", &BEGINNINGS, &["--top-k", "0", "--temperature", "1"]);
+    room.write("hole.jsonl", "{\"prompt\": \"a\"}\n\n{\"prompt\": \"sea [[3]] ship\"}\n");
+    for (arguments, problem) in [
+        (
+            ["--prompts", "hole.jsonl"],
+            "hole.jsonl: line 3\n  caused by: prompt = given text after a hole is not",
+        ),
+        (
+            ["--prompt", "sea [[3]] ship"],
+            "--prompt = given text after a hole is not allowed: a beginning only",
+        ),
+    ] {
+        let said = room.call(&[&["sample", "run"], &arguments[..]].concat());
+        assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
+    }
     // At a high temperature every digit is about as probable, so the end of text, 15 and 1 to the base 17, is 1 of 32.
     let flags = ["--num", "300", "--temperature", "100", "--top-k", "0", "--top-p", "1", "--json"];
     let said = json(&room.call(&[&["sample", "run"][..], &flags].concat()));

@@ -367,3 +367,19 @@ fn the_autoregressive_baseline_is_measured_exactly_and_continues_text() {
     let said = room.call(&["sample", "run", "--prompt", "a [[2]] b"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("cannot fill a hole"), "{said}");
 }
+
+#[test]
+fn a_best_checkpoint_that_was_not_kept_is_not_named() {
+    let (room, _) = trained(&["--set", "train.patience=9", "train.ema_decay=0"]);
+    let resume = |more: &[&str]| {
+        stdout(&room.call(&[&["train", "--out", "run", "--resume", "--set"], more].concat())).to_owned()
+    };
+    // Steps that are too small to change a weight: the validation after step 4 stays the best.
+    resume(&["train.steps=8", "train.learning_rate=1e-30", "train.keep_checkpoints=1"]);
+    let said = resume(&["train.keep_best=true"]);
+    assert!(said.contains("sample it: ") && !said.contains("--checkpoint best"), "{said}");
+    let run = json(&room.call(&["info", "run", "--json"]));
+    assert_eq!((&run["best"]["step"], &run["best"]["checkpoint"]), (&Value::from(4), &Value::Null), "{run}");
+    let said = room.call(&["sample", "run", "--checkpoint", "best"]);
+    assert!(said.contains("after step 4, whose checkpoint was not kept"), "{said}");
+}

@@ -214,6 +214,19 @@ fn what_cannot_be_scored_is_refused_before_anything_is_printed() {
         let problem = format!("{} has no meaning without --by-document", flags[0]);
         assert!(said.starts_with("exit code: 2\n") && said.contains(&problem), "{said}");
     }
+    room.write("ids.jsonl", "{\"id\": 123456789012345678901234567890, \"text\": \"a\"}\n");
+    let said = room.call(&["score", "run", "--data", "ids.jsonl"]);
+    let start = "{\"line\":1,\"id\":123456789012345678901234567890,\"nats\":";
+    assert!(stdout(&said).starts_with(start), "{said}");
+    let newest = room.call(&["score", "run", "--text", "a"]);
+    let score = |checkpoint: &str| room.call(&["score", "run", "--text", "a", "--checkpoint", checkpoint]);
+    assert_eq!(score("4"), newest);
+    assert_ne!(stdout(&score("2")), stdout(&newest));
+    let said = score("best");
+    assert!(
+        said.starts_with("exit code: 2\n") && said.contains("--checkpoint = best is not allowed"),
+        "{said}"
+    );
     let said = room.call(&["score", "run", "--data", "fields.jsonl"]);
     assert!(stdout(&said).starts_with("{\"line\":1,\"nats\":"), "{said}");
     assert!(said.contains("note: fields that are not read: author\n"), "{said}");

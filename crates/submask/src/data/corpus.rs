@@ -294,7 +294,7 @@ impl Listing<'_> {
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let mut found = Vec::new();
         let other = |path: &Path, what: &str| self.leave_out(format!("{}: {what}", path.display()));
-        folder::collect_and_tell(folder, &|file| self.is_read(file), &other, &mut found)?;
+        folder::collect(folder, &|file| self.is_read(file), &other, &mut found)?;
         if found.is_empty() {
             let LeftOut { files, first } = &*self.left_out.borrow();
             let there = match files {

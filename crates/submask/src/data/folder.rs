@@ -7,19 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Adds the `wanted` files inside `folder`, recursively and sorted by name; hidden entries, links to folders and what is no
-/// file are skipped.
+/// file are skipped, and `other` is told of all but hidden ones, and what they are.
 ///
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be read.
-pub(super) fn collect(folder: &Path, wanted: &dyn Fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> Result<()> {
-    collect_and_tell(folder, wanted, &|_, _| {}, files)
-}
-
-/// The same; `other` is told what is skipped, and what it is, but for hidden entries.
-///
-/// # Errors
-/// As [`collect`].
-pub(super) fn collect_and_tell(
+pub(super) fn collect(
     folder: &Path,
     wanted: &dyn Fn(&Path) -> bool,
     other: &dyn Fn(&Path, &str),
@@ -36,7 +28,7 @@ pub(super) fn collect_and_tell(
             continue;
         }
         if entry.file_type().map_err(Error::io(&path))?.is_dir() {
-            collect_and_tell(&path, wanted, other, files)?;
+            collect(&path, wanted, other, files)?;
         } else if !path.is_file() {
             other(&path, what(&path));
         } else if wanted(&path) {
@@ -80,7 +72,8 @@ mod tests {
             fs::write(folder.path().join(name), "x").unwrap();
         }
         let mut found = Vec::new();
-        collect(folder.path(), &|path| path.extension().is_some_and(|e| e != "png"), &mut found).unwrap();
+        collect(folder.path(), &|path| path.extension().is_some_and(|e| e != "png"), &|_, _| {}, &mut found)
+            .unwrap();
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(folder.path()).unwrap()).collect();
         assert_eq!(names, [Path::new("a.TXT"), Path::new("m/k.jsonl"), Path::new("z.md")]);
     }
@@ -107,7 +100,7 @@ mod tests {
         let (told, mut found) = (std::cell::RefCell::new(Vec::new()), Vec::new());
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
         let other = |path: &Path, what: &str| told.borrow_mut().push((name(path), what.to_owned()));
-        collect_and_tell(folder.path(), &|_| true, &other, &mut found).unwrap();
+        collect(folder.path(), &|_| true, &other, &mut found).unwrap();
         assert_eq!(told.into_inner(), expected);
         assert_eq!(found, [path("a.txt"), path("b.txt")]);
     }

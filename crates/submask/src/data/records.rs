@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::path::Path;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::input::{BYTE_ORDER_MARK, utf_16};
@@ -11,12 +12,12 @@ use super::json_file::{kind, without_numbers_that_are_none};
 use crate::error::{Error, Result};
 
 /// A text, and what is given before it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TextRecord {
     /// The line on which it stands, from 1.
     pub line: u64,
-    /// What the caller calls it: any JSON.
-    pub id: Option<serde_json::Value>,
+    /// What the caller calls it: any JSON, as it is written.
+    pub id: Option<Box<RawValue>>,
     /// What is given before the text; empty where nothing is.
     pub prompt: String,
     /// The text.
@@ -24,7 +25,7 @@ pub struct TextRecord {
 }
 
 /// The lines of a file of texts.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct TextRecords {
     /// One per line that is not blank.
     pub records: Vec<TextRecord>,
@@ -90,8 +91,12 @@ impl TextRecords {
                 return Err(format!("{needed}; present: {}", present.join(", ")));
             }
         };
-        let id = object.get("id").map(|id| serde_json::from_str(id.get())).transpose();
-        let id = id.map_err(|error| format!("field \"id\": {error}"))?;
+        let id = object.get("id").copied();
+        if let Some(id) = id {
+            // Half a surrogate pair would be read by nobody else either.
+            serde_json::from_str::<Value>(id.get()).map_err(|error| format!("field \"id\": {error}"))?;
+        }
+        let id = id.map(RawValue::to_owned);
         Ok(TextRecord { line, id, prompt, text })
     }
 }
@@ -115,13 +120,13 @@ mod tests {
 
     #[test]
     fn texts_stand_alone_or_behind_a_prompt() {
-        let lines = "\u{feff}{\"text\": \"a\"}\n\n{\"prompt\": \"p\", \"completion\": \"c\", \"id\": [1]}\r\n\
+        let lines = "\u{feff}{\"text\": \"a\"}\n\n{\"prompt\": \"p\", \"completion\": \"c\", \"id\": [1e2, 98765432109876543210987]}\r\n\
             {\"text\": \"\", \"id\": null, \"score\": NaN, \"bad\": \"\\ud800\"}";
         let TextRecords { records, unread } = read(lines.as_bytes()).unwrap();
         let shown: Vec<_> = records.iter().map(|r| (r.line, r.prompt.as_str(), r.text.as_str())).collect();
         assert_eq!(shown, [(1, "", "a"), (3, "p", "c"), (4, "", "")]);
-        let ids: Vec<_> = records.into_iter().map(|record| record.id).collect();
-        assert_eq!(ids, [None, Some(serde_json::json!([1])), Some(serde_json::Value::Null)]);
+        let ids: Vec<_> = records.iter().map(|record| record.id.as_deref().map(RawValue::get)).collect();
+        assert_eq!(ids, [None, Some("[1e2, 98765432109876543210987]"), Some("null")]);
         assert_eq!(unread.into_iter().collect::<Vec<_>>(), ["bad", "score"]);
     }
 

@@ -199,7 +199,7 @@ impl Foreign {
         &self.raw
     }
 
-    /// The weight `name`; of two with one name the last counts, as in Python.
+    /// The weight `name`; of two with one name and path the last counts, as in Python.
     pub fn tensor(&self, name: &str) -> Option<&ForeignTensor> {
         let end = self.by_name.partition_point(|&index| self.raw[index as usize].name.as_str() <= name);
         let last = &self.raw[*self.by_name.get(end.checked_sub(1)?)? as usize];

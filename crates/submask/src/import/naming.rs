@@ -30,6 +30,13 @@ const PREFIXES: [&str; 8] =
 const AVERAGES: [&str; 9] =
     ["ema", "averaged", "average", "avg", "swa", "polyak", "shadow", "emamodel", "modelema"];
 
+/// Names for what is no weight though it may be averaged, as parts of a key: gradients, losses, and what an optimiser keeps.
+const STATISTICS: [&str; 9] =
+    ["grad", "grads", "gradient", "gradients", "loss", "losses", "optim", "optimizer", "optimiser"];
+
+/// What Adam calls the averages of gradients and of their squares begins so.
+const MOMENTS: &str = "exp_avg";
+
 /// How the names of averaged weights in a list begin, which have a number each.
 const SHADOW: &str = "shadow_params";
 
@@ -41,22 +48,37 @@ const SHOWN: usize = 4;
 
 /// Whether a key stands for averaged weights: `ema`, `model_ema`, `averaged_state_dict`, `ema_0.9999`, ….
 pub(super) fn is_average(key: &str) -> bool {
-    key.split(['.', '_', '-', ' ']).any(|part| {
-        let part = part.to_ascii_lowercase();
+    let is_one = |part: String| {
         let rest = part.strip_prefix("ema").unwrap_or("none");
         AVERAGES.contains(&part.as_str()) || rest.bytes().all(|byte| byte.is_ascii_digit())
-    })
+    };
+    !is_statistic(key) && words(key).any(is_one)
+}
+
+/// Whether a key stands for something of training that is no weight: `exp_avg`, `ema_grad`, `loss_avg`, ….
+fn is_statistic(key: &str) -> bool {
+    key.to_ascii_lowercase().contains(MOMENTS) || words(key).any(|part| STATISTICS.contains(&part.as_str()))
+}
+
+/// The parts of a key, in small letters.
+fn words(key: &str) -> impl Iterator<Item = String> + '_ {
+    key.split(['.', '_', '-', ' ']).map(str::to_ascii_lowercase)
 }
 
 /// Sorts the weights of one dict into sets, under the network's own names.
 ///
 /// # Errors
-/// What is wrong: averaged weights that are not numbered from 0 on, or several networks.
+/// What is wrong: averaged weights that are not numbered from 0 on, several networks, or several weights of one name.
 pub(super) fn sort(mut tensors: Vec<ForeignTensor>, found: &mut Found) -> Result<(), String> {
     tensors.iter_mut().for_each(|tensor| remove_wrappers(&mut tensor.name, &mut found.stripped));
     let (listed, tensors) = take_list(tensors)?;
-    let (averages, plain): (Vec<_>, Vec<_>) =
-        prefixes(&tensors).into_iter().partition(|prefix| is_average(prefix));
+    let (statistics, networks): (Vec<_>, Vec<_>) =
+        prefixes(&tensors).into_iter().partition(|prefix| is_statistic(prefix));
+    let (networks, tensors) = match networks.is_empty() {
+        true => (statistics, tensors),
+        false => (networks, without(&statistics, tensors, found)),
+    };
+    let (averages, plain): (Vec<_>, Vec<_>) = networks.into_iter().partition(|prefix| is_average(prefix));
     let (plain, average) = (choose(plain)?, choose(averages)?);
     let (dotless, tensors) = match average {
         Some(_) => (Vec::new(), tensors),
@@ -75,8 +97,32 @@ pub(super) fn sort(mut tensors: Vec<ForeignTensor>, found: &mut Found) -> Result
         (raw, averaged) = (averaged, raw);
         found.only_averaged = !raw.is_empty();
     }
+    [&raw, &averaged].into_iter().try_for_each(|tensors| check_names(tensors))?;
     found.raw = raw;
     found.averaged = averaged;
+    Ok(())
+}
+
+/// The tensors that do not stand under the prefixes of `statistics`.
+fn without(statistics: &[String], tensors: Vec<ForeignTensor>, found: &mut Found) -> Vec<ForeignTensor> {
+    let is_one = |tensor: &ForeignTensor| statistics.iter().any(|prefix| tensor.name.starts_with(prefix));
+    let (skipped, kept): (Vec<_>, Vec<_>) = tensors.into_iter().partition(is_one);
+    skipped.into_iter().for_each(|tensor| found.skip(tensor.path, "a statistic of training, no weight"));
+    kept
+}
+
+/// Refuses weights that have one name only without what wrappers add. Of one path in a file that stands there twice the
+/// last counts, as in Python.
+fn check_names(tensors: &[ForeignTensor]) -> Result<(), String> {
+    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+    for tensor in tensors.iter().filter(|tensor| !tensor.name.is_empty()) {
+        let (name, path) = (tensor.name.as_str(), tensor.path.as_str());
+        if let Some(other) = paths.insert(name, path).filter(|other| *other != path) {
+            return Err(format!(
+                "{other} and {path} are both {name} without what wrappers add: save one network alone"
+            ));
+        }
+    }
     Ok(())
 }
 

@@ -245,7 +245,7 @@ pub fn best(run: &Path) -> Result<PathBuf> {
     if !place.is_dir() {
         let step = best.step;
         return refused(format!(
-            "newest, or a step: the best validation was after step {step}, whose checkpoint was not kept (train.keep_best)"
+            "newest, or a step: the best validation was after step {step}, whose checkpoint was not kept, since train.keep_best was false then"
         ));
     }
     verify_if_any(&place).map(|()| place)

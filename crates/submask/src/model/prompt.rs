@@ -5,6 +5,7 @@ use std::str::FromStr;
 use super::architecture::Architecture;
 use super::session::Session;
 use crate::data::Tokenizer;
+use crate::sampler::given_tokens;
 use crate::{Error, Result};
 
 /// A piece of a prompt.
@@ -183,6 +184,9 @@ impl Session {
             .tokenizer()
             .ok_or_else(|| Error::invalid("prompt", "given", "none: this is no model of text"))?;
         let tokens = architecture.prompt_tokens(tokenizer, &prompt.parts, length)?;
+        if self.is_autoregressive() {
+            given_tokens(&tokens)?;
+        }
         Ok(architecture.digits_of(&tokens))
     }
 }

@@ -64,6 +64,19 @@ pub fn sample_autoregressive(
     Ok(rows.into_iter().map(|row| row.finished(predictive.codes().subtoken_len())).collect())
 }
 
+/// How many tokens of a prompt are given.
+///
+/// # Errors
+/// [`Error::Invalid`] for one that has given tokens after others.
+pub(crate) fn given_tokens(prompt: &[Option<u32>]) -> Result<usize> {
+    let given = prompt.iter().take_while(|token| token.is_some()).count();
+    if prompt[given..].iter().any(Option::is_some) {
+        let allowed = "a beginning only: an autoregressive model cannot fill a hole before given text";
+        return Err(Error::invalid("prompt", "given text after a hole", allowed));
+    }
+    Ok(given)
+}
+
 /// A sequence on its way.
 struct Row<'a> {
     /// Its place in the request.
@@ -84,11 +97,7 @@ impl<'a> Row<'a> {
             let allowed = format!("1 to {longest} tokens, the model's length");
             return Err(Error::invalid("sequence length", prompt.len(), allowed));
         }
-        let given = prompt.iter().take_while(|token| token.is_some()).count();
-        if prompt[given..].iter().any(Option::is_some) {
-            let allowed = "a beginning only: an autoregressive model cannot fill a hole before given text";
-            return Err(Error::invalid("prompt", "given text after a hole", allowed));
-        }
+        let given = given_tokens(prompt)?;
         let (digits, tokens) = (Vec::new(), Vec::new());
         Ok(Self { sequence, number, prompt, given, digits, tokens, is_done: false })
     }

@@ -70,6 +70,7 @@ mod sampling;
 mod settings;
 mod stream;
 
+pub(crate) use autoregressive::given_tokens;
 pub use autoregressive::{AutoregressiveRequest, AutoregressiveSequence, sample_autoregressive};
 pub use corrector::Corrector;
 pub use draw::Draw;

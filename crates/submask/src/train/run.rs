@@ -194,8 +194,8 @@ impl<'a> Run<'a> {
         let settings = place.settings;
         let (reached, state) = start(place, &task)?;
         task.slots.seek(reached.cursor)?;
-        let done = reached.step >= settings.steps || settings.ends_early(reached.best);
-        let metrics = open_metrics(&place.out.join(METRICS_FILE), reached.step, done)?;
+        let metrics =
+            open_metrics(&place.out.join(METRICS_FILE), reached.step, kept_validations(settings, reached))?;
         let stepper = stepper::open(settings, &task.parameters, state, place.compute);
         Ok(Self { place, settings, task, stepper, reached, metrics, time: Duration::ZERO })
     }
@@ -359,7 +359,13 @@ impl<'a> Run<'a> {
 fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
     let (settings, parameters) = (place.settings, &task.parameters);
     if place.resume {
-        return checkpoint::load(&checkpoint::newest(place.out)?, parameters, settings.adamw);
+        let newest = checkpoint::newest(place.out)?;
+        let (mut reached, state) = checkpoint::load(&newest, parameters, settings.adamw)?;
+        if !settings.compares_validations() {
+            // Validations from here on are not counted: what was the best before says nothing later.
+            reached.best = None;
+        }
+        return Ok((reached, state));
     }
     let state = match place.init {
         Some(folder) => TrainState::new(task.model.init_weights(folder)?, settings.adamw, parameters),
@@ -368,17 +374,31 @@ fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
     Ok((Reached::default(), state))
 }
 
-/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, without the
-/// validation at `step` where the run is `done`, since that comes after its checkpoint, and without a last line that was
-/// not written to its end.
-fn open_metrics(path: &Path, step: u64, done: bool) -> Result<fs::File> {
+/// How many validations of the step that a run has reached stay in its metrics. The last one of a run that is done comes
+/// after its checkpoint and is made again; the one that ended a run early stands before it, and is not.
+fn kept_validations(settings: &TrainSettings, reached: Reached) -> usize {
+    let Reached { step, best, .. } = reached;
+    match (step >= settings.steps, settings.ends_early(best)) {
+        (true, _) => 0,
+        (false, true) => usize::from(step.is_multiple_of(settings.validate_every)),
+        (false, false) => usize::MAX,
+    }
+}
+
+/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, without validations
+/// at `step` but the first `kept`, and without a last line that was not written to its end.
+fn open_metrics(path: &Path, step: u64, kept: usize) -> Result<fs::File> {
     if path.exists() {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let again = |record: &Record| {
-            record.step() > step || done && record.step() == step && matches!(record, Record::Validation(_))
+        let mut validations = 0;
+        let mut again = |record: &Record| {
+            let is_validation = record.step() == step && matches!(record, Record::Validation(_));
+            validations += usize::from(is_validation);
+            record.step() > step || is_validation && validations > kept
         };
-        let later = |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| again(&record));
+        let mut later =
+            |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| again(&record));
         let kept: Vec<&[u8]> =
             bytes[..whole].split_inclusive(|byte| *byte == b'\n').filter(|line| !later(line)).collect();
         write_atomically(path, &kept.concat())?;

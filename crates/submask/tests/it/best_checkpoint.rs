@@ -116,6 +116,15 @@ fn the_best_checkpoint_and_the_early_end_are_the_same_however_a_run_is_cut() {
         assert!(end(&stopped, &finish(&stopped, &mut |_| {})) == expected, "stopped after step {step}");
     }
 
+    // A run that has ended is evaluated again, and the validation that ended it stays in the metrics.
+    let metrics = || fs::read_to_string(whole.out.join("metrics.jsonl")).unwrap();
+    let before = metrics();
+    let again = RunRequest { resume: true, ..request(folder, "whole") };
+    assert!(end(&again, &finish(&again, &mut |_| {})) == expected);
+    let start = format!("{{\"kind\":\"validation\",\"step\":{},", summary.step);
+    assert_eq!(before.lines().filter(|line| line.starts_with(&start)).count(), 2, "{before}");
+    assert_eq!(metrics(), before);
+
     // More patience, and the run goes on.
     let mut longer = RunRequest { resume: true, ..request(folder, "whole") };
     longer.settings.train.patience = 4;
@@ -124,6 +133,25 @@ fn the_best_checkpoint_and_the_early_end_are_the_same_however_a_run_is_cut() {
     longer.settings.train.validate_draws = 2;
     let error = run(&longer, &mut |_: &Event| {}, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.starts_with("train.validate_draws cannot be changed"), "{error}");
+}
+
+#[test]
+fn a_best_validation_is_forgotten_where_validations_are_not_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = request(folder.path(), "run");
+    request.settings.train.steps = 4;
+    assert!(finish(&request, &mut |_| {}).best.is_some());
+    request.resume = true;
+    let train = &mut request.settings.train;
+    (train.steps, train.keep_best, train.patience) = (8, false, 0);
+    let summary = finish(&request, &mut |_| {});
+    let state = fs::read_to_string(summary.checkpoint.join("state.json")).unwrap();
+    assert!(summary.best.is_none() && !state.contains("best"), "{state}");
+    // Compared again, they are counted from here on.
+    let train = &mut request.settings.train;
+    (train.steps, train.patience) = (9, 1);
+    let best = finish(&request, &mut |_| {}).best.unwrap();
+    assert_eq!((best.step, best.since), (9, 0));
 }
 
 #[test]

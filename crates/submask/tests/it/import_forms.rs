@@ -287,6 +287,46 @@ fn averages_under_their_usual_names_come_first() {
 }
 
 #[test]
+fn what_an_optimiser_averages_is_no_average_of_the_weights() {
+    let (room, raw, other, ema) = (Room::new(), Weights::new(1), Weights::new(2), Weights::new(3));
+    for key in
+        ["exp_avg", "exp_avg_sq", "ema_grad", "loss_avg", "optim.ema", "avg-gradient", "optimizer_average"]
+    {
+        for network in ["", "model.", "my.own."] {
+            let beside = raw.prefixed(network).and(other.prefixed(&format!("{key}.")));
+            let file = room.write("file.safetensors", beside.safetensors());
+            assert_eq!(Foreign::open(&file).unwrap().sets(), [WeightSet::Raw], "{key} beside {network}");
+            let found = imported(&file, &options()).unwrap();
+            assert_eq!(found.values, raw.values(), "{key} beside {network}");
+            assert_eq!(found.report.skipped.len(), raw.0.len());
+            assert!(found.report.skipped[0].path.starts_with(key) && found.report.unused.is_empty());
+        }
+        let all = raw.clone().and(other.prefixed(&format!("{key}."))).and(ema.prefixed("ema."));
+        let found = imported(&room.save(&all.dict()), &options()).unwrap();
+        assert_eq!((found.report.weights, found.values), (WeightSet::Ema, ema.values()), "{key}");
+        let file = room.save(&dict([("model", raw.dict()), (key, other.dict())]));
+        let found = imported(&file, &options()).unwrap();
+        assert_eq!((found.report.weights, found.values), (WeightSet::Raw, raw.values()), "{key}");
+    }
+}
+
+#[test]
+fn two_weights_of_one_name_without_what_wrappers_add_are_refused() {
+    let room = Room::new();
+    for (one, two) in [("", "module."), ("model.", "module.model."), ("_orig_mod.net.", "net.module.")] {
+        let both = Weights::new(1).prefixed(one).and(Weights::new(2).prefixed(two));
+        for file in [room.save(&both.dict()), room.write("file.safetensors", both.safetensors())] {
+            let error = Foreign::open(&file).unwrap_err();
+            assert_says(&error, &["without what wrappers add: save one network alone"]);
+            let said = |name: &str| {
+                error.to_string().contains(&format!("{one}{name} and {two}{name} are both {name} "))
+            };
+            assert!(parameters().iter().any(|(name, _)| said(name)), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_file_of_averages_alone_has_no_others() {
     let (room, ema) = (Room::new(), Weights::new(2));
     for file in [dict([("ema", ema.dict())]), ema.prefixed("ema_model.").dict()] {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::folders::{Walk, folders_of};
 use super::source::{LeftOut, Part, PictureFormat};
-use crate::data::folder;
 use crate::error::{Error, Result};
 
 /// Names of folders, and beginnings of names of parquet files, that say a part.
@@ -122,10 +122,12 @@ impl Listing {
             .partition(|(part, _)| part.is_some());
         let parts: Vec<(Part, String)> =
             parts.into_iter().filter_map(|(part, name)| Some((part?, name))).collect();
-        let mut beside = Vec::new();
+        let mut walk =
+            parts.iter().try_fold(Walk::default(), |walk, (_, name)| walk.knowing(&root.join(name)))?;
         for (_, name) in others {
-            folder::collect(&root.join(name), &|_| true, &mut beside)?;
+            walk.folder(&root.join(name))?;
         }
+        let Walk { files: mut beside, notes, .. } = walk;
         let is_split = !parts.is_empty()
             && match beside.iter().find(|file| search.picks(file)) {
                 None => true,
@@ -144,6 +146,7 @@ impl Listing {
             }
         }
         beside.sort();
+        self.left_out.notes.extend(notes);
         for file in beside {
             if search.picks(&file) {
                 return Err(lost(&file, &parts));
@@ -155,8 +158,10 @@ impl Listing {
 
     /// The pictures of a folder, which are of `part`, or of the parts that names of parquet files say.
     fn folder(&mut self, folder: &Path, part: Option<Part>, search: &Search) -> Result<()> {
-        let mut files = Vec::new();
-        folder::collect(folder, &|_| true, &mut files)?;
+        let mut walk = Walk::default();
+        walk.folder(folder)?;
+        let Walk { files, notes, .. } = walk;
+        self.left_out.notes.extend(notes);
         let (picked, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| search.picks(file));
         others.into_iter().for_each(|file| self.left_out.file(file));
         if picked.is_empty() && part == Some(Part::Test) {
@@ -204,20 +209,6 @@ impl Search<'_> {
     fn picks(&self, path: &Path) -> bool {
         PictureFormat::of(path).is_some_and(|format| self.formats.contains(&format))
     }
-}
-
-/// The names of the folders directly inside `folder`, sorted, without hidden ones and links.
-fn folders_of(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.file_type().map_err(Error::io(entry.path()))?.is_dir() {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// The part whose name compares with `name` as `is` says.

@@ -32,6 +32,8 @@
 
 mod cifar;
 mod emoji;
+#[cfg(feature = "pictures")]
+mod folders;
 mod grid;
 mod idx;
 mod imagenet;

@@ -82,6 +82,29 @@ fn gif_and_tiff_are_read_like_the_others_unless_they_are_not_wanted() {
     assert_eq!(bytes(images).len(), 3);
 }
 
+#[cfg(unix)]
+#[test]
+fn classes_and_parts_may_be_links_to_folders() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, value) in
+        [("cats/a.png", 1), ("held/cat/c.png", 3), ("held/dog/d.png", 4), ("set/train/dog/b.png", 2)]
+    {
+        write(at(name), value);
+    }
+    symlink(at("cats"), at("set/train/cat")).unwrap();
+    symlink(at("held"), at("set/val")).unwrap();
+    symlink(at("set"), at("set/train/dog/circle")).unwrap();
+    let root = [at("set")];
+    let open = |part| source(&root, true).open_part(part).unwrap().unwrap();
+    let images = open(Part::Train);
+    assert_eq!(images.class_names(), ["cat", "dog"]);
+    assert!(images.left_out().notes[0].contains("circle is a link"), "{:?}", images.left_out());
+    assert_eq!(bytes(images), [(1, Some(0)), (2, Some(1))]);
+    assert_eq!(bytes(open(Part::Valid)), [(3, Some(0)), (4, Some(1))]);
+}
+
 #[test]
 fn folders_of_parts_are_recognised() {
     let folder = tempfile::tempdir().unwrap();
