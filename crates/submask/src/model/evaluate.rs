@@ -125,7 +125,7 @@ impl Session {
     /// and per character of the completions, and at most upper bounds.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
+    /// [`Error::Invalid`](crate::Error::Invalid) when there is nothing to evaluate, or it or the estimator does not fit the network.
     pub fn evaluate(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Vec<Figure>> {
         Ok(self.evaluation(request, held_out)?.figures)
     }
