@@ -48,6 +48,10 @@ class CommandFailed(Exception):
     """A command that did not end well."""
 
 
+class UnknownKey(CommandFailed):
+    """A version does not know a setting of a kind."""
+
+
 # Running
 
 
@@ -70,7 +74,8 @@ class Program:
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if line.startswith(("error", "thread"))]
             reason = errors[-1] if errors else done.stderr.strip()[-200:]
-            raise CommandFailed(f"exit code {done.returncode} of `submask {' '.join(filled)}`: {reason}")
+            failure = UnknownKey if "unknown key" in reason else CommandFailed
+            raise failure(f"exit code {done.returncode} of `submask {' '.join(filled)}`: {reason}")
         return done.stdout
 
     def train(self, kind: Kind, run: pathlib.Path, threads: int, steps: int = STEPS) -> None:
@@ -372,13 +377,17 @@ def compare(chosen: Sequence[Kind], old: pathlib.Path, new: pathlib.Path, folder
     started, count, differing = time.monotonic(), 0, 0
     print(f"{'kind':<22}  {'what':<18}  {'values':>10}  result", flush=True)
     for kind in chosen:
-        for row in Comparison(kind, Program(old, data), Program(new, data), folder / kind.name).rows():
-            result = "equal" if row.difference is None else f"DIFFERS: {row.difference}"
-            print(f"{kind.name:<22}  {row.what:<18}  {row.count:>10,}  {result}", flush=True)
-            count += row.count
-            differing += row.difference is not None
+        try:
+            for row in Comparison(kind, Program(old, data), Program(new, data), folder / kind.name).rows():
+                result = "equal" if row.difference is None else f"DIFFERS: {row.difference}"
+                print(f"{kind.name:<22}  {row.what:<18}  {row.count:>10,}  {result}", flush=True)
+                count += row.count
+                differing += row.difference is not None
+        except UnknownKey as error:
+            # NEW's failures are differences: this is of OLD.
+            print(f"{kind.name:<22}  skipped: OLD has no such kind: {str(error).rsplit(': ', 1)[-1]}", flush=True)
         if not keep:
-            shutil.rmtree(folder / kind.name)
+            shutil.rmtree(folder / kind.name, ignore_errors=True)
     seconds = time.monotonic() - started
     result = f"{differing} rows differ" if differing else "all equal"
     print(f"{count:,} values compared in {seconds:.0f} s: {result}")

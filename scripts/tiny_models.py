@@ -130,6 +130,10 @@ def write_data(folder: pathlib.Path) -> None:
         # Small numbers, and some of the whole range.
         tokens = (numbers.below(5000 if numbers.below(4) == 0 else 40) for _ in range(count))
         (folder / name).write_text(" ".join(map(str, tokens)), encoding="utf-8")
+    for name, count, seed in [("pairs.jsonl", 120, 10), ("other-pairs.jsonl", 9, 11)]:
+        words = " ".join(sentences(count, seed)).split()
+        pairs = ({"prompt": f"{words[2 * i]} ", "completion": words[2 * i + 1]} for i in range(count))
+        (folder / name).write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     write_codes(folder / "codes.safetensors", 17**2)
     for tint, colour in enumerate(["red", "green", "blue"]):
         for i in range(10):
@@ -251,6 +255,18 @@ def autoregressive(name: str, subtokens: int, more: dict[str, str]) -> Kind:
     return Kind(name, train, settings, calls, folder_calls("other-text.txt"))
 
 
+def pairs(name: str, more: dict[str, str]) -> Kind:
+    """A model of prompts and completions."""
+    fields = {"data.prompt_field": "prompt", "data.completion_field": "completion"}
+    calls = (
+        evaluate("the model's estimator", "--sequences", "5"),
+        evaluate("another seed", "--seed", "3", "--sequences", "10"),
+        sample("beginning", "--prompt", "ship ", "--num", "9"),
+    )
+    train = ("--data", "{data}/pairs.jsonl", "--subtokens", "2")
+    return Kind(name, train, TRAIN | TEXT | fields | more, calls, folder_calls("other-pairs.jsonl"))
+
+
 IMAGES = TRAIN | {
     "data.height": "8",
     "data.width": "8",
@@ -354,6 +370,8 @@ def text_kinds() -> list[Kind]:
         text("encoder-summed", 2, "marginal", encoder | summed | cosine | bpe | {"model.query_groups": "0"}),
         autoregressive("autoregressive", 1, {"model.dropout": "0.1", "train.accumulate": "2"}),
         autoregressive("autoregressive-2", 2, bpe | shuffled),
+        pairs("pairs", log_linear),
+        pairs("pairs-autoregressive", {"model.network": "autoregressive"}),
     ]
 
 

@@ -112,7 +112,9 @@ impl Display for Failure {
 impl From<submask::Error> for Failure {
     fn from(error: submask::Error) -> Self {
         let exit = match error {
-            submask::Error::Invalid { .. } | submask::Error::Conflict { .. } => Exit::Usage,
+            submask::Error::Invalid { .. }
+            | submask::Error::Needed { .. }
+            | submask::Error::Conflict { .. } => Exit::Usage,
             submask::Error::Interrupted => Exit::Stopped,
             _ => Exit::Failed,
         };
@@ -156,6 +158,11 @@ mod tests {
         let failure = Failure::from(submask::Error::invalid("train.steps", 0, "at least 1"));
         assert_eq!(failure.exit.code(), 2);
         assert_eq!(failure.to_string(), "error: train.steps = 0 is not allowed: at least 1\n");
+        let needed =
+            submask::Error::Needed { field: "--heads".to_owned(), reason: "a.pt does not say it".to_owned() };
+        let failure = Failure::from(needed);
+        assert_eq!(failure.exit.code(), 2);
+        assert_eq!(failure.to_string(), "error: --heads has to be given: a.pt does not say it\n");
     }
 
     #[test]

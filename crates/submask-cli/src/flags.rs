@@ -17,6 +17,7 @@ pub const IMPORT: Flags = Flags(&[
     ("model.time_conditioning", "--time-conditioning"),
     ("codes.assignment.path", "--permutation"),
     ("tokenizer", "--tokenizer"),
+    ("tokenizer.end_of_text", "--end-of-text"),
     ("to", "--to"),
     ("the network", "the network by flags"),
 ]);
@@ -24,6 +25,7 @@ pub const IMPORT: Flags = Flags(&[
 /// Those of `submask sample`.
 pub const SAMPLE: Flags = Flags(&[
     ("num", "--num"),
+    ("first_sequence", "--first-sequence"),
     ("prompt", "--prompt"),
     ("length", "--length"),
     ("steps", "--steps"),
@@ -48,8 +50,22 @@ pub const EVAL: Flags = Flags(&[
     ("order", "--order"),
     ("per_step", "--per-step"),
     ("batch", "--batch"),
+    ("end", "--end"),
+    ("stride", "--stride"),
     ("images", "--data"),
     ("labels", "--labels"),
+]);
+
+/// Those of `submask score`.
+pub const SCORE: Flags = Flags(&[
+    ("estimator", "--estimator"),
+    ("draws", "--draws"),
+    ("steps", "--steps"),
+    ("order", "--order"),
+    ("per_step", "--per-step"),
+    ("batch", "--batch"),
+    ("end", "--end"),
+    ("stride", "--stride"),
 ]);
 
 impl Flags {
@@ -75,7 +91,8 @@ mod tests {
 
     #[test]
     fn every_flag_is_one_of_its_verb() {
-        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL)] {
+        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL), ("score", SCORE)]
+        {
             let cli = Cli::command();
             let verb = cli.find_subcommand(verb).unwrap();
             let known: Vec<String> = verb

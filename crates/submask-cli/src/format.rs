@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use submask::data::Fidelity;
 use submask::likelihood::{Figure, Kind};
+use submask::model::BestValidation;
 
 /// A number with about four digits after the point, or in powers of ten.
 pub fn number(value: f64) -> String {
@@ -24,6 +25,11 @@ pub fn count(value: u64) -> String {
         999_950..999_950_000 => scaled(1e6, "M"),
         _ => scaled(1e9, "G"),
     }
+}
+
+/// A count of things: 1 token, 2 tokens.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The tokens there are to train on and to validate with.
@@ -66,6 +72,16 @@ pub fn value(figure: &Figure) -> String {
 /// A figure on one line: `name value ± error unit (kind)`.
 pub fn figure(figure: &Figure) -> String {
     format!("{} {} ({})", figure.name, value(figure), kind(figure.kind))
+}
+
+/// Why a run ends before its last step.
+pub fn ends_early(best: BestValidation) -> String {
+    let BestValidation { step, value, since } = best;
+    let last = match since {
+        1 => "the last validation was".to_owned(),
+        _ => format!("the last {since} validations were"),
+    };
+    format!("{last} not better than that after step {step} ({})", number(value))
 }
 
 /// Text on one line: line ends and tabs become visible, other control characters dots.

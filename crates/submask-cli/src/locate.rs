@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use submask::import;
 use submask::import::hub::{Hub, HubEvent, HubName};
-use submask::model::{CONFIG_FILE, WEIGHTS_FILE};
-use submask::train::{SETTINGS_FILE, checkpoint};
+use submask::model::{CONFIG_FILE, CheckpointChoice, ModelConfig, WEIGHTS_FILE, resolve_choice};
+use submask::train::{SETTINGS_FILE, checkpoint as checkpoints_of};
 
 use crate::failure::Failure;
 use crate::progress::Download;
@@ -13,7 +14,11 @@ use crate::progress::Download;
 /// The path itself, or where the file or folder of a name on the Hub lies once it is downloaded.
 pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
     let Some(name) = path.to_str().filter(|name| HubName::is_one(name)) else {
-        return Ok(Cow::Borrowed(path));
+        return match hub_form(path) {
+            Some(name) => Err(Failure::failed(format!("{} does not exist", path.display()))
+                .hint(format!("a repository on the Hub is named {name}"))),
+            None => Ok(Cow::Borrowed(path)),
+        };
     };
     let mut download = Download::default();
     let fetched = Hub::from_env().fetch(&HubName::parse(name)?, &mut |event| match event {
@@ -24,9 +29,76 @@ pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
     Ok(Cow::Owned(fetched?))
 }
 
+/// Where a repository's files stand on the Hub's pages.
+const PAGES: [&str; 4] = ["https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf://"];
+/// Endings of files: `owner/repo` has none of them.
+const ENDINGS: [&str; 8] = ["safetensors", "bin", "ckpt", "pt", "pth", "json", "toml", "tokens"];
+
+/// The name of what seems to be meant on the Hub: by the address of its page, or by `owner/repo` where there is no such
+/// path, nor a folder `owner`.
+fn hub_form(path: &Path) -> Option<String> {
+    let text = path.to_str()?.trim_end_matches('/');
+    let page = PAGES.iter().find_map(|page| text.strip_prefix(page));
+    let is_path = path.exists() || path.components().next().is_some_and(|first| Path::new(&first).exists());
+    if page.is_none() && is_path {
+        return None;
+    }
+    let parts: Vec<&str> = page.unwrap_or(text).split('/').collect();
+    let is_file = path.extension().and_then(|ending| ending.to_str()).is_some_and(|it| ENDINGS.contains(&it));
+    if page.is_none() && (parts.len() != 2 || is_file) {
+        return None;
+    }
+    let name = match parts.as_slice() {
+        [owner, repo, "tree" | "blob" | "resolve", revision, rest @ ..] if page.is_some() => {
+            let revision = if *revision == HubName::MAIN { String::new() } else { format!("@{revision}") };
+            let rest: String = rest.iter().map(|part| format!("/{part}")).collect();
+            format!("hub://{owner}/{repo}{revision}{rest}")
+        }
+        parts => format!("hub://{}", parts.join("/")),
+    };
+    HubName::parse(&name).is_ok().then_some(name)
+}
+
+/// That a path is a checkpoint of another program, of which a model has to be made first; or nothing, if it is none.
+fn refuse_foreign(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let import = |what: &str| {
+        let name = what.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let name = name.split('.').next().filter(|name| !name.is_empty()).unwrap_or("model");
+        format!("import it first: submask import {what} --to models/{name}")
+    };
+    let text = path.to_str().unwrap_or_default();
+    if HubName::is_one(text) {
+        return Err(
+            Failure::failed(format!("{shown} is on the Hub, and no model folder yet")).hint(import(text))
+        );
+    }
+    if let Some(name) = hub_form(path) {
+        return Err(Failure::failed(format!("there is no model in {shown}: it does not exist"))
+            .hint(format!("if it is a repository on the Hub, {}", import(&name))));
+    }
+    let is_ours = ModelConfig::is_in(path) || run_of(path).is_some();
+    // What is wrong with a configuration that cannot be read is said where it is read.
+    let is_broken = std::fs::read(path.join(CONFIG_FILE))
+        .is_ok_and(|text| serde_json::from_slice::<serde_json::Value>(&text).is_err());
+    match !is_ours && !is_broken && import::is_checkpoint(path) {
+        true => {
+            Err(Failure::failed(format!("{shown} is a checkpoint of another program, not a model folder"))
+                .hint(import(&shown.to_string())))
+        }
+        false => Ok(()),
+    }
+}
+
 /// The model folder: the path itself, or the newest checkpoint of a run.
 pub fn model(path: &Path) -> Result<PathBuf, Failure> {
+    checkpoint(path, CheckpointChoice::Newest)
+}
+
+/// The model folder: the path itself, or one of the checkpoints of a run.
+pub fn checkpoint(path: &Path, choice: CheckpointChoice) -> Result<PathBuf, Failure> {
     let shown = path.display();
+    refuse_foreign(path)?;
     if !path.exists() {
         return Err(Failure::failed(format!("there is no model in {shown}: it does not exist"))
             .hint("give a model folder, a run or a checkpoint; `submask train` makes one"));
@@ -41,14 +113,16 @@ pub fn model(path: &Path) -> Result<PathBuf, Failure> {
                 "a model folder holds {CONFIG_FILE}, a run holds {SETTINGS_FILE} and checkpoints"
             )));
     }
-    let folder = submask::model::resolve(path)?;
+    let named =
+        |error: submask::Error| error.rename_field(|field| field.replace("checkpoint", "--checkpoint"));
+    let folder = resolve_choice(path, choice).map_err(named)?;
     check_config(path, &folder)?;
     Ok(folder)
 }
 
 /// That the network of a run is one of this program's, as far as its newest checkpoint says.
 pub fn check_ours(run: &Path) -> Result<(), Failure> {
-    let newest = checkpoints(run)?.first().map(|step| checkpoint::folder(run, *step));
+    let newest = checkpoints(run)?.first().map(|step| checkpoints_of::folder(run, *step));
     newest.map_or(Ok(()), |folder| check_config(run, &folder))
 }
 
@@ -75,8 +149,8 @@ pub fn run_of(path: &Path) -> Option<PathBuf> {
 
 /// Steps of the checkpoints of a run, newest first.
 pub fn checkpoints(run: &Path) -> Result<Vec<u64>, Failure> {
-    match run.join(checkpoint::FOLDER).is_dir() {
-        true => Ok(checkpoint::steps(run)?),
+    match run.join(checkpoints_of::FOLDER).is_dir() {
+        true => Ok(checkpoints_of::steps(run)?),
         false => Ok(Vec::new()),
     }
 }
@@ -94,7 +168,7 @@ mod tests {
         std::fs::write(run.join(SETTINGS_FILE), "").unwrap();
         assert!(model(run).unwrap_err().to_string().contains("no checkpoint yet"));
         for step in ["step-9", "step-10", ".step-11.tmp"] {
-            let folder = run.join(checkpoint::FOLDER).join(step);
+            let folder = run.join(checkpoints_of::FOLDER).join(step);
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join(CONFIG_FILE), "{}").unwrap();
         }

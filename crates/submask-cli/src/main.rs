@@ -9,15 +9,18 @@ mod args;
 mod commands;
 mod compute;
 mod dashboard;
+mod data_notes;
 mod failure;
 mod flags;
 mod format;
+mod json_lines;
 mod locate;
 mod metrics;
 mod output;
 mod plot;
 mod present;
 mod progress;
+mod prompts;
 mod settings;
 mod stop;
 mod subject;
@@ -31,7 +34,7 @@ use compute::Compute;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    keep_quiet_about_devices();
+    keep_quiet_about_what_is_caught();
     let done = match asks_for_samplers() {
         true => commands::samplers::run(),
         false => run(Cli::parse()),
@@ -42,11 +45,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// A driver that panics while it is tried is no device, and nothing to tell of.
-fn keep_quiet_about_devices() {
+/// A driver that panics while it is tried is no device, and nothing to tell of; a reader that panics on a damaged file makes
+/// an error, which is told.
+fn keep_quiet_about_what_is_caught() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() != Some(submask::device::PROBE_THREAD) {
+        let is_probe = std::thread::current().name() == Some(submask::device::PROBE_THREAD);
+        if !is_probe && !submask::data::panics_are_errors() {
             say(panic);
         }
     }));
@@ -76,8 +81,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Train(args) => commands::train::run(&args, compute),
         Command::Eval(args) => commands::eval::run(&args, compute),
+        Command::Score(args) => commands::score::run(&args, compute),
         Command::Sample(args) => commands::sample::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
+        Command::Logits(args) => commands::logits::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -4,11 +4,13 @@ use std::io::{Write, stdout};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::format;
+use crate::subject::Part;
 use submask::likelihood::Figure;
-use submask::model::SequenceValue;
+use submask::model::{Score, SequenceValue};
 use submask::sampler::SampleReport;
 
 /// Writes text to standard output.
@@ -26,6 +28,13 @@ pub fn write_json(result: &impl Serialize) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
+/// Writes a result as JSON on one line.
+pub fn write_json_line(result: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(result)
+        .map_err(|error| Failure::failed(format!("the result does not fit JSON: {error}")))?;
+    write(&format!("{text}\n"))
+}
+
 /// What `eval --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct EvalResult {
@@ -35,9 +44,10 @@ pub struct EvalResult {
     pub data: String,
     /// The estimator.
     pub estimator: String,
-    /// Sequences evaluated.
-    pub sequences: u64,
-    /// Draws a sequence.
+    /// How much was evaluated.
+    #[serde(flatten)]
+    pub evaluated: Evaluated,
+    /// Draws per sequence.
     pub draws: u64,
     /// Seed of the draws.
     pub seed: u64,
@@ -58,7 +68,63 @@ pub struct EvalResult {
     /// The figures.
     pub figures: Vec<Figure>,
     /// The value of every sequence.
-    pub by_sequence: Vec<SequenceValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_sequence: Option<Vec<SequenceValue>>,
+    /// The value of every document, where each was evaluated alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_document: Option<Vec<SequenceValue>>,
+}
+
+/// How much was evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluated {
+    /// Sequences that the network read.
+    pub sequences: u64,
+    /// Documents of which there was something in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u64>,
+    /// Tokens that were charged.
+    pub tokens: u64,
+    /// Characters of text that they stand for, where every document decodes to itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub characters: Option<u64>,
+}
+
+impl Evaluated {
+    /// What a part comes to, with the value of each of its sequences or documents.
+    pub fn new(part: &Part, values: &[SequenceValue]) -> Self {
+        Self {
+            sequences: part.parts.sequences() as u64,
+            documents: part.documents,
+            tokens: values.iter().map(|value| value.tokens).sum(),
+            characters: values.iter().map(|value| value.characters).sum(),
+        }
+    }
+
+    /// In words.
+    fn shown(&self) -> String {
+        let Self { sequences, documents, tokens, characters } = self;
+        let characters = characters.map(|count| format!(", {}", format::counted(count, "character")));
+        let documents = documents.map(|count| format!(" of {}", format::counted(count, "document")));
+        let [tokens, sequences] =
+            [(tokens, "token"), (sequences, "sequence")].map(|(count, what)| format::counted(*count, what));
+        let [characters, documents] = [characters, documents].map(Option::unwrap_or_default);
+        format!("{tokens}{characters} in {sequences}{documents}")
+    }
+}
+
+/// A line of what `score` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoreLine<'a> {
+    /// The line of the file with the text, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// What the file calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a RawValue>,
+    /// What it costs.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 /// What `sample --json` prints.
@@ -130,9 +196,15 @@ impl From<&SampleReport> for SampleCost {
 pub struct SampleText {
     /// Its number under the seed.
     pub index: u64,
+    /// The number of its prompt, from 0, among the lines of a file that are not blank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// What the file calls the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<RawValue>>,
     /// The text.
     pub text: String,
-    /// All its tokens, also those that are not shown.
+    /// All its tokens, also those that are not shown; of texts written from left to right up to the end of text.
     pub tokens: Vec<u32>,
 }
 
@@ -153,9 +225,21 @@ pub fn sampling_cost(report: &SampleReport) -> String {
     text
 }
 
-/// Figures as a table, one a line: name, value with error and unit, kind, evaluations.
+/// Figures as a table, one a line, and what they are of.
+pub fn evaluation_table(figures: &[Figure], evaluated: &Evaluated) -> String {
+    let mut rows = figure_rows(figures);
+    rows.push(["evaluated".to_owned(), evaluated.shown()]);
+    table(&rows)
+}
+
+/// Figures as a table, one a line.
 pub fn figure_table(figures: &[Figure]) -> String {
-    let rows: Vec<[String; 2]> = figures
+    table(&figure_rows(figures))
+}
+
+/// Name, value with error and unit, kind, evaluations.
+fn figure_rows(figures: &[Figure]) -> Vec<[String; 2]> {
+    figures
         .iter()
         .map(|figure| {
             let evaluations = match figure.evaluations {
@@ -165,8 +249,7 @@ pub fn figure_table(figures: &[Figure]) -> String {
             let note = format!("{}  ({}{evaluations})", format::value(figure), format::kind(figure.kind));
             [figure.name.clone(), note]
         })
-        .collect();
-    table(&rows)
+        .collect()
 }
 
 /// A JSON value as a table of its dotted keys; figures stand on a line of their own.
@@ -237,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_evaluated_stands_below() {
+        let mut evaluated = Evaluated { sequences: 4, documents: Some(3), tokens: 50, characters: Some(47) };
+        insta::assert_snapshot!(evaluation_table(&[bound()], &evaluated), @r"
+        nelbo_subtoken  3.2123 ± 0.0123 bits per character  (upper bound, 512 network evaluations)
+        evaluated       50 tokens, 47 characters in 4 sequences of 3 documents
+        ");
+        (evaluated.documents, evaluated.characters) = (None, None);
+        assert_eq!(evaluated.shown(), "50 tokens in 4 sequences");
+    }
+
+    #[test]
     fn values_are_flattened() {
         let value = serde_json::json!({ "kind": "run", "train": { "steps": 7, "seed": null }, "paths": ["a", "b"], "figures": [joint()] });
         insta::assert_snapshot!(value_table(&value), @r"
@@ -254,7 +348,7 @@ mod tests {
             model: "runs/a".into(),
             data: "text.txt".into(),
             estimator: "nelbo_subtoken".into(),
-            sequences: 9,
+            evaluated: Evaluated { sequences: 9, documents: Some(2), tokens: 18, characters: Some(81) },
             draws: 1,
             seed: 0,
             steps: None,
@@ -263,13 +357,14 @@ mod tests {
             carry_over: Some(true),
             conditional_on_class: false,
             figures: vec![joint()],
-            by_sequence: vec![SequenceValue {
+            by_sequence: Some(vec![SequenceValue {
                 index: 0,
                 nats: 5.0,
                 draw_error: None,
                 tokens: 2,
                 characters: Some(9),
-            }],
+            }]),
+            by_document: None,
         };
         insta::assert_snapshot!(serde_json::to_string_pretty(&result).unwrap(), @r#"
         {
@@ -277,6 +372,9 @@ mod tests {
           "data": "text.txt",
           "estimator": "nelbo_subtoken",
           "sequences": 9,
+          "documents": 2,
+          "tokens": 18,
+          "characters": 81,
           "draws": 1,
           "seed": 0,
           "carry_over": true,

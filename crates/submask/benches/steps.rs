@@ -101,6 +101,7 @@ impl Size {
                 vocab_size,
                 tokenizer: TokenizerKind::Numbers { vocab_size },
                 fidelity: None,
+                pairs: false,
             }),
             network: NetworkConfig::Diffusion(self.config()),
             codes: CodeSettings::plain(self.subtokens, true),
@@ -146,7 +147,7 @@ fn training(c: &mut Criterion) {
         let values = size.values(parameters);
         let loss =
             LossFunction::of(&architecture, &settings.train, &Compute::cpu()).expect("the size is valid");
-        let batch = Batch { x_0: size.tokens(size.batch), labels: Vec::new() };
+        let batch = Batch { x_0: size.tokens(size.batch), ..Batch::default() };
         group.throughput(Throughput::Elements(batch.x_0.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
             let mut step = 0;

@@ -116,7 +116,7 @@ fn main() -> Result<()> {
 
     let mut all = Batch::default();
     (0..100).try_for_each(|index| AllSums.get(0, index, &mut all))?;
-    let held_out = HeldOut { x_0: all.x_0, seq_len: TOKENS, labels: Vec::new(), characters: Vec::new() };
+    let held_out = HeldOut { x_0: all.x_0, seq_len: TOKENS, ..HeldOut::default() };
     let run = OwnRun {
         model: model.clone(),
         dataset: Arc::new(AllSums),
@@ -177,5 +177,7 @@ fn settings() -> TrainSettings {
         final_samples: 0,
         checkpoint_every: 1_000,
         keep_checkpoints: 1,
+        keep_best: false,
+        patience: 0,
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use submask::backbone::Embedding;
 use submask::backbone::dit::DitConfig;
-use submask::data::Split;
+use submask::data::{FileFormat, Split, ValidRule};
 use submask::model::{CodeSettings, NetworkConfig, Sampling, Temperature};
 use submask::objective::Objective;
 use submask::schedule::Schedule;
@@ -63,9 +63,20 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
         data: RunData::Text(TextData {
             // No path: the built-in dictionary.
             paths: corpus.into_iter().collect(),
+            edition: 2,
             split: Split::Paragraph,
             field: "text".to_owned(),
+            format: FileFormat::Auto,
+            join: "\n".to_owned(),
+            separator: String::new(),
+            skip_bad: false,
             valid_fraction: 0.02,
+            valid_rule: ValidRule::Documents,
+            valid_paths: Vec::new(),
+            // No fields: text, not pairs.
+            prompt_field: String::new(),
+            completion_field: String::new(),
+            truncate: false,
             block_ends: false,
             cache: PathBuf::new(),
         }),
@@ -73,6 +84,7 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             kind: TokenizerChoice::Bytes,
             vocab_size: 0,
             path: PathBuf::new(),
+            end_of_text: String::new(),
         }),
         network: NetworkConfig::Diffusion(DitConfig {
             hidden: 96,
@@ -115,5 +127,7 @@ fn training(steps: u64) -> TrainSettings {
         final_samples: 0,
         checkpoint_every: 200,
         keep_checkpoints: 1,
+        keep_best: false,
+        patience: 0,
     }
 }

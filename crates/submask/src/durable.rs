@@ -1,4 +1,4 @@
-//! Writing files so that nothing is half-written.
+//! Writing files so that nothing is half-written, and knowing files that never came whole.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,17 +19,27 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
+    write_whole(path, |temporary| write(temporary).map_err(Error::io(path)))
+}
+
+/// The same where more may go wrong than writing.
+///
+/// # Errors
+/// Those of `write`, and [`Error::Io`] naming the file.
+pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    let written = write(&temporary)
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
+    let keep = || {
+        File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    let written = write(&temporary).and_then(|()| keep().map_err(Error::io(path)));
+    if written.is_err() {
         // The temporary file is of no use; that it cannot be removed is not the error to report.
         let _ = fs::remove_file(&temporary);
-        Error::io(path)(error)
-    })
+    }
+    written
 }
 
 /// Makes the folder `place`, which does not exist, whole or not at all: what `write` puts into the folder beside it
@@ -68,6 +78,25 @@ pub fn check_free(field: &str, place: &Path) -> Result<()> {
         Ok(_) => Err(Error::invalid(field, place.display(), "a folder that does not exist yet")),
         Err(_) => Ok(()),
     }
+}
+
+/// What stands in place of a file that Git LFS has not fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// Length of the longest pointer.
+const LFS_BYTES: usize = 1024;
+
+/// If these bytes are a pointer of Git LFS and not the file it stands for: what is wrong, and what to do.
+pub fn lfs_pointer(bytes: &[u8]) -> Option<String> {
+    if bytes.len() > LFS_BYTES || !bytes.starts_with(LFS_POINTER) {
+        return None;
+    }
+    let size = bytes
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| std::str::from_utf8(line.strip_prefix(b"size ")?).ok()?.trim().parse::<u64>().ok());
+    let size = size.map_or_else(String::new, |size| format!(" of {size} bytes"));
+    Some(format!(
+        "a pointer of Git LFS, not the file{size} that it stands for: run `git lfs pull` in its repository"
+    ))
 }
 
 /// Makes the new name last: a rename is only on the disk when its folder is.

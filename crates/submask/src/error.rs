@@ -20,6 +20,14 @@ pub enum Error {
         /// What is allowed instead.
         allowed: String,
     },
+    /// Settings that have to be given, since nothing else says them.
+    #[error("{field} {} to be given: {reason}", if field.contains(", ") { "have" } else { "has" })]
+    Needed {
+        /// Name of the setting or argument; of several, with `, ` between them.
+        field: String,
+        /// Where it was looked for, and what helps to find it.
+        reason: String,
+    },
     /// Settings that do not go with what is there already.
     #[error("{field} {problem}")]
     Conflict {
@@ -99,12 +107,13 @@ impl Error {
         Self::Invalid { field: field.into(), given: given.to_string(), allowed: allowed.into() }
     }
 
-    /// The same error, in which the field of a refused value has the name that `name` gives it: below, fields are called
-    /// as the code calls them, above as settings or flags do.
+    /// The same error, in which the field of a value that is refused or needed has the name that `name` gives it: below,
+    /// fields are called as the code calls them, above as settings or flags do.
     #[must_use]
     pub fn rename_field(self, name: impl FnOnce(&str) -> String) -> Self {
         match self {
             Self::Invalid { field, given, allowed } => Self::Invalid { field: name(&field), given, allowed },
+            Self::Needed { field, reason } => Self::Needed { field: name(&field), reason },
             error => error,
         }
     }

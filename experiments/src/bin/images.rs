@@ -16,7 +16,7 @@ use submask::data::image::ImageSet;
 use submask::metrics::image::{FeatureSet, ImageFeatures, ImageMetricOptions, Reference, image_metrics};
 use submask::model::{Estimator, EvaluateRequest, HeldOut, checkpoints};
 use submask::train::SETTINGS_FILE;
-use submask::train::settings::{ImageData, RunData, RunSettings};
+use submask::train::settings::{ImageData, ImageParts, RunData, RunSettings};
 use submask::{Compute, Figure, Model, Request, Session, Unobserved};
 use submask_experiments::{Fallible, train_once};
 
@@ -42,7 +42,7 @@ fn main() -> Fallible {
 /// Prints what a finished run is worth.
 fn judge(run: &Path, samples: usize, steps: usize) -> Fallible {
     let settings = RunSettings::read(&run.join(SETTINGS_FILE))?;
-    let (train, valid) = images_of(&settings)?.load(settings.train.seed)?;
+    let ImageParts { train, valid, .. } = images_of(&settings)?.load(settings.train.seed)?;
     let trained = session(run, settings.train.steps)?;
     let untrained = session(run, 0)?;
 
@@ -150,7 +150,7 @@ fn digits(folder: &Path, steps: u64) -> Fallible {
     for subtokens in [1, 2, 4, 8] {
         let out = folder.join(format!("l{subtokens}"));
         let settings = digits_settings(subtokens, steps)?;
-        let (_, valid) = images_of(&settings)?.load(settings.train.seed)?;
+        let valid = images_of(&settings)?.load(settings.train.seed)?.valid;
         let seconds = train_once(&out, settings)?;
         let session = session(&out, steps)?;
         let bound = figure_of(&session, &valid, Estimator::NelboSubtoken)?;

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use submask::import::WeightSet;
-use submask::model::ExportFormat;
+use submask::model::{CheckpointChoice, ExportFormat};
 
 /// Make a model of a checkpoint of another program
 ///
 /// Reads checkpoints of the reference's text models (Lightning) and image models, its toy model, folders as MDLM
-/// stands on the Hub, checkpoints of MDM-Prime-v2's encoder, pickled state dicts, and safetensors files. Nothing in a file is executed. A report says
-/// what was taken and what was not; a checkpoint with missing weights is refused.
+/// stands on the Hub, checkpoints of MDM-Prime-v2's encoder and of other training loops, pickled state dicts, and
+/// safetensors files, also in several files with an index. Nothing in a file is executed. A report says what was taken
+/// and what was not; a checkpoint with missing weights is refused.
+///
+/// Weights are found under the usual keys (state_dict, model_state_dict, model, …), averaged ones under theirs (ema,
+/// model_ema, …), and names without what torch.compile, data parallelism and other wrappers put around them.
 ///
 /// What the network is, the shapes of the weights say; what they do not say stands in the checkpoint's
 /// configuration, or has to be given by a flag. `submask info FILE` shows what is known of a file.
@@ -27,7 +31,7 @@ use submask::model::ExportFormat;
 #[derive(Args, Debug)]
 #[command(after_help = IMPORT_EXAMPLES)]
 pub struct ImportArgs {
-    /// Checkpoint file, folder with model.safetensors and config.json, or hub://owner/repo[@revision][/path]
+    /// Checkpoint file, index of several, folder with weights and config.json, or hub://owner/repo[@revision][/path]
     #[arg(value_name = "FILE|FOLDER|HUB")]
     pub source: PathBuf,
     /// Folder for the model; it must not exist
@@ -35,10 +39,13 @@ pub struct ImportArgs {
     pub to: PathBuf,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// How text becomes tokens: gpt2, text8, bytes, numbers, or a tokenizer.json [default: gpt2 for 50,257 tokens,
-    /// otherwise numbers]
+    /// How text becomes tokens: gpt2, text8, bytes, numbers, a tokenizer.json or its folder [default: gpt2 for 50,257
+    /// tokens, otherwise numbers]
     #[arg(long, value_name = "NAME|FILE")]
     pub tokenizer: Option<String>,
+    /// Token with which a tokenizer.json ends texts [default: what the file and those beside it say]
+    #[arg(long, value_name = "TOKEN", requires = "tokenizer")]
+    pub end_of_text: Option<String>,
     /// Permutation of the codes: a tensor saved by PyTorch, or safetensors with `permutation`
     #[arg(long, value_name = "FILE")]
     pub permutation: Option<PathBuf>,
@@ -63,7 +70,7 @@ pub struct NetworkArgs {
     /// Sub-tokens per token ℓ
     #[arg(long, value_name = "ℓ")]
     pub subtokens: Option<usize>,
-    /// Tokens of the vocabulary C
+    /// Tokens of the vocabulary C, without the mask: fewer than its tables have rows for, if they are padded
     #[arg(long, value_name = "C")]
     pub vocab_size: Option<usize>,
     /// Attention heads
@@ -115,6 +122,9 @@ impl From<WeightsArg> for WeightSet {
 pub struct ExportArgs {
     /// Model folder, run folder or checkpoint
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// What the weights are written for
     #[arg(long, value_enum, default_value_t = FormatArg::Safetensors)]
     pub format: FormatArg,

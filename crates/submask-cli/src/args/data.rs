@@ -39,7 +39,7 @@ pub struct PrepareArgs {
 /// Describe a prepared folder, or count the documents of a corpus
 #[derive(Args, Debug)]
 pub struct DataInfoArgs {
-    /// Prepared folders, token shards, text files or folders [default: the built-in dictionary]
+    /// Prepared folders, token shards, text files or folders, or - [default: the built-in dictionary]
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Read all tokens and compare them with their checksums

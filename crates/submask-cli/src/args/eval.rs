@@ -1,12 +1,13 @@
 //! Arguments of `submask eval`.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use submask::order::Order;
+use submask::model::CheckpointChoice;
+use submask::train::settings::ImageSetChoice;
 
-use super::UnitArg;
+use super::{EstimateArgs, LayoutArgs};
 
 /// Measure how well a model predicts text, images or points
 ///
@@ -16,53 +17,81 @@ use super::UnitArg;
 pub struct EvalArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
-    /// Text or images to evaluate on [default: what the model's run held out]
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
+    /// Text or images to evaluate on, - for standard input [default: what the model's run held out]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
     /// What in a text file of --data is a document [default: as the model's run, or else file]
     #[arg(long, requires = "data")]
     pub split: Option<SplitArg>,
-    /// Field of JSON lines, or column of parquet files, with the text [default: as the model's run, or else
-    /// text]
+    /// Field of JSON, or column of tables and parquet files, with the text: NAME, a.b, a[], a[].b [default: as the
+    /// model's run, or else text]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub field: Option<String>,
-    /// What is estimated [default: nelbo-subtoken; exact for autoregressive models]
+    /// Field or column with the prompts, for a model of pairs [default: as the model's run, or else prompt]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub prompt_field: Option<String>,
+    /// Field or column with the completions, for a model of pairs [default: as the model's run, or else completion]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub completion_field: Option<String>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// Evaluate each document alone, as `submask score` scores it, instead of documents one behind the other in
+    /// sequences of the model's length
     #[arg(long)]
-    pub estimator: Option<EstimatorArg>,
-    /// Monte Carlo draws per sequence; of the estimator orders, orders per sequence [default: 1]
-    #[arg(long, value_name = "K")]
-    pub draws: Option<NonZeroUsize>,
-    /// Steps T of the sampler, of the estimator path [default: the model's]
-    #[arg(long, value_name = "T")]
-    pub steps: Option<NonZeroUsize>,
-    /// Order of generation, of the estimator exact: left-to-right, or where the network is surest first (confidence,
-    /// margin, entropy) [default: left-to-right]
-    #[arg(long, value_name = "ORDER")]
-    pub order: Option<Order>,
-    /// What is revealed at once, of the estimators exact and orders [default: token for exact, subtoken for orders]
-    #[arg(long)]
-    pub unit: Option<UnitArg>,
-    /// Units revealed per network evaluation, of the estimator exact [default: 1]
-    #[arg(long, value_name = "N")]
-    pub per_step: Option<NonZeroUsize>,
-    /// Sequences to evaluate, spread over all [default: all]
+    pub by_document: bool,
+    #[command(flatten)]
+    pub layout: LayoutArgs,
+    #[command(flatten)]
+    pub estimate: EstimateArgs,
+    /// Sequences, or documents, to evaluate, spread over all [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,
-    /// Seed of the draws
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
-    /// Whether tokens that contradict a visible digit are excluded; with a model trained without, this
-    /// gives a bound of its own [default: the model's]
-    #[arg(long, value_name = "true|false")]
-    pub carry_over: Option<bool>,
-    /// Sequences per network call (affects speed only)
-    #[arg(long, value_name = "B", default_value = "16")]
-    pub batch: NonZeroUsize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub images: ImageEvalArgs,
+}
+
+/// How files of text are read.
+#[derive(Args, Debug, Default)]
+pub struct ReadingArgs {
+    /// Format of the files of --data [default: as the model's run, or else as their names say]
+    #[arg(long, requires = "data")]
+    pub format: Option<FileFormatArg>,
+    /// What stands between the texts of a list [default: as the model's run, or else a line end]
+    #[arg(long, value_name = "TEXT", requires = "data")]
+    pub join: Option<String>,
+    /// Text that divides documents wherever it stands [default: as the model's run, or else none]
+    #[arg(long, value_name = "TEXT", requires = "data")]
+    pub separator: Option<String>,
+    /// Skip records that cannot be read [default: as the model's run, or else false]
+    #[arg(long, value_name = "true|false", requires = "data", num_args = 0..=1, default_missing_value = "true")]
+    pub skip_bad: Option<bool>,
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FileFormatArg {
+    /// As the name says
+    Auto,
+    /// UTF-8 text
+    Text,
+    /// One object per line, or one array of objects
+    Json,
+    /// A table with commas
+    Csv,
+    /// A table with tabs
+    Tsv,
+    /// Parquet
+    Parquet,
+    /// Token numbers of two bytes
+    Uint16,
+    /// Token numbers of four bytes
+    Uint32,
 }
 
 /// What only images read.
@@ -75,20 +104,53 @@ pub struct ImageEvalArgs {
     /// The file of labels of IDX images
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
+    /// Which images of the files of --data [default: what they hold out themselves, as a folder val does, or else
+    /// those to train on]
+    #[arg(long, requires = "data")]
+    pub part: Option<PartArg>,
+}
+
+/// Which part of a set of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PartArg {
+    /// Those to train on
+    Train,
+    /// Those held out for validation
+    Valid,
+    /// Test images
+    Test,
 }
 
 /// Which kind of image files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ImageSetArg {
-    /// CIFAR-10, binary version
+    /// CIFAR-10, binary or Python version
     Cifar10,
+    /// CIFAR-100 likewise
+    Cifar100,
     /// IDX files (MNIST, Fashion-MNIST)
     Idx,
+    /// An .npz file as Keras has them (mnist.npz)
+    Npz,
     /// ImageNet-32 or -64, .npz or pickled batches
     #[value(name = "imagenet")]
     ImageNet,
-    /// Picture files
+    /// Picture files, or parquet files of pictures
     Pictures,
+}
+
+impl ImageSetArg {
+    /// As a setting.
+    pub fn choice(self) -> ImageSetChoice {
+        match self {
+            Self::Cifar10 => ImageSetChoice::Cifar10,
+            Self::Cifar100 => ImageSetChoice::Cifar100,
+            Self::Idx => ImageSetChoice::Idx,
+            Self::Npz => ImageSetChoice::Npz,
+            Self::ImageNet => ImageSetChoice::ImageNet,
+            Self::Pictures => ImageSetChoice::Pictures,
+        }
+    }
 }
 
 /// What in a text file is a document.
@@ -100,21 +162,4 @@ pub enum SplitArg {
     Line,
     /// A paragraph, up to a blank line
     Paragraph,
-}
-
-/// What is estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EstimatorArg {
-    /// Upper bound, sub-tokens masked one by one
-    NelboSubtoken,
-    /// Upper bound, whole tokens masked together
-    NelboToken,
-    /// Upper bound for the sampler with --steps T
-    Path,
-    /// Exact likelihood for generation in a deterministic order: --order
-    Exact,
-    /// Upper bound for generation in random order, from --draws K whole orders per sequence
-    Orders,
-    /// The paper's training objective: a surrogate, not a likelihood
-    JointObjective,
 }

@@ -23,8 +23,9 @@ const fn fit<A>(flag: &'static str, subjects: &'static [Kind], given: fn(&A) -> 
 }
 
 /// Flags of `submask sample` that not every subject reads.
-const SAMPLE: [Fit<SampleArgs>; 10] = [
+const SAMPLE: [Fit<SampleArgs>; 11] = [
     fit("--prompt", TEXT, |args| args.prompt.is_some()),
+    fit("--prompts", TEXT, |args| args.prompts.is_some()),
     fit("--length", TEXT, |args| args.length.is_some()),
     fit("--trace", SHOWN, |args| args.trace),
     fit("--out", DRAWN, |args| args.images.out.is_some()),
@@ -37,15 +38,28 @@ const SAMPLE: [Fit<SampleArgs>; 10] = [
 ];
 
 /// Flags of `submask eval` that not every subject reads.
-const EVAL: [Fit<EvalArgs>; 4] = [
+const EVAL: [Fit<EvalArgs>; 14] = [
     fit("--split", TEXT, |args| args.split.is_some()),
     fit("--field", TEXT, |args| args.field.is_some()),
+    fit("--by-document", TEXT, |args| args.by_document),
+    fit("--end", TEXT, |args| args.layout.end),
+    fit("--stride", TEXT, |args| args.layout.stride.is_some()),
+    fit("--format", TEXT, |args| args.reading.format.is_some()),
+    fit("--join", TEXT, |args| args.reading.join.is_some()),
+    fit("--separator", TEXT, |args| args.reading.separator.is_some()),
+    fit("--skip-bad", TEXT, |args| args.reading.skip_bad.is_some()),
+    fit("--prompt-field", TEXT, |args| args.prompt_field.is_some()),
+    fit("--completion-field", TEXT, |args| args.completion_field.is_some()),
     fit("--images", IMAGES, |args| args.images.images.is_some()),
     fit("--labels", IMAGES, |args| args.images.labels.is_some()),
+    fit("--part", IMAGES, |args| args.images.part.is_some()),
 ];
 
 /// Flags of `submask train` that not every subject reads.
-const TRAIN: [Fit<TrainArgs>; 1] = [fit("--image", POINTS, |args| args.image.is_some())];
+const TRAIN: [Fit<TrainArgs>; 2] = [
+    fit("--image", POINTS, |args| args.image.is_some()),
+    fit("--valid", SHOWN, |args| !args.settings.valid.is_empty()),
+];
 
 /// Refuses flags of `submask sample` that say nothing to a model of this kind.
 pub fn sample(args: &SampleArgs, kind: Kind) -> Result<(), Failure> {

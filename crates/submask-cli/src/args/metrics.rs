@@ -4,8 +4,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use submask::model::CheckpointChoice;
 
-use super::ImageSetArg;
+use super::{ImageSetArg, PartArg};
 
 /// Measure images that a model generates against real ones
 ///
@@ -17,6 +18,9 @@ use super::ImageSetArg;
 pub struct MetricsArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder, whose samples are measured
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// Samples to draw
     #[arg(long, value_name = "N", default_value = "256")]
     pub num: NonZeroUsize,
@@ -35,6 +39,10 @@ pub struct MetricsArgs {
     /// What the files of --data are [default: as the model's run]
     #[arg(long, value_name = "SET", requires = "data")]
     pub images: Option<ImageSetArg>,
+    /// Which images of the files of --data [default: what they hold out themselves, as a folder val does, or else
+    /// those to train on]
+    #[arg(long, requires = "data")]
+    pub part: Option<PartArg>,
     /// Real images to take, spread over the set [default: all]
     #[arg(long, value_name = "N")]
     pub sequences: Option<NonZeroU64>,

@@ -8,10 +8,13 @@
 mod bench;
 mod convert;
 mod data;
+mod estimate;
 mod eval;
 pub mod fits;
+mod logits;
 mod metrics;
 mod sample;
+mod score;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -24,11 +27,14 @@ use submask::ops::Precision;
 pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
-pub use eval::{EstimatorArg, EvalArgs, ImageSetArg, SplitArg};
+pub use estimate::{EstimateArgs, EstimatorArg, LayoutArgs};
+pub use eval::{EvalArgs, FileFormatArg, ImageSetArg, PartArg, ReadingArgs, SplitArg};
+pub use logits::LogitsArgs;
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
 };
+pub use score::ScoreArgs;
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -68,8 +74,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user
 pub enum Command {
     Train(TrainArgs),
     Eval(EvalArgs),
-    Sample(SampleArgs),
+    Score(ScoreArgs),
+    Sample(Box<SampleArgs>),
     Metrics(MetricsArgs),
+    Logits(LogitsArgs),
     Data(DataArgs),
     Import(ImportArgs),
     Export(ExportArgs),
@@ -84,8 +92,8 @@ pub enum Command {
 /// Describe a model, a run, a token shard, a settings file or a checkpoint of another program
 #[derive(Args, Debug)]
 pub struct InfoArgs {
-    /// Model folder, run folder, checkpoint folder, .tokens file, .toml settings or foreign checkpoint, also by a name
-    /// hub://owner/repo[@revision][/path]
+    /// Model folder, run folder, checkpoint folder, .tokens file, .toml settings, tokenizer.json or what import may be
+    /// given, also what it refuses, also by a name hub://owner/repo[@revision][/path]
     #[arg(value_name = "MODEL|RUN|FILE")]
     pub path: PathBuf,
     /// Print JSON

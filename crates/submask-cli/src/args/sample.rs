@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use submask::model::CheckpointChoice;
 use submask::order::Order;
 use submask::sampler::RevealUnit;
 
@@ -20,6 +21,9 @@ use submask::sampler::RevealUnit;
 pub struct SampleArgs {
     /// Model folder, run (its newest checkpoint) or checkpoint folder
     pub model: PathBuf,
+    /// Which checkpoint of a run: newest, best (of a run with train.keep_best), or its number of steps
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub checkpoint: CheckpointChoice,
     /// How many samples
     #[arg(long, value_name = "N", default_value = "1")]
     pub num: NonZeroU64,
@@ -39,12 +43,19 @@ pub struct SampleArgs {
     /// Text with holes: see above
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
+    /// JSON lines with a prompt each, or - for standard input: {"prompt": TEXT}, and with it, if wanted, "length" and
+    /// "id". --num texts of each; text n of line i, both from 0, is number i·num + n under the seed
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
     /// Tokens of a text [default: the model's sequence length]
     #[arg(long, value_name = "L")]
     pub length: Option<NonZeroUsize>,
     /// Seed; text n of a seed is the same whatever --num and --batch are
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Number of the first sample under the seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub first_sequence: u64,
     /// Temperature τ of at least 0, which divides the logits; or a,n,c for τ(u) = a·uⁿ + c, u from 0 to 1 while a
     /// sample resolves [default: the model's]
     #[arg(long, value_name = "τ|a,n,c", allow_hyphen_values = true)]

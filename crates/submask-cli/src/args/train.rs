@@ -67,9 +67,13 @@ pub struct SettingsArgs {
     /// Settings file; keys it does not name keep the preset's values
     #[arg(long, value_name = "F.toml")]
     pub config: Option<PathBuf>,
-    /// Text, JSON lines or parquet files, or files of images, and folders of them (data.paths)
+    /// Files of text, JSON, tables or parquet, or of images, and folders of them; - for standard input (data.paths)
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Text or images for validation, in files of their own: nothing of --data is held out then
+    /// (data.valid_paths)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub valid: Vec<PathBuf>,
     /// Any setting by its key, such as train.steps=100 or model.hidden=256
     #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     pub set: Vec<String>,

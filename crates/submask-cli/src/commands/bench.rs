@@ -107,7 +107,12 @@ impl<'a> Bench<'a> {
             return Err(Failure::usage("model.network: bench measures diffusion and encoder networks"));
         }
         let tokenizer = TokenizerKind::Numbers { vocab_size };
-        let config = settings.config(Subject::Text(TextSubject { vocab_size, tokenizer, fidelity: None }));
+        let config = settings.config(Subject::Text(TextSubject {
+            vocab_size,
+            tokenizer,
+            fidelity: None,
+            pairs: false,
+        }));
         let architecture = Architecture::new(config, Some(Tokenizer::numbers(vocab_size)?))?;
         let seed = settings.train.seed;
         let parameters = architecture.parameters().iter().enumerate();

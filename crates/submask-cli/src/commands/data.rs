@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use submask::data::{DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
+use submask::data::{Content, DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
 use submask::train::event::Event;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
+use crate::data_notes::{NO_END_OF_TEXT, corpus_notes, held_out_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
 use crate::{output, progress, settings};
@@ -25,13 +26,17 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
         return Err(Failure::usage("data.kind: only text is prepared"));
     };
-    let wanted = text.prepare(tokenizer, settings.train.seed);
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer, settings.train.seed, seq_len);
     let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
     let mut observer = progress::training_observer();
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
     let data =
         submask::data::prepare(&wanted, &args.out, outdated, &mut watch).map_err(|error| match error {
-            submask::Error::Format { .. } => {
+            // What is wrong is the folder that is there.
+            submask::Error::Format { ref path, .. }
+                if path.starts_with(&args.out) && args.out.join(DATA_FILE).is_file() =>
+            {
                 Failure::from(error).hint("--rebuild replaces a prepared folder")
             }
             error => error.into(),
@@ -40,8 +45,20 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     if data.reused {
         eprintln!("data  {} was prepared already", args.out.display());
     }
+    if data.runs_together() {
+        eprintln!("data  {NO_END_OF_TEXT}");
+    }
+    for note in corpus_notes(&data.info.corpus, data.has_pairs()) {
+        eprintln!("data  {note}");
+    }
     if let Some(fidelity) = data.fidelity() {
         eprintln!("data  {}", tokenizer_note(fidelity));
+    }
+    if let Some(counts) = data.info.pairs() {
+        eprintln!("data  {}", pair_note(counts, seq_len));
+    }
+    for note in data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes) {
+        eprintln!("data  {note}");
     }
     output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
 }
@@ -65,6 +82,11 @@ fn describe(path: &Path, verify: bool) -> Result<Value, Failure> {
         if verify {
             data.train.verify()?;
             data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+            if data.has_pairs() {
+                let seq_len = data.info.settings.seq_len;
+                data.training_pairs(seq_len)?.verify()?;
+                data.validation_pairs(seq_len)?.map_or(Ok(()), |pairs| pairs.verify())?;
+            }
         }
         return Ok(describe_prepared(path, &data.info));
     }
@@ -98,7 +120,23 @@ pub fn describe_prepared(path: &Path, info: &DataInfo) -> Value {
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
         "train": part(&info.train),
         "valid": info.valid.as_ref().map(part),
+        "held_out": info.valid.as_ref().map(|_| json!(info.split)),
     });
+    if let Some(left_out) = &info.corpus.left_out {
+        described["files_not_read"] = json!(left_out.files);
+        described["first_file_not_read"] = json!(left_out.first);
+    }
+    if let Some(skipped) = &info.corpus.skipped {
+        described["records_skipped"] = json!(skipped.records);
+        described["first_record_skipped"] = json!(skipped.first);
+    }
+    if let Some(spelt) = &info.corpus.spelt {
+        described["documents_that_spell_end_of_text"] = json!(spelt.documents);
+    }
+    if let Some(counts) = info.pairs() {
+        described["pairs"] = json!(counts);
+        described["seq_len"] = json!(info.settings.seq_len);
+    }
     if let Some(fidelity) = info.fidelity() {
         described["documents_changed_by_tokenizer"] = json!(fidelity.changed);
         described["unknown_tokens"] = json!(fidelity.unknown);
@@ -122,21 +160,39 @@ pub fn describe_shard(shard: &Shard) -> Value {
     })
 }
 
-/// Texts: every document is read and counted.
+/// Texts or token numbers: every document is read and counted.
 fn describe_corpus(path: &str, source: &Source) -> Result<Value, Failure> {
-    let (mut documents, mut bytes, mut characters) = (0u64, 0u64, 0u64);
-    for document in source.documents()? {
+    let (mut documents, mut bytes, mut characters, mut tokens) = (0u64, 0u64, 0u64, 0u64);
+    let (mut has_text, mut has_numbers) = (false, false);
+    let corpus = source.corpus()?;
+    for document in corpus.documents()? {
         let document = document?;
         // A long document comes in pieces.
         documents += u64::from(!document.continues);
-        bytes += document.text.len() as u64;
-        characters += document.text.chars().count() as u64;
+        match document.content {
+            Content::Text | Content::WrittenNumbers => {
+                has_text = true;
+                bytes += document.text.len() as u64;
+                characters += document.text.chars().count() as u64;
+            }
+            Content::TokenNumbers => {
+                has_numbers = true;
+                tokens += document.text.split_ascii_whitespace().count() as u64;
+            }
+        }
     }
-    Ok(json!({
-        "kind": "texts",
-        "path": path,
-        "documents": documents,
-        "bytes": bytes,
-        "characters": characters,
-    }))
+    let kind = if has_numbers && !has_text { "token numbers" } else { "texts" };
+    let mut described = json!({ "kind": kind, "path": path, "documents": documents });
+    if has_numbers {
+        described["tokens"] = json!(tokens);
+    }
+    if has_text {
+        described["bytes"] = json!(bytes);
+        described["characters"] = json!(characters);
+    }
+    if let Some(left_out) = corpus.left_out() {
+        described["files_not_read"] = json!(left_out.files);
+        described["first_file_not_read"] = json!(left_out.first);
+    }
+    Ok(described)
 }

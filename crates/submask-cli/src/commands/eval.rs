@@ -1,181 +1,72 @@
 //! `submask eval`.
 
-use submask::model::{Estimator, EvaluateRequest, Model, ModelConfig, Sampling, Session};
-use submask::order::Order;
-use submask::schedule::{RevealUnit, TemperatureSchedule};
+use submask::model::{EvaluateRequest, Evaluation, Model, ModelConfig, SCORE_DRAWS, Session};
 
-use crate::args::{EstimatorArg, EvalArgs, UnitArg, fits};
+use crate::args::{EvalArgs, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
-use crate::output::{self, EvalResult};
-use crate::subject::Kind;
+use crate::output::{self, EvalResult, Evaluated};
+use crate::settings::estimate;
+use crate::subject::{Kind, Part, Parts};
 use crate::{flags, locate, progress};
 
 /// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
     check(args)?;
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let kind = Kind::of(&ModelConfig::read(&folder)?)?;
     fits::eval(args, kind)?;
     let chosen = kind.door().held_out(args, &folder)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
-    let estimator = estimator(args, &session)?;
-    let (held_out, name) = chosen(session.architecture())?;
-    let request = EvaluateRequest {
-        estimator,
-        draws: args.draws.map_or(1, Into::into),
-        seed: args.seed,
-        batch: args.batch.into(),
-        carry_over: args.carry_over,
-    };
-    let count = held_out.len();
-    let waiting = progress::Waiting::new(format!("{} of {count} sequences, {name}", estimator.name()));
-    let evaluation = session.evaluation(&request, &held_out).map_err(|error| flags::EVAL.name_in(error))?;
-    drop(waiting);
+    let request =
+        estimate::request(&args.estimate, &session, if args.by_document { SCORE_DRAWS } else { 1 })?;
+    let part = chosen(session.architecture())?;
+    let evaluation = evaluate(&session, &request, &part)?;
+    let evaluated = Evaluated::new(&part, &evaluation.sequences);
     if !args.json {
-        return output::write(&output::figure_table(&evaluation.figures));
+        return output::write(&output::evaluation_table(&evaluation.figures, &evaluated));
     }
     let architecture = session.architecture();
+    let (by_document, by_sequence) = match args.by_document {
+        true => (Some(evaluation.sequences), None),
+        false => (None, Some(evaluation.sequences)),
+    };
     output::write_json(&EvalResult {
         model: folder.display().to_string(),
-        data: name,
-        estimator: estimator.name(),
-        sequences: count as u64,
+        data: part.name,
+        estimator: request.estimator.name(),
+        evaluated,
         draws: request.draws as u64,
-        seed: args.seed,
-        steps: estimator.steps(),
-        unit: unit(estimator),
-        per_step: per_step(estimator),
+        seed: request.seed,
+        steps: request.estimator.steps(),
+        unit: estimate::unit(request.estimator),
+        per_step: estimate::per_step(request.estimator),
         carry_over: (!session.is_autoregressive())
-            .then(|| args.carry_over.unwrap_or(architecture.predictive().carry_over())),
+            .then(|| request.carry_over.unwrap_or(architecture.predictive().carry_over())),
         conditional_on_class: architecture.config().classes().is_some(),
         figures: evaluation.figures,
-        by_sequence: evaluation.sequences,
+        by_sequence,
+        by_document,
     })
 }
 
-/// The estimator asked for, or what fits the network.
-fn estimator(args: &EvalArgs, session: &Session) -> Result<Estimator, Failure> {
-    let Some(estimator) = args.estimator else {
-        if session.is_autoregressive() && args.carry_over.is_some() {
-            return Err(Failure::usage("--carry-over has no meaning for an autoregressive model"));
-        }
-        let usual = session.usual_estimator();
-        if usual == Estimator::LEFT_TO_RIGHT {
-            check_draws(args, EstimatorArg::Exact)?;
-        }
-        return Ok(usual);
+fn evaluate(session: &Session, request: &EvaluateRequest, part: &Part) -> Result<Evaluation, Failure> {
+    let (estimator, name) = (request.estimator.name(), &part.name);
+    let _waiting = progress::Waiting::new(format!("{estimator} of {}, {name}", part.parts.count()));
+    let evaluation = match &part.parts {
+        Parts::Sequences(sequences) => session.evaluation(request, sequences),
+        Parts::Documents(documents) => session.evaluation_by_document(request, documents),
     };
-    check_draws(args, estimator)?;
-    let config = session.architecture().config();
-    let estimator = match estimator {
-        EstimatorArg::NelboSubtoken => Estimator::NelboSubtoken,
-        EstimatorArg::NelboToken => Estimator::NelboToken,
-        EstimatorArg::Path => {
-            if let Some(what) = beyond_the_path_bound(&config.sample) {
-                eprintln!(
-                    "note: the bound is of joint draws on an even grid at temperature 1: the model's {what} differs"
-                );
-            }
-            let sampler = Some(config.sample.steps).filter(|&steps| steps > 0);
-            Estimator::Path { steps: args.steps.map(Into::into).or(sampler).unwrap_or(config.seq_len()) }
-        }
-        EstimatorArg::Exact => Estimator::Exact {
-            order: order(args)?,
-            unit: args.unit.unwrap_or(UnitArg::Token).into(),
-            per_step: args.per_step.map_or(1, Into::into),
-        },
-        EstimatorArg::Orders => Estimator::Orders { unit: args.unit.unwrap_or(UnitArg::Subtoken).into() },
-        EstimatorArg::JointObjective => Estimator::JointObjective,
-    };
-    if session.is_autoregressive() && args.carry_over.is_some() {
-        return Err(Failure::usage("--carry-over has no meaning for an autoregressive model"));
-    }
-    if session.is_autoregressive() && estimator != Estimator::LEFT_TO_RIGHT {
-        let message =
-            "an autoregressive model has an exact likelihood, from left to right, and no other estimate";
-        return Err(Failure::usage(message).hint(
-            "leave out --estimator, --order, --unit and --per-step, or ask for --estimator exact alone",
-        ));
-    }
-    Ok(estimator)
+    Ok(evaluation.map_err(|error| flags::EVAL.name_in(error))?)
 }
 
-/// What an exact likelihood or a bound over orders reveals at once.
-fn unit(estimator: Estimator) -> Option<&'static str> {
-    match estimator {
-        Estimator::Exact { unit, .. } | Estimator::Orders { unit } => Some(match unit {
-            RevealUnit::Digits => "subtoken",
-            RevealUnit::Tokens => "token",
-        }),
-        _ => None,
-    }
-}
-
-fn per_step(estimator: Estimator) -> Option<u64> {
-    match estimator {
-        Estimator::Exact { per_step, .. } => Some(per_step as u64),
-        _ => None,
-    }
-}
-
-/// The order of an exact likelihood.
-fn order(args: &EvalArgs) -> Result<Order, Failure> {
-    match args.order.unwrap_or(Order::LeftToRight) {
-        Order::Random => Err(Failure::usage("--order random has no exact likelihood: it mixes all orders")
-            .hint("--estimator nelbo-subtoken bounds it, and so does --estimator orders --draws K")),
-        order => Ok(order),
-    }
-}
-
-/// What of the model's sampling is not that of the path bound.
-fn beyond_the_path_bound(sampling: &Sampling) -> Option<&'static str> {
-    let plain = Sampling::default();
-    [
-        ("sample.draw", sampling.draw != plain.draw),
-        ("sample.temperature", !is_one(sampling.temperature.schedule())),
-        ("sample.warp", !sampling.warp.is_off()),
-        ("sample.corrector", sampling.corrector.is_some()),
-        ("sample.top_p", sampling.top_p != plain.top_p),
-        ("sample.top_k", sampling.top_k != plain.top_k),
-    ]
-    .into_iter()
-    .find_map(|(key, differs)| differs.then_some(key))
-}
-
-/// Whether it is the constant 1, however that is written.
-fn is_one(temperature: TemperatureSchedule) -> bool {
-    let [scale, exponent, _] = temperature.into();
-    (scale == 0.0 || exponent == 0.0) && temperature.at(0.0) == 1.0
-}
-
-/// Options that mean nothing for the estimator are errors, as far as it is known before the model is read.
+/// What can be refused before the model is read.
 fn check(args: &EvalArgs) -> Result<(), Failure> {
-    if args.steps.is_some() && args.estimator != Some(EstimatorArg::Path) {
-        return Err(Failure::usage("--steps has no meaning without --estimator path")
-            .hint("--estimator path gives the bound of the sampler with T steps"));
+    for (flag, given) in [("--end", args.layout.end), ("--stride", args.layout.stride.is_some())] {
+        if given && !args.by_document {
+            return Err(Failure::usage(format!("{flag} has no meaning without --by-document"))
+                .hint("documents stand one behind the other in sequences of the model's length"));
+        }
     }
-    let flags: [(&str, bool, &[EstimatorArg]); 3] = [
-        ("--order", args.order.is_some(), &[EstimatorArg::Exact]),
-        ("--per-step", args.per_step.is_some(), &[EstimatorArg::Exact]),
-        ("--unit", args.unit.is_some(), &[EstimatorArg::Exact, EstimatorArg::Orders]),
-    ];
-    let read = |by: &[EstimatorArg]| args.estimator.is_some_and(|estimator| by.contains(&estimator));
-    if let Some((flag, ..)) = flags.iter().find(|(_, given, by)| *given && !read(by)) {
-        let by = if *flag == "--unit" { "exact or orders" } else { "exact" };
-        return Err(Failure::usage(format!("{flag} has no meaning without --estimator {by}"))
-            .hint("an exact likelihood is that of generation in a deterministic order"));
-    }
-    if args.estimator == Some(EstimatorArg::Exact) {
-        order(args)?;
-    }
-    args.estimator.map_or(Ok(()), |estimator| check_draws(args, estimator))
-}
-
-fn check_draws(args: &EvalArgs, estimator: EstimatorArg) -> Result<(), Failure> {
-    if args.draws.is_some() && estimator == EstimatorArg::Exact {
-        return Err(Failure::usage("--draws has no meaning for --estimator exact: nothing is drawn")
-            .hint("leave out --draws"));
-    }
-    Ok(())
+    estimate::check(&args.estimate)
 }

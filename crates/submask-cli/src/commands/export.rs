@@ -10,7 +10,7 @@ use crate::{flags, locate, output};
 
 /// Writes a model for other programs.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
     Model::open(&folder)?.export(&to, args.format.into()).map_err(|error| flags::IMPORT.name_in(error))?;
     output::write(&format!("{}\n", to.display()))

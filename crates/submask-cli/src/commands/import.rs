@@ -47,21 +47,34 @@ pub fn network_options(args: &NetworkArgs) -> ImportOptions {
 fn options(args: &ImportArgs) -> Result<ImportOptions, Failure> {
     Ok(ImportOptions {
         permutation: args.permutation.as_deref().map(import::read_permutation).transpose()?,
-        tokenizer: args.tokenizer.as_deref().map(tokenizer).transpose()?,
+        tokenizer: args
+            .tokenizer
+            .as_deref()
+            .map(|name| tokenizer(name, args.end_of_text.as_deref()))
+            .transpose()?,
         ..network_options(&args.network)
     })
 }
 
-fn tokenizer(name: &str) -> Result<ImportTokenizer, Failure> {
+fn tokenizer(name: &str, end_of_text: Option<&str>) -> Result<ImportTokenizer, Failure> {
+    const OWN: [&str; 4] = ["numbers", "gpt2", "text8", "bytes"];
+    if let Some(token) = end_of_text.filter(|_| OWN.contains(&name)) {
+        let message = format!("--end-of-text {token} has no effect: --tokenizer {name} is no tokenizer.json");
+        return Err(Failure::usage(message).hint("leave it out"));
+    }
     let given = match name {
         "numbers" => return Ok(ImportTokenizer::Numbers),
         "gpt2" => Tokenizer::gpt2()?,
         "text8" => Tokenizer::text8(),
         "bytes" => Tokenizer::bytes(),
-        file if Path::new(file).is_file() => Tokenizer::from_file(file, None)?,
+        file if Path::new(file).exists() => {
+            Tokenizer::from_file(file, end_of_text).map_err(|error| flags::IMPORT.name_in(error))?
+        }
         other => {
-            let message = format!("--tokenizer {other}: there is no such file");
-            return Err(Failure::usage(message).hint("give gpt2, text8, bytes, numbers, or a tokenizer.json"));
+            let message = format!("--tokenizer {other}: there is no such file or folder");
+            return Err(Failure::usage(message).hint(
+                "give gpt2, text8, bytes, numbers, a tokenizer.json, or the folder that it stands in",
+            ));
         }
     };
     Ok(ImportTokenizer::Given(Box::new(given)))
@@ -81,6 +94,9 @@ fn describe(report: &Report, folder: &str) -> String {
     }
     if let Some(tokenizer) = &report.tokenizer {
         text += &format!("  tokenizer: {tokenizer}\n");
+    }
+    if !report.stripped.is_empty() {
+        text += &format!("  taken off the names of weights: {}\n", report.stripped.join(", "));
     }
     let set = match report.weights {
         WeightSet::Raw => "raw",

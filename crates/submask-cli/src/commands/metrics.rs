@@ -17,7 +17,7 @@ use crate::{format, locate, output, progress};
 
 /// Measures samples of a model against real images.
 pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
-    let folder = locate::model(&args.model)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let config = ModelConfig::read(&folder)?;
     let image = config.subject.image().ok_or_else(|| {
         let hint = "`submask eval` says how good other models are";
@@ -34,6 +34,7 @@ pub fn run(args: &MetricsArgs, compute: Compute) -> Result<(), Failure> {
                 data: &args.data,
                 set: args.images,
                 labels: None,
+                part: args.part,
                 count: args.sequences.map_or(0, Into::into),
             };
             let (held_out, _) = held_out_images(&wanted, &folder, &config)?;

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use submask::model::{Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt};
+use submask::model::{
+    Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
+};
 use submask::order::Order;
 use submask::sampler::{self, Draw, Event, SampleReport};
 
 use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
+use crate::prompts::{self, PromptLine};
 use crate::subject::Kind;
-use crate::{flags, format, locate, output, progress};
+use crate::{flags, format, json_lines, locate, output, progress};
 
 /// Writes texts, or draws images or points.
 pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
@@ -18,24 +21,26 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
         eprintln!("note: `--preset` of `submask sample` is called `--sampler` now");
     }
     let prompt = prompt(args)?;
-    let folder = locate::model(&args.model)?;
+    let lines = args.prompts.as_deref().map(prompts::read).transpose()?.unwrap_or_default();
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     check(args, &ModelConfig::read(&folder)?)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let request = request(args, &session, prompt.as_ref())?;
+    let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
     let start = Instant::now();
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = session.generate(&request, &mut |event: &Event| {
+    let generated = session.generate_each(&request, &prompts, &mut |event: &Event| {
         if let Event::Progress(progress) = event {
             counter.set(progress.digits as u64, progress.digits_total as u64);
         }
         Ok(())
     });
-    let generated = generated.map_err(|error| flags::SAMPLE.name_in(error))?;
+    let generated = joined(generated.map_err(|error| flags::SAMPLE.name_in(error))?);
     drop(counter);
     let (report, time) = (generated.report, start.elapsed());
     let architecture = session.architecture();
     let door = Kind::of(architecture.config())?.door();
-    let shown = door.show(args, &folder.display().to_string(), architecture, generated);
+    let shown = door.show(args, &lines, &folder.display().to_string(), architecture, generated);
     if shown.is_ok() && !args.json {
         say_cost(&report, time);
     }
@@ -45,14 +50,33 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
 /// What was asked for is known before a model is read.
 fn prompt(args: &SampleArgs) -> Result<Option<TextPrompt>, Failure> {
     let Some(text) = &args.prompt else { return Ok(None) };
-    text.parse().map(Some).map_err(|error| {
-        let problem = match error {
-            submask::Error::Conflict { problem, .. } => problem,
-            error => error.to_string(),
-        };
-        Failure::usage(format!("bad prompt: {problem}"))
-            .hint("[[5]] is a hole of five tokens, [[*]] one to the end of the sequence, \\[[ two brackets")
-    })
+    text.parse().map(Some).map_err(prompts::bad_prompt)
+}
+
+/// The digits that every line of the file of prompts gives; none without a file.
+fn digits(
+    args: &SampleArgs,
+    lines: &[PromptLine],
+    session: &Session,
+) -> Result<Option<Vec<Vec<Option<u32>>>>, Failure> {
+    let Some(path) = &args.prompts else { return Ok(None) };
+    let digits = lines.iter().map(|one| {
+        let given = session.prompt(&one.prompt, one.length.or(args.length.map(Into::into)));
+        given.map_err(|error| Failure::from(error).context(json_lines::place(path, one.line)))
+    });
+    digits.collect::<Result<_, _>>().map(Some)
+}
+
+/// The samples of all prompts, one after the other.
+fn joined(generated: Vec<Generated>) -> Generated {
+    let report = generated.iter().map(|one| one.report).collect::<Vec<_>>().iter().sum();
+    let mut all = Generated { report, ..Generated::default() };
+    for one in generated {
+        all.texts.extend(one.texts);
+        all.tokens.extend(one.tokens);
+        all.trajectories.extend(one.trajectories);
+    }
+    all
 }
 
 /// Flags that say nothing to this model.
@@ -83,6 +107,7 @@ fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) ->
         per_step: args.per_step.map_or(1, Into::into),
         carry_over: args.carry_over,
         seed: args.seed,
+        first_sequence: args.first_sequence,
         batch: args.batch.get(),
         trajectories: args.trace,
     })

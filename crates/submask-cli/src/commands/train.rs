@@ -4,15 +4,16 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::sync::atomic::Ordering;
 
+use submask::model::BestValidation;
 use submask::train::event::Event;
-use submask::train::{Outcome, RunRequest, Summary, run as train};
+use submask::train::{Outcome, RunRequest, Summary, checkpoint, run as train};
 
 use crate::args::TrainArgs;
 use crate::compute::Compute;
 use crate::dashboard;
 use crate::failure::Failure;
 use crate::stop::Stop;
-use crate::{output, progress, settings};
+use crate::{format, output, progress, settings};
 
 /// Trains a model.
 pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
@@ -65,6 +66,10 @@ fn report(request: &RunRequest, summary: &Summary) -> String {
     let mut text = format!("{}\n\n", summary.checkpoint.display());
     let validation = &summary.validation;
     let train = &request.settings.train;
+    if let Some(best) = summary.best.filter(|_| summary.early) {
+        let (step, steps) = (summary.step, train.steps);
+        let _ = writeln!(text, "Finished early, after step {step} of {steps}: {}.", format::ends_early(best));
+    }
     let sequences = match train.final_sequences {
         0 => "all held-out sequences".to_owned(),
         most => format!("at most {most} held-out sequences"),
@@ -78,5 +83,12 @@ fn report(request: &RunRequest, summary: &Summary) -> String {
         let _ = write!(text, "\n{}\n", sample.trim_end());
     }
     let _ = write!(text, "\nsample it: submask sample {}\n", request.out.display());
+    // It may be of a time when it was not kept.
+    let is_kept = |best: &BestValidation| checkpoint::folder(&request.out, best.step).is_dir();
+    if let Some(best) = summary.best.filter(|best| train.keep_best && is_kept(best)) {
+        let shown = request.out.display();
+        let _ =
+            writeln!(text, "the best, after step {}: submask sample {shown} --checkpoint best", best.step);
+    }
     text
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::format::{count, data_sizes, duration, figure, number, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, duration, ends_early, figure, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -32,6 +33,8 @@ pub struct State {
     pub details: String,
     /// Size of model and data.
     pub sizes: String,
+    /// What there is to say of the data.
+    notes: Vec<String>,
     pace: Pace,
 }
 
@@ -50,6 +53,7 @@ impl State {
             samples: Vec::new(),
             details: String::new(),
             sizes: String::new(),
+            notes: Vec::new(),
             pace: Pace::default(),
         }
     }
@@ -58,6 +62,7 @@ impl State {
     pub fn apply(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Preparing(progress) => self.status = preparing(progress),
+            Event::Data(note) => self.notes.extend(data_notes(note)),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.progress = (step, steps);
                 self.pace.note(step, now);
@@ -65,7 +70,8 @@ impl State {
                 let sizes = data_sizes(train_tokens, valid_tokens);
                 let note =
                     fidelity.map_or_else(String::new, |fidelity| format!("; {}", tokenizer_note(fidelity)));
-                self.sizes = format!("{} weights, {sizes}{note}", count(parameters));
+                let notes: String = self.notes.iter().map(|note| format!("; {note}")).collect();
+                self.sizes = format!("{} weights, {sizes}{note}{notes}", count(parameters));
             }
             Event::Step(record) => {
                 self.progress.0 = record.step;
@@ -87,6 +93,7 @@ impl State {
                 self.follow(record.step, &record.figures);
             }
             Event::Checkpoint(path) => self.status = format!("saved {}", path.display()),
+            Event::EndsEarly { best, .. } => self.status = format!("ends early, {}", ends_early(*best)),
         }
     }
 

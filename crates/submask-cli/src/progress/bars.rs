@@ -5,7 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
-use crate::format::{count, data_sizes, figure, number, one_line, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, ends_early, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -39,6 +40,9 @@ impl Observer for Bars {
                 self.bar.set_message(preparing(progress));
                 self.bar.tick();
             }
+            Event::Data(note) => {
+                data_notes(note).iter().for_each(|note| self.bar.println(format!("data  {note}")));
+            }
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.start(step, steps);
                 let sizes = data_sizes(train_tokens, valid_tokens);
@@ -65,6 +69,9 @@ impl Observer for Bars {
                 }
             }
             Event::Checkpoint(_) => {}
+            Event::EndsEarly { step, best } => {
+                self.bar.println(format!("step {step}: the run ends early, {}", ends_early(*best)));
+            }
         }
     }
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use crate::format::{count, data_sizes, duration, figure, number, one_line, tokenizer_note};
+use crate::data_notes::data_notes;
+use crate::format::{count, data_sizes, duration, ends_early, figure, number, one_line, tokenizer_note};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -36,6 +37,7 @@ impl<W: Write> Lines<W> {
                 let due = self.due(now, new_phase);
                 due.then(|| format!("data  {}", preparing(progress))).into_iter().collect()
             }
+            Event::Data(note) => data_notes(note).iter().map(|note| format!("data  {note}")).collect(),
             &Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => {
                 self.steps = steps;
                 self.pace.note(step, now);
@@ -58,6 +60,9 @@ impl<W: Write> Lines<W> {
                 figures.chain(samples).collect()
             }
             Event::Checkpoint(path) => vec![format!("checkpoint  {}", path.display())],
+            Event::EndsEarly { step, best } => {
+                vec![format!("early  {step}/{}  {}", self.steps, ends_early(*best))]
+            }
         }
     }
 

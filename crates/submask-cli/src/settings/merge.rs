@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::keys;
 use super::layer::{Layer, Origin};
 use super::preset::Preset;
-use super::{renamed, variants};
+use super::{renamed, tokenizer, variants};
 use crate::failure::Failure;
 use crate::subject::Kind;
 
@@ -19,8 +19,8 @@ const TEMPERATURE: &str = "sample.temperature";
 /// Puts the layers over `base`, which names every key, and validates the result. Notes on keys of earlier versions, and on
 /// keys that the chosen network, schedule or codes do not have, go to standard error.
 pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
-    let (layers, notes): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
-    for note in notes.concat() {
+    let (mut layers, notes): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
+    for note in notes.concat().into_iter().chain(tokenizer::settle(base, &mut layers)?) {
         eprintln!("note: {note}");
     }
     let base = &variants::choose(base, &layers);
@@ -43,6 +43,13 @@ pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
 /// Reads and validates a settings file by itself, over the first preset of its subject.
 pub fn check_file(path: &Path) -> Result<RunSettings, Failure> {
     let layer = Layer::read(path)?;
+    let kind = Kind::in_settings(&layer.table).unwrap_or_default();
+    merge(&Preset::first_of(kind).table()?, &[layer])
+}
+
+/// Reads and validates the settings of a run.
+pub fn check_run(run: &Path) -> Result<RunSettings, Failure> {
+    let layer = Layer::of_run(run)?;
     let kind = Kind::in_settings(&layer.table).unwrap_or_default();
     merge(&Preset::first_of(kind).table()?, &[layer])
 }

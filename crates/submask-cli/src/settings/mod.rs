@@ -1,12 +1,14 @@
 //! From what the user typed to validated settings: preset ← file ← flags ← `--set`.
 
 mod assignment;
+pub mod estimate;
 mod keys;
 mod layer;
 mod merge;
 mod preset;
 mod renamed;
 mod run_folder;
+mod tokenizer;
 mod variants;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +16,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use submask::model::{CONFIG_FILE, CodeSettings, ModelConfig, NetworkConfig, Sampling};
 use submask::schedule::Schedule;
-use submask::train::SETTINGS_FILE;
 use submask::train::settings::{RunSettings, TokenizerSettings};
 use toml::{Table, Value};
 
@@ -23,8 +24,8 @@ use crate::failure::Failure;
 use crate::locate;
 use crate::subject::Kind;
 use layer::{Layer, Origin};
-pub use merge::check_file;
 use merge::merge;
+pub use merge::{check_file, check_run};
 pub use preset::PRESETS;
 use preset::Preset;
 
@@ -59,7 +60,7 @@ pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
         (Some(model), Some(init)) => Begin::Model(model, init.clone()),
         _ if args.resume => {
             locate::check_ours(&out)?;
-            Begin::Run(Layer::read(&out.join(SETTINGS_FILE))?, out.clone())
+            Begin::Run(Layer::of_run(&out)?, out.clone())
         }
         _ => Begin::Preset,
     };
@@ -133,14 +134,14 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
 pub fn for_data(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "images are read when training starts: nothing is prepared")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
-    resolve(preset, Begin::Preset, config, args, data_flag(args)?)
+    resolve(preset, Begin::Preset, config, args, data_flags(args)?)
 }
 
 /// Settings of `submask bench`, which reads no corpus.
 pub fn for_bench(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "bench measures text networks")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
-    let layers = config.into_iter().chain(data_flag(args)?).collect();
+    let layers = config.into_iter().chain(data_flags(args)?).collect();
     Ok(merged(preset, layers, args)?.1)
 }
 
@@ -225,7 +226,7 @@ fn merged(
 
 fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
     fits::train(args, kind)?;
-    let mut layers = data_flag(&args.settings)?;
+    let mut layers = data_flags(&args.settings)?;
     if let Some(image) = &args.image {
         let path = utf8("--image", image)?;
         let origin = Origin::Flag(format!("--image {path}"));
@@ -250,13 +251,17 @@ fn named_flags(args: &TrainArgs, kind: Kind) -> Result<Vec<Layer>, Failure> {
     Ok(layers)
 }
 
-fn data_flag(args: &SettingsArgs) -> Result<Vec<Layer>, Failure> {
-    if args.data.is_empty() {
-        return Ok(Vec::new());
-    }
-    let paths = args.data.iter().map(|path| utf8("--data", path).map(Value::String));
-    let value = Value::Array(paths.collect::<Result<_, _>>()?);
-    Ok(vec![Layer::one(Origin::Flag("--data".to_owned()), "data.paths", value)])
+/// The flags that name data.
+fn data_flags(args: &SettingsArgs) -> Result<Vec<Layer>, Failure> {
+    let flags = [("--data", "data.paths", &args.data), ("--valid", "data.valid_paths", &args.valid)];
+    let given = flags.into_iter().filter(|(_, _, paths)| !paths.is_empty());
+    given
+        .map(|(flag, key, paths)| {
+            let paths = paths.iter().map(|path| utf8(flag, path).map(Value::String));
+            let value = Value::Array(paths.collect::<Result<_, _>>()?);
+            Ok(Layer::one(Origin::Flag(flag.to_owned()), key, value))
+        })
+        .collect()
 }
 
 /// A path as it can stand in a settings file.

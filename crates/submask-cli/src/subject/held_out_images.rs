@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use submask::data::Density;
-use submask::data::image::ImageSet;
+use submask::data::image::{ImageSet, ImageSource, Part, PictureFormat};
 use submask::model::{HeldOut, ImageSubject, ModelConfig};
+use submask::train::ImageStamp;
 use submask::train::settings::{ImageData, ImageSetChoice, RunData, RunSettings};
-use submask::train::{ImageStamp, SETTINGS_FILE};
 
-use crate::args::ImageSetArg;
+use crate::args::{ImageSetArg, PartArg};
 use crate::failure::Failure;
-use crate::{locate, settings};
+use crate::{data_notes, locate, settings};
 
 /// Which images are wanted.
 pub struct Wanted<'a> {
@@ -20,6 +20,8 @@ pub struct Wanted<'a> {
     pub set: Option<ImageSetArg>,
     /// The file of labels of IDX images.
     pub labels: Option<&'a Path>,
+    /// Which part of the files; `None`: what they hold out themselves, or else what would be trained on.
+    pub part: Option<PartArg>,
     /// How many, spread over all; 0: all.
     pub count: u64,
 }
@@ -27,7 +29,7 @@ pub struct Wanted<'a> {
 /// The images or points that are wanted, and what they are called.
 pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<(HeldOut, String), Failure> {
     let run = locate::run_of(folder);
-    let settings = run.as_deref().map(|run| settings::check_file(&run.join(SETTINGS_FILE))).transpose()?;
+    let settings = run.as_deref().map(settings::check_run).transpose()?;
     let count = wanted.count;
     if !wanted.data.is_empty() {
         let source = given(wanted, config, settings.as_ref())?;
@@ -35,7 +37,10 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
         if wanted.labels.is_some() && source.set != ImageSetChoice::Idx {
             return Err(Failure::usage("--labels is read with idx images only").hint("leave it out"));
         }
-        let set = ImageSet::load(&source.source_of(wanted.data, &labels)?)?;
+        let set = load(&source.source_of(wanted.data, &labels)?, wanted.part)?;
+        for line in data_notes::left_out(set.left_out()) {
+            eprintln!("data  {line}");
+        }
         let names: Vec<String> = wanted.data.iter().map(|path| path.display().to_string()).collect();
         return Ok((HeldOut::of_images(&set, config, count)?, names.join(", ")));
     }
@@ -47,9 +52,9 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
     let seed = settings.train.seed;
     match &settings.data {
         RunData::Images(images) => {
-            let (train, valid) = images.load(seed)?;
-            ImageStamp::of(&train, &valid).check(&run)?;
-            Ok((HeldOut::of_images(&valid, config, count)?, name))
+            let parts = images.load(seed)?;
+            ImageStamp::of(&parts.train, &parts.valid).check(&run)?;
+            Ok((HeldOut::of_images(&parts.valid, config, count)?, name))
         }
         RunData::Density(points) => {
             let density = Density::of_picture(&points.image, points.cells)?;
@@ -60,6 +65,24 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
     }
 }
 
+/// The images of a part.
+fn load(source: &ImageSource, part: Option<PartArg>) -> Result<ImageSet, Failure> {
+    let (wanted, name) = match part {
+        None => {
+            let held_out = ImageSet::load_part(source, Part::Valid)?;
+            return held_out.map_or_else(|| Ok(ImageSet::load(source)?), Ok);
+        }
+        Some(PartArg::Train) => return Ok(ImageSet::load(source)?),
+        Some(PartArg::Valid) => (Part::Valid, "valid"),
+        Some(PartArg::Test) => (Part::Test, "test"),
+    };
+    ImageSet::load_part(source, wanted)?.ok_or_else(|| {
+        let paths: Vec<String> = source.paths().iter().map(|path| path.display().to_string()).collect();
+        Failure::usage(format!("--part {name}: {} has no such part", paths.join(", ")))
+            .hint("a file that is named by itself is read without --part, whatever it is called")
+    })
+}
+
 /// How the files of `--data` are read: as `--images` says, or else as the run read its own.
 fn given(wanted: &Wanted, config: &ModelConfig, run: Option<&RunSettings>) -> Result<ImageData, Failure> {
     let shape = config.subject.image().map(ImageSubject::shape).ok_or_else(|| {
@@ -67,18 +90,17 @@ fn given(wanted: &Wanted, config: &ModelConfig, run: Option<&RunSettings>) -> Re
     })?;
     let of_run = run.and_then(|settings| settings.data.images()).cloned();
     let set = match (wanted.set, &of_run) {
-        (Some(ImageSetArg::Cifar10), _) => ImageSetChoice::Cifar10,
-        (Some(ImageSetArg::Idx), _) => ImageSetChoice::Idx,
-        (Some(ImageSetArg::ImageNet), _) => ImageSetChoice::ImageNet,
-        (Some(ImageSetArg::Pictures), _) => ImageSetChoice::Pictures,
+        (Some(set), _) => set.choice(),
         (None, Some(images)) if images.set != ImageSetChoice::Emoji => images.set,
         (None, _) => {
             return Err(Failure::usage("what kind of images the files of --data are is not known")
-                .hint("say it by --images cifar10, idx, imagenet or pictures"));
+                .hint("say it by --images cifar10, cifar100, idx, npz, imagenet or pictures"));
         }
     };
     // A model that reads classes needs them: of pictures, their folders.
     let labelled = set == ImageSetChoice::Pictures && config.classes().is_some();
+    let background = of_run.as_ref().map(|images| images.background).unwrap_or_default();
+    let of_run = of_run.as_ref().filter(|images| images.set == set);
     Ok(ImageData {
         set,
         paths: wanted.data.to_vec(),
@@ -86,7 +108,13 @@ fn given(wanted: &Wanted, config: &ModelConfig, run: Option<&RunSettings>) -> Re
         height: shape.height,
         width: shape.width,
         labelled,
-        background: of_run.map(|images| images.background).unwrap_or_default(),
+        background,
+        sixteen_bits: of_run.map(|images| images.sixteen_bits).unwrap_or_default(),
+        formats: of_run.map_or_else(|| PictureFormat::ALL.to_vec(), |images| images.formats.clone()),
+        image_field: of_run.map(|images| images.image_field.clone()).unwrap_or_default(),
+        label_field: of_run.map(|images| images.label_field.clone()).unwrap_or_default(),
+        coarse_labels: of_run.is_some_and(|images| images.coarse_labels),
+        official_split: of_run.is_none_or(|images| images.official_split),
         super_tokens: false,
         flips: false,
         valid_fraction: 0.0,

@@ -6,15 +6,18 @@ mod held_out_images;
 mod held_out_text;
 mod pictures;
 mod text;
+mod text_stream;
 
 use std::path::Path;
 
-use submask::model::{Architecture, Generated, HeldOut, ModelConfig, Session, Subject, TextPrompt};
+use submask::model::{Architecture, Generated, HeldOut, ModelConfig, Passage, Session, Subject, TextPrompt};
 use submask::train::settings::{RunData, RunSettings};
 use toml::Table;
 
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
+use crate::format::counted;
+use crate::prompts::PromptLine;
 pub use held_out_images::{Wanted, held_out as held_out_images};
 
 /// What a model is of.
@@ -26,8 +29,41 @@ pub enum Kind {
     Point,
 }
 
-/// Sequences to evaluate and what they are called, once the model is there.
-pub type Chosen<'a> = Box<dyn FnOnce(&Architecture) -> Result<(HeldOut, String), Failure> + 'a>;
+/// What is evaluated.
+pub struct Part {
+    pub parts: Parts,
+    /// What it is called.
+    pub name: String,
+    /// Documents of which there is something in it, where they are known.
+    pub documents: Option<u64>,
+}
+
+/// Sequences of the model's length, or documents that stand alone.
+pub enum Parts {
+    Sequences(HeldOut),
+    Documents(Vec<Passage>),
+}
+
+impl Parts {
+    /// Sequences that the network reads.
+    pub fn sequences(&self) -> usize {
+        match self {
+            Self::Sequences(sequences) => sequences.len(),
+            Self::Documents(documents) => documents.iter().map(Passage::windows).sum(),
+        }
+    }
+
+    /// How many there are, in words.
+    pub fn count(&self) -> String {
+        match self {
+            Self::Sequences(sequences) => counted(sequences.len() as u64, "sequence"),
+            Self::Documents(documents) => counted(documents.len() as u64, "document"),
+        }
+    }
+}
+
+/// What is evaluated, once the model is there.
+pub type Chosen<'a> = Box<dyn FnOnce(&Architecture) -> Result<Part, Failure> + 'a>;
 
 /// What differs from subject to subject.
 pub trait Door {
@@ -42,10 +78,11 @@ pub trait Door {
     /// What is evaluated: what is given, or what the run of the model folder held out.
     fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure>;
 
-    /// Writes what was generated.
+    /// Writes what was generated, of the `lines` of a file of prompts where there is one.
     fn show(
         &self,
         args: &SampleArgs,
+        lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,

@@ -6,11 +6,12 @@ use submask::model::{Architecture, Generated, Session, TextPrompt};
 use submask::train::settings::{ImageSetChoice, RunSettings};
 
 use super::held_out_images::{Wanted, held_out};
-use super::{Chosen, Door, given};
+use super::{Chosen, Door, Part, Parts, given};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost};
 use crate::present::picture;
+use crate::prompts::PromptLine;
 
 /// Images and points.
 pub struct Pictures;
@@ -30,14 +31,19 @@ impl Door for Pictures {
             data: &args.data,
             set: args.images.images,
             labels: args.images.labels.as_deref(),
+            part: args.images.part,
             count: args.sequences.map_or(0, Into::into),
         };
-        Ok(Box::new(move |architecture| held_out(&wanted, folder, architecture.config())))
+        Ok(Box::new(move |architecture| {
+            let (sequences, name) = held_out(&wanted, folder, architecture.config())?;
+            Ok(Part { parts: Parts::Sequences(sequences), name, documents: None })
+        }))
     }
 
     fn show(
         &self,
         args: &SampleArgs,
+        _lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::data::DATA_FILE;
+use submask::data::{DATA_FILE, STANDARD_INPUT};
 use submask::model::{Architecture, Generated, Session, TextPrompt};
 use submask::train::settings::{RunSettings, TextData, TokenizerChoice};
 
@@ -11,9 +11,9 @@ use super::{Chosen, Door};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
 use crate::flags;
-use crate::format::tokenizer_note;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
+use crate::prompts::PromptLine;
 
 /// Tokens of the smallest BPE.
 const SMALLEST_BPE: usize = 257;
@@ -28,7 +28,17 @@ impl Door for Texts {
         prompt: Option<&TextPrompt>,
         session: &Session,
     ) -> Result<Vec<Option<u32>>, Failure> {
-        let length = args.length.map(Into::into);
+        let length: Option<usize> = args.length.map(Into::into);
+        let config = session.architecture().config();
+        if config.pairs() && prompt.is_none() && args.prompts.is_none() {
+            eprintln!("note: the model was trained to answer prompts, and none is given: see --prompt");
+        }
+        if config.pairs() && length.is_some_and(|length| length < config.seq_len()) {
+            let trained = config.seq_len();
+            eprintln!(
+                "note: the model was trained on sequences of {trained} tokens, filled behind the answer"
+            );
+        }
         match prompt {
             None if length.is_none() => Ok(session.request().prompt),
             prompt => {
@@ -45,21 +55,14 @@ impl Door for Texts {
             for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
                 eprintln!("data  {note}");
             }
-            let (held_out, fidelity) = text.sequences(architecture, args.sequences.map(Into::into))?;
-            if let Some(fidelity) = fidelity {
-                let figures = match held_out.characters.is_empty() {
-                    true => ": figures are per token of the tokenised text, not per character",
-                    false => "",
-                };
-                eprintln!("data  {}{figures}", tokenizer_note(fidelity));
-            }
-            Ok((held_out, text.name()))
+            text.part(architecture)
         }))
     }
 
     fn show(
         &self,
         args: &SampleArgs,
+        lines: &[PromptLine],
         model: &str,
         architecture: &Architecture,
         generated: Generated,
@@ -67,12 +70,16 @@ impl Door for Texts {
         if args.json {
             let cost = SampleCost::from(&generated.report);
             let texts = generated.texts.into_iter().zip(generated.tokens).enumerate();
+            let sample = |(n, (text, tokens)): (usize, (String, Vec<u32>))| {
+                let line = n / args.num.get() as usize;
+                let id = lines.get(line).and_then(|one| one.id.clone());
+                let line = (!lines.is_empty()).then_some(line as u64);
+                SampleText { index: args.first_sequence + n as u64, line, id, text, tokens }
+            };
             return output::write_json(&SampleResult {
                 model: model.to_owned(),
                 seed: args.seed,
-                samples: texts
-                    .map(|(n, (text, tokens))| SampleText { index: n as u64, text, tokens })
-                    .collect(),
+                samples: texts.map(sample).collect(),
                 cost,
             });
         }
@@ -85,7 +92,9 @@ impl Door for Texts {
     fn check_data(&self, settings: &RunSettings, named: bool, preset: (&str, bool)) -> Result<(), Failure> {
         let Some(text) = settings.data.text() else { return Ok(()) };
         check_tokenizer(text, settings)?;
-        check_corpus(&text.paths, named, preset)
+        text.check_unread()?;
+        check_corpus(&text.paths, named, preset)?;
+        check_paths("data.valid_paths", &text.valid_paths)
     }
 
     fn keeps_its_data(&self) -> bool {
@@ -103,6 +112,12 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
             let allowed = "the file that tokenizer.kind = \"tokenizer-json\" reads";
             Err(submask::Error::invalid("tokenizer.path", "\"\"", allowed).into())
         }
+        TokenizerChoice::TokenizerJson if !tokenizer.path.exists() => {
+            let message = format!("tokenizer.path: {} does not exist", tokenizer.path.display());
+            Err(Failure::usage(message).hint(
+                "give a tokenizer.json, or the folder that it stands in; one on the Hub has to be downloaded first",
+            ))
+        }
         TokenizerChoice::Bpe if tokenizer.vocab_size < SMALLEST_BPE => {
             let allowed = format!("at least {SMALLEST_BPE}: the 256 bytes and end of text");
             Err(submask::Error::invalid("tokenizer.vocab_size", tokenizer.vocab_size, allowed).into())
@@ -111,15 +126,24 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
     }
 }
 
+/// What is named must be there; standard input is.
+fn check_paths(key: &str, paths: &[PathBuf]) -> Result<(), Failure> {
+    let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
+    match paths.iter().find(is_missing) {
+        Some(missing) => Err(Failure::usage(format!("{key}: {} does not exist", missing.display()))),
+        None => Ok(()),
+    }
+}
+
 /// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one, be it the one that
 /// is built in.
 fn check_corpus(paths: &[PathBuf], named: bool, (preset, needs_corpus): (&str, bool)) -> Result<(), Failure> {
-    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-        return Err(Failure::usage(format!("data.paths: {} does not exist", missing.display())));
-    }
+    check_paths("data.paths", paths)?;
     if paths.is_empty() && needs_corpus && !named {
         let message = format!("the preset {preset} needs a corpus: only the dictionary is built in");
-        return Err(Failure::usage(message).hint("give text, JSON lines or parquet files by --data PATH"));
+        return Err(
+            Failure::usage(message).hint("give files of text, JSON, tables or parquet by --data PATH")
+        );
     }
     Ok(())
 }

@@ -16,8 +16,10 @@ fn overview() {
     Commands:
       train     Train a model
       eval      Measure how well a model predicts text, images or points
+      score     Tell how probable a model finds given texts
       sample    Write text, or draw images, with a model
       metrics   Measure images that a model generates against real ones
+      logits    Write what the network says of partly masked sequences
       data      Prepare and describe corpora
       import    Make a model of a checkpoint of another program
       export    Write a model for other programs
@@ -63,8 +65,10 @@ fn train() {
                                    text, emoji, fashion and cifar10 for images, toy for points of the
                                    plane [default: dictionary]
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
-          --data <PATH>...         Text, JSON lines or parquet files, or files of images, and folders of
-                                   them (data.paths)
+          --data <PATH>...         Files of text, JSON, tables or parquet, or of images, and folders of
+                                   them; - for standard input (data.paths)
+          --valid <PATH>...        Text or images for validation, in files of their own: nothing of
+                                   --data is held out then (data.valid_paths)
           --set <KEY=VALUE>...     Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <RUN>              Run folder; it must not exist, but for --resume [default: runs/NAME,
                                    or runs/NAME-2, …, where NAME is the settings file's or the preset's]
@@ -115,17 +119,41 @@ fn eval() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
-          --data <PATH>...           Text or images to evaluate on [default: what the model's run held
-                                     out]
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
+          --data <PATH>...           Text or images to evaluate on, - for standard input [default: what
+                                     the model's run held out]
           --split <SPLIT>            What in a text file of --data is a document [default: as the
                                      model's run, or else file] [possible values: file, line, paragraph]
-          --field <NAME>             Field of JSON lines, or column of parquet files, with the text
-                                     [default: as the model's run, or else text]
+          --field <NAME>             Field of JSON, or column of tables and parquet files, with the
+                                     text: NAME, a.b, a[], a[].b [default: as the model's run, or else
+                                     text]
+          --prompt-field <NAME>      Field or column with the prompts, for a model of pairs [default: as
+                                     the model's run, or else prompt]
+          --completion-field <NAME>  Field or column with the completions, for a model of pairs
+                                     [default: as the model's run, or else completion]
+          --format <FORMAT>          Format of the files of --data [default: as the model's run, or else
+                                     as their names say] [possible values: auto, text, json, csv, tsv,
+                                     parquet, uint16, uint32]
+          --join <TEXT>              What stands between the texts of a list [default: as the model's
+                                     run, or else a line end]
+          --separator <TEXT>         Text that divides documents wherever it stands [default: as the
+                                     model's run, or else none]
+          --skip-bad [<true|false>]  Skip records that cannot be read [default: as the model's run, or
+                                     else false] [possible values: true, false]
+          --by-document              Evaluate each document alone, as `submask score` scores it, instead
+                                     of documents one behind the other in sequences of the model's
+                                     length
+          --end                      Charge one end of text after a text
+          --stride <S>               Of a text longer than the model's sequences, charge S new tokens
+                                     per window, given as many before them as fit [default: as many as
+                                     fit, given the last token before them]
           --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
                                      autoregressive models] [possible values: nelbo-subtoken,
                                      nelbo-token, path, exact, orders, joint-objective]
           --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
-                                     sequence [default: 1]
+                                     sequence [default: 1; for texts and documents that are scored one
+                                     by one, 32]
           --steps <T>                Steps T of the sampler, of the estimator path [default: the
                                      model's]
           --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
@@ -136,19 +164,23 @@ fn eval() {
                                      subtoken, token]
           --per-step <N>             Units revealed per network evaluation, of the estimator exact
                                      [default: 1]
-          --sequences <N>            Sequences to evaluate, spread over all [default: all]
           --seed <S>                 Seed of the draws [default: 0]
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the
                                      model's] [possible values: true, false]
           --batch <B>                Sequences per network call (affects speed only) [default: 16]
+          --sequences <N>            Sequences, or documents, to evaluate, spread over all [default:
+                                     all]
           --json                     Print JSON
       -h, --help                     Print help (see more with '--help')
 
     Images:
           --images <SET>   What the files of --data are [default: as the model's run] [possible values:
-                           cifar10, idx, imagenet, pictures]
+                           cifar10, cifar100, idx, npz, imagenet, pictures]
           --labels <FILE>  The file of labels of IDX images
+          --part <PART>    Which images of the files of --data [default: what they hold out themselves,
+                           as a folder val does, or else those to train on] [possible values: train,
+                           valid, test]
 
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
@@ -163,8 +195,74 @@ fn eval() {
 }
 
 #[test]
+fn score() {
+    assert_snapshot!(submask(&["score", "-h"]), @"
+    exit code: 0
+    ----- stdout -----
+    Tell how probable a model finds given texts
+
+    Usage: submask score [OPTIONS] <--text <TEXT>|--completion <TEXT>|--data <FILE>> <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
+
+    Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
+          --text <TEXT>              Text to score; may be given several times
+          --prompt <TEXT>            Text that stands before --completion, given and not charged
+          --completion <TEXT>        Text to score, given --prompt
+          --data <FILE>              File of JSON lines, each with either text, or prompt and
+                                     completion, and with an id if you like; - is standard input
+          --by-token                 Tell what every token adds, of the estimator exact
+          --end                      Charge one end of text after a text
+          --stride <S>               Of a text longer than the model's sequences, charge S new tokens
+                                     per window, given as many before them as fit [default: as many as
+                                     fit, given the last token before them]
+          --estimator <ESTIMATOR>    What is estimated [default: nelbo-subtoken; exact for
+                                     autoregressive models] [possible values: nelbo-subtoken,
+                                     nelbo-token, path, exact, orders, joint-objective]
+          --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
+                                     sequence [default: 1; for texts and documents that are scored one
+                                     by one, 32]
+          --steps <T>                Steps T of the sampler, of the estimator path [default: the
+                                     model's]
+          --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
+                                     where the network is surest first (confidence, margin, entropy)
+                                     [default: left-to-right]
+          --unit <UNIT>              What is revealed at once, of the estimators exact and orders
+                                     [default: token for exact, subtoken for orders] [possible values:
+                                     subtoken, token]
+          --per-step <N>             Units revealed per network evaluation, of the estimator exact
+                                     [default: 1]
+          --seed <S>                 Seed of the draws [default: 0]
+          --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
+                                     model trained without, this gives a bound of its own [default: the
+                                     model's] [possible values: true, false]
+          --batch <B>                Sequences per network call (affects speed only) [default: 16]
+      -h, --help                     Print help (see more with '--help')
+
+    Global options:
+          --threads <N>            Threads to compute with [default: one per core]
+          --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
+                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
+                                   [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
+                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
+                                   training stay fp32 [default: fp32]
+
+    Examples:
+      submask score runs/mine --text 'lantern: A case for a light.'
+      submask score runs/mine --prompt 'lantern: ' --completion 'A case for a light.' --end
+      submask score runs/mine --data questions.jsonl --draws 128 > scores.jsonl
+      submask score runs/baseline --text 'The sea is wide.' --by-token
+    ----- stderr -----
+    ");
+}
+
+#[test]
 fn sample() {
-    assert_snapshot!(submask(&["sample", "-h"]), @"
+    assert_snapshot!(submask(&["sample", "-h"]), @r#"
     exit code: 0
     ----- stdout -----
     Write text, or draw images, with a model
@@ -175,6 +273,8 @@ fn sample() {
       <MODEL>  Model folder, run (its newest checkpoint) or checkpoint folder
 
     Options:
+          --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
+                                     train.keep_best), or its number of steps [default: newest]
           --num <N>                  How many samples [default: 1]
           --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
                                      by one [default: the model's]
@@ -186,9 +286,14 @@ fn sample() {
           --per-step <N>             Units revealed per network evaluation, with an order other than
                                      random [default: 1]
           --prompt <TEXT>            Text with holes: see above
+          --prompts <FILE.jsonl>     JSON lines with a prompt each, or - for standard input: {"prompt":
+                                     TEXT}, and with it, if wanted, "length" and "id". --num texts of
+                                     each; text n of line i, both from 0, is number i·num + n under the
+                                     seed
           --length <L>               Tokens of a text [default: the model's sequence length]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
+          --first-sequence <N>       Number of the first sample under the seed [default: 0]
           --temperature <τ|a,n,c>    Temperature τ of at least 0, which divides the logits; or a,n,c for
                                      τ(u) = a·uⁿ + c, u from 0 to 1 while a sample resolves [default:
                                      the model's]
@@ -240,7 +345,7 @@ fn sample() {
       submask sample runs/dictionary --prompt 'harbour: [[*]]' --order confidence --per-step 2
       submask sample runs/emoji --num 64 --out emoji.png --trace
     ----- stderr -----
-    ");
+    "#);
 }
 
 #[test]
@@ -257,8 +362,10 @@ fn data() {
                                 text, emoji, fashion and cifar10 for images, toy for points of the plane
                                 [default: dictionary]
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
-          --data <PATH>...      Text, JSON lines or parquet files, or files of images, and folders of
-                                them (data.paths)
+          --data <PATH>...      Files of text, JSON, tables or parquet, or of images, and folders of
+                                them; - for standard input (data.paths)
+          --valid <PATH>...     Text or images for validation, in files of their own: nothing of --data
+                                is held out then (data.valid_paths)
           --set <KEY=VALUE>...  Any setting by its key, such as train.steps=100 or model.hidden=256
           --out <FOLDER>        Folder to write
           --rebuild             Replace a folder that was prepared from other files or with other
@@ -283,7 +390,7 @@ fn data() {
     Usage: submask data info [OPTIONS] [PATH]...
 
     Arguments:
-      [PATH]...  Prepared folders, token shards, text files or folders [default: the built-in
+      [PATH]...  Prepared folders, token shards, text files or folders, or - [default: the built-in
                  dictionary]
 
     Options:
@@ -313,8 +420,9 @@ fn info() {
     Usage: submask info [OPTIONS] <MODEL|RUN|FILE>
 
     Arguments:
-      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings or
-                        foreign checkpoint, also by a name hub://owner/repo[@revision][/path]
+      <MODEL|RUN|FILE>  Model folder, run folder, checkpoint folder, .tokens file, .toml settings,
+                        tokenizer.json or what import may be given, also what it refuses, also by a name
+                        hub://owner/repo[@revision][/path]
 
     Options:
           --json  Print JSON

@@ -179,6 +179,11 @@ fn classes_are_learnt_and_drawn_by_name_or_number() {
     image::RgbImage::new(8, 8).save(room.path().join("other/dogs/a.png")).unwrap();
     let said = room.call(&["eval", "run", "--data", "other", "--images", "pictures"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("labels = dogs is not allowed"), "{said}");
+    // Scores are of texts.
+    let said = room.call(&["score", "run", "--text", "dogs"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("run is a model of images"), "{said}");
+    let said = room.call(&["eval", "run", "--by-document"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("has a meaning for text only"), "{said}");
 }
 
 /// Another picture in the folder would hold out others, of which the run was trained on some.
@@ -202,6 +207,173 @@ fn a_run_whose_images_were_changed_is_refused() {
     }
     std::fs::remove_file(room.path().join("photos/20.png")).unwrap();
     stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "2"]));
+}
+
+/// A picture of 8×8 grey pixels, with the folders above it.
+fn grey(room: &Room, name: &str, value: u8) {
+    let path = room.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::RgbImage::from_pixel(8, 8, image::Rgb([value; 3])).save(path).unwrap();
+}
+
+#[test]
+fn folders_of_parts_are_held_out_and_told() {
+    let room = Room::new();
+    for (i, part) in ["train", "train", "train", "val"].into_iter().enumerate() {
+        grey(&room, &format!("photos/{part}/cat/{i}.png"), 10 + i as u8);
+        grey(&room, &format!("photos/{part}/dog/{i}.gif"), 100 + i as u8);
+    }
+    room.write("photos/train/cat/notes.txt", "x");
+    room.write("photos/train/dog/more.txt", "x");
+    let more = ["--data", "photos", "--steps", "1", "--set", "data.set=pictures", "data.labelled=true"];
+    let said = train(&room, &[&["--out", "run"], &more[..]].concat());
+    stdout(&said);
+    for line in [
+        "data  6 images (cat 3, dog 3) to train on\n",
+        "data  2 images (cat 1, dog 1) held out (as the files themselves say)\n",
+        "data  left out: 2 files of kinds that are not read, the first photos/train/cat/notes.txt\n",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let count =
+        |call: &[&str]| json(&room.call(&[&["eval", "run", "--json"], call].concat()))["sequences"].clone();
+    assert_eq!((count(&[]), count(&["--data", "photos"])), (2.into(), 2.into()));
+    assert_eq!(
+        (count(&["--data", "photos", "--part", "train"]), count(&["--data", "photos/train"])),
+        (6.into(), 6.into())
+    );
+    let said = room.call(&["eval", "run", "--data", "photos", "--part", "test"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("photos has no such part"), "{said}");
+    // A folder called val is a class where it is asked for.
+    let plain =
+        [&["--out", "plain"], &more[..], &["data.official_split=false", "data.valid_fraction=0.25"]].concat();
+    let said = train(&room, &plain);
+    assert!(said.contains("held out (a share of the images)") && said.contains("val "), "{said}");
+    // A class that only held-out pictures have cannot be learnt.
+    grey(&room, "photos/val/cow/1.png", 5);
+    let said = train(&room, &[&["--out", "cow"], &more[..]].concat());
+    assert!(said.starts_with("exit code: 1\n") && said.contains("the class cow"), "{said}");
+    assert!(!room.path().join("cow").exists());
+}
+
+/// A run of an earlier version, whose settings do not name the keys that came later, goes on with its own images.
+#[test]
+fn an_earlier_run_keeps_its_images() {
+    let room = Room::new();
+    (0..8).for_each(|i| grey(&room, &format!("photos/{}/{i}.png", ["train", "val"][i % 2]), i as u8));
+    grey(&room, "photos/train/8.gif", 8);
+    let earlier = "data.formats=['png','jpeg','webp','bmp']";
+    let more = ["--data", "photos", "--out", "run", "--steps", "1", "--set", "data.set=pictures"];
+    let said = train(
+        &room,
+        &[&more[..], &["data.official_split=false", "data.valid_fraction=0.25", earlier]].concat(),
+    );
+    assert!(said.contains("6 images without classes to train on"), "{said}");
+    let path = room.path().join("run/settings.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let later = ["official_split", "formats", "sixteen_bits", "image_field", "label_field", "coarse_labels"];
+    let is_earlier = |line: &&str| !later.iter().any(|key| line.starts_with(&format!("{key} = ")));
+    let without: String = settings.lines().filter(is_earlier).map(|line| format!("{line}\n")).collect();
+    assert_eq!(settings.lines().count() - without.lines().count(), later.len(), "{settings}");
+    std::fs::write(path, without).unwrap();
+    stdout(&room.call(&["train", "--out", "run", "--resume", "--steps", "2"]));
+    assert_eq!(json(&room.call(&["eval", "run", "--json"]))["sequences"], 2);
+}
+
+#[test]
+fn pictures_that_are_not_whole_or_would_be_rounded_are_refused_by_name() {
+    let room = Room::new();
+    (0..4).for_each(|i| grey(&room, &format!("photos/{i}.png"), i));
+    let more = [
+        "--data",
+        "photos",
+        "--out",
+        "run",
+        "--steps",
+        "1",
+        "--set",
+        "data.set=pictures",
+        "data.valid_fraction=0.5",
+    ];
+    for name in ["photos/q.jpg", "photos/q.gif", "photos/q.tif", "photos/q.webp", "photos/q.bmp"] {
+        grey(&room, name, 9);
+        let whole = std::fs::read(room.path().join(name)).unwrap();
+        std::fs::write(room.path().join(name), &whole[..whole.len() - whole.len() / 3]).unwrap();
+        let said = train(&room, &more);
+        assert!(
+            said.starts_with("exit code: 1\n") && said.contains(&format!("{name}: not a whole ")),
+            "{said}"
+        );
+        assert!(!room.path().join("run").exists());
+        std::fs::remove_file(room.path().join(name)).unwrap();
+    }
+    let deep = image::ImageBuffer::from_pixel(8, 8, image::Rgb([256u16, 0, 65535]));
+    deep.save(room.path().join("photos/q.png")).unwrap();
+    let said = train(&room, &more);
+    assert!(
+        said.starts_with("exit code: 1\n") && said.contains("photos/q.png: it has 16 bits per channel"),
+        "{said}"
+    );
+    assert!(said.contains("data.sixteen_bits") && !room.path().join("run").exists(), "{said}");
+    stdout(&train(&room, &[&more[..], &["data.sixteen_bits=round"]].concat()));
+    let said = room.call(&["train", "--preset", "emoji", "--set", "data.sixteen_bits=round"]);
+    assert!(said.starts_with("exit code: 2\n") && said.contains("it is read by pictures only"), "{said}");
+}
+
+/// A pickled batch of grey images of CIFAR-10 with these labels.
+fn pickled_batch(labels: &[u8]) -> Vec<u8> {
+    let pixels: Vec<u8> = labels.iter().flat_map(|label| [20 * label; 3072]).collect();
+    let list: Vec<u8> = labels.iter().flat_map(|label| [b'K', *label]).collect();
+    let kind =
+        b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb";
+    [
+        &b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"[..],
+        &[b'K', labels.len() as u8],
+        b"M\x00\x0c\x86",
+        kind,
+        b"\x89T",
+        &(pixels.len() as u32).to_le_bytes(),
+        &pixels,
+        b"tbU\x06labels](",
+        &list,
+        b"eu.",
+    ]
+    .concat()
+}
+
+#[test]
+fn cifar_is_read_as_python_has_it() {
+    let room = Room::new();
+    std::fs::create_dir(room.path().join("cifar")).unwrap();
+    std::fs::write(room.path().join("cifar/data_batch_1"), pickled_batch(&[3, 5, 3, 9])).unwrap();
+    std::fs::write(room.path().join("cifar/test_batch"), pickled_batch(&[1])).unwrap();
+    let more = [
+        "--data",
+        "cifar",
+        "--out",
+        "run",
+        "--steps",
+        "1",
+        "--set",
+        "data.set=cifar10",
+        "data.valid_fraction=0.25",
+        "model.channel_mult=[2]",
+        "model.attention_resolutions=[1]",
+        "train.final_samples=0",
+    ];
+    let settings: Vec<&str> = TINY
+        .iter()
+        .copied()
+        .filter(|set| !set.starts_with("data.") && !set.contains("final_samples"))
+        .collect();
+    let said = room.call(&[&["train", "--preset", "emoji"], &more[..], &settings].concat());
+    stdout(&said);
+    assert!(said.contains("data  cifar/test_batch holds test images, which are not trained on\n"), "{said}");
+    assert!(said.contains("data  3 images (airplane 0, ") && said.contains("data  1 image ("), "{said}");
+    let count = |part| {
+        json(&room.call(&["eval", "run", "--data", "cifar", "--part", part, "--draws", "1", "--json"]))["sequences"].clone()
+    };
+    assert_eq!((count("train"), count("test")), (4.into(), 1.into()));
 }
 
 #[test]

@@ -81,7 +81,10 @@ fn text_that_does_not_decode_to_itself_has_no_bits_per_character() {
     let kept = &model["config"]["subject"]["fidelity"];
     assert_eq!((&kept["documents"], &kept["changed"]), (&json!(200), &json!(120)), "{model}");
     let data = parsed(&room.call(&["info", "run/data", "--json"]));
-    assert_eq!(data["documents_changed_by_tokenizer"], 120, "{data}");
+    for described in [&data, &model, &parsed(&room.call(&["info", "run", "--json"]))] {
+        assert_eq!(described["documents_changed_by_tokenizer"], 120, "{described}");
+        assert_eq!(described["unknown_share"], 0.025, "{described}");
+    }
     assert_eq!(data["unknown_tokens"], 20, "{data}");
     // Other text may survive the same tokenizer.
     room.write("plain.txt", &"the sea is wide\n".repeat(40));
@@ -125,8 +128,12 @@ fn characters_of_sequences_add_up_to_those_of_the_text() {
     let said = parsed(&room.call(&["eval", "run", "--json", "--data", "plain.txt", "--split", "line"]));
     let values = said["by_sequence"].as_array().unwrap();
     let characters: u64 = values.iter().map(|value| value["characters"].as_u64().unwrap()).sum();
-    // 201 tokens with the ends of text: the last one is left over.
-    assert_eq!((values.len(), characters), (25, 40 * 15));
+    // 201 tokens with the ends of text: the last one is a sequence of its own.
+    assert_eq!((values.len(), characters), (26, 40 * 15));
+    assert_eq!(
+        (&said["tokens"], &said["characters"], &said["documents"]),
+        (&json!(201), &json!(600), &json!(40))
+    );
     let run = parsed(&room.call(&["eval", "run", "--json"]));
     let of_run = |key: &str| -> u64 {
         run["by_sequence"].as_array().unwrap().iter().map(|value| value[key].as_u64().unwrap()).sum()

@@ -2,18 +2,27 @@
 
 mod bad_input;
 mod convert;
+mod foreign;
+mod formats;
+mod held_out;
 mod help;
 mod hub;
 #[cfg(feature = "hub")]
 #[path = "../../../submask/tests/it/hub_server.rs"]
 mod hub_server;
 mod images;
+mod logits;
 mod lossy;
+mod pairs;
+mod prompts;
 mod reproducible;
 mod rounds;
+mod scores;
 mod settings;
+mod tokenizers;
 mod verbs;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -40,14 +49,24 @@ impl Room {
 
     /// Calls the program with arguments and gives everything it said.
     fn call(&self, arguments: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_submask"))
+        self.call_with(arguments, b"")
+    }
+
+    /// The same with bytes on standard input.
+    fn call_with(&self, arguments: &[&str], input: &[u8]) -> String {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_submask"))
             .args(arguments)
             .current_dir(self.path())
             .env_remove("NO_COLOR")
             .env("COLUMNS", "100")
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        // What the program does not read is lost.
+        let _ = program.stdin.take().unwrap().write_all(input);
+        let output = program.wait_with_output().unwrap();
         let place = self.path().display().to_string();
         let clean = |bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -103,6 +103,51 @@ fn a_run_from_start_to_sample() {
 }
 
 #[test]
+fn a_run_that_gets_worse_ends_early_and_keeps_its_best() {
+    let worse = [
+        "train.keep_best=true",
+        "train.patience=2",
+        "train.validate_every=1",
+        "train.validate_samples=0",
+        "train.keep_checkpoints=1",
+        "train.learning_rate=0.5",
+        "train.ema_decay=0.1",
+    ];
+    let (room, _) = trained(&[]);
+    let arguments = ["train", "--data", "text.txt", "--out", "worse", "--steps", "20", "--set"];
+    let said = room.call(&[&arguments[..], &tiny(&worse)].concat());
+    assert!(stdout(&said).contains("Finished early, after step "), "{said}");
+    assert!(
+        said.contains("\nearly  ") && said.contains(": submask sample worse --checkpoint best\n"),
+        "{said}"
+    );
+
+    let info = json(&room.call(&["info", "worse", "--json"]));
+    let (step, best) = (info["step"].as_u64().unwrap(), info["best"]["step"].as_u64().unwrap());
+    assert_eq!((&info["finished_early"], &info["best"]["validations_since"]), (&true.into(), &2.into()));
+    assert_eq!((step, &info["checkpoints"]), (best + 2, &serde_json::json!([step, best])));
+    assert_eq!(info["best"]["checkpoint"], format!("worse/checkpoints/step-{best}"));
+
+    let eval = |model: &str, which: &str| json(&room.call(&["eval", model, "--checkpoint", which, "--json"]));
+    let folder = format!("worse/checkpoints/step-{best}");
+    assert_eq!(eval("worse", "best"), eval(&folder, "newest"));
+    assert_eq!(eval("worse", "best"), eval("worse", &best.to_string()));
+    assert_ne!(eval("worse", "best")["figures"], eval("worse", "newest")["figures"]);
+    for (model, which, problem) in [
+        ("worse", "99", "--checkpoint = 99 is not allowed: one that is kept: "),
+        (&*folder, "best", "--checkpoint = best is not allowed: nothing: "),
+    ] {
+        let said = room.call(&["export", model, "--checkpoint", which, "--to", "out"]);
+        assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
+    }
+    // Nothing more is done until there is more patience.
+    let said = room.call(&["train", "--out", "worse", "--resume"]);
+    assert!(stdout(&said).contains(&format!("Finished early, after step {step} of 20")), "{said}");
+    let said = room.call(&["train", "--out", "worse", "--resume", "--set", "train.patience=0"]);
+    assert!(stdout(&said).starts_with("worse/checkpoints/step-20\n"), "{said}");
+}
+
+#[test]
 fn every_estimator_says_what_it_is() {
     let (room, _) = trained(&["--subtokens", "2"]);
     for (estimator, kind) in [
@@ -240,7 +285,10 @@ fn given_text_is_read_as_the_run_read_its_own() {
 
     for (arguments, problem) in [
         (&["eval", "run", "--split", "line"][..], "--data <PATH>"),
-        (&["eval", "run", "--data", "run/data", "--split", "line"], "have no meaning for prepared data"),
+        (
+            &["eval", "run", "--data", "run/data", "--split", "line"],
+            "--split has no meaning for prepared data",
+        ),
     ] {
         let said = room.call(arguments);
         assert!(said.starts_with("exit code: 2\n") && said.contains(problem), "{said}");
@@ -318,4 +366,20 @@ fn the_autoregressive_baseline_is_measured_exactly_and_continues_text() {
     assert!(stdout(&room.call(&["sample", "run", "--prompt", "the"])).starts_with("the"));
     let said = room.call(&["sample", "run", "--prompt", "a [[2]] b"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("cannot fill a hole"), "{said}");
+}
+
+#[test]
+fn a_best_checkpoint_that_was_not_kept_is_not_named() {
+    let (room, _) = trained(&["--set", "train.patience=9", "train.ema_decay=0"]);
+    let resume = |more: &[&str]| {
+        stdout(&room.call(&[&["train", "--out", "run", "--resume", "--set"], more].concat())).to_owned()
+    };
+    // Steps that are too small to change a weight: the validation after step 4 stays the best.
+    resume(&["train.steps=8", "train.learning_rate=1e-30", "train.keep_checkpoints=1"]);
+    let said = resume(&["train.keep_best=true"]);
+    assert!(said.contains("sample it: ") && !said.contains("--checkpoint best"), "{said}");
+    let run = json(&room.call(&["info", "run", "--json"]));
+    assert_eq!((&run["best"]["step"], &run["best"]["checkpoint"]), (&Value::from(4), &Value::Null), "{run}");
+    let said = room.call(&["sample", "run", "--checkpoint", "best"]);
+    assert!(said.contains("after step 4, whose checkpoint was not kept"), "{said}");
 }

@@ -210,7 +210,7 @@ fn presets() {
     ----- stdout -----
     ----- stderr -----
     error: the preset text8 needs a corpus: only the dictionary is built in
-    hint: give text, JSON lines or parquet files by --data PATH
+    hint: give files of text, JSON, tables or parquet by --data PATH
     ");
     let room = Room::new();
     room.write("my.toml", "[train]\nsteps = 5\n");

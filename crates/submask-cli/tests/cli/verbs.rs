@@ -151,45 +151,65 @@ fn corpora_are_prepared_once() {
     assert_snapshot!(room.call(&prepare), @r"
     exit code: 0
     ----- stdout -----
-    kind                   prepared data
-    path                   d
-    tokenizer_fingerprint  9ba5864df60fac41
-    vocab_size             27
-    train.characters       1862
-    train.documents        1
-    train.shards           1
-    train.tokens           1862
-    valid.characters       38
-    valid.documents        1
-    valid.shards           1
-    valid.tokens           38
+    kind                           prepared data
+    path                           d
+    tokenizer_fingerprint          9ba5864df60fac41
+    vocab_size                     27
+    held_out.by                    position
+    held_out.documents             1
+    held_out.split_by_position     1
+    held_out.whole_for_validation  0
+    train.characters               1862
+    train.documents                1
+    train.shards                   1
+    train.tokens                   1862
+    valid.characters               38
+    valid.documents                1
+    valid.shards                   1
+    valid.tokens                   38
     ----- stderr -----
     data  counting documents: 0 documents
     data  writing tokens: 0 documents, 0 %
+    data  held out: the end of the only document; 38 tokens, 2.0 % of all, 0 sequences of 128
+    data  warning: what is held out is small: figures of fewer than 16 sequences are rough; give more text, a larger data.valid_fraction, or files of its own by --valid
+    data  warning: what is trained on is small: 14 sequences of 128
     ");
     assert_snapshot!(room.call(&prepare), @r"
     exit code: 0
     ----- stdout -----
-    kind                   prepared data
-    path                   d
-    tokenizer_fingerprint  9ba5864df60fac41
-    vocab_size             27
-    train.characters       1862
-    train.documents        1
-    train.shards           1
-    train.tokens           1862
-    valid.characters       38
-    valid.documents        1
-    valid.shards           1
-    valid.tokens           38
+    kind                           prepared data
+    path                           d
+    tokenizer_fingerprint          9ba5864df60fac41
+    vocab_size                     27
+    held_out.by                    position
+    held_out.documents             1
+    held_out.split_by_position     1
+    held_out.whole_for_validation  0
+    train.characters               1862
+    train.documents                1
+    train.shards                   1
+    train.tokens                   1862
+    valid.characters               38
+    valid.documents                1
+    valid.shards                   1
+    valid.tokens                   38
     ----- stderr -----
     data  d was prepared already
+    data  held out: the end of the only document; 38 tokens, 2.0 % of all, 0 sequences of 128
+    data  warning: what is held out is small: figures of fewer than 16 sequences are rough; give more text, a larger data.valid_fraction, or files of its own by --valid
+    data  warning: what is trained on is small: 14 sequences of 128
     ");
     assert_snapshot!(room.call(&["data", "info", "d", "--verify", "--json"]), @r#"
     exit code: 0
     ----- stdout -----
     [
       {
+        "held_out": {
+          "by": "position",
+          "documents": 1,
+          "split_by_position": 1,
+          "whole_for_validation": 0
+        },
         "kind": "prepared data",
         "path": "d",
         "tokenizer_fingerprint": "9ba5864df60fac41",

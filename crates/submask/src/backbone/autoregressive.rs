@@ -15,7 +15,7 @@ use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::weights::{Init, Parameter, Weights};
 use crate::denoiser::{Autoregressor, Continuation, Spec};
-use crate::ops::{AttentionMask, Kernels, Rotary, TableRows};
+use crate::ops::{AttentionMask, Kernels, Rotary, TableRows, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -216,6 +216,17 @@ pub struct Cache {
     blocks: Vec<Option<(Tensor<4>, Tensor<4>)>>,
 }
 
+impl Cache {
+    /// Goes on with some rows of the batch only.
+    fn keep(&mut self, rows: &[usize]) {
+        for (keys, values) in self.blocks.iter_mut().flatten() {
+            let rows = integers(rows.iter().map(|row| *row as u32), [rows.len()], &keys.device());
+            *keys = keys.clone().select(0, rows.clone());
+            *values = values.clone().select(0, rows);
+        }
+    }
+}
+
 /// An autoregressive network with its weights, ready to be evaluated.
 pub struct LoadedAutoregressive {
     /// The network.
@@ -252,6 +263,10 @@ impl Continuation for Begun<'_> {
     fn next_logits(&mut self, inputs: &[u32]) -> Result<Vec<f32>> {
         let LoadedAutoregressive { network, weights } = self.loaded;
         floats(network.next_logits(weights, inputs, &mut self.cache))
+    }
+
+    fn keep(&mut self, rows: &[usize]) {
+        self.cache.keep(rows);
     }
 }
 

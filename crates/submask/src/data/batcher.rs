@@ -97,7 +97,7 @@ impl Batcher {
             return Err(Error::invalid("batch", count, "at least 1"));
         }
         let seq_len = self.data.seq_len();
-        let mut batch = Batch { x_0: Vec::with_capacity(count * seq_len), labels: Vec::new() };
+        let mut batch = Batch { x_0: Vec::with_capacity(count * seq_len), ..Batch::default() };
         let mut cursor = self.after(self.cursor, (index as u64).saturating_mul(count as u64));
         for given in 1..=count {
             self.data.get(cursor.epoch, self.at(cursor), &mut batch)?;
@@ -130,18 +130,27 @@ impl Batcher {
     }
 }
 
-/// Checks that `batch` holds `given` sequences, and a label for all of them or for none.
-fn check(batch: &Batch, given: usize, seq_len: usize) -> Result<()> {
-    let (tokens, labels) = (batch.x_0.len(), batch.labels.len());
-    if tokens != given * seq_len {
-        let problem = format!("{tokens} tokens for {given} sequences");
+/// Checks that `batch` holds `count` sequences, and a label and a number of given tokens for all of them or for none.
+fn check(batch: &Batch, count: usize, seq_len: usize) -> Result<()> {
+    let (tokens, labels, given) = (batch.x_0.len(), batch.labels.len(), batch.given.len());
+    if tokens != count * seq_len {
+        let problem = format!("{tokens} tokens for {count} sequences");
         return Err(Error::invalid("data", problem, format!("{seq_len} tokens per sequence")));
     }
-    if labels != 0 && labels != given {
-        let problem = format!("{labels} labels for {given} sequences");
+    if labels != 0 && labels != count {
+        let problem = format!("{labels} labels for {count} sequences");
         return Err(Error::invalid("data", problem, "one label per sequence, or none at all"));
     }
-    Ok(())
+    if given != 0 && given != count {
+        let problem = format!("{given} numbers of given tokens for {count} sequences");
+        return Err(Error::invalid("data", problem, "one per sequence, or none at all"));
+    }
+    match batch.given.iter().find(|given| **given > seq_len) {
+        Some(given) => {
+            Err(Error::invalid("data", format!("{given} given tokens"), format!("at most {seq_len}")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

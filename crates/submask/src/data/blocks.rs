@@ -1,5 +1,6 @@
 //! A stream of tokens cut into sequences of equal length.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,32 @@ impl Blocks {
     /// end-of-text token, and a sequence longer than the corpus; [`Error::Format`] for a store of
     /// another tokenizer.
     pub fn new(store: Arc<TokenStore>, tokenizer: &Tokenizer, layout: BlockLayout) -> Result<Self> {
+        Self::with_tail_only(store, tokenizer, layout)?.or_too_short("the corpus", "")
+    }
+
+    /// The same, unless there is no whole sequence in what is called `text`, which `remedy` says more of.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a sequence longer than the text.
+    pub(super) fn or_too_short(self, text: &str, remedy: &str) -> Result<Self> {
+        if !self.is_empty() {
+            return Ok(self);
+        }
+        let tokens = self.store.tokens();
+        let most = tokens + (self.seq_len as u64 - self.stride());
+        let allowed = format!("sequences of at most {most} tokens: {text} has only {tokens}{remedy}");
+        Err(Error::invalid("model.seq_len", self.seq_len, allowed))
+    }
+
+    /// The same where the corpus may be shorter than one sequence: then there is none but the tail.
+    ///
+    /// # Errors
+    /// As [`Blocks::new`], but for a sequence longer than the corpus.
+    pub(super) fn with_tail_only(
+        store: Arc<TokenStore>,
+        tokenizer: &Tokenizer,
+        layout: BlockLayout,
+    ) -> Result<Self> {
         store.check_tokenizer(tokenizer)?;
         let least = if layout.block_ends { 3 } else { 1 };
         if layout.seq_len < least {
@@ -50,14 +77,7 @@ impl Blocks {
             let allowed = "only with a tokenizer that has an end-of-text token";
             return Err(Error::invalid("data.block_ends", true, allowed));
         }
-        let blocks = Self { store, seq_len: layout.seq_len, end };
-        if blocks.is_empty() {
-            let tokens = blocks.store.tokens();
-            let most = tokens + (layout.seq_len as u64 - blocks.stride());
-            let allowed = format!("sequences of at most {most} tokens: the corpus has only {tokens}");
-            return Err(Error::invalid("model.seq_len", layout.seq_len, allowed));
-        }
-        Ok(blocks)
+        Ok(Self { store, seq_len: layout.seq_len, end })
     }
 
     /// How many sequences there are.
@@ -91,8 +111,7 @@ impl Blocks {
         if out.len() != self.seq_len {
             return Err(Error::invalid("buffer", out.len(), format!("{} tokens", self.seq_len)));
         }
-        let start = index * self.stride();
-        let range = start..start + self.stride();
+        let range = self.range(index);
         match self.end {
             None => self.store.read(range, out),
             Some(end) => {
@@ -103,15 +122,31 @@ impl Blocks {
         }
     }
 
-    /// At most `count` tokens of the stream that stand before sequence `index`.
+    /// The tokens after the last whole sequence, as a shorter one; none where nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for altered tokens.
+    pub(super) fn tail(&self) -> Result<Vec<u32>> {
+        let tokens = self.store.tokens_of(self.range(self.len()))?;
+        Ok(match self.end {
+            Some(end) if !tokens.is_empty() => [&[end], &tokens[..], &[end]].concat(),
+            _ => tokens,
+        })
+    }
+
+    /// At most `count` tokens of the stream that stand before sequence `index`, which may be the tail.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn before(&self, index: u64, count: usize) -> Result<Vec<u32>> {
-        let start = index * self.stride();
-        let mut tokens = vec![0; start.min(count as u64) as usize];
-        self.store.read(start - tokens.len() as u64..start, &mut tokens)?;
-        Ok(tokens)
+        let start = self.range(index).start;
+        self.store.tokens_of(start - start.min(count as u64)..start)
+    }
+
+    /// Where the tokens of sequence `index` stand in the stream; number [`Blocks::len`] is what is left after the last.
+    pub fn range(&self, index: u64) -> Range<u64> {
+        let start = index.saturating_mul(self.stride()).min(self.store.tokens());
+        start..start.saturating_add(self.stride()).min(self.store.tokens())
     }
 
     /// The tokens of a sequence that are of the stream.
@@ -197,6 +232,14 @@ pub(super) mod tests {
         let error = blocks(23, 26, true).unwrap_err().to_string();
         assert!(error.contains("at most 25") && error.contains("only 23"), "{error}");
         assert!(blocks(23, 25, true).is_ok() && blocks(23, 23, false).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_after_the_last_sequence_is_the_tail() {
+        assert_eq!(blocks(23, 4, false).unwrap().tail().unwrap(), [20, 21, 22]);
+        assert_eq!(blocks(23, 6, true).unwrap().tail().unwrap(), [256, 20, 21, 22, 256]);
+        assert_eq!(blocks(20, 4, false).unwrap().tail().unwrap(), Vec::<u32>::new());
+        assert_eq!(blocks(20, 6, true).unwrap().tail().unwrap(), Vec::<u32>::new());
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub struct Batch {
     pub x_0: Vec<u32>,
     /// Classes, `[B]`; empty where there are no labels.
     pub labels: Vec<usize>,
+    /// How many tokens at the beginning of every sequence are given, \[B\]: they are not masked, and cost nothing. Empty
+    /// where nothing is given.
+    pub given: Vec<usize>,
 }
 
 impl Batch {
@@ -18,6 +21,11 @@ impl Batch {
     pub fn push(&mut self, x_0: impl IntoIterator<Item = u32>, label: Option<usize>) {
         self.x_0.extend(x_0);
         self.labels.extend(label);
+    }
+
+    /// How many of the `seq_len` tokens of sequence `b` are given.
+    pub(crate) fn given_tokens(&self, b: usize, seq_len: usize) -> usize {
+        self.given.get(b).map_or(0, |given| (*given).min(seq_len))
     }
 }
 
@@ -62,8 +70,8 @@ pub trait Dataset: Send + Sync {
     /// Sequences per epoch, at least 1; `None` for data without an end, whose sequences are never given twice.
     fn epoch_len(&self) -> Option<u64>;
 
-    /// Appends sequence `index`, as it is in pass `epoch` over the data: L tokens, and one label or none, the same for
-    /// all sequences. `index` is below [`Self::epoch_len`]; data without an end are all in epoch 0.
+    /// Appends sequence `index`, as it is in pass `epoch` over the data: L tokens, one label or none, and one number of given
+    /// tokens or none, the same for all sequences. `index` is below [`Self::epoch_len`]; data without an end are all in epoch 0.
     ///
     /// # Errors
     /// Of data that cannot be read.

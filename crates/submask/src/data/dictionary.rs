@@ -7,19 +7,55 @@ use crate::error::Result;
 ///
 /// About 41,000 documents and 5.0 MB of text: the words of the crate `random_word` that the crate
 /// `webster` defines (Webster's Unabridged Dictionary of 1913, in the public domain). White space in
-/// a definition is collapsed to single spaces.
+/// a definition is collapsed to single spaces, and put back where the crate's text lost it with the ends of its source's
+/// lines. That is done once, when the entries are first asked for.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) when built without the feature `dictionary`.
 #[cfg(feature = "dictionary")]
 pub fn dictionary() -> Result<impl Iterator<Item = Document> + Send> {
+    static ENTRIES: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(rejoined_entries);
+    Ok(ENTRIES.iter().map(|entry| Document::whole(entry.as_str())))
+}
+
+/// The same entries as earlier versions had them: words run together where lines of the source ended.
+///
+/// # Errors
+/// As [`dictionary`].
+#[cfg(feature = "dictionary")]
+pub fn first_dictionary() -> Result<impl Iterator<Item = Document> + Send> {
+    Ok(definitions().map(|(word, definition)| Document::whole(entry(word, &definition))))
+}
+
+#[cfg(feature = "dictionary")]
+fn entry(word: &str, definition: &str) -> String {
+    format!("{word}: {definition}")
+}
+
+/// Words and their definitions.
+#[cfg(feature = "dictionary")]
+fn definitions() -> impl Iterator<Item = (&'static str, String)> + Send {
     let mut words = random_word::all(random_word::Lang::En).to_vec();
     words.sort_unstable();
     words.dedup();
-    Ok(words.into_iter().filter_map(|word| {
+    words.into_iter().filter_map(|word| {
         let definition = webster::dictionary(word)?.split_whitespace().collect::<Vec<_>>().join(" ");
-        (!definition.is_empty()).then(|| Document::whole(format!("{word}: {definition}")))
-    }))
+        (!definition.is_empty()).then_some((word, definition))
+    })
+}
+
+/// The entries with a space where lines of the source ended.
+#[cfg(feature = "dictionary")]
+fn rejoined_entries() -> Vec<String> {
+    use rayon::prelude::*;
+
+    let definitions: Vec<(&str, String)> = definitions().collect();
+    let mut lexicon = super::line_breaks::Lexicon::default();
+    for (word, definition) in &definitions {
+        lexicon.add(word);
+        lexicon.add(definition);
+    }
+    definitions.par_iter().map(|(word, definition)| entry(word, &lexicon.rejoin(definition))).collect()
 }
 
 /// The entries of an English dictionary: this build lacks them.
@@ -36,18 +72,49 @@ pub fn dictionary() -> Result<impl Iterator<Item = Document> + Send> {
     nothing
 }
 
+/// The same of its first edition.
+///
+/// # Errors
+/// As [`dictionary`].
+#[cfg(not(feature = "dictionary"))]
+pub fn first_dictionary() -> Result<impl Iterator<Item = Document> + Send> {
+    dictionary()
+}
+
 #[cfg(all(test, feature = "dictionary"))]
 mod tests {
     use super::*;
 
+    fn texts(documents: impl Iterator<Item = Document>) -> Vec<String> {
+        documents.map(|document| document.text).collect()
+    }
+
     #[test]
     fn the_dictionary_is_sorted_and_has_no_entry_twice() {
-        let entries: Vec<_> = dictionary().unwrap().map(|document| document.text).collect();
+        let entries = texts(dictionary().unwrap());
         assert!((40_000..43_000).contains(&entries.len()), "{} entries", entries.len());
         let words: Vec<_> = entries.iter().map(|entry| entry.split_once(": ").unwrap().0).collect();
         assert!(words.is_sorted_by(|a, b| a < b));
         let bytes: usize = entries.iter().map(String::len).sum();
         assert!((4_500_000..5_500_000).contains(&bytes), "{bytes} bytes");
         assert!(entries.iter().all(|entry| !entry.contains("  ") && entry.trim() == entry));
+    }
+
+    #[test]
+    fn words_of_different_lines_are_parted_and_nothing_else_is_changed() {
+        let (first, entries) = (texts(first_dictionary().unwrap()), texts(dictionary().unwrap()));
+        assert_eq!(first.len(), entries.len());
+        for (before, after) in first.iter().zip(&entries) {
+            assert!(before.chars().filter(|c| *c != ' ').eq(after.chars().filter(|c| *c != ' ')), "{before}");
+        }
+        let of = |texts: &[String], part: &str| texts.iter().filter(|text| text.contains(part)).count();
+        for joined in [" thevessel", " ofthe ", " andthe ", " inthe ", " theship", "Shak.Not", "ofwhich"] {
+            assert!(of(&first, joined) > 0, "{joined}");
+            assert!(of(&entries, joined) * 20 <= of(&first, joined), "{joined}: {}", of(&entries, joined));
+        }
+        let added: usize =
+            entries.iter().map(String::len).sum::<usize>() - first.iter().map(String::len).sum::<usize>();
+        // The source has a line end in about every third entry, and several in long ones.
+        assert!((25_000..60_000).contains(&added), "{added}");
     }
 }

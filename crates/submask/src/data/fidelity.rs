@@ -23,16 +23,39 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// That of one text, whose tokens are known.
+    /// That of one text, whose tokens are known. With a tokenizer of numbers, the space that ends every number may be
+    /// missing behind the last.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn of(tokenizer: &Tokenizer, text: &str, tokens: &[u32]) -> Result<Self> {
         let unknown = tokenizer.unknown_token();
-        let changed = !tokenizer.is_lossless() && tokenizer.decode(tokens, "")? != text;
+        let changed = !tokenizer.is_lossless() && {
+            let decoded = tokenizer.decode(tokens, "")?;
+            match tokenizer.is_of_numbers() {
+                true => without_last_space(&decoded) != without_last_space(text),
+                false => decoded != text,
+            }
+        };
         Ok(Self {
             documents: 1,
             changed: u64::from(changed),
+            tokens: tokens.len() as u64,
+            unknown: tokens.iter().filter(|token| Some(**token) == unknown).count() as u64,
+        })
+    }
+
+    /// That of token numbers which others made: whether their text gives them again is known only where every text does.
+    /// They are changed, too, where they decode to no text; in a piece, characters may be cut at both ends.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub(super) fn of_numbers(tokenizer: &Tokenizer, tokens: &[u32], is_whole: bool) -> Result<Self> {
+        let unknown = tokenizer.unknown_token();
+        let survives = tokenizer.is_lossless() && tokenizer.gives_text(tokens, is_whole)?;
+        Ok(Self {
+            documents: 1,
+            changed: u64::from(!survives),
             tokens: tokens.len() as u64,
             unknown: tokens.iter().filter(|token| Some(**token) == unknown).count() as u64,
         })
@@ -47,6 +70,10 @@ impl Fidelity {
     pub fn unknown_share(self) -> f64 {
         self.unknown as f64 / self.tokens.max(1) as f64
     }
+}
+
+fn without_last_space(text: &str) -> &str {
+    text.strip_suffix(' ').unwrap_or(text)
 }
 
 /// Sums what a tokenizer did to documents that come in pieces: each counts once, and is changed where a piece is.

@@ -1,70 +1,22 @@
-//! Which files a list of paths stands for, and how each is read.
+//! The files inside of folders.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// How a file is read; follows from its extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    JsonLines,
-    Parquet,
-}
-
-/// The extensions that are picked out of folders.
-const EXTENSIONS: [(&str, Format); 7] = [
-    ("txt", Format::Text),
-    ("text", Format::Text),
-    ("md", Format::Text),
-    ("jsonl", Format::JsonLines),
-    ("ndjson", Format::JsonLines),
-    ("parquet", Format::Parquet),
-    ("pq", Format::Parquet),
-];
-
-impl Format {
-    /// The format of a file that was named by itself: anything unknown is text.
-    pub(super) fn of(path: &Path) -> Self {
-        Self::by_extension(path).unwrap_or(Self::Text)
-    }
-
-    fn by_extension(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        EXTENSIONS.iter().find(|(known, _)| *known == extension).map(|(_, format)| *format)
-    }
-}
-
-/// The files of `paths`, in order; folders give the files inside with a known extension, recursively
-/// and sorted by name. Hidden entries and links to folders are skipped.
-///
-/// # Errors
-/// [`Error::Io`] for a path that is not there, [`Error::Format`] for a folder without such files.
-pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if fs::metadata(path).map_err(Error::io(path))?.is_dir() {
-            let before = files.len();
-            collect(path, &|file| Format::by_extension(file).is_some(), &mut files)?;
-            if files.len() == before {
-                let known: Vec<_> = EXTENSIONS.iter().map(|(known, _)| format!(".{known}")).collect();
-                let problem = format!("no text files in this folder; looked for {}", known.join(", "));
-                return Err(Error::format(path, problem));
-            }
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-/// Adds the `wanted` files inside `folder`, recursively and sorted by name; hidden entries and links to folders are
-/// skipped.
+/// Adds the `wanted` files inside `folder`, recursively and sorted by name; hidden entries, links to folders and what is no
+/// file are skipped, and `other` is told of all but hidden ones, and what they are.
 ///
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be read.
-pub(super) fn collect(folder: &Path, wanted: &dyn Fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> Result<()> {
+pub(super) fn collect(
+    folder: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    other: &dyn Fn(&Path, &str),
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         entries.push(entry.map_err(Error::io(folder))?);
@@ -76,12 +28,35 @@ pub(super) fn collect(folder: &Path, wanted: &dyn Fn(&Path) -> bool, files: &mut
             continue;
         }
         if entry.file_type().map_err(Error::io(&path))?.is_dir() {
-            collect(&path, wanted, files)?;
-        } else if path.is_file() && wanted(&path) {
+            collect(&path, wanted, other, files)?;
+        } else if !path.is_file() {
+            other(&path, what(&path));
+        } else if wanted(&path) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// What an entry is that is neither a file nor a folder of its own.
+fn what(path: &Path) -> &'static str {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => "a link to a folder",
+        Ok(metadata) if is_pipe(&metadata) => "a pipe",
+        Ok(_) => "no file",
+        Err(error) if error.kind() == ErrorKind::NotFound => "a link to nothing",
+        Err(_) => "a link that cannot be followed",
+    }
+}
+
+#[cfg(unix)]
+fn is_pipe(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &fs::Metadata) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -89,33 +64,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_gives_its_text_files_sorted_and_no_hidden_ones() {
+    fn wanted_files_are_found_in_order_and_no_hidden_ones() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("m")).unwrap();
         fs::create_dir(folder.path().join(".git")).unwrap();
         for name in ["z.md", "a.TXT", ".hidden.txt", "m/k.jsonl", "picture.png", ".git/x.txt"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
-        let found = files(&[folder.path().to_path_buf()]).unwrap();
+        let mut found = Vec::new();
+        collect(folder.path(), &|path| path.extension().is_some_and(|e| e != "png"), &|_, _| {}, &mut found)
+            .unwrap();
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(folder.path()).unwrap()).collect();
         assert_eq!(names, [Path::new("a.TXT"), Path::new("m/k.jsonl"), Path::new("z.md")]);
-        assert_eq!(
-            found.iter().map(|f| Format::of(f)).collect::<Vec<_>>(),
-            [Format::Text, Format::JsonLines, Format::Text]
-        );
     }
 
+    #[cfg(unix)]
     #[test]
-    fn a_folder_without_text_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("picture.png"), "x").unwrap();
-        let error = files(&[folder.path().to_path_buf()]).unwrap_err().to_string();
-        assert!(error.contains(&*folder.path().to_string_lossy()) && error.contains(".txt"), "{error}");
-    }
-
-    #[test]
-    fn a_path_that_is_not_there_is_refused_by_name() {
-        let error = files(&[PathBuf::from("no/such/file.txt")]).unwrap_err();
-        assert!(matches!(error, Error::Io { path, .. } if path == Path::new("no/such/file.txt")));
+    fn what_is_no_file_is_told() {
+        use std::os::unix::fs::symlink;
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("a.txt"), "x").unwrap();
+        symlink(path("a.txt"), path("b.txt")).unwrap();
+        symlink(elsewhere.path(), path("c")).unwrap();
+        symlink(path("gone"), path("d.txt")).unwrap();
+        symlink(path("e.txt"), path("e.txt")).unwrap();
+        let mut expected = vec![
+            ("c".to_owned(), "a link to a folder".to_owned()),
+            ("d.txt".to_owned(), "a link to nothing".to_owned()),
+            ("e.txt".to_owned(), "a link that cannot be followed".to_owned()),
+        ];
+        if std::process::Command::new("mkfifo").arg(path("f.txt")).status().is_ok_and(|made| made.success()) {
+            expected.push(("f.txt".to_owned(), "a pipe".to_owned()));
+        }
+        let (told, mut found) = (std::cell::RefCell::new(Vec::new()), Vec::new());
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let other = |path: &Path, what: &str| told.borrow_mut().push((name(path), what.to_owned()));
+        collect(folder.path(), &|_| true, &other, &mut found).unwrap();
+        assert_eq!(told.into_inner(), expected);
+        assert_eq!(found, [path("a.txt"), path("b.txt")]);
     }
 }

@@ -83,6 +83,17 @@ impl TokenStore {
         self.shards[0].check_tokenizer(tokenizer)
     }
 
+    /// The tokens of `range`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a range outside the array.
+    pub fn tokens_of(&self, range: Range<u64>) -> Result<Vec<u32>> {
+        check_range(&range, self.tokens(), range.end.saturating_sub(range.start) as usize)?;
+        let mut tokens = vec![0; (range.end - range.start) as usize];
+        self.read(range, &mut tokens)?;
+        Ok(tokens)
+    }
+
     /// Copies the tokens of `range` into `out`, which has the same length.
     ///
     /// # Errors

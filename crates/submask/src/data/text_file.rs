@@ -1,24 +1,13 @@
 //! UTF-8 text files, read in pieces: a file, its lines or its paragraphs are the documents.
 
-use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::document::{Document, PIECE_BYTES};
+use super::input::Input;
+use super::reader::{Fault, Given};
 use super::source::Split;
 use crate::error::{Error, Result};
-
-/// The three bytes with which UTF-8 text may begin, to say so; they are no text.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Which kind of UTF-16 text begins with these bytes, if it says so.
-pub(super) fn utf_16(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xff, 0xfe, ..] => Some("UTF-16 (little-endian)"),
-        [0xfe, 0xff, ..] => Some("UTF-16 (big-endian)"),
-        _ => None,
-    }
-}
 
 /// The documents of one text file.
 ///
@@ -26,7 +15,7 @@ pub(super) fn utf_16(bytes: &[u8]) -> Option<&'static str> {
 /// that tokenizers which split at white space give the same tokens as for the whole text.
 pub(super) struct TextFile {
     path: PathBuf,
-    file: File,
+    bytes: Box<dyn Read + Send>,
     split: Split,
     piece_bytes: usize,
     buffer: Vec<u8>,
@@ -39,55 +28,51 @@ pub(super) struct TextFile {
     continuing: bool,
     /// The next line is the rest of a line that has already given a piece.
     mid_line: bool,
+    /// The next line is the rest of a line whose beginning is no text.
+    dropping: bool,
 }
 
-/// A line, or a piece of one.
+/// A line, or a piece of one, if it is text.
 struct Line {
-    text: String,
+    text: Result<String>,
     complete: bool,
 }
 
+impl Line {
+    fn is_blank(&self) -> bool {
+        self.text.as_ref().is_ok_and(|text| text.trim().is_empty())
+    }
+}
+
 impl TextFile {
-    /// Opens the file.
-    pub(super) fn open(path: &Path, split: Split) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
+    /// The documents of a text.
+    ///
+    /// # Errors
+    /// As [`Input::text`].
+    pub(super) fn new(input: Input, split: Split) -> Result<Self> {
+        let path = input.path().to_path_buf();
+        let (bytes, offset) = input.text()?;
         Ok(Self {
-            path: path.to_path_buf(),
-            file,
+            path,
+            bytes,
             split,
             piece_bytes: PIECE_BYTES,
             buffer: Vec::new(),
             start: 0,
-            offset: 0,
+            offset,
             ended: false,
             continuing: false,
             mid_line: false,
+            dropping: false,
         })
     }
 
-    fn next_document(&mut self) -> Result<Option<Document>> {
-        self.begin()?;
+    fn next_document(&mut self) -> Given<Option<Document>> {
         match self.split {
-            Split::File => self.next_of_file(),
+            Split::File => Ok(self.next_of_file()?),
             Split::Line => self.next_of_lines(),
             Split::Paragraph => self.next_of_paragraphs(),
         }
-    }
-
-    /// Skips a byte-order mark at the beginning of the file, and refuses UTF-16.
-    fn begin(&mut self) -> Result<()> {
-        if self.offset > 0 || self.start > 0 {
-            return Ok(());
-        }
-        self.fill(BYTE_ORDER_MARK.len().max(4))?;
-        if let Some(name) = utf_16(self.unread()) {
-            return Err(Error::format(&self.path, format!("{name} text: convert it to UTF-8")));
-        }
-        if self.unread().starts_with(BYTE_ORDER_MARK) {
-            self.start += BYTE_ORDER_MARK.len();
-            self.offset += BYTE_ORDER_MARK.len() as u64;
-        }
-        Ok(())
     }
 
     fn next_of_file(&mut self) -> Result<Option<Document>> {
@@ -97,38 +82,61 @@ impl TextFile {
         }
         let continues = self.unread().len() > self.piece_bytes;
         let length = if continues { self.cut() } else { self.unread().len() };
-        Ok(Some(Document { text: self.take(length)?, continues }))
+        Ok(Some(Document::piece(self.take(length)?, continues)))
     }
 
-    fn next_of_lines(&mut self) -> Result<Option<Document>> {
+    fn next_of_lines(&mut self) -> Given<Option<Document>> {
         while let Some(line) = self.next_line()? {
+            if self.dropping {
+                self.dropping = !line.complete;
+                continue;
+            }
+            let blank = line.complete && line.is_blank();
             let was_continuing = std::mem::replace(&mut self.continuing, !line.complete);
-            if was_continuing || !line.complete || !line.text.trim().is_empty() {
-                return Ok(Some(Document { text: line.text, continues: !line.complete }));
+            let text = match line.text {
+                Ok(text) => text,
+                Err(error) if was_continuing => return Err(Fault::File(error)),
+                Err(error) => {
+                    self.dropping = std::mem::take(&mut self.continuing);
+                    return Err(Fault::Record(error));
+                }
+            };
+            if was_continuing || !blank {
+                return Ok(Some(Document::piece(text, !line.complete)));
             }
         }
         Ok(None)
     }
 
-    fn next_of_paragraphs(&mut self) -> Result<Option<Document>> {
-        let mut text = String::new();
+    fn next_of_paragraphs(&mut self) -> Given<Option<Document>> {
+        let (mut text, mut bad) = (String::new(), None);
         while let Some(line) = self.next_line()? {
             let starts_line = !std::mem::replace(&mut self.mid_line, !line.complete);
-            let inside = self.continuing || !text.is_empty();
-            if starts_line && line.complete && line.text.trim().is_empty() {
+            let inside = self.continuing || !text.is_empty() || bad.is_some();
+            if starts_line && line.complete && line.is_blank() {
                 if inside {
                     break;
                 }
                 continue;
             }
-            if starts_line && inside {
-                text.push('\n');
+            match line.text {
+                Ok(_) if bad.is_some() => continue,
+                Ok(line) => {
+                    if starts_line && inside {
+                        text.push('\n');
+                    }
+                    text.push_str(&line);
+                }
+                Err(error) if self.continuing => return Err(Fault::File(error)),
+                Err(error) => bad = bad.or(Some(error)),
             }
-            text.push_str(&line.text);
-            if text.len() > self.piece_bytes {
+            if text.len() > self.piece_bytes && bad.is_none() {
                 self.continuing = true;
-                return Ok(Some(Document { text, continues: true }));
+                return Ok(Some(Document::piece(text, true)));
             }
+        }
+        if let Some(error) = bad {
+            return Err(Fault::Record(error));
         }
         let was_continuing = std::mem::replace(&mut self.continuing, false);
         Ok((was_continuing || !text.is_empty()).then(|| Document::whole(text)))
@@ -139,8 +147,10 @@ impl TextFile {
         let mut searched = 0;
         loop {
             if let Some(found) = self.unread()[searched..].iter().position(|&byte| byte == b'\n') {
-                let mut text = self.take(searched + found)?;
-                if text.ends_with('\r') {
+                let mut text = self.take(searched + found);
+                if let Ok(text) = &mut text
+                    && text.ends_with('\r')
+                {
                     text.pop();
                 }
                 self.skip_one();
@@ -149,11 +159,12 @@ impl TextFile {
             searched = self.unread().len();
             if searched > self.piece_bytes {
                 let length = self.cut();
-                return Ok(Some(Line { text: self.take(length)?, complete: false }));
+                return Ok(Some(Line { text: self.take(length), complete: false }));
             }
             if self.ended {
-                let text = self.take(searched)?;
-                return Ok((!text.is_empty()).then_some(Line { text, complete: true }));
+                let text = self.take(searched);
+                let is_some = !text.as_ref().is_ok_and(String::is_empty);
+                return Ok(is_some.then_some(Line { text, complete: true }));
             }
             self.fill(searched + 1)?;
         }
@@ -172,7 +183,7 @@ impl TextFile {
         self.start = 0;
         while self.buffer.len() < wanted && !self.ended {
             let chunk = (wanted - self.buffer.len()).max(self.piece_bytes) as u64;
-            let read = self.file.by_ref().take(chunk).read_to_end(&mut self.buffer);
+            let read = self.bytes.by_ref().take(chunk).read_to_end(&mut self.buffer);
             self.ended = read.map_err(Error::io(&self.path))? == 0;
         }
         Ok(())
@@ -191,16 +202,16 @@ impl TextFile {
         (1..=limit).rev().find(boundary).unwrap_or(limit)
     }
 
+    /// The next bytes as text; they are read even if they are none.
     fn take(&mut self, length: usize) -> Result<String> {
         let bytes = &self.buffer[self.start..self.start + length];
-        let text = std::str::from_utf8(bytes).map_err(|error| {
+        let text = std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
             let at = self.offset + error.valid_up_to() as u64;
             Error::format(&self.path, format!("not UTF-8 text: invalid byte at offset {at} (counted from 0)"))
-        })?;
-        let text = text.to_owned();
+        });
         self.start += length;
         self.offset += length as u64;
-        Ok(text)
+        text
     }
 
     fn skip_one(&mut self) {
@@ -210,7 +221,7 @@ impl TextFile {
 }
 
 impl Iterator for TextFile {
-    type Item = Result<Document>;
+    type Item = Given<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_document().transpose()
@@ -222,17 +233,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn write(text: &[u8]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        file
+    fn open(bytes: &[u8], split: Split, piece_bytes: usize) -> Result<TextFile> {
+        let bytes = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        let file = TextFile::new(Input::of_stream(bytes, "a.txt".as_ref())?, split)?;
+        Ok(TextFile { piece_bytes, ..file })
     }
 
     fn read(text: &str, split: Split, piece_bytes: usize) -> Vec<Document> {
-        let file = write(text.as_bytes());
-        let mut documents = TextFile::open(file.path(), split).unwrap();
-        documents.piece_bytes = piece_bytes;
-        documents.collect::<Result<_>>().unwrap()
+        let documents = open(text.as_bytes(), split, piece_bytes).unwrap();
+        documents.map(|document| document.map_err(Fault::error)).collect::<Result<_>>().unwrap()
+    }
+
+    /// Documents, and the bad ones in their places.
+    fn good_and_bad(bytes: &[u8], split: Split, piece_bytes: usize) -> Vec<Option<Document>> {
+        let documents = open(bytes, split, piece_bytes).unwrap();
+        documents
+            .map(|document| match document {
+                Ok(document) => Some(document),
+                Err(Fault::Record(_)) => None,
+                Err(Fault::File(error)) => panic!("{error}"),
+            })
+            .collect()
     }
 
     /// Documents put together from their pieces.
@@ -277,25 +298,43 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_text_and_utf_16_is_named() {
+    fn a_byte_order_mark_is_no_text() {
         for split in [Split::File, Split::Line, Split::Paragraph] {
             assert_eq!(joined(read("\u{feff}a b", split, 100)), ["a b"]);
             assert_eq!(joined(read("\u{feff}abcdefgh ijklmnop", split, 8)), ["abcdefgh ijklmnop"]);
             assert!(read("\u{feff}", split, 100).is_empty());
-            for (bytes, name) in [(&b"\xff\xfea\0"[..], "little"), (b"\xfe\xff\0a", "big")] {
-                let error =
-                    TextFile::open(write(bytes).path(), split).unwrap().find_map(Result::err).unwrap();
-                assert!(error.to_string().contains(&format!("UTF-16 ({name}-endian)")), "{error}");
-            }
         }
     }
 
     #[test]
     fn a_byte_that_is_not_utf8_is_named_with_its_offset() {
         for split in [Split::File, Split::Line, Split::Paragraph] {
-            let file = write(b"fine\nfine\xff");
-            let error = TextFile::open(file.path(), split).unwrap().find_map(Result::err).unwrap();
-            assert!(error.to_string().contains("offset 9"), "{error}");
+            for (text, at) in [(&b"fine\nfine\xff"[..], "offset 9"), (b"\xef\xbb\xbffine\xff", "offset 7")] {
+                let error =
+                    open(text, split, 100).unwrap().find_map(std::result::Result::err).unwrap().error();
+                assert!(error.to_string().contains(at), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_behind_a_line_or_a_paragraph_that_is_no_text() {
+        let some = |text: &str| Some(Document::whole(text));
+        let bytes = b"a\nb\xff\nc\n\xff";
+        assert_eq!(good_and_bad(bytes, Split::Line, 100), [some("a"), None, some("c"), None]);
+        let bytes = b"a\nb\xff\nc\n\nd\ne\n\n\xff\n\nf";
+        assert_eq!(good_and_bad(bytes, Split::Paragraph, 100), [None, some("d\ne"), None, some("f")]);
+        // The rest of a long line goes with its beginning.
+        let bytes = b"\xffbcdefghijklmnopqrst uvw\nx y\n";
+        assert_eq!(good_and_bad(bytes, Split::Line, 8), [None, some("x y")]);
+    }
+
+    #[test]
+    fn what_is_no_text_behind_a_piece_that_was_given_ends_the_file() {
+        for split in [Split::Line, Split::Paragraph] {
+            let mut documents = open(b"abcdefghij klmnopq rstuvwxyz\xff\nz\n", split, 8).unwrap();
+            assert!(documents.next().unwrap().unwrap().continues);
+            assert!(matches!(documents.find_map(std::result::Result::err), Some(Fault::File(_))));
         }
     }
 

@@ -1,13 +1,18 @@
 //! Sequences for evaluation, in order, with the characters that they stand for.
 
+use std::ops::Range;
+
 use super::blocks::Blocks;
 use super::tokenizer::{DECODED_BEFORE, Tokenizer};
 use crate::error::Result;
 
+/// Tokens that are looked through at once for ends of documents.
+const TOKENS_AT_ONCE: u64 = 1 << 16;
+
 /// One sequence for evaluation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationBlock {
-    /// The tokens, `[L]`.
+    /// The tokens, `[L]`; of what is left after the last whole block, fewer.
     pub tokens: Vec<u32>,
     /// Characters (Unicode scalar values) of text that they stand for, end of text counting none: the
     /// denominator of bits per character. See [`Tokenizer::count_characters`]. `None` where the text did not survive its
@@ -47,6 +52,52 @@ impl ValidationBlocks {
     pub fn block(&self, index: u64) -> Result<ValidationBlock> {
         let mut tokens = vec![0; self.blocks.seq_len()];
         self.blocks.read(index, &mut tokens)?;
+        self.with_characters(index, tokens)
+    }
+
+    /// What is left of the stream after the last whole block; `None` where nothing is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`](crate::Error::InvalidCode) for altered tokens.
+    pub fn tail(&self) -> Result<Option<ValidationBlock>> {
+        let tokens = self.blocks.tail()?;
+        (!tokens.is_empty()).then(|| self.with_characters(self.blocks.len(), tokens)).transpose()
+    }
+
+    /// Where in the stream the documents stand that have any token; `None` for a tokenizer without end of text, whose
+    /// documents are not kept apart.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`](crate::Error::InvalidCode) for altered tokens.
+    pub fn documents(&self) -> Result<Option<Vec<Range<u64>>>> {
+        let Some(end_of_text) = self.tokenizer.end_of_text() else { return Ok(None) };
+        let store = self.blocks.store();
+        let (mut documents, mut start) = (Vec::new(), 0);
+        let mut close = |range: Range<u64>| {
+            if !range.is_empty() {
+                documents.push(range);
+            }
+        };
+        let all = store.tokens();
+        for first in (0..all).step_by(TOKENS_AT_ONCE as usize) {
+            let tokens = store.tokens_of(first..(first + TOKENS_AT_ONCE).min(all))?;
+            for (token, position) in tokens.into_iter().zip(first..) {
+                if token == end_of_text {
+                    close(start..position);
+                    start = position + 1;
+                }
+            }
+        }
+        close(start..all);
+        Ok(Some(documents))
+    }
+
+    /// Whether every document is known to decode to itself.
+    pub fn is_lossless(&self) -> bool {
+        self.lossless
+    }
+
+    fn with_characters(&self, index: u64, tokens: Vec<u32>) -> Result<ValidationBlock> {
         let count = || {
             let before = self.blocks.before(index, DECODED_BEFORE)?;
             self.tokenizer.count_characters_after(&before, self.blocks.inner(&tokens))
@@ -96,10 +147,26 @@ mod tests {
         let blocks = Blocks::new(Arc::new(store), &tokenizer, layout).unwrap();
         let blocks = ValidationBlocks::new(blocks, tokenizer, true).unwrap();
         assert_eq!(blocks.size_hint(), (7, Some(7)));
+        let documents = blocks.documents().unwrap().unwrap();
+        assert_eq!((documents.len(), &documents[0]), (1, &(1..13)), "between the ends of text");
         let blocks: Vec<_> = blocks.collect::<Result<_>>().unwrap();
         assert_eq!(blocks[0].tokens, [256, 97]);
         let counts: Vec<_> = blocks.iter().map(|block| block.characters).collect();
         assert_eq!(counts, [1, 1, 1, 1, 0, 1, 1].map(Some));
+    }
+
+    #[test]
+    fn characters_of_blocks_and_tail_are_those_of_the_stream() {
+        let (_folder, store) = counting(120);
+        for (seq_len, tail) in [(7, 1), (8, 0), (500, 120)] {
+            let layout = BlockLayout { seq_len, block_ends: false };
+            let blocks = Blocks::with_tail_only(store.clone(), &Tokenizer::bytes(), layout).unwrap();
+            let blocks = ValidationBlocks::new(blocks, Tokenizer::bytes(), true).unwrap();
+            let rest = blocks.tail().unwrap();
+            assert_eq!(rest.as_ref().map_or(0, |rest| rest.tokens.len()), tail);
+            let whole = blocks.map(|block| block.unwrap().characters.unwrap()).sum::<u64>();
+            assert_eq!(whole + rest.and_then(|rest| rest.characters).unwrap_or(0), 120);
+        }
     }
 
     #[test]

@@ -40,4 +40,7 @@ pub trait Continuation {
     /// # Errors
     /// As [`Autoregressor::logits`].
     fn next_logits(&mut self, inputs: &[u32]) -> Result<Vec<f32>>;
+
+    /// Goes on with some of the sequences only: the `rows` of the batch, ascending.
+    fn keep(&mut self, rows: &[usize]);
 }

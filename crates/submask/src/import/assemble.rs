@@ -1,6 +1,6 @@
 //! The tensors of a file as the weights of a network.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::foreign::{Foreign, ForeignTensor, Skipped, WeightSet};
 use super::report::Applied;
@@ -12,6 +12,16 @@ const MAX_NAMED: usize = 12;
 
 /// Tensors that networks compute: no parameters, and not needed.
 const BUFFERS: [&str; 1] = ["rotary_emb.inv_freq"];
+
+/// Weights with a row per token.
+const TABLES: [&str; 6] = [
+    "vocab_embed.embedding",
+    "vocab_embed.weight.weight",
+    "transformer.wte.weight",
+    "output_layer.linear.weight",
+    "output_layer.linear.bias",
+    "lm_head.weight",
+];
 
 /// Whether a tensor is one that networks compute.
 pub(super) fn is_buffer(name: &str) -> bool {
@@ -29,25 +39,33 @@ pub(super) struct Assembly<'a> {
 }
 
 /// Finds a tensor for every parameter, in the set of weights asked for; of files with averaged weights, those are
-/// taken if nothing is asked.
+/// taken if nothing is asked. Tables of a `padded` vocabulary may have rows left over.
 ///
 /// # Errors
-/// [`Error::Invalid`] for averaged weights where there are none; [`Error::Format`] naming every weight that is missing
+/// [`Error::Invalid`] for a set of weights that is not there; [`Error::Format`] naming every weight that is missing
 /// or of another shape.
 pub(super) fn assemble<'a>(
     foreign: &'a Foreign,
     parameters: &[Parameter],
     asked: Option<WeightSet>,
+    padded: bool,
 ) -> Result<Assembly<'a>> {
     let has_average = !foreign.averaged.is_empty();
-    let weights = asked.unwrap_or(if has_average { WeightSet::Ema } else { WeightSet::Raw });
-    if weights == WeightSet::Ema && !has_average {
-        let given = format!("ema, but {} holds one set of weights", foreign.path.display());
-        return Err(Error::invalid("weights", given, "raw, or nothing"));
+    let sets = foreign.sets();
+    let weights =
+        asked.unwrap_or(if sets.contains(&WeightSet::Ema) { WeightSet::Ema } else { WeightSet::Raw });
+    if !sets.contains(&weights) {
+        let (given, other) = match weights {
+            WeightSet::Ema => ("ema", "raw"),
+            WeightSet::Raw => ("raw", "ema"),
+        };
+        let given = format!("{given}, but {} holds one set of weights", foreign.path.display());
+        return Err(Error::invalid("weights", given, format!("{other}, or nothing")));
     }
+    let fits = |tensor: &ForeignTensor, parameter: &Parameter| fits(tensor, parameter, padded);
     let found = match weights {
-        WeightSet::Raw => by_name(foreign, parameters),
-        WeightSet::Ema => by_place(foreign, parameters),
+        WeightSet::Ema if has_average => averaged(foreign, parameters, &fits),
+        _ => by_name(parameters, |name| foreign.tensor(name), &fits),
     };
     let sources = found.map_err(|problems| {
         let more = problems.len().saturating_sub(MAX_NAMED);
@@ -63,6 +81,7 @@ pub(super) fn assemble<'a>(
         shape: tensor.shape.clone(),
     });
     let mut skipped = foreign.skipped.clone();
+    skipped.extend(parameters.iter().zip(&sources).filter_map(padding));
     let mut unused = Vec::new();
     let known: HashSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     for tensor in foreign.raw() {
@@ -73,9 +92,9 @@ pub(super) fn assemble<'a>(
         }
     }
     let other = match weights {
-        WeightSet::Ema => Some(("the raw weights", foreign.raw().len())),
+        WeightSet::Ema if has_average => Some(("the raw weights", foreign.raw().len())),
         WeightSet::Raw if has_average => Some(("the averaged weights", foreign.averaged.len())),
-        WeightSet::Raw => None,
+        _ => None,
     };
     skipped.extend(other.map(|(what, count)| Skipped {
         path: format!("{count} tensors"),
@@ -86,12 +105,37 @@ pub(super) fn assemble<'a>(
 
 type Found<'a> = std::result::Result<Vec<&'a ForeignTensor>, Vec<String>>;
 
-fn by_name<'a>(foreign: &'a Foreign, parameters: &[Parameter]) -> Found<'a> {
+/// Whether a tensor can be a parameter.
+type Fits<'f> = &'f dyn Fn(&ForeignTensor, &Parameter) -> bool;
+
+/// Whether the shapes are the same, or differ in rows left over of a `padded` table.
+fn fits(tensor: &ForeignTensor, parameter: &Parameter, padded: bool) -> bool {
+    let is_table = padded && TABLES.contains(&parameter.name.as_str());
+    match (tensor.shape.as_slice(), parameter.shape.as_slice()) {
+        ([rows, row @ ..], [wanted, wanted_row @ ..]) if is_table => rows >= wanted && row == wanted_row,
+        (shape, wanted) => shape == wanted,
+    }
+}
+
+/// The rows of a table that are left out.
+fn padding((parameter, tensor): (&Parameter, &&ForeignTensor)) -> Option<Skipped> {
+    let (given, kept) = (tensor.shape.first()?, parameter.shape.first()?);
+    (given > kept).then(|| Skipped {
+        path: format!("{}, rows {kept} to {}", tensor.path, given - 1),
+        reason: "padding of the vocabulary".into(),
+    })
+}
+
+fn by_name<'a>(
+    parameters: &[Parameter],
+    find: impl Fn(&str) -> Option<&'a ForeignTensor>,
+    fits: Fits<'_>,
+) -> Found<'a> {
     let mut problems = Vec::new();
     let mut sources = Vec::with_capacity(parameters.len());
     for parameter in parameters {
-        match foreign.tensor(&parameter.name) {
-            Some(tensor) if tensor.shape == parameter.shape => sources.push(tensor),
+        match find(&parameter.name) {
+            Some(tensor) if fits(tensor, parameter) => sources.push(tensor),
             Some(tensor) => problems.push(wrong_shape(tensor, parameter)),
             None => problems.push(format!("{} {:?} is missing", parameter.name, parameter.shape)),
         }
@@ -99,14 +143,40 @@ fn by_name<'a>(foreign: &'a Foreign, parameters: &[Parameter]) -> Found<'a> {
     if problems.is_empty() { Ok(sources) } else { Err(problems) }
 }
 
-fn by_place<'a>(foreign: &'a Foreign, parameters: &[Parameter]) -> Found<'a> {
+/// Averaged weights by their names. Without names they stand in the order of the parameters; or, if their shapes do not
+/// fit it, in that of the weights in the file, with or without the buffers.
+fn averaged<'a>(foreign: &'a Foreign, parameters: &[Parameter], fits: Fits<'_>) -> Found<'a> {
+    let averaged = &foreign.averaged;
+    if averaged.iter().any(|tensor| !tensor.name.is_empty()) {
+        let names: HashMap<&str, &ForeignTensor> =
+            averaged.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        return by_name(parameters, |name| names.get(name).copied(), fits);
+    }
+    by_place(foreign, parameters, fits).or_else(|problems| {
+        let weights: Vec<&ForeignTensor> =
+            foreign.raw().iter().filter(|tensor| !is_buffer(&tensor.name)).collect();
+        let all: Vec<&ForeignTensor> = foreign.raw().iter().collect();
+        for order in [weights, all] {
+            let same = order.len() == averaged.len()
+                && order.iter().zip(averaged).all(|(raw, average)| raw.shape == average.shape);
+            if same {
+                let names: HashMap<&str, &ForeignTensor> =
+                    order.iter().map(|raw| raw.name.as_str()).zip(averaged).collect();
+                return by_name(parameters, |name| names.get(name).copied(), fits);
+            }
+        }
+        Err(problems)
+    })
+}
+
+fn by_place<'a>(foreign: &'a Foreign, parameters: &[Parameter], fits: Fits<'_>) -> Found<'a> {
     let (given, needed) = (foreign.averaged.len(), parameters.len());
     if given != needed {
         return Err(vec![format!("{given} averaged weights, but the network has {needed} parameters")]);
     }
     let pairs = foreign.averaged.iter().zip(parameters);
     let problems: Vec<_> = pairs
-        .filter(|(tensor, parameter)| tensor.shape != parameter.shape)
+        .filter(|(tensor, parameter)| !fits(tensor, parameter))
         .map(|(tensor, parameter)| wrong_shape(tensor, parameter))
         .collect();
     if problems.is_empty() { Ok(foreign.averaged.iter().collect()) } else { Err(problems) }

@@ -39,6 +39,8 @@ pub struct Decisions {
     pub settings: Vec<Setting>,
     /// The settings that are not known.
     pub unknown: Vec<&'static str>,
+    /// What helps to find them.
+    pub hints: Vec<String>,
 }
 
 /// What the sources say of one setting.

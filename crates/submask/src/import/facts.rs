@@ -46,6 +46,11 @@ impl Facts {
         facts
     }
 
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// The whole number at the first of `keys` that has one that is not negative.
     pub fn integer(&self, keys: &[&str]) -> Option<usize> {
         keys.iter().find_map(|key| match self.values.get(*key)? {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::facts::Facts;
 use super::safetensors::{SafetensorsFile, SafetensorsRef};
 use super::torch::{TensorRef, TorchFile};
-use super::{encoder, image, lightning, mdlm, toy};
+use super::{checkpoint, folder};
 use crate::{Error, Result};
 
 /// What kind of file it is.
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub enum Format {
     /// A checkpoint of PyTorch Lightning with the reference's text model.
     Lightning,
-    /// A folder as MDLM stands on the Hub: `config.json` and `model.safetensors`.
+    /// A folder as MDLM stands on the Hub: `config.json` and weights, in one file or in several with an index.
     Mdlm,
     /// A model folder of this program, as `submask export` writes it too.
     Submask,
@@ -28,6 +28,8 @@ pub enum Format {
     Module,
     /// A checkpoint with the weights under `model`, as MDM-Prime-v2 writes.
     Encoder,
+    /// A checkpoint of another training loop, with the weights under a key of its own.
+    Wrapped,
     /// A pickled `state_dict`.
     StateDict,
     /// A safetensors file.
@@ -43,6 +45,7 @@ impl Display for Format {
             Self::Image => "image checkpoint",
             Self::Module => "pickled module",
             Self::Encoder => "encoder checkpoint",
+            Self::Wrapped => "checkpoint of a training loop",
             Self::StateDict => "pickled state dict",
             Self::Safetensors => "safetensors",
         })
@@ -78,6 +81,8 @@ pub struct ForeignTensor {
     /// Its dimensions.
     pub shape: Vec<usize>,
     pub(super) place: Place,
+    /// Which of several files it is in.
+    pub(super) file: u32,
 }
 
 /// Something in the file that is not read, and why.
@@ -107,15 +112,20 @@ pub struct Foreign {
     pub format: Format,
     /// The weights by name, in the file's order.
     raw: Vec<ForeignTensor>,
-    /// The averaged weights in the order of the network's parameters, without names; empty where there are none.
+    /// The averaged weights, under the network's names, or without names in the order of its parameters; empty where
+    /// there are none beside the others.
     pub averaged: Vec<ForeignTensor>,
     /// What is said beside the weights.
     pub facts: Facts,
     /// What is not read.
     pub skipped: Vec<Skipped>,
+    /// What wrappers had put before the network's names or between their parts, such as `_orig_mod.`: it was removed.
+    pub stripped: Vec<String>,
+    /// Whether the only weights are averaged ones.
+    pub(super) only_averaged: bool,
     /// Places in `raw`, by name and of one name in the file's order.
     by_name: Vec<u32>,
-    container: Container,
+    containers: Vec<Container>,
 }
 
 /// What a reader of one format finds in a file.
@@ -125,12 +135,15 @@ pub(super) struct Found {
     pub averaged: Vec<ForeignTensor>,
     pub facts: Facts,
     pub skipped: Vec<Skipped>,
+    pub stripped: Vec<String>,
+    /// Whether `raw` are averaged weights.
+    pub only_averaged: bool,
 }
 
 impl Found {
     /// Notes something that is not read.
-    pub fn skip(&mut self, path: impl Into<String>, reason: &'static str) {
-        self.skipped.push(Skipped { path: path.into(), reason: Cow::Borrowed(reason) });
+    pub fn skip(&mut self, path: impl Into<String>, reason: impl Into<Cow<'static, str>>) {
+        self.skipped.push(Skipped { path: path.into(), reason: reason.into() });
     }
 }
 
@@ -142,53 +155,29 @@ impl ForeignTensor {
 }
 
 impl Foreign {
-    /// Opens a file, or a folder with `model.safetensors` (and `config.json`).
+    /// Opens a file, the index of a checkpoint in several files, or a folder with weights (and `config.json`).
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            return mdlm::open(path);
-        }
-        let is_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
-        if is_safetensors {
-            return mdlm::open_file(path, Format::Safetensors);
-        }
-        Self::of_torch(TorchFile::open(path)?)
+        if path.is_dir() { folder::open(path) } else { folder::open_file(path) }
     }
 
     /// The checkpoint in a file of `torch.save`.
     ///
     /// # Errors
-    /// [`Error::Format`] when it is of no kind that is known, or its tensors are not what they should be.
+    /// [`Error::Format`] when it holds no weights, or its tensors are not what they should be.
     pub fn of_torch(file: TorchFile) -> Result<Self> {
-        let root = file.root();
-        let (format, found) = if root.get("state_dict").is_some() {
-            (Format::Lightning, lightning::find(&file)?)
-        } else if root.attribute("_modules").is_some() {
-            (Format::Module, toy::find_in_module(&file)?)
-        } else if let Some(model) = root.get("model") {
-            match image::is_wrapper(model) {
-                true => (Format::Image, image::find(&file)?),
-                false => (Format::Encoder, encoder::find(&file)?),
-            }
-        } else {
-            (Format::StateDict, toy::find_in_state_dict(&file)?)
-        };
-        if found.raw.is_empty() {
-            return Err(
-                file.error("it holds no weights: neither a state dict nor a checkpoint of a known kind")
-            );
-        }
+        let (format, found) = checkpoint::find(&file)?;
         let path = file.path().to_path_buf();
-        Ok(Self::new(path, format, found, Container::Torch(Box::new(file))))
+        Ok(Self::new(path, format, found, vec![Container::Torch(Box::new(file))]))
     }
 
-    pub(super) fn new(path: PathBuf, format: Format, found: Found, container: Container) -> Self {
-        let Found { raw, averaged, facts, skipped } = found;
+    pub(super) fn new(path: PathBuf, format: Format, found: Found, containers: Vec<Container>) -> Self {
+        let Found { raw, averaged, facts, skipped, stripped, only_averaged } = found;
         let mut by_name: Vec<u32> = (0..raw.len() as u32).collect();
         by_name.sort_unstable_by_key(|&index| (raw[index as usize].name.as_str(), index));
-        Self { path, format, raw, averaged, facts, skipped, by_name, container }
+        Self { path, format, raw, averaged, facts, skipped, stripped, only_averaged, by_name, containers }
     }
 
     /// The numbers of one tensor.
@@ -196,9 +185,11 @@ impl Foreign {
     /// # Errors
     /// [`Error::Format`] naming the file and the tensor.
     pub fn read(&self, tensor: &ForeignTensor) -> Result<Vec<f32>> {
-        match (&self.container, &tensor.place) {
-            (Container::Torch(file), Place::Torch(place)) => file.read_f32(place),
-            (Container::Safetensors(file), Place::Safetensors(place)) => file.read_f32(&tensor.path, place),
+        match (self.containers.get(tensor.file as usize), &tensor.place) {
+            (Some(Container::Torch(file)), Place::Torch(place)) => file.read_f32(place),
+            (Some(Container::Safetensors(file)), Place::Safetensors(place)) => {
+                file.read_f32(&tensor.path, place)
+            }
             _ => Err(Error::format(&self.path, format!("{} belongs to another file", tensor.path))),
         }
     }
@@ -208,7 +199,7 @@ impl Foreign {
         &self.raw
     }
 
-    /// The weight `name`; of two with one name the last counts, as in Python.
+    /// The weight `name`; of two with one name and path the last counts, as in Python.
     pub fn tensor(&self, name: &str) -> Option<&ForeignTensor> {
         let end = self.by_name.partition_point(|&index| self.raw[index as usize].name.as_str() <= name);
         let last = &self.raw[*self.by_name.get(end.checked_sub(1)?)? as usize];
@@ -229,25 +220,26 @@ impl Foreign {
         self.raw.iter().filter_map(index).max().map_or(0, |last| last.saturating_add(1).min(self.raw.len()))
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file, or of all files.
     pub(super) fn bytes(&self) -> usize {
-        match &self.container {
+        let bytes = |container: &Container| match container {
             Container::Torch(file) => file.len(),
             Container::Safetensors(file) => file.len(),
+        };
+        self.containers.iter().map(bytes).sum()
+    }
+
+    /// The sets of weights inside.
+    pub fn sets(&self) -> Vec<WeightSet> {
+        match (self.only_averaged, self.averaged.is_empty()) {
+            (true, _) => vec![WeightSet::Ema],
+            (false, true) => vec![WeightSet::Raw],
+            (false, false) => vec![WeightSet::Raw, WeightSet::Ema],
         }
     }
 
     /// An error of this file.
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {
         Error::format(&self.path, problem)
-    }
-}
-
-/// Removes `prefix` from every name, if all begin with it.
-pub(super) fn strip_common(tensors: &mut [ForeignTensor], prefix: &str) {
-    if tensors.iter().all(|tensor| tensor.name.starts_with(prefix)) {
-        tensors.iter_mut().for_each(|tensor| {
-            tensor.name.drain(..prefix.len());
-        });
     }
 }

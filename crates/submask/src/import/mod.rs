@@ -6,44 +6,50 @@
 //! | module | what it reads |
 //! |---|---|
 //! | [`torch`] | files that PyTorch's `torch.save` wrote: a pickle and the tensors beside it |
-//! | `lightning` | checkpoints of the reference's text model |
-//! | `mdlm` | folders as MDLM stands on the Hub, single safetensors files |
-//! | `encoder` | checkpoints of MDM-Prime-v2 |
-//! | `image` | checkpoints of the reference's image model |
-//! | `toy` | state dicts, and modules pickled whole |
+//! | `checkpoint` | which dict in such a file holds the weights, which their average, which a configuration |
+//! | `module` | modules pickled whole |
+//! | `folder` | files by their kind; folders as MDLM stands on the Hub |
+//! | `shards` | checkpoints in several files with an index |
+//! | `naming` | names of weights, without what wrappers put around them |
+//! | `text`, `visual` | which network the weights are of |
+//! | `contents` | what is there, whether or not it can be imported |
 //! | [`hub`] | what is published on the Hub: downloads, kept in its standard cache |
 //!
 //! Such a file is hostile input. Nothing in it is called; every length is checked against the bytes that are
 //! there; memory and time are bounded by the size of the file; and what is wrong is said with the file's name.
 
 mod assemble;
+mod checkpoint;
+mod contents;
 mod decide;
-mod encoder;
 mod facts;
+mod folder;
 mod foreign;
 pub mod hub;
-mod image;
-mod lightning;
-mod mdlm;
+mod module;
+mod naming;
 mod report;
 mod safetensors;
 mod shapes;
+mod shards;
 mod text;
 pub mod torch;
 mod torch_values;
-mod toy;
 mod visual;
 
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use contents::{Contents, contents};
 pub use decide::{Origin, Setting};
 pub use facts::{Fact, Facts};
+pub use folder::is_checkpoint;
 pub use foreign::{Foreign, ForeignTensor, Format, Skipped, WeightSet};
 pub use report::{Applied, Report};
 
-use crate::data::Tokenizer;
+use crate::backbone::weights::Parameter;
+use crate::data::{Tokenizer, TokenizerKind};
 use crate::durable::{check_free, create_folder};
 use crate::model::{
     self, Architecture, CONFIG_FILE, FORMAT_VERSION, ModelConfig, Sampling, Subject, TextSubject,
@@ -58,6 +64,9 @@ const MAX_SEQ_LEN: usize = 1 << 20;
 const GPT2_TOKENS: usize = 50_257;
 /// Digits of all tokens together that a file of any size may ask for: twenty for each of GPT-2's tokens.
 const FEW_DIGITS: usize = 1 << 20;
+
+/// Weights of no known network that an error names.
+const MAX_KEYS: usize = 12;
 
 /// Which network the weights of a file belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -80,7 +89,8 @@ pub enum Family {
 pub struct ImportOptions {
     /// Which weights; `None`: the averaged ones where there are any.
     pub weights: Option<WeightSet>,
-    /// Number of token classes C.
+    /// Number of token classes C. Less than the tables of the weights have rows for: the rows behind are padding, and
+    /// left out.
     pub vocab_size: Option<usize>,
     /// Sub-tokens per token ℓ.
     pub subtokens: Option<usize>,
@@ -176,6 +186,10 @@ pub struct Inspection {
     pub settings: Vec<Setting>,
     /// Settings of [`ImportOptions`] that the file does not say.
     pub needed: Vec<&'static str>,
+    /// What helps to find them.
+    pub hints: Vec<String>,
+    /// What wrappers had put before the network's names or between their parts.
+    pub stripped: Vec<String>,
 }
 
 /// A foreign model, read.
@@ -219,8 +233,17 @@ pub fn family(foreign: &Foreign) -> Result<Family> {
     if has("token_embedding.weight") && begins("main.") {
         return Ok(Family::Toy);
     }
-    let names: Vec<&str> = foreign.raw().iter().take(4).map(|tensor| tensor.name.as_str()).collect();
-    Err(foreign.error(format!("weights of no known network, such as {}", names.join(", "))))
+    let names: Vec<String> = foreign
+        .raw()
+        .iter()
+        .take(MAX_KEYS)
+        .map(|tensor| format!("{} {:?}", tensor.path, tensor.shape))
+        .collect();
+    let more = match foreign.raw().len().saturating_sub(MAX_KEYS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(foreign.error(format!("weights of no known network: {}{more}", names.join(", "))))
 }
 
 /// Describes a file without reading the weights.
@@ -234,16 +257,16 @@ pub fn inspect(foreign: &Foreign, options: &ImportOptions) -> Result<Inspection>
     let (vocab_size, subtokens) = sizes_of_tokens.map_err(|error| with_file(foreign, options, error))?;
     let buffers = |tensor: &&ForeignTensor| !assemble::is_buffer(&tensor.name);
     let sizes = foreign.raw().iter().filter(buffers).map(|tensor| tensor.elements() as u64);
-    let mut weights = vec![WeightSet::Raw];
-    weights.extend((!foreign.averaged.is_empty()).then_some(WeightSet::Ema));
     Ok(Inspection {
         format: foreign.format,
         network,
-        weights,
+        weights: foreign.sets(),
         parameters: sizes.fold(0, u64::saturating_add),
         base: SubTokenizer::base_for(vocab_size, subtokens)?,
         settings: decisions.settings,
         needed: decisions.unknown,
+        hints: decisions.hints,
+        stripped: foreign.stripped.clone(),
     })
 }
 
@@ -271,26 +294,24 @@ struct Plan {
     architecture: Architecture,
     settings: Vec<Setting>,
     tokenizer_note: Option<String>,
+    /// Whether the tables of the vocabulary have more rows than it has tokens.
+    padded: bool,
 }
 
 /// Reads a model: an opened file, and what the caller says where the file does not.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file and every weight that is missing or of another shape; [`Error::Invalid`] for
-/// options that contradict the shapes, and naming the settings that the file does not say. Never a part of a model.
+/// options that contradict the shapes; [`Error::Needed`] naming the settings that the file does not say. Never a part of
+/// a model.
 pub fn import(foreign: &Foreign, options: &ImportOptions) -> Result<Imported> {
     import_as_said(foreign, options).map_err(|error| with_file(foreign, options, error))
 }
 
-/// What stands for a setting that the file does not say.
-const NOTHING: &str = "nothing";
-
 /// The file's name before an error about a value that the file gave, and not the caller.
 fn with_file(foreign: &Foreign, options: &ImportOptions, error: Error) -> Error {
     match &error {
-        Error::Invalid { field, given, .. }
-            if field != "weights" && given != NOTHING && options.says_nothing_of_the_network() =>
-        {
+        Error::Invalid { field, .. } if field != "weights" && options.says_nothing_of_the_network() => {
             foreign.error(error.to_string())
         }
         _ => error,
@@ -302,14 +323,22 @@ fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported
         Format::Submask => plan_of_folder(foreign, options)?,
         _ => plan_of_file(foreign, options)?,
     };
-    let assembly = assemble::assemble(foreign, plan.architecture.parameters(), options.weights)?;
-    let values = assembly.sources.iter().map(|tensor| foreign.read(tensor)).collect::<Result<Vec<_>>>()?;
+    let parameters = plan.architecture.parameters();
+    let assembly = assemble::assemble(foreign, parameters, options.weights, plan.padded)?;
+    let read = |(tensor, parameter): (&&ForeignTensor, &Parameter)| {
+        let mut values = foreign.read(tensor)?;
+        // The rows of a padded table that are left out stand last.
+        values.truncate(parameter.len());
+        Ok(values)
+    };
+    let values = assembly.sources.iter().zip(parameters).map(read).collect::<Result<Vec<_>>>()?;
     let report = Report {
         path: foreign.path.clone(),
         format: foreign.format,
         weights: assembly.weights,
         settings: plan.settings,
         tokenizer: plan.tokenizer_note,
+        stripped: foreign.stripped.clone(),
         applied: assembly.applied,
         skipped: assembly.skipped,
         unused: assembly.unused,
@@ -335,8 +364,10 @@ fn all_known(foreign: &Foreign, decisions: &Decisions) -> Result<()> {
     if decisions.unknown.is_empty() {
         return Ok(());
     }
-    let allowed = format!("the file {} does not say them", foreign.path.display());
-    Err(Error::invalid(decisions.unknown.join(", "), NOTHING, allowed))
+    let hints = decisions.hints.iter().map(|hint| format!("; {hint}")).collect::<String>();
+    let what = if decisions.unknown.len() == 1 { "it" } else { "them" };
+    let reason = format!("{} does not say {what}{hints}", foreign.path.display());
+    Err(Error::Needed { field: decisions.unknown.join(", "), reason })
 }
 
 /// The plan of a file of another program.
@@ -350,7 +381,7 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         check_digits(foreign, config.vocab_size(), config.codes.subtokens)?;
         config.validate()?;
         let architecture = Architecture::new(config, None)?;
-        return Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: None });
+        return Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: None, padded: false });
     }
     let text = text::describe(foreign, network, options, &mut decisions)?;
     all_known(foreign, &decisions)?;
@@ -374,7 +405,8 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         sample: Sampling::default(),
     };
     let architecture = Architecture::with_codes(config, Some(tokenizer), codes)?;
-    Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: Some(tokenizer_note) })
+    let (settings, padded) = (decisions.settings, text.padded);
+    Ok(Plan { architecture, settings, tokenizer_note: Some(tokenizer_note), padded })
 }
 
 /// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
@@ -404,7 +436,7 @@ fn folder_of<'a>(foreign: &'a Foreign, options: &ImportOptions) -> Result<&'a Pa
 fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let architecture = Architecture::read(folder_of(foreign, options)?)?;
     let tokenizer_note = architecture.tokenizer().map(|_| "that of the folder".to_owned());
-    Ok(Plan { architecture, settings: Vec::new(), tokenizer_note })
+    Ok(Plan { architecture, settings: Vec::new(), tokenizer_note, padded: false })
 }
 
 /// The tokenizer, and why it is this one.
@@ -415,17 +447,35 @@ fn tokenizer(foreign: &Foreign, vocab_size: usize, options: &ImportOptions) -> R
     };
     match &options.tokenizer {
         Some(ImportTokenizer::Given(given)) if given.vocab_size() != vocab_size => {
+            let padding = match given.vocab_size() < vocab_size {
+                true => "; where tables are padded, say how many tokens there are",
+                false => "",
+            };
             let given = format!("one of {} tokens", given.vocab_size());
-            let allowed = format!("one of {vocab_size} tokens, the vocabulary of {}", foreign.path.display());
+            let path = foreign.path.display();
+            let allowed = format!("one of {vocab_size} tokens, the vocabulary of {path}{padding}");
             Err(Error::invalid("tokenizer", given, allowed))
         }
-        Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), "as given".to_owned())),
+        Some(ImportTokenizer::Given(given)) => Ok(((**given).clone(), note_of(given))),
         Some(ImportTokenizer::Numbers) => numbers("as asked"),
         // A build without GPT-2's tokens takes numbers.
         None => match (vocab_size == GPT2_TOKENS).then(Tokenizer::gpt2).and_then(Result::ok) {
             Some(gpt2) => Ok((gpt2, format!("GPT-2's, which has {vocab_size} tokens too"))),
             None => numbers("since the file names no tokenizer"),
         },
+    }
+}
+
+/// What is said of a tokenizer that was given: of one in a file, with what it ends texts.
+fn note_of(given: &Tokenizer) -> String {
+    match given.kind() {
+        TokenizerKind::TokenizerJson { end_of_text: Some(name) } => {
+            format!("as given; texts end with {name:?}")
+        }
+        TokenizerKind::TokenizerJson { end_of_text: None } => {
+            "as given; it has no end of text, and samples never end".to_owned()
+        }
+        _ => "as given".to_owned(),
     }
 }
 

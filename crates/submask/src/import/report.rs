@@ -20,6 +20,8 @@ pub struct Report {
     pub settings: Vec<Setting>,
     /// The tokenizer, and why it was taken; `None` where there is no text.
     pub tokenizer: Option<String>,
+    /// What wrappers had put before the network's names or between their parts, such as `_orig_mod.`: it was removed.
+    pub stripped: Vec<String>,
     /// The weights that were taken.
     pub applied: Vec<Applied>,
     /// What is known and was not needed: the other set of weights, buffers, the optimiser.

@@ -9,6 +9,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::foreign::{ForeignTensor, Place};
+use crate::durable::lfs_pointer;
 use crate::{Error, Result};
 
 /// A safetensors file.
@@ -36,10 +37,10 @@ impl SafetensorsFile {
         // process with a bus error, as with every memory-mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         let problem = |error: safetensors::SafeTensorError| {
-            Error::format(
-                path,
-                format!("not a whole safetensors file ({error}); it may be truncated or altered"),
-            )
+            let problem = lfs_pointer(&map).unwrap_or_else(|| {
+                format!("not a whole safetensors file ({error}); it may be truncated or altered")
+            });
+            Error::format(path, problem)
         };
         let whole = SafeTensors::deserialize(&map).map_err(problem)?;
         let begin = map.as_ptr() as usize;
@@ -53,6 +54,7 @@ impl SafetensorsFile {
                     name: name.to_owned(),
                     shape: view.shape().to_vec(),
                     place: Place::Safetensors(place),
+                    file: 0,
                 }
             })
             .collect();
@@ -63,6 +65,11 @@ impl SafetensorsFile {
     /// Bytes of the file.
     pub(super) fn len(&self) -> usize {
         self.map.len()
+    }
+
+    /// What the elements of a tensor are.
+    pub(super) fn type_name(tensor: &SafetensorsRef) -> String {
+        format!("{:?}", tensor.dtype)
     }
 
     /// The numbers of a tensor of floats; 64-bit ones are rounded.

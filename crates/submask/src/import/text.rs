@@ -1,6 +1,7 @@
 //! Which text network a file's weights belong to: sizes, digits and everything else that a model's settings say.
 
 use super::decide::{Decisions, Sources};
+use super::facts::Facts;
 use super::foreign::Foreign;
 use super::shapes::{length, matrix};
 use super::{Family, ImportOptions};
@@ -15,6 +16,8 @@ use crate::subtoken::SubTokenizer;
 
 /// Most sub-tokens per token.
 const MAX_SUBTOKENS: usize = 64;
+/// Rows of a padded table are a multiple of it.
+const PADDING: usize = 8;
 /// Weights of a block, at least.
 const MIN_WEIGHTS_A_BLOCK: usize = 7;
 
@@ -29,6 +32,15 @@ pub struct TextArchitecture {
     pub codes: CodeSettings,
     /// The noise schedule.
     pub schedule: Schedule,
+    /// Whether the tables of the vocabulary have more rows than it has tokens.
+    pub padded: bool,
+}
+
+/// Number of token classes C, sub-tokens ℓ, and whether the tables have rows left over.
+struct Digits {
+    vocab_size: usize,
+    subtokens: usize,
+    padded: bool,
 }
 
 /// Shapes of a text network's first and last layer.
@@ -59,6 +71,35 @@ impl Ends {
         let is_summed = self.per_digit && width == self.hidden;
         rows == copies.saturating_mul(codes as usize + 1) && (is_summed || width == self.hidden / subtokens)
     }
+
+    /// Whether C tokens of ℓ digits, and the mask behind them, are the first rows of padded tables. Tables are padded to
+    /// a multiple of 8 at least; to other sizes only if the configuration says how many tokens there are, with the mask
+    /// or without it.
+    fn fit_padded(&self, vocab_size: usize, subtokens: usize, facts: &Facts) -> bool {
+        let Ok(base) = SubTokenizer::base_for(vocab_size, subtokens) else { return false };
+        let [rows, width] = self.table;
+        let copies = if self.per_digit { subtokens } else { 1 };
+        let needed = copies.saturating_mul(base as usize + 1);
+        let outputs = vocab_size + usize::from(self.predicts_mask && subtokens == 1);
+        let is_summed = self.per_digit && width == self.hidden;
+        let named = configured(facts).filter(|size| (3..self.outputs).contains(size));
+        let may_be_padded = |rows: usize| match named {
+            Some(size) if size == vocab_size || size == vocab_size + 1 => {
+                rows.is_multiple_of(PADDING) || rows > size + 1
+            }
+            Some(_) => false,
+            None => rows.is_multiple_of(PADDING),
+        };
+        let is_padded = |rows: usize, needed: usize| rows == needed || rows > needed && may_be_padded(rows);
+        // Of several digits' tables no rows can be left over: they would stand between the digits'.
+        let rows_fit = if subtokens == 1 { is_padded(rows, needed) } else { rows == needed };
+        rows_fit && is_padded(self.outputs, outputs) && (is_summed || width == self.hidden / subtokens)
+    }
+}
+
+/// The number of tokens that a configuration of the Hub gives, with the mask or without it.
+fn configured(facts: &Facts) -> Option<usize> {
+    facts.integer(&["vocab_size", "model.vocab_size"])
 }
 
 /// Decides everything about a text network.
@@ -72,7 +113,7 @@ pub(super) fn describe(
     decisions: &mut Decisions,
 ) -> Result<TextArchitecture> {
     let ends = ends(foreign, family)?;
-    let (vocab_size, subtokens) = match family {
+    let Digits { vocab_size, subtokens, padded } = match family {
         Family::Autoregressive => digits_of_autoregressive(foreign, &ends, options, decisions)?,
         _ => digits(foreign, &ends, options, decisions)?,
     };
@@ -157,7 +198,7 @@ pub(super) fn describe(
         }
     };
     let codes = CodeSettings { subtokens, carry_over, assignment };
-    Ok(TextArchitecture { vocab_size, network, codes, schedule: schedule(foreign, decisions)? })
+    Ok(TextArchitecture { vocab_size, network, codes, schedule: schedule(foreign, decisions)?, padded })
 }
 
 /// Number of blocks, of which each has several weights.
@@ -206,8 +247,14 @@ fn digits(
     ends: &Ends,
     options: &ImportOptions,
     decisions: &mut Decisions,
-) -> Result<(usize, usize)> {
-    let possible: Vec<usize> = (1..=MAX_SUBTOKENS).filter(|subtokens| ends.fit(*subtokens)).collect();
+) -> Result<Digits> {
+    let cut = |subtokens: usize| {
+        options.vocab_size.filter(|given| {
+            *given < ends.vocab_size(subtokens) && ends.fit_padded(*given, subtokens, &foreign.facts)
+        })
+    };
+    let fits = |subtokens: &usize| ends.fit(*subtokens) || cut(*subtokens).is_some();
+    let possible: Vec<usize> = (1..=MAX_SUBTOKENS).filter(fits).collect();
     let [rows, width] = ends.table;
     let Some(&first) = possible.first() else {
         return Err(foreign.error(format!(
@@ -226,9 +273,48 @@ fn digits(
         let allowed = format!("one of {possible:?}, with which the shapes of the weights go together");
         return Err(crate::Error::invalid("codes.subtokens", subtokens, allowed));
     }
-    let vocab_size =
-        Sources { shapes: Some(ends.vocab_size(subtokens)), flag: options.vocab_size, ..Sources::default() };
-    Ok((decisions.decide("vocab_size", vocab_size, 2)?, subtokens))
+    let by_shapes = ends.vocab_size(subtokens);
+    let cut = cut(subtokens);
+    let named = configured(&foreign.facts).filter(|size| {
+        subtokens == 1 && ends.outputs.is_multiple_of(PADDING) && (3..by_shapes).contains(size)
+    });
+    if let Some(size) = named.filter(|_| cut.is_none()) {
+        hint_at_padding(size, [ends.outputs, by_shapes], options.vocab_size, decisions)?;
+    }
+    let seems_padded = named.is_some() && options.vocab_size.is_none();
+    let shapes = (cut.is_none() && !seems_padded).then_some(by_shapes);
+    let vocab_size = Sources { shapes, flag: options.vocab_size, ..Sources::default() };
+    let vocab_size = decisions.decide("vocab_size", vocab_size, by_shapes)?;
+    Ok(Digits { vocab_size, subtokens, padded: cut.is_some() })
+}
+
+/// Notes that tables seem to be padded beyond the `size` tokens of the configuration, and what that may mean. The tables
+/// have `all` rows, and `but_one` without the mask's.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for a number that is `given` and means none of it.
+fn hint_at_padding(
+    size: usize,
+    [all, but_one]: [usize; 2],
+    given: Option<usize>,
+    decisions: &mut Decisions,
+) -> Result<()> {
+    let without = size - 1;
+    match given {
+        None => decisions.hints.push(format!(
+            "its tables have {all} rows and its configuration names {size} tokens: {without} without the mask, if that is \
+             one of them"
+        )),
+        Some(given) if given != but_one => {
+            let allowed = format!(
+                "{without} or {size}, as the configuration names {size} tokens with the mask or without it, or {but_one}, \
+                 all of the {all} rows but the mask's"
+            );
+            return Err(crate::Error::invalid("vocab_size", given, allowed));
+        }
+        Some(_) => {}
+    }
+    Ok(())
 }
 
 /// C and ℓ of the autoregressive network, which runs over digits: its shapes say b + 1 only.
@@ -237,7 +323,7 @@ fn digits_of_autoregressive(
     ends: &Ends,
     options: &ImportOptions,
     decisions: &mut Decisions,
-) -> Result<(usize, usize)> {
+) -> Result<Digits> {
     let base = ends.outputs.saturating_sub(1);
     let subtokens = Sources {
         flag: options.subtokens,
@@ -249,20 +335,22 @@ fn digits_of_autoregressive(
     if !(1..=MAX_SUBTOKENS).contains(&subtokens) {
         return Err(crate::Error::invalid("codes.subtokens", subtokens, format!("1 to {MAX_SUBTOKENS}")));
     }
+    let padded = subtokens == 1
+        && options.vocab_size.is_some_and(|given| given < base && ends.fit_padded(given, 1, &foreign.facts));
     let vocab_size = Sources {
-        shapes: (subtokens == 1).then_some(base),
+        shapes: (subtokens == 1 && !padded).then_some(base),
         flag: options.vocab_size,
         config: foreign.facts.integer(&["prime.vocab_size", "vocab_size"]),
         default: None,
     };
     let vocab_size = decisions.decide("vocab_size", vocab_size, base.max(2))?;
     let expected = SubTokenizer::base_for(vocab_size, subtokens)?;
-    if decisions.unknown.is_empty() && expected as usize != base {
+    if decisions.unknown.is_empty() && expected as usize != base && !padded {
         return Err(foreign.error(format!(
             "{vocab_size} tokens of {subtokens} digits have base {expected}, but the weights are for base {base}"
         )));
     }
-    Ok((vocab_size, subtokens))
+    Ok(Digits { vocab_size, subtokens, padded })
 }
 
 /// Groups of queries, and the width inside SwiGLU.

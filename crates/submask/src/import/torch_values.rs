@@ -48,6 +48,7 @@ pub(super) fn tensor_at(
             name,
             shape: tensor.shape().to_vec(),
             place: Place::Torch(tensor),
+            file: 0,
         })
     })
 }

@@ -66,18 +66,20 @@ pub fn path_bound(
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<UpperBound>> {
     check_subtoken_len(predictive, unit)?;
-    let problem = Problem::new(network, predictive, sequences, settings)?;
-    let sets = 1 << checked_units(&problem, unit)?;
-    let layout = Layout { draws: 1, terms: steps.count() * sets };
-    let estimate = problem.estimate(&layout, |target, _, term| {
-        let (units, step, set) = (target.units(unit), term / sets, term % sets);
-        let masked = subset(&units, set)?;
-        let still = steps.masked_before(step);
-        let visible = (units.len() - masked.len()) as i32;
-        let weight = still.powi(masked.len() as i32) * (1.0 - still).powi(visible);
-        (weight > 0.0).then(|| step_query(target, steps, step, unit, &masked, weight))
-    })?;
-    Ok(estimate.without_draws())
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        let sets = 1 << checked_units(&problem, unit)?;
+        let layout = Layout { draws: 1, terms: steps.count() * sets };
+        let estimate = problem.estimate(&layout, |target, _, term| {
+            let (units, step, set) = (target.units(unit), term / sets, term % sets);
+            let masked = subset(&units, set)?;
+            let still = steps.masked_before(step);
+            let visible = (units.len() - masked.len()) as i32;
+            let weight = still.powi(masked.len() as i32) * (1.0 - still).powi(visible);
+            (weight > 0.0).then(|| step_query(target, steps, step, unit, &masked, weight))
+        })?;
+        Ok(estimate.without_draws())
+    })
 }
 
 /// Σ over non-empty masks M of 1 / (|M| · C(N, |M|)) · charge: the time integral of α^(N−|M|) (1 − α)^|M| · w.
@@ -96,16 +98,18 @@ fn all_masks<K: Meaning>(
             "a network without time for enumeration",
         ));
     }
-    let problem = Problem::new(network, predictive, sequences, settings)?;
-    let sets = 1 << checked_units(&problem, unit)?;
-    let estimate = problem.estimate(&Layout { draws: 1, terms: sets }, |target, _, set| {
-        let units = target.units(unit);
-        let masked = subset(&units, set)?;
-        let choices = (0..masked.len()).fold(1.0, |c, k| c * (units.len() - k) as f64 / (k + 1) as f64);
-        let weight = 1.0 / (masked.len() as f64 * choices);
-        Some(Query::uniform(target, target.masked(unit, masked), 0.0, weight, charge))
-    })?;
-    Ok(estimate.without_draws())
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        let sets = 1 << checked_units(&problem, unit)?;
+        let estimate = problem.estimate(&Layout { draws: 1, terms: sets }, |target, _, set| {
+            let units = target.units(unit);
+            let masked = subset(&units, set)?;
+            let choices = (0..masked.len()).fold(1.0, |c, k| c * (units.len() - k) as f64 / (k + 1) as f64);
+            let weight = 1.0 / (masked.len() as f64 * choices);
+            Some(Query::uniform(target, target.masked(unit, masked), 0.0, weight, charge))
+        })?;
+        Ok(estimate.without_draws())
+    })
 }
 
 fn checked_units(problem: &Problem, unit: RevealUnit) -> Result<usize> {

@@ -147,6 +147,8 @@ pub struct Estimate<K> {
     nats: Vec<f64>,
     draw_errors: Vec<f64>,
     tokens: Vec<u64>,
+    /// By sequence; empty where values are not sums over tokens.
+    token_nats: Vec<Vec<f64>>,
     evaluations: u64,
     kind: PhantomData<K>,
 }
@@ -155,7 +157,62 @@ impl<K: Meaning> Estimate<K> {
     /// From the values, the standard errors over draws and the number of generated tokens of every sequence.
     pub(crate) fn new(nats: Vec<f64>, draw_errors: Vec<f64>, tokens: Vec<u64>, evaluations: u64) -> Self {
         debug_assert!(nats.len() == draw_errors.len() && nats.len() == tokens.len());
-        Self { nats, draw_errors, tokens, evaluations, kind: PhantomData }
+        Self { nats, draw_errors, tokens, token_nats: Vec::new(), evaluations, kind: PhantomData }
+    }
+
+    /// The same with what every token of every sequence adds to its value.
+    pub(super) fn with_token_nats(mut self, token_nats: Vec<Vec<f64>>) -> Self {
+        self.token_nats = token_nats;
+        self
+    }
+
+    /// Sequences that were estimated in groups, each of which comes with the places of its sequences among all.
+    pub(super) fn gathered(groups: Vec<(Vec<usize>, Self)>) -> Self {
+        let count = groups.iter().map(|(places, _)| places.len()).sum();
+        let mut all = Self::new(vec![0.0; count], vec![0.0; count], vec![0; count], 0);
+        if groups.iter().any(|(_, group)| !group.token_nats.is_empty()) {
+            all.token_nats = vec![Vec::new(); count];
+        }
+        for (places, group) in groups {
+            all.evaluations += group.evaluations;
+            for (s, &place) in places.iter().enumerate() {
+                all.nats[place] = group.nats[s];
+                all.draw_errors[place] = group.draw_errors[s];
+                all.tokens[place] = group.tokens[s];
+            }
+            for (place, own) in places.into_iter().zip(group.token_nats) {
+                all.token_nats[place] = own;
+            }
+        }
+        all
+    }
+
+    /// Sequences that belong together as one, `counts` of them at a time, one after the other; their draws are independent.
+    pub(crate) fn joined(self, counts: impl IntoIterator<Item = usize>) -> Self {
+        let mut all = Self { evaluations: self.evaluations, ..Self::new(vec![], vec![], vec![], 0) };
+        let mut token_nats = self.token_nats.into_iter();
+        let mut first = 0;
+        for count in counts {
+            let own = first..first + count;
+            first += count;
+            all.nats.push(self.nats[own.clone()].iter().sum());
+            all.draw_errors.push(match &self.draw_errors[own.clone()] {
+                [one] => *one,
+                errors => errors.iter().map(|error| error * error).sum::<f64>().sqrt(),
+            });
+            all.tokens.push(self.tokens[own].iter().sum());
+            if token_nats.len() > 0 {
+                all.token_nats.push(token_nats.by_ref().take(count).flatten().collect());
+            }
+        }
+        all
+    }
+
+    /// The same with other numbers of tokens, \[n\].
+    pub(crate) fn with_tokens(mut self, tokens: Vec<u64>) -> Self {
+        debug_assert!(tokens.len() == self.nats.len());
+        self.tokens = tokens;
+        self
     }
 
     /// The same, known to involve no draws.
@@ -181,6 +238,12 @@ impl<K: Meaning> Estimate<K> {
         &self.tokens
     }
 
+    /// What every token of every sequence adds to its value, in nats: 0 for what is given. Of exact values, by
+    /// [`exact_in_order`](super::exact_in_order) and [`exact_autoregressive`](super::exact_autoregressive); empty for others.
+    pub fn token_nats(&self) -> &[Vec<f64>] {
+        &self.token_nats
+    }
+
     /// Number of sequences n.
     pub fn sequences(&self) -> usize {
         self.nats.len()
@@ -199,6 +262,12 @@ impl<K: Meaning> Estimate<K> {
     /// Σ nats / Σ sizes.
     fn over(&self, size: impl Fn(usize) -> f64) -> Measured {
         ratio(&self.nats, Some(&self.draw_errors), size)
+    }
+
+    /// Σ nats, of all sequences together. Its errors are those of n times the mean.
+    pub fn total_nats(&self) -> Measured {
+        let (mean, n) = (self.nats_per_sequence(), self.nats.len() as f64);
+        Measured { value: self.nats.iter().sum(), ..mean.map(|mean| mean * n, n) }
     }
 
     /// Mean over sequences, nats per sequence.
@@ -235,7 +304,16 @@ impl<K: Meaning> Estimate<K> {
         self.nats.extend(other.nats);
         self.draw_errors.extend(other.draw_errors);
         self.tokens.extend(other.tokens);
+        self.token_nats.extend(other.token_nats);
         self.evaluations += other.evaluations;
+    }
+}
+
+impl Estimate<Exact> {
+    /// The same as bounds, where it is the exact value of less probable things: of one way among several to write a text.
+    pub fn into_bound(self) -> Estimate<UpperBound> {
+        let Self { nats, draw_errors, tokens, token_nats, evaluations, .. } = self;
+        Estimate { nats, draw_errors, tokens, token_nats, evaluations, kind: PhantomData }
     }
 }
 

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::estimate::{Estimate, Exact};
-use super::query::{Charge, Layout, Problem, Query, Row};
-use super::sequences::{LikelihoodSettings, Sequences, Target};
+use super::query::{Charge, Charged, Layout, Problem, Query, Row};
+use super::sequences::{Group, LikelihoodSettings, Sequences, Target};
 use crate::denoiser::Denoiser;
 use crate::order::{self, Order, Ranking};
 use crate::predictive::{Predictive, TokenDistribution};
@@ -14,7 +14,8 @@ use crate::{Error, Result};
 /// −log p(x_0) = Σ over steps, Σ over tokens i of −log p(y_0^{i,S_i} | y): at every state y the order reveals
 /// `per_step` = N of the masked units (the last step what is left), and S_i are the digits of token i among them, charged
 /// jointly. Which units those are depends on the state alone, so this is the exact likelihood of the generator that
-/// reveals in `order`, N units per step, at the temperature 1 without top-k and nucleus. Nothing is drawn.
+/// reveals in `order`, N units per step, at the temperature 1 without top-k and nucleus. Nothing is drawn. The estimate has
+/// the charge of every token, [`Estimate::token_nats`].
 ///
 /// N = 1 is the chain rule along the order. For N > 1 the tokens of a step are independent given y: that is another
 /// generator, and its figure another number.
@@ -44,12 +45,14 @@ pub fn exact_in_order(
     if per_step == 0 {
         return Err(Error::invalid("per_step", per_step, "at least 1 unit revealed per step"));
     }
-    let problem = Problem::new(network, predictive, sequences, settings)?;
-    let reveals = Reveals { problem: &problem, ranking, unit, per_step, schedule: &settings.schedule };
-    match ranking.reads_prediction() {
-        true => reveals.step_by_step(sequences.count(), settings.batch),
-        false => reveals.known_beforehand(),
-    }
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        let reveals = Reveals { problem: &problem, ranking, unit, per_step, schedule: &settings.schedule };
+        match ranking.reads_prediction() {
+            true => reveals.step_by_step(group, settings.batch),
+            false => reveals.known_beforehand(group),
+        }
+    })
 }
 
 /// What is revealed when.
@@ -63,9 +66,9 @@ struct Reveals<'a> {
 
 impl Reveals<'_> {
     /// The states follow from positions alone, so that all of them can be evaluated in any grouping.
-    fn known_beforehand(&self) -> Result<Estimate<Exact>> {
+    fn known_beforehand(&self, group: &Group) -> Result<Estimate<Exact>> {
         let terms = self.problem.encoded.most_units(self.unit).div_ceil(self.per_step);
-        let estimate = self.problem.estimate(&Layout { draws: 1, terms }, |target, _, step| {
+        let build = |target: &Target, _: usize, step: usize| {
             let units = target.units(self.unit);
             let scores: Vec<f64> = units.iter().map(|&index| self.ranking.score(index, &[])).collect();
             let visible = step.saturating_mul(self.per_step);
@@ -74,22 +77,35 @@ impl Reveals<'_> {
             revealed.sort_unstable();
             let charges = Charge::of_units(self.unit, &revealed, target.subtoken_len);
             (!masked.is_empty()).then(|| Query { charges, ..self.state(target, &masked, units.len()) })
-        })?;
-        Ok(estimate.without_draws())
+        };
+        let mut nats = vec![0.0; group.count()];
+        let mut token_nats = vec![vec![0.0; group.seq_len]; group.count()];
+        let charge = |s: usize, charged: Option<Charged>| {
+            let Some(charged) = charged else { return };
+            let tokens = charged.query.charges.iter().map(|(token, _)| *token);
+            tokens.zip(charged.nats).for_each(|(token, nats)| token_nats[s][token] += nats);
+            nats[s] += charged.value();
+        };
+        let evaluations = self.problem.for_each_query(&Layout { draws: 1, terms }, build, charge)?;
+        Ok(self.problem.exact(nats, token_nats, evaluations))
     }
 
     /// Which units come next is known once the network has been asked. The sequences of a batch go together.
-    fn step_by_step(&self, count: usize, batch: usize) -> Result<Estimate<Exact>> {
-        let (mut nats, mut evaluations) = (Vec::with_capacity(count), 0);
+    fn step_by_step(&self, group: &Group, batch: usize) -> Result<Estimate<Exact>> {
+        let count = group.count();
+        let (mut nats, mut token_nats) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut evaluations = 0;
         for start in (0..count).step_by(batch) {
             let end = start.saturating_add(batch).min(count);
-            let mut partials: Vec<Partial> = (start..end).map(|s| self.masked_sequence(s)).collect();
+            let mut partials: Vec<Partial> =
+                (start..end).map(|s| self.masked_sequence(s, group.seq_len)).collect();
             while partials.iter().any(|partial| !partial.masked.is_empty()) {
                 evaluations += self.step(&mut partials)?;
             }
             nats.extend(partials.iter().map(|partial| partial.nats));
+            token_nats.extend(partials.into_iter().map(|partial| partial.token_nats));
         }
-        Ok(self.problem.exact(nats, evaluations))
+        Ok(self.problem.exact(nats, token_nats, evaluations))
     }
 
     /// One step of all sequences that are not finished. Returns their number.
@@ -109,10 +125,10 @@ impl Reveals<'_> {
         Ok(queries.iter().filter(|(_, query)| query.is_some()).count() as u64)
     }
 
-    /// Sequence s with all units to generate masked.
-    fn masked_sequence(&self, sequence: usize) -> Partial {
+    /// Sequence s, of `seq_len` tokens, with all units to generate masked.
+    fn masked_sequence(&self, sequence: usize, seq_len: usize) -> Partial {
         let masked = self.problem.encoded.target(sequence).units(self.unit);
-        Partial { sequence, units: masked.len(), masked, nats: 0.0 }
+        Partial { sequence, units: masked.len(), masked, nats: 0.0, token_nats: vec![0.0; seq_len] }
     }
 
     /// The state in which `masked` of `units` units are masked, with a row for every token that is not fully visible.
@@ -129,7 +145,8 @@ impl Reveals<'_> {
     fn candidates(&self, p: &TokenDistribution, row: &Row) -> Vec<Candidate> {
         let score = |index| self.ranking.score_unit(p, self.unit, index);
         if self.unit == RevealUnit::Tokens {
-            return vec![Candidate { unit: row.i, score: score(row.i), nats: row.nats(p, Charge::Masked) }];
+            let nats = row.nats(p, Charge::Masked);
+            return vec![Candidate { token: row.i, unit: row.i, score: score(row.i), nats }];
         }
         let digits: Vec<usize> = row.masked().collect();
         let units: Vec<usize> = digits.iter().map(|j| row.i * p.subtoken_len() + j).collect();
@@ -139,13 +156,17 @@ impl Reveals<'_> {
             set |= 1 << digits[k];
             nats[k] = row.nats(p, Charge::Set(set));
         }
-        (0..digits.len()).map(|k| Candidate { unit: units[k], score: scores[k], nats: nats[k] }).collect()
+        (0..digits.len())
+            .map(|k| Candidate { token: row.i, unit: units[k], score: scores[k], nats: nats[k] })
+            .collect()
     }
 }
 
 /// A masked unit of a token.
 #[derive(Clone)]
 struct Candidate {
+    /// The position of the token.
+    token: usize,
     unit: usize,
     score: f64,
     /// The charge of this unit together with those of its token that rank before it.
@@ -162,6 +183,8 @@ struct Partial {
     masked: Vec<usize>,
     /// What the others were charged.
     nats: f64,
+    /// The same by token, \[L\].
+    token_nats: Vec<f64>,
 }
 
 impl Partial {
@@ -175,10 +198,14 @@ impl Partial {
             let own = std::iter::from_fn(|| chosen.next_if(|&k| k < first + token.len()))
                 .map(|k| &token[k - first]);
             // The last in rank has the charge of all, and the more digits, the larger the charge.
-            self.nats += own
+            let charge = own
                 .inspect(|candidate| revealed.push(candidate.unit))
                 .map(|candidate| candidate.nats)
                 .fold(0.0, f64::max);
+            self.nats += charge;
+            if let Some(candidate) = token.first() {
+                self.token_nats[candidate.token] += charge;
+            }
             first += token.len();
         }
         self.masked.retain(|unit| revealed.binary_search(unit).is_err());

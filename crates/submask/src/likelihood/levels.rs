@@ -16,8 +16,7 @@ pub(super) struct Levels<'a> {
 impl<'a> Levels<'a> {
     /// The levels of draw `draw` of a sequence.
     pub(super) fn draw(draws: &Draws, target: &Target, units: &'a [usize], draw: usize) -> Self {
-        let levels =
-            units.iter().map(|&unit| draws.uniform(target.index, unit as u32, draw as u32)).collect();
+        let levels = units.iter().map(|&unit| draws.uniform(target.key, unit as u32, draw as u32)).collect();
         Self { units, levels }
     }
 
@@ -37,6 +36,11 @@ impl<'a> Levels<'a> {
         self.levels.iter().position(|other| *other == level).map(|index| self.units[index])
     }
 
+    /// The units.
+    pub(super) fn units(&self) -> &[usize] {
+        self.units
+    }
+
     /// The levels, one per unit.
     pub(super) fn values(&self) -> &[f64] {
         &self.levels
@@ -52,7 +56,7 @@ pub(super) fn stratified_rank(
     draw: usize,
     count: usize,
 ) -> usize {
-    let uniform = draws.uniform(target.index, STRATUM, draw as u32);
+    let uniform = draws.uniform(target.key, STRATUM, draw as u32);
     let rank = ((draw as f64 + uniform) / count as f64 * units as f64) as usize;
     rank.min(units - 1) + 1
 }

@@ -13,8 +13,9 @@
 //! | [`enumerate`] | the values that the estimators estimate, for few sub-tokens | all states |
 //!
 //! Every function takes a network, a [`Predictive`](crate::predictive::Predictive), [`Sequences`] and
-//! [`LikelihoodSettings`], and returns an [`Estimate`] whose type says what it is. Draws are keyed by (seed,
-//! sequence, draw): no result depends on the batch size or on the thread count.
+//! [`LikelihoodSettings`], and returns an [`Estimate`] whose type says what it is. Sequences may have different lengths and
+//! given parts. Draws are keyed by (seed, sequence, draw), the sequence by its number or by a key of the caller's: no result
+//! depends on the batch size, on the thread count or on the other sequences.
 //!
 //! Each figure belongs to one generator: figures of two orders, units or numbers of units per step are figures of two
 //! generators. All are of draws at temperature 1, without top-k and nucleus.

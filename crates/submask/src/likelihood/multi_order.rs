@@ -34,9 +34,7 @@ pub fn bound_k(
     unit: RevealUnit,
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<UpperBound>> {
-    let problem = Problem::new(network, predictive, sequences, settings)?;
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
-    let layout = Layout { draws: settings.draws, terms: problem.encoded.most_units(unit) };
     let build = |target: &Target, draw: usize, event: usize| {
         let units = target.units(unit);
         let still = units.len().checked_sub(event).filter(|still| *still > 0)?;
@@ -48,16 +46,20 @@ pub fn bound_k(
         let charges = Charge::of_units(unit, &[next], target.subtoken_len);
         Some(Query { y_t, t, weight: 1.0, charges })
     };
-    let mut orders = Vec::with_capacity(settings.draws);
-    let mut nats = Vec::with_capacity(sequences.count());
-    let evaluations = problem.for_each_draw(&layout, build, |value| {
-        orders.push(value);
-        if orders.len() == settings.draws {
-            nats.push(minus_log_mean(&orders));
-            orders.clear();
-        }
-    })?;
-    Ok(problem.bound(nats, evaluations))
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        let layout = Layout { draws: settings.draws, terms: problem.encoded.most_units(unit) };
+        let mut orders = Vec::with_capacity(settings.draws);
+        let mut nats = Vec::with_capacity(group.count());
+        let evaluations = problem.for_each_draw(&layout, build, |value| {
+            orders.push(value);
+            if orders.len() == settings.draws {
+                nats.push(minus_log_mean(&orders));
+                orders.clear();
+            }
+        })?;
+        Ok(problem.bound(nats, evaluations))
+    })
 }
 
 /// −log of the mean of exp(−v).

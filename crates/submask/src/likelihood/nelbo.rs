@@ -70,18 +70,20 @@ fn time_integral<K: Meaning>(
     unit: RevealUnit,
     charge: Charge,
 ) -> Result<Estimate<K>> {
-    let problem = Problem::new(network, predictive, sequences, settings)?;
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
-    problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
-        let units = target.units(unit);
-        if units.is_empty() {
-            return None;
-        }
-        let k = stratified_rank(&draws, target, units.len(), draw, settings.draws);
-        let levels = Levels::draw(&draws, target, &units, draw);
-        let level = levels.smallest(k);
-        let y_t = target.masked(unit, levels.up_to(level));
-        let t = settings.schedule.inverse_alpha(1.0 - level);
-        Some(Query::uniform(target, y_t, t, units.len() as f64 / k as f64, charge))
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
+            let units = target.units(unit);
+            if units.is_empty() {
+                return None;
+            }
+            let k = stratified_rank(&draws, target, units.len(), draw, settings.draws);
+            let levels = Levels::draw(&draws, target, &units, draw);
+            let level = levels.smallest(k);
+            let y_t = target.masked(unit, levels.up_to(level));
+            let t = settings.schedule.inverse_alpha(1.0 - level);
+            Some(Query::uniform(target, y_t, t, units.len() as f64 / k as f64, charge))
+        })
     })
 }

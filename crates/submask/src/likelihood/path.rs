@@ -36,19 +36,21 @@ pub fn path_bound(
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<UpperBound>> {
     check_subtoken_len(predictive, unit)?;
-    let problem = Problem::new(network, predictive, sequences, settings)?;
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
-    problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
-        let units = target.units(unit);
-        if units.is_empty() {
-            return None;
-        }
-        let levels = Levels::draw(&draws, target, &units, draw);
-        let rank = stratified_rank(&draws, target, units.len(), draw, settings.draws);
-        let step = steps.step_of(levels.smallest(rank));
-        let masked: Vec<usize> = levels.up_to(steps.masked_before(step)).collect();
-        let weight = units.len() as f64 / (steps.conditional(step) * masked.len() as f64);
-        Some(step_query(target, steps, step, unit, &masked, weight))
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
+            let units = target.units(unit);
+            if units.is_empty() {
+                return None;
+            }
+            let levels = Levels::draw(&draws, target, &units, draw);
+            let rank = stratified_rank(&draws, target, units.len(), draw, settings.draws);
+            let step = steps.step_of(levels.smallest(rank));
+            let masked: Vec<usize> = levels.up_to(steps.masked_before(step)).collect();
+            let weight = units.len() as f64 / (steps.conditional(step) * masked.len() as f64);
+            Some(step_query(target, steps, step, unit, &masked, weight))
+        })
     })
 }
 
@@ -65,29 +67,41 @@ pub fn path_bound_full(
     unit: RevealUnit,
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<UpperBound>> {
-    let problem = Problem::new(network, predictive, sequences, settings)?;
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
-    let terms = problem.encoded.most_units(unit).min(steps.count());
-    problem.estimate(&Layout { draws: settings.draws, terms }, |target, draw, event| {
-        let units = target.units(unit);
-        let levels = Levels::draw(&draws, target, &units, draw);
-        let reveal_steps: Vec<usize> = levels.values().iter().map(|&level| steps.step_of(level)).collect();
-        let mut visited = reveal_steps.clone();
-        visited.sort_unstable();
-        visited.dedup();
-        let step = *visited.get(event)?;
-        let at = |wanted: fn(&usize, &usize) -> bool| {
-            let pairs = units.iter().zip(&reveal_steps);
-            target.masked(unit, pairs.filter(move |(_, k)| wanted(k, &step)).map(|(&u, _)| u))
-        };
-        let (before, after) = (at(usize::ge), at(usize::gt));
-        let revealed = before.iter().zip(&after).map(|(b, a)| b != a).collect::<Vec<_>>();
-        let charges =
-            revealed.chunks(target.subtoken_len).enumerate().filter(|(_, token)| token.contains(&true));
-        let set = |token: &[bool]| token.iter().enumerate().map(|(j, hit)| u64::from(*hit) << j).sum();
-        let charges = charges.map(|(i, token)| (i, Charge::Set(set(token)))).collect();
-        Some(Query { y_t: before, t: steps.time(step), weight: 1.0, charges })
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?;
+        let terms = problem.encoded.most_units(unit).min(steps.count());
+        problem.estimate(&Layout { draws: settings.draws, terms }, |target, draw, event| {
+            let units = target.units(unit);
+            let levels = Levels::draw(&draws, target, &units, draw);
+            visited_step(target, steps, unit, &levels, event)
+        })
     })
+}
+
+/// Visited step number `event` of the reveal plan that `levels` give.
+fn visited_step(
+    target: &Target,
+    steps: &RevealSteps,
+    unit: RevealUnit,
+    levels: &Levels,
+    event: usize,
+) -> Option<Query> {
+    let reveal_steps: Vec<usize> = levels.values().iter().map(|&level| steps.step_of(level)).collect();
+    let mut visited = reveal_steps.clone();
+    visited.sort_unstable();
+    visited.dedup();
+    let step = *visited.get(event)?;
+    let at = |wanted: fn(&usize, &usize) -> bool| {
+        let pairs = levels.units().iter().zip(&reveal_steps);
+        target.masked(unit, pairs.filter(move |(_, k)| wanted(k, &step)).map(|(&u, _)| u))
+    };
+    let (before, after) = (at(usize::ge), at(usize::gt));
+    let revealed = before.iter().zip(&after).map(|(b, a)| b != a).collect::<Vec<_>>();
+    let charges = revealed.chunks(target.subtoken_len).enumerate().filter(|(_, token)| token.contains(&true));
+    let set = |token: &[bool]| token.iter().enumerate().map(|(j, hit)| u64::from(*hit) << j).sum();
+    let charges = charges.map(|(i, token)| (i, Charge::Set(set(token)))).collect();
+    Some(Query { y_t: before, t: steps.time(step), weight: 1.0, charges })
 }
 
 /// Step `step` from the state in which `masked` units are masked, its charge averaged over what it reveals.

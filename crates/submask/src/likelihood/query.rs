@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::estimate::{Estimate, Exact, Meaning, UpperBound};
-use super::sequences::{Encoded, LikelihoodSettings, Sequences, Target};
+use super::sequences::{Encoded, Group, LikelihoodSettings, Target};
 use crate::denoiser::{Denoiser, States};
 use crate::predictive::{Predictive, TokenDistribution};
 use crate::schedule::RevealUnit;
@@ -68,6 +68,27 @@ pub(super) struct Row<'a> {
     charge: Charge,
 }
 
+/// What a query is charged.
+pub(super) struct Charged<'a> {
+    pub(super) query: &'a Query,
+    /// Of every charge, in nats.
+    pub(super) nats: &'a [f64],
+}
+
+impl<'a> Charged<'a> {
+    /// The query with the first of `nats`, which are taken off.
+    fn first(query: &'a Query, nats: &mut &'a [f64]) -> Self {
+        let (own, rest) = nats.split_at(query.charges.len());
+        *nats = rest;
+        Self { query, nats: own }
+    }
+
+    /// The value of the query.
+    pub(super) fn value(self) -> f64 {
+        self.query.weight * self.nats.iter().sum::<f64>()
+    }
+}
+
 /// How the queries of a sequence make its value: `draws` groups of `terms` queries; a group is summed, and the
 /// groups are averaged.
 pub(super) struct Layout {
@@ -85,16 +106,16 @@ pub(super) struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    /// Checks the settings and the sequences.
+    /// Checks the settings and encodes the sequences.
     pub(super) fn new(
         network: &'a dyn Denoiser,
         predictive: &'a Predictive,
-        sequences: &Sequences<'a>,
+        group: &'a Group,
         settings: &LikelihoodSettings,
     ) -> Result<Self> {
         settings.validate()?;
-        let encoded = sequences.encode(network, predictive)?;
-        Ok(Self { network, predictive, encoded, count: sequences.count(), batch: settings.batch })
+        let encoded = group.encode(predictive.codes())?;
+        Ok(Self { network, predictive, encoded, count: group.count(), batch: settings.batch })
     }
 
     /// The estimate whose queries `build(sequence, draw, term)` gives; `None` counts as zero and costs nothing.
@@ -108,39 +129,62 @@ impl<'a> Problem<'a> {
         Ok(Estimate::new(means.means, means.errors, self.tokens(), evaluations))
     }
 
-    /// Calls `visit` with the value of every draw (the sum of its terms), in order, sequence by sequence. Returns
-    /// the number of network evaluations.
+    /// `visit(value)` for every draw of every sequence, in order: the sum of its terms. Returns the number of network
+    /// evaluations.
     pub(super) fn for_each_draw(
         &self,
         layout: &Layout,
         build: impl Fn(&Target, usize, usize) -> Option<Query> + Sync,
         mut visit: impl FnMut(f64),
     ) -> Result<u64> {
+        let (mut sum, mut terms) = (0.0, 0);
+        self.for_each_query(layout, build, |_, charged| {
+            sum += charged.map_or(0.0, Charged::value);
+            terms += 1;
+            if terms == layout.terms {
+                visit(std::mem::take(&mut sum));
+                terms = 0;
+            }
+        })
+    }
+
+    /// `visit(s, charged)` for every draw and term of every sequence s, in order; `None` where there is nothing to charge.
+    /// Returns the number of network evaluations.
+    pub(super) fn for_each_query(
+        &self,
+        layout: &Layout,
+        build: impl Fn(&Target, usize, usize) -> Option<Query> + Sync,
+        mut visit: impl FnMut(usize, Option<Charged>),
+    ) -> Result<u64> {
         let per_sequence = layout.draws * layout.terms;
         let items = self.count * per_sequence;
-        let (mut sum, mut evaluations) = (0.0, 0);
+        let mut evaluations = 0;
         for start in (0..items).step_by(self.batch) {
-            let end = (start + self.batch).min(items);
+            let end = start.saturating_add(self.batch).min(items);
             let query = |item: usize| {
                 let (s, rest) = (item / per_sequence, item % per_sequence);
                 (s, build(&self.encoded.target(s), rest / layout.terms, rest % layout.terms))
             };
             let queries: Vec<(usize, Option<Query>)> = (start..end).into_par_iter().map(query).collect();
-            for (item, value) in (start..end).zip(self.values(&queries)?) {
-                sum += value;
-                if (item + 1) % layout.terms == 0 {
-                    visit(std::mem::take(&mut sum));
-                }
+            let nats = self.rows(&queries, |p, row| row.nats(p, row.charge))?;
+            let mut rest = nats.as_slice();
+            for (s, query) in &queries {
+                visit(*s, query.as_ref().map(|query| Charged::first(query, &mut rest)));
             }
             evaluations += queries.iter().filter(|(_, query)| query.is_some()).count() as u64;
         }
         Ok(evaluations)
     }
 
-    /// An exact value of every sequence.
-    pub(super) fn exact(&self, nats: Vec<f64>, evaluations: u64) -> Estimate<Exact> {
+    /// An exact value of every sequence, and what each of its tokens adds to it.
+    pub(super) fn exact(
+        &self,
+        nats: Vec<f64>,
+        token_nats: Vec<Vec<f64>>,
+        evaluations: u64,
+    ) -> Estimate<Exact> {
         let errors = vec![0.0; nats.len()];
-        Estimate::new(nats, errors, self.tokens(), evaluations)
+        Estimate::new(nats, errors, self.tokens(), evaluations).with_token_nats(token_nats)
     }
 
     /// An upper bound of every sequence whose draws make one value together: there is no error over draws.
@@ -152,13 +196,6 @@ impl<'a> Problem<'a> {
     /// The number of tokens that every sequence generates.
     fn tokens(&self) -> Vec<u64> {
         (0..self.count).map(|s| self.encoded.target(s).units(RevealUnit::Tokens).len() as u64).collect()
-    }
-
-    /// The values of the queries (of sequence s each), from one network call.
-    fn values(&self, queries: &[(usize, Option<Query>)]) -> Result<Vec<f64>> {
-        let mut nats = self.rows(queries, |p, row| row.nats(p, row.charge))?.into_iter();
-        let mut value = |query: &Query| query.weight * nats.by_ref().take(query.charges.len()).sum::<f64>();
-        Ok(queries.iter().map(|(_, query)| query.as_ref().map_or(0.0, &mut value)).collect())
     }
 
     /// `visit(p, row)` for every charge of the queries, in order, from one network call: p is the distribution at the

@@ -1,9 +1,11 @@
 //! Checkpoints of a run, as models are read from them: which there are, and whether their files are whole.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ use crate::{Error, Result};
 /// Folder of a run that holds its checkpoints.
 pub const FOLDER: &str = "checkpoints";
 
+/// File of a checkpoint with the small part of its run's state.
+pub(crate) const STATE_FILE: &str = "state.json";
+
 const MANIFEST: &str = "manifest.json";
 
 /// Bytes of a file that are read at once to be checked.
@@ -23,6 +28,76 @@ const CHECKED: usize = 1 << 18;
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     files: BTreeMap<String, (u64, u32)>,
+}
+
+/// Which checkpoint of a run is meant: `newest`, `best`, or its step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckpointChoice {
+    /// The newest.
+    #[default]
+    Newest,
+    /// The one with the best validation, of a run with `train.keep_best`.
+    Best,
+    /// The one after so many steps.
+    Step(u64),
+}
+
+impl fmt::Display for CheckpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("newest"),
+            Self::Best => f.write_str("best"),
+            Self::Step(step) => step.fmt(f),
+        }
+    }
+}
+
+impl FromStr for CheckpointChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "newest" => Ok(Self::Newest),
+            "best" => Ok(Self::Best),
+            _ => text.parse().map(Self::Step).map_err(|_| {
+                Error::invalid("checkpoint", text, "newest, best, or the number of steps of a checkpoint")
+            }),
+        }
+    }
+}
+
+/// The best validation of a run so far, among those of the same sequences and draws.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestValidation {
+    /// Steps done when it was made.
+    pub step: u64,
+    /// Its upper bound, or the exact value of an autoregressive model, in the unit of the run's first figure.
+    #[serde(with = "as_text")]
+    pub value: f64,
+    /// Validations since then; none was better.
+    pub since: u64,
+}
+
+/// A number as text: it is read as it was written, to the last bit.
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no number")))
+    }
+}
+
+/// What a checkpoint's state says of validations; the rest is for the run.
+#[derive(Deserialize)]
+struct Validations {
+    best: Option<BestValidation>,
 }
 
 /// Folder of the checkpoint after `step` steps.
@@ -136,6 +211,67 @@ pub fn newest(run: &Path) -> Result<PathBuf> {
             Err(Error::format(newest, format!("broken checkpoint ({broken}); {advice}")))
         }
     }
+}
+
+/// The best validation of a run up to its checkpoint in `folder`; none where validations are not compared, none was made
+/// yet, or the folder is a model alone.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`] naming the file.
+pub fn best_validation(folder: &Path) -> Result<Option<BestValidation>> {
+    let path = folder.join(STATE_FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let state: Validations =
+        serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
+    Ok(state.best)
+}
+
+/// Folder of the checkpoint with the best validation of a run, checked against its manifest.
+///
+/// # Errors
+/// [`Error::Invalid`] for a run that has none or did not keep it, and as [`newest`].
+pub fn best(run: &Path) -> Result<PathBuf> {
+    let refused = |allowed: String| Err(Error::invalid("checkpoint", "best", allowed));
+    let Some(best) = best_validation(&newest(run)?)? else {
+        return refused(format!(
+            "newest, or a step: {} has compared no validation (train.keep_best)",
+            run.display()
+        ));
+    };
+    let place = folder(run, best.step);
+    if !place.is_dir() {
+        let step = best.step;
+        return refused(format!(
+            "newest, or a step: the best validation was after step {step}, whose checkpoint was not kept, since train.keep_best was false then"
+        ));
+    }
+    verify_if_any(&place).map(|()| place)
+}
+
+/// The model folder that `path` means, with a choice among the checkpoints of a run.
+///
+/// # Errors
+/// [`Error::Invalid`] for a choice that the run does not have, and for any but the newest where `path` is no run; as
+/// [`resolve`].
+pub fn resolve_choice(path: &Path, choice: CheckpointChoice) -> Result<PathBuf> {
+    if choice == CheckpointChoice::Newest {
+        return resolve(path);
+    }
+    if path.join(CONFIG_FILE).is_file() || !path.join(FOLDER).is_dir() {
+        resolve(path)?;
+        let allowed = format!("nothing: {} is one model, and no run with checkpoints", path.display());
+        return Err(Error::invalid("checkpoint", choice, allowed));
+    }
+    let CheckpointChoice::Step(step) = choice else { return best(path) };
+    let place = folder(path, step);
+    if !place.is_dir() {
+        let kept: Vec<String> = steps(path)?.iter().map(u64::to_string).collect();
+        return Err(Error::invalid("checkpoint", step, format!("one that is kept: {}", kept.join(", "))));
+    }
+    verify_if_any(&place).map(|()| place)
 }
 
 /// The model folder that `path` means: itself, or the newest checkpoint of a run.

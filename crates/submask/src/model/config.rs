@@ -13,7 +13,7 @@ use crate::backbone::Embedding;
 use crate::backbone::autoregressive::AutoregressiveConfig;
 use crate::backbone::dit::DitConfig;
 use crate::backbone::encoder::EncoderConfig;
-use crate::durable::write_atomically;
+use crate::durable::{lfs_pointer, write_atomically};
 use crate::ops::Kernels;
 use crate::sampler::Sampling;
 use crate::schedule::Schedule;
@@ -267,10 +267,16 @@ impl ModelConfig {
         let path = folder.join(CONFIG_FILE);
         let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
         let of_file = |error: serde_json::Error| Error::format(&path, error.to_string());
-        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(of_file)?;
+        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+            Error::format(&path, lfs_pointer(text.as_bytes()).unwrap_or_else(|| error.to_string()))
+        })?;
         let version = &json["format_version"];
         if *version == format_1::VERSION {
             json = format_1::config(json).map_err(|problem| Error::format(&path, problem))?;
+        } else if version.is_null() {
+            let problem = "no configuration of a model of this program, which has a format_version: one of another program \
+                           has to be imported first";
+            return Err(Error::format(&path, problem));
         } else if *version != FORMAT_VERSION {
             let problem = format!("format_version is {version}, this program reads 1 and {FORMAT_VERSION}");
             return Err(Error::format(&path, problem));
@@ -325,6 +331,12 @@ impl ModelConfig {
     /// Tokens per sequence L: of text the longest sequence.
     pub fn seq_len(&self) -> usize {
         self.network.seq_len().or(self.subject.seq_len()).unwrap_or(0)
+    }
+
+    /// Whether the model was trained on pairs: a prompt that is given and its completion, with ends of text up to the model's
+    /// length.
+    pub fn pairs(&self) -> bool {
+        self.subject.text().is_some_and(|text| text.pairs)
     }
 
     /// Number of classes that the network reads, if it does.

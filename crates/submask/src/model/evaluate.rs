@@ -2,129 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::estimator::{Estimated, Estimator};
 use super::held_out::HeldOut;
 use super::session::Session;
 use super::subject::Unit;
-use crate::denoiser::Denoiser;
-use crate::likelihood::{
-    Estimate, Exact, Figure, Likelihood, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound,
-    bound_k, exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
-    path_bound_full,
-};
-use crate::order::Order;
-use crate::predictive::Predictive;
-use crate::schedule::{RevealSteps, RevealUnit};
-use crate::{Error, Result};
-
-/// What is computed (math.md §6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Estimator {
-    /// The sub-token NELBO: an upper bound.
-    NelboSubtoken,
-    /// The token NELBO: an upper bound for the generator that reveals whole tokens.
-    NelboToken,
-    /// The bound of the sampler with this many steps.
-    Path {
-        /// Steps of the sampler, T ≥ 1.
-        steps: usize,
-    },
-    /// The exact likelihood of generation in a deterministic order.
-    Exact {
-        /// Any but [`Order::Random`].
-        order: Order,
-        /// What is ordered: sub-tokens or whole tokens.
-        unit: RevealUnit,
-        /// Units revealed per step N ≥ 1.
-        per_step: usize,
-    },
-    /// The bound over K random orders, K being the draws per sequence: an upper bound for generation in random order.
-    Orders {
-        /// What is ordered: sub-tokens or whole tokens.
-        unit: RevealUnit,
-    },
-    /// The joint objective: no likelihood.
-    JointObjective,
-}
-
-impl Estimator {
-    /// The exact likelihood of generation from left to right, token by token.
-    pub const LEFT_TO_RIGHT: Self =
-        Self::Exact { order: Order::LeftToRight, unit: RevealUnit::Tokens, per_step: 1 };
-
-    /// T of the path bound.
-    pub fn steps(self) -> Option<u64> {
-        match self {
-            Self::Path { steps } => Some(steps as u64),
-            _ => None,
-        }
-    }
-
-    /// Its name in figures. Exact values are named after their order; the unit and N do not show in it.
-    pub fn name(self) -> String {
-        match self {
-            Self::NelboSubtoken => "nelbo_subtoken".to_owned(),
-            Self::NelboToken => "nelbo_token".to_owned(),
-            Self::Path { .. } => "path_bound".to_owned(),
-            Self::Exact { order, .. } => format!("exact_{}", order.name().replace('-', "_")),
-            Self::Orders { .. } => "bound_k".to_owned(),
-            Self::JointObjective => "joint_objective".to_owned(),
-        }
-    }
-}
-
-/// What an estimator gave, of whichever meaning.
-enum Estimated {
-    /// An exact value.
-    Exact(Estimate<Exact>),
-    /// An upper bound.
-    UpperBound(Estimate<UpperBound>),
-    /// No likelihood.
-    Surrogate(Estimate<Surrogate>),
-}
-
-impl Estimator {
-    /// Estimates with a diffusion network.
-    ///
-    /// # Errors
-    /// Those of the estimators in [`crate::likelihood`].
-    fn estimate(
-        self,
-        network: &dyn Denoiser,
-        predictive: &Predictive,
-        sequences: &Sequences,
-        settings: &LikelihoodSettings,
-    ) -> Result<Estimated> {
-        match self {
-            Self::NelboSubtoken => {
-                nelbo_subtoken(network, predictive, sequences, settings).map(Estimated::UpperBound)
-            }
-            Self::NelboToken => {
-                nelbo_token(network, predictive, sequences, settings).map(Estimated::UpperBound)
-            }
-            Self::Path { steps } => {
-                let steps = RevealSteps::even(&settings.schedule, steps)?;
-                let few = predictive.codes().subtoken_len() <= MAX_SUBSET_DIGITS;
-                let bound = if few { path_bound } else { path_bound_full };
-                bound(network, predictive, sequences, &steps, RevealUnit::Digits, settings)
-                    .map(Estimated::UpperBound)
-            }
-            Self::Exact { order, unit, per_step } => {
-                exact_in_order(network, predictive, sequences, order, unit, per_step, settings)
-                    .map(Estimated::Exact)
-            }
-            Self::Orders { unit } => {
-                bound_k(network, predictive, sequences, unit, settings).map(Estimated::UpperBound)
-            }
-            Self::JointObjective => {
-                joint_objective(network, predictive, sequences, settings).map(Estimated::Surrogate)
-            }
-        }
-    }
-}
-
-/// Most sub-tokens per token for which all subsets of digits are summed at once.
-const MAX_SUBSET_DIGITS: usize = 12;
+use crate::Result;
+use crate::likelihood::{Estimate, Figure, Likelihood, Meaning};
 
 /// How an evaluation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,23 +51,62 @@ pub struct SequenceValue {
     /// Its standard error over draws; `None` where it is not known, as with a single draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw_error: Option<f64>,
-    /// Tokens that are charged.
+    /// Tokens that are charged; of a pair those of the completion up to the first end of text.
     pub tokens: u64,
     /// Characters of text that they stand for, where they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub characters: Option<u64>,
 }
 
-/// The value of every sequence, of which `places` says where it stood.
-fn values<K: Meaning>(estimate: &Estimate<K>, held_out: &HeldOut, places: &[usize]) -> Vec<SequenceValue> {
-    let value = |(s, index): (usize, &usize)| SequenceValue {
-        index: *index,
-        nats: estimate.nats()[s],
-        draw_error: Some(estimate.draw_errors()[s]).filter(|error| error.is_finite()),
-        tokens: estimate.tokens()[s],
-        characters: held_out.characters.get(s).copied(),
-    };
-    places.iter().enumerate().map(value).collect()
+/// What is known of the sequences that an estimate is of.
+pub(super) struct Measure<'a> {
+    /// The name of the figures.
+    pub(super) name: String,
+    /// Where every sequence stood among those that were given, \[n\].
+    pub(super) places: &'a [usize],
+    /// Characters of every sequence, \[n\]; empty where they stand for none in particular.
+    pub(super) characters: &'a [u64],
+    /// Whether there is text, and it can be had again from its tokens.
+    pub(super) is_lossless: bool,
+}
+
+impl Measure<'_> {
+    /// The value of every sequence.
+    fn values<K: Meaning>(&self, estimate: &Estimate<K>) -> Vec<SequenceValue> {
+        let value = |(s, index): (usize, &usize)| SequenceValue {
+            index: *index,
+            nats: estimate.nats()[s],
+            draw_error: Some(estimate.draw_errors()[s]).filter(|error| error.is_finite()),
+            tokens: estimate.tokens()[s],
+            characters: self.characters.get(s).copied(),
+        };
+        self.places.iter().enumerate().map(value).collect()
+    }
+
+    /// The values, and figures in some units.
+    fn evaluation<K: Meaning>(&self, estimate: &Estimate<K>, units: &[Unit]) -> Result<Evaluation>
+    where
+        Estimate<K>: Likelihood,
+    {
+        let figures = units.iter().map(|unit| self.figure(estimate, *unit)).collect::<Result<_>>()?;
+        Ok(Evaluation { figures, sequences: self.values(estimate) })
+    }
+
+    /// A figure in a unit.
+    fn figure<K: Meaning>(&self, estimate: &Estimate<K>, unit: Unit) -> Result<Figure>
+    where
+        Estimate<K>: Likelihood,
+    {
+        let measured = match unit {
+            Unit::BitsPerCharacter => estimate.bits_per_character(self.characters)?,
+            Unit::NatsPerToken | Unit::NatsPerTokenOfTokenised => estimate.nats_per_token(),
+            Unit::Perplexity | Unit::PerplexityOfTokenised => estimate.perplexity(),
+            Unit::BitsPerDimension(dimensions) => estimate.bits_per_dimension(dimensions)?,
+            Unit::NatsPerSequence => estimate.nats_per_sequence(),
+            Unit::Nats => estimate.total_nats(),
+        };
+        Ok(estimate.figure_of(&self.name, unit.name(), measured))
+    }
 }
 
 impl Session {
@@ -199,10 +121,11 @@ impl Session {
     /// `held_out` has no characters, per token of the tokenised text only; of images and points per dimension (a colour
     /// channel of a pixel, or a coordinate) and per sequence. The joint objective, which is no likelihood, is given in nats
     /// per token only. A network that reads classes is told those of `held_out`: its figures are of sequences given their
-    /// classes.
+    /// classes. Of pairs the completions are charged given their prompts, with what fills the sequences; figures are per token
+    /// and per character of the completions, and at most upper bounds.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is nothing to evaluate, or it or the estimator does not fit the network.
+    /// [`Error::Invalid`](crate::Error::Invalid) when there is nothing to evaluate, or it or the estimator does not fit the network.
     pub fn evaluate(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Vec<Figure>> {
         Ok(self.evaluation(request, held_out)?.figures)
     }
@@ -212,86 +135,54 @@ impl Session {
     /// # Errors
     /// As [`Self::evaluate`].
     pub fn evaluation(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Evaluation> {
-        let architecture = self.architecture();
-        let by_class = architecture.config().classes().map(|classes| held_out.by_class(classes));
+        let by_class = self.architecture().config().classes().map(|classes| held_out.by_class(classes));
         let (held_out, places) = match &by_class {
             Some((held_out, places)) => (held_out, places.clone()),
             None => (held_out, (0..held_out.len()).collect()),
         };
-        let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
+        let mut sequences = held_out.sequences()?;
         if by_class.is_some() {
             sequences = sequences.with_labels(&held_out.labels);
         }
-        let settings = LikelihoodSettings {
-            draws: request.draws,
-            seed: request.seed,
-            batch: request.batch,
-            schedule: architecture.schedule(),
-        };
-        let predictive = architecture.predictive_with(request.carry_over);
-        let name = &request.estimator.name();
-        if self.is_autoregressive() {
-            if request.estimator != Estimator::LEFT_TO_RIGHT {
-                let allowed =
-                    "exact, left to right by tokens: an autoregressive model has an exact likelihood";
-                return Err(Error::invalid("estimator", name, allowed));
-            }
-            let estimate = exact_autoregressive(self.autoregressive()?, &predictive, &sequences, &settings)?;
-            return self.figures(name, &estimate, held_out, &places);
+        let given = held_out.given_digits(self.architecture().predictive().codes().subtoken_len())?;
+        if let Some(given) = &given {
+            sequences = sequences.with_given(given);
         }
-        match request.estimator.estimate(self.denoiser()?, &predictive, &sequences, &settings)? {
-            Estimated::Exact(estimate) => self.figures(name, &estimate, held_out, &places),
-            Estimated::UpperBound(estimate) => self.figures(name, &estimate, held_out, &places),
+        let measure = Measure {
+            name: request.estimator.name(),
+            places: &places,
+            characters: &held_out.characters,
+            is_lossless: self.architecture().tokenizer().is_none() || !held_out.characters.is_empty(),
+        };
+        let estimated = self.estimate(request, &sequences)?.counted(&held_out.counted);
+        self.figures(&estimated, &measure, &[])
+    }
+
+    /// Figures in the units of the subject, and in `more`.
+    pub(super) fn figures(
+        &self,
+        estimated: &Estimated,
+        measure: &Measure,
+        more: &[Unit],
+    ) -> Result<Evaluation> {
+        let mut units = self.architecture().config().subject.units(measure.is_lossless);
+        units.extend(more);
+        match estimated {
+            Estimated::Exact(estimate) => measure.evaluation(estimate, &units),
+            Estimated::UpperBound(estimate) => measure.evaluation(estimate, &units),
+            // No likelihood: neither per character nor a perplexity.
             Estimated::Surrogate(estimate) => {
-                let unit = match self.is_lossless(held_out) {
+                let per_token = match measure.is_lossless {
                     true => Unit::NatsPerToken,
                     false => Unit::NatsPerTokenOfTokenised,
                 };
-                let figures = vec![estimate.figure_of(name, unit.name(), estimate.nats_per_token())];
-                Ok(Evaluation { figures, sequences: values(&estimate, held_out, &places) })
+                let figure = |unit: Unit, measured| estimate.figure_of(&measure.name, unit.name(), measured);
+                let mut figures = vec![figure(per_token, estimate.nats_per_token())];
+                if more.contains(&Unit::Nats) {
+                    figures.push(figure(Unit::Nats, estimate.total_nats()));
+                }
+                Ok(Evaluation { figures, sequences: measure.values(estimate) })
             }
         }
-    }
-
-    fn figures<K: Meaning>(
-        &self,
-        name: &str,
-        estimate: &Estimate<K>,
-        held_out: &HeldOut,
-        places: &[usize],
-    ) -> Result<Evaluation>
-    where
-        Estimate<K>: Likelihood,
-    {
-        let figure = |unit: Unit| {
-            let measured = match unit {
-                Unit::BitsPerCharacter => estimate.bits_per_character(&held_out.characters)?,
-                Unit::NatsPerToken | Unit::NatsPerTokenOfTokenised => estimate.nats_per_token(),
-                Unit::Perplexity | Unit::PerplexityOfTokenised => estimate.perplexity(),
-                Unit::BitsPerDimension(dimensions) => estimate.bits_per_dimension(dimensions)?,
-                Unit::NatsPerSequence => estimate.nats_per_sequence(),
-            };
-            Ok(estimate.figure_of(name, unit.name(), measured))
-        };
-        let units = self.architecture().config().subject.units(self.is_lossless(held_out));
-        let figures = units.into_iter().map(figure).collect::<Result<_>>()?;
-        Ok(Evaluation { figures, sequences: values(estimate, held_out, places) })
-    }
-
-    /// Whether the text of what is evaluated can be had again from its tokens.
-    fn is_lossless(&self, held_out: &HeldOut) -> bool {
-        self.architecture().tokenizer().is_none() || !held_out.characters.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exact_figures_are_named_after_their_order() {
-        let name = |order| Estimator::Exact { order, unit: RevealUnit::Digits, per_step: 2 }.name();
-        assert_eq!(name(Order::LeftToRight), "exact_left_to_right");
-        assert_eq!(name(Order::Confidence), "exact_confidence");
     }
 }

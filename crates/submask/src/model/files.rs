@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use crate::backbone::weights::{Parameter, RawWeights};
-use crate::durable::{write_atomically, write_atomically_with};
+use crate::durable::{lfs_pointer, write_atomically, write_atomically_with};
 use crate::{Error, Result};
 
 /// A tensor as it stands in memory; its bytes are made only when it is written.
@@ -77,7 +77,8 @@ pub fn write_codes(path: &Path, permutation: &[u32]) -> Result<()> {
 /// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong with it.
 pub fn read_codes(path: &Path) -> Result<Vec<u32>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, describe(&error)))?;
+    let tensors =
+        SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, describe(&bytes, &error)))?;
     let view = tensors.tensor(PERMUTATION).ok().filter(|view| view.dtype() == Dtype::I64);
     let view = view.ok_or_else(|| {
         Error::format(path, format!("no tensor {PERMUTATION} of 64-bit integers, the codes of the tokens"))
@@ -96,7 +97,8 @@ pub fn read_codes(path: &Path) -> Result<Vec<u32>> {
 /// [`Error::Io`] and [`Error::Format`] naming the file and what is wrong with it.
 pub fn read_safetensors(path: &Path) -> Result<RawWeights> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, describe(&error)))?;
+    let tensors =
+        SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, describe(&bytes, &error)))?;
     let mut raw = RawWeights::new();
     for (name, view) in tensors.tensors() {
         if view.dtype() != Dtype::F32 {
@@ -108,6 +110,7 @@ pub fn read_safetensors(path: &Path) -> Result<RawWeights> {
     Ok(raw)
 }
 
-fn describe(error: &safetensors::SafeTensorError) -> String {
-    format!("not a whole safetensors file ({error}); it may be truncated or altered")
+fn describe(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
+    lfs_pointer(bytes)
+        .unwrap_or_else(|| format!("not a whole safetensors file ({error}); it may be truncated or altered"))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::architecture::Architecture;
-use super::checkpoints;
+use super::checkpoints::{self, CheckpointChoice};
 use super::config::ModelConfig;
 use super::files::read_safetensors;
 use super::session::Session;
@@ -61,7 +61,15 @@ impl Model {
     /// [`Error::Io`] and [`Error::Format`] naming the file; a checkpoint whose checksums do not match is refused by
     /// name.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let folder = checkpoints::resolve(path.as_ref())?;
+        Self::open_checkpoint(path, CheckpointChoice::Newest)
+    }
+
+    /// The same with a choice among the checkpoints of a run, such as the best by its validations.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::Invalid`] for a checkpoint that is not there.
+    pub fn open_checkpoint(path: impl AsRef<Path>, choice: CheckpointChoice) -> Result<Self> {
+        let folder = checkpoints::resolve_choice(path.as_ref(), choice)?;
         checkpoints::verify_if_any(&folder)?;
         let architecture = Architecture::read(&folder)?;
         let file = folder.join(WEIGHTS_FILE);
@@ -85,6 +93,11 @@ impl Model {
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         self.architecture.config()
+    }
+
+    /// Whether it was trained on pairs of prompts and completions: see [`ModelConfig::pairs`].
+    pub fn pairs(&self) -> bool {
+        self.config().pairs()
     }
 
     /// The tokenizer of a model of text.

@@ -1,13 +1,16 @@
 //! New sequences from a model, with holes filled wherever they are.
 
+use std::sync::Arc;
+
 use super::session::Session;
 use super::subject::text_of;
 use crate::denoiser::Denoiser;
 use crate::order::Order;
-use crate::predictive::Predictive;
+use crate::predictive::{Predictive, Sharpening};
 use crate::sampler::{
-    AutoregressiveRequest, Event, MixtureDenoiser, Observer, Progress, Prompt, RevealUnit, SampleReport,
-    SampleSettings, Sampler, Sampling, Temperature, Trajectory, sample_autoregressive,
+    AutoregressiveRequest, AutoregressiveSequence, Event, FinishedSequence, MixtureDenoiser, Observer,
+    Progress, Prompt, Recipe, Recorder, RevealUnit, SampleReport, SampleSettings, Sampling, SequenceRequest,
+    Stream, Temperature, Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
 
@@ -52,6 +55,8 @@ pub struct Request {
     pub carry_over: Option<bool>,
     /// Seed of all draws.
     pub seed: u64,
+    /// Number of the first sample under the seed, the key of its draws; the next ones follow.
+    pub first_sequence: u64,
     /// Sequences evaluated together; the samples do not depend on it.
     pub batch: usize,
     /// Whether trajectories are kept.
@@ -64,7 +69,7 @@ pub struct Generated {
     /// The text of each sample of a model of text, up to the first end of text after its beginning and after all that
     /// was given; otherwise empty.
     pub texts: Vec<String>,
-    /// The tokens of each sample, \[n\]\[L\].
+    /// The tokens of each sample, \[n\]\[L\]; of texts written from left to right up to the one that ends the text.
     pub tokens: Vec<Vec<u32>>,
     /// What all samples cost together.
     pub report: SampleReport,
@@ -88,6 +93,7 @@ impl Session {
             per_step: 1,
             carry_over: None,
             seed: 0,
+            first_sequence: 0,
             batch: 8,
             trajectories: false,
         }
@@ -104,30 +110,58 @@ impl Session {
     /// Generates samples; `observer` is told what happens as it happens, and its error ends the work. The baseline tells
     /// nothing.
     ///
+    /// A text that is written from left to right stops at its end: what would follow takes no evaluation.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for a request that does not fit the model, and the first error of `observer`.
     pub fn generate(&self, request: &Request, observer: &mut dyn Observer) -> Result<Generated> {
-        if request.num == 0 || request.num > MAX_SAMPLES {
-            return Err(Error::invalid("num", request.num, format!("1 to {MAX_SAMPLES} samples at once")));
-        }
+        let mut generated = self.generate_each(request, std::slice::from_ref(&request.prompt), observer)?;
+        Ok(generated.pop().unwrap_or_default())
+    }
+
+    /// The same with each of `prompts`, which may be of different lengths, in the place of the request's own: `num` samples
+    /// of each, in the order of the prompts. Sample n of prompt i has number `first_sequence` + i·`num` + n, so that it is
+    /// the one that [`Self::generate`] gives of this prompt alone from that number on.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn generate_each(
+        &self,
+        request: &Request,
+        prompts: &[Vec<Option<u32>>],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Generated>> {
+        check_number(request, prompts.len())?;
         let mut generated = match self.is_autoregressive() {
-            false => self.diffuse(request, observer)?,
-            true => self.continue_text(request)?,
+            false => self.diffuse(request, prompts, observer)?,
+            true => self.continue_texts(request, prompts)?,
         };
-        if let Some(tokenizer) = self.architecture().tokenizer() {
-            let len = self.architecture().predictive().codes().subtoken_len();
-            let given = request.prompt.iter().rposition(Option::is_some).map_or(0, |last| last / len + 1);
+        let Some(tokenizer) = self.architecture().tokenizer() else { return Ok(generated) };
+        let len = self.architecture().predictive().codes().subtoken_len();
+        for (generated, prompt) in generated.iter_mut().zip(prompts) {
+            let given = prompt.iter().rposition(Option::is_some).map_or(0, |last| last / len + 1);
             let texts = generated.tokens.iter().map(|tokens| text_of(tokenizer, tokens, given));
             generated.texts = texts.collect::<Result<_>>()?;
         }
         Ok(generated)
     }
 
-    /// Samples of a diffusion model, a part after the other, so that memory is taken for the finished ones only.
-    fn diffuse(&self, request: &Request, observer: &mut dyn Observer) -> Result<Generated> {
+    /// The token that ends a text.
+    fn end_of_text(&self) -> Option<u32> {
+        self.architecture().tokenizer().and_then(|tokenizer| tokenizer.end_of_text())
+    }
+
+    /// Samples of a diffusion model.
+    fn diffuse(
+        &self,
+        request: &Request,
+        prompts: &[Vec<Option<u32>>],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Generated>> {
         let architecture = self.architecture();
         let predictive = architecture.predictive_with(request.carry_over);
-        let prompt = Prompt::from_digits(&predictive, &request.prompt)?;
+        let prompts = prompts.iter().map(|prompt| Prompt::from_digits(&predictive, prompt));
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
         let labels = self.labels(request)?;
         let single = self.denoiser()?;
         let mut mixture;
@@ -138,7 +172,6 @@ impl Session {
             per_step: request.per_step,
             seed: request.seed,
             batch: request.batch,
-            trajectories: request.trajectories,
             ..settings
         };
         settings.validate()?;
@@ -158,25 +191,8 @@ impl Session {
             }
             Label::Every | Label::Class(_) => single,
         };
-        let masked = prompt.masked().len();
-        let mut all = Generated::default();
-        for labels in labels.chunks(request.batch.max(AT_ONCE)) {
-            let done = all.tokens.len();
-            let settings = SampleSettings { first_sequence: done as u64, ..settings.clone() };
-            let prompts: Vec<Prompt> = labels.iter().map(|label| prompt.clone().with_label(*label)).collect();
-            let mut later = Later {
-                observer,
-                sequences: done,
-                digits: done * masked,
-                digits_total: request.num * masked,
-            };
-            let samples =
-                Sampler::new(network, &predictive, settings)?.sample_observed(&prompts, &mut later)?;
-            all.tokens.extend(samples.sequences().map(<[u32]>::to_vec));
-            all.report = [all.report, samples.report()].iter().sum();
-            all.trajectories.extend(samples.trajectories);
-        }
-        Ok(all)
+        let recipe = Arc::new(Recipe::new(&predictive, &settings)?.ending_at(self.end_of_text()));
+        Calls { network, recipe, prompts, labels, request }.sample(observer)
     }
 
     /// The class of every sample.
@@ -199,7 +215,8 @@ impl Session {
         }
     }
 
-    fn continue_text(&self, request: &Request) -> Result<Generated> {
+    /// Samples of the baseline.
+    fn continue_texts(&self, request: &Request, prompts: &[Vec<Option<u32>>]) -> Result<Vec<Generated>> {
         if request.trajectories {
             return Err(Error::invalid(
                 "trace",
@@ -207,56 +224,152 @@ impl Session {
                 "a diffusion model: this one writes left to right",
             ));
         }
-        let mut sharpening = request.sampling.sharpening();
-        if let Temperature::Schedule(schedule) = request.sampling.temperature {
-            let [scale, exponent, _] = schedule.into();
-            if scale != 0.0 && exponent != 0.0 {
-                let given = format!("{:?}", <[f64; 3]>::from(schedule));
-                return Err(Error::invalid(
-                    "sample.temperature",
-                    given,
-                    "a number: an autoregressive model has no times",
-                ));
-            }
-            sharpening.temperature = schedule.at(0.0);
-        }
         let predictive = self.architecture().predictive();
-        let len = predictive.codes().subtoken_len();
-        let prompt = tokens_of(predictive, &request.prompt)?;
-        let tokens = sample_autoregressive(
+        let prompts =
+            prompts.iter().map(|prompt| tokens_of(predictive, prompt)).collect::<Result<Vec<_>>>()?;
+        let numbers = request.first_sequence..;
+        let each = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, request.num)).zip(numbers);
+        let sequences: Vec<AutoregressiveSequence> =
+            each.map(|(prompt, number)| AutoregressiveSequence { prompt, number }).collect();
+        let finished = sample_autoregressive(
             self.autoregressive()?,
             predictive,
             &AutoregressiveRequest {
-                prompt: &prompt,
-                count: request.num,
-                first_index: 0,
+                sequences: &sequences,
                 batch: request.batch,
                 seed: request.seed,
-                sharpening,
+                sharpening: without_times(&request.sampling)?,
+                end: self.end_of_text(),
             },
         )?;
-        let holes = prompt.iter().filter(|token| token.is_none()).count();
-        let evaluations = (request.num * prompt.len() * len) as u64;
-        let report = SampleReport {
-            sequences: request.num as u64,
-            digits: (request.num * holes * len) as u64,
-            evaluations,
-            positions: evaluations,
-            steps_total: evaluations,
-            ..SampleReport::default()
-        };
-        Ok(Generated { tokens, report, ..Generated::default() })
+        let places = (0..finished.len()).map(|sample| sample / request.num);
+        let mut generated = vec![Generated::default(); prompts.len()];
+        places.zip(finished).for_each(|(prompt, finished)| generated[prompt].push(finished, None));
+        Ok(generated)
+    }
+}
+
+impl Generated {
+    fn push(&mut self, finished: FinishedSequence, trajectory: Option<Trajectory>) {
+        self.tokens.push(finished.tokens);
+        self.report = [self.report, finished.report].iter().sum();
+        self.trajectories.extend(trajectory);
+    }
+}
+
+/// The samples that are held at once, and the numbers that they have.
+fn check_number(request: &Request, prompts: usize) -> Result<()> {
+    let refused = |allowed: String| Err(Error::invalid("num", request.num, allowed));
+    if request.num == 0 || request.num > MAX_SAMPLES {
+        return refused(format!("1 to {MAX_SAMPLES} samples at once"));
+    }
+    if prompts == 0 {
+        return Err(Error::invalid("prompts", prompts, "at least 1"));
+    }
+    let Some(samples) = request.num.checked_mul(prompts).filter(|samples| *samples <= MAX_SAMPLES) else {
+        return refused(format!("{MAX_SAMPLES} samples at once, those of all {prompts} prompts together"));
+    };
+    match request.first_sequence.checked_add(samples as u64) {
+        Some(_) => Ok(()),
+        None => {
+            let allowed = format!("at most {}", u64::MAX - samples as u64);
+            Err(Error::invalid("first_sequence", request.first_sequence, allowed))
+        }
+    }
+}
+
+/// Temperature, nucleus and top-k of a network that has no times.
+fn without_times(sampling: &Sampling) -> Result<Sharpening> {
+    let mut sharpening = sampling.sharpening();
+    if let Temperature::Schedule(schedule) = sampling.temperature {
+        let [scale, exponent, _] = schedule.into();
+        if scale != 0.0 && exponent != 0.0 {
+            let given = format!("{:?}", <[f64; 3]>::from(schedule));
+            let allowed = "a number: an autoregressive model has no times";
+            return Err(Error::invalid("sample.temperature", given, allowed));
+        }
+        sharpening.temperature = schedule.at(0.0);
+    }
+    Ok(sharpening)
+}
+
+/// Sample n of prompt i is number i·num + n of a call.
+struct Calls<'a> {
+    network: &'a dyn Denoiser,
+    recipe: Arc<Recipe<'a>>,
+    prompts: Vec<Prompt>,
+    /// The class of every sample of a prompt.
+    labels: Vec<Option<usize>>,
+    request: &'a Request,
+}
+
+impl Calls<'_> {
+    /// A part after the other, so that memory is taken for the finished samples only; by length, so that batches are full.
+    fn sample(&self, observer: &mut dyn Observer) -> Result<Vec<Generated>> {
+        let Request { num, batch, .. } = *self.request;
+        let mut samples: Vec<usize> = (0..self.prompts.len() * num).collect();
+        samples.sort_by_key(|sample| self.prompts[sample / num].y().len());
+        let masked: Vec<usize> = self.prompts.iter().map(|prompt| prompt.masked().len()).collect();
+        let mut left = num * masked.iter().sum::<usize>();
+        let (mut done, mut digits) = (0, 0);
+        let mut finished: Vec<_> = samples.iter().map(|_| None).collect();
+        for part in samples.chunks(batch.max(AT_ONCE)) {
+            left -= part.iter().map(|sample| masked[sample / num]).sum::<usize>();
+            let mut later = Later { observer, part, sequences: done, digits, left };
+            for (place, one, trajectory) in self.sample_part(part, &mut later)? {
+                digits += one.report.digits as usize;
+                finished[place] = Some((one, trajectory));
+            }
+            done += part.len();
+        }
+        let mut generated = vec![Generated::default(); self.prompts.len()];
+        for (sample, one) in finished.into_iter().enumerate() {
+            let (one, trajectory) =
+                one.ok_or("missing").map_err(Error::internal("every sample is finished"))?;
+            generated[sample / num].push(one, trajectory);
+        }
+        Ok(generated)
+    }
+
+    /// Some of the samples, each with its number in the call, and with its trajectory where that is asked for.
+    fn sample_part(
+        &self,
+        part: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<(usize, FinishedSequence, Option<Trajectory>)>> {
+        let Request { num, batch, first_sequence, trajectories, .. } = *self.request;
+        let mut stream = Stream::new(self.network, batch)?;
+        for sample in part {
+            let prompt = self.prompts[sample / num].clone().with_label(self.labels[sample % num]);
+            let (recipe, number) = (Arc::clone(&self.recipe), first_sequence + *sample as u64);
+            stream.add(SequenceRequest { prompt, recipe, number })?;
+        }
+        let mut recorder = Recorder::new(observer);
+        let mut samples = Vec::with_capacity(part.len());
+        while !stream.is_empty() {
+            let finished = match trajectories {
+                true => stream.round(&mut recorder)?,
+                false => stream.round(recorder.inner())?,
+            };
+            for one in finished {
+                let trajectory = recorder.take(one.sequence);
+                samples.push((part[one.sequence], one, trajectory));
+            }
+        }
+        Ok(samples)
     }
 }
 
 /// Tells of a part of a request as of the whole.
 struct Later<'a> {
     observer: &'a mut dyn Observer,
+    /// The samples of the part, by their numbers in the call.
+    part: &'a [usize],
     /// Sequences and revealed digits of the parts before.
     sequences: usize,
     digits: usize,
-    /// Digits to reveal in all parts.
-    digits_total: usize,
+    /// Digits to reveal in the parts after it.
+    left: usize,
 }
 
 impl Observer for Later<'_> {
@@ -269,12 +382,12 @@ impl Observer for Later<'_> {
         match &mut event {
             Event::Started { sequence, .. }
             | Event::Revealed { sequence, .. }
-            | Event::Finished { sequence, .. } => *sequence += self.sequences,
+            | Event::Finished { sequence, .. } => *sequence = self.part[*sequence],
             Event::Progress(progress) => {
                 *progress = Progress {
                     sequences: self.sequences + progress.sequences,
                     digits: self.digits + progress.digits,
-                    digits_total: self.digits_total,
+                    digits_total: self.digits + progress.digits_total + self.left,
                 };
             }
         }

@@ -2,36 +2,61 @@
 
 use super::config::ModelConfig;
 use crate::data::image::ImageSet;
-use crate::data::{Density, ValidationBlock};
+use crate::data::{Density, PairSequence, ValidationBlock};
+use crate::likelihood::Sequences;
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
 /// Sequences that are evaluated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldOut {
-    /// Tokens [n, L], row by row.
+    /// Tokens of all sequences, one after the other: [n, L] where they have one length.
     pub x_0: Vec<u32>,
     /// Tokens per sequence L.
     pub seq_len: usize,
+    /// Tokens of every sequence, \[n\], where they differ; empty where all have L.
+    pub lengths: Vec<usize>,
     /// Classes \[n\]; empty where there are none.
     pub labels: Vec<usize>,
     /// Characters of text that every sequence stands for, \[n\]; empty where sequences are no text, or stand for none in
     /// particular, since a document does not decode to itself.
     pub characters: Vec<u64>,
+    /// How many tokens at the beginning of every sequence are given and not charged, \[n\]; empty where nothing is given.
+    pub given: Vec<usize>,
+    /// By how many tokens the value of every sequence is divided, \[n\]; empty where by all that are charged. It is not empty
+    /// for pairs, whose sequences are filled: values are then upper bounds for the completions.
+    pub counted: Vec<u64>,
 }
 
 impl HeldOut {
-    /// Blocks of text, which all have the same length.
+    /// Blocks of text: of one length, but for a last one that may be shorter.
     pub fn of_text(blocks: &[ValidationBlock]) -> Self {
+        let lengths: Vec<usize> = blocks.iter().map(|block| block.tokens.len()).collect();
+        let is_one_length = lengths.windows(2).all(|pair| pair[0] == pair[1]);
         Self {
             x_0: blocks.iter().flat_map(|block| block.tokens.iter().copied()).collect(),
-            seq_len: blocks.first().map_or(0, |block| block.tokens.len()),
-            labels: Vec::new(),
+            seq_len: lengths.first().copied().unwrap_or(0),
+            lengths: if is_one_length { Vec::new() } else { lengths },
             characters: blocks
                 .iter()
                 .map(|block| block.characters)
                 .collect::<Option<_>>()
                 .unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// Prompts with their completions, which all have the same length. Completions and what fills the sequences are charged;
+    /// tokens are counted up to the first end of text.
+    pub fn of_pairs(pairs: &[PairSequence]) -> Self {
+        let characters = pairs.iter().map(|pair| pair.characters).collect::<Option<_>>();
+        Self {
+            x_0: pairs.iter().flat_map(|pair| pair.tokens.iter().copied()).collect(),
+            seq_len: pairs.first().map_or(0, |pair| pair.tokens.len()),
+            characters: characters.unwrap_or_default(),
+            given: pairs.iter().map(|pair| pair.given).collect(),
+            counted: pairs.iter().map(|pair| pair.counted).collect(),
+            ..Self::default()
         }
     }
 
@@ -47,7 +72,7 @@ impl HeldOut {
                 of_model.unwrap_or_else(|| format!("none: the model is of {}", config.subject.name()));
             Error::invalid("images", set.shape(), allowed)
         })?;
-        check_classes(set, config)?;
+        let set = &in_classes(set, config)?;
         let all = set.len();
         let count = if count == 0 { all } else { (count as usize).min(all) };
         let mut x_0 = Vec::with_capacity(count * set.shape().tokens());
@@ -56,7 +81,7 @@ impl HeldOut {
             x_0.extend(set.tokens(index)?.iter().map(|byte| u32::from(*byte)));
             labels.extend(set.label(index));
         }
-        Ok(Self { x_0: image.tokens_of(x_0)?, seq_len: config.seq_len(), labels, characters: Vec::new() })
+        Ok(Self { x_0: image.tokens_of(x_0)?, seq_len: config.seq_len(), labels, ..Self::default() })
     }
 
     /// `count` points of a distribution, one in each of `count` equal parts of it, so that their mean varies less.
@@ -69,7 +94,10 @@ impl HeldOut {
 
     /// Number of sequences n.
     pub fn len(&self) -> usize {
-        self.x_0.len() / self.seq_len.max(1)
+        match self.lengths.is_empty() {
+            true => self.x_0.len() / self.seq_len.max(1),
+            false => self.lengths.len(),
+        }
     }
 
     /// Whether there is nothing to evaluate.
@@ -77,44 +105,89 @@ impl HeldOut {
         self.x_0.is_empty()
     }
 
+    /// The sequences, for likelihoods; without their labels.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is none, or another number of tokens than their lengths say.
+    pub fn sequences(&self) -> Result<Sequences<'_>> {
+        match self.lengths.is_empty() {
+            true => Sequences::new(&self.x_0, self.seq_len),
+            false => Sequences::of_lengths(&self.x_0, &self.lengths),
+        }
+    }
+
     /// At most `count` of the sequences, spread evenly over them; 0: all.
     pub(crate) fn spread(&self, count: u64) -> Self {
-        let (all, len) = (self.len(), self.seq_len);
+        let all = self.len();
         let count = if count == 0 { all } else { (count as usize).min(all) };
-        let places: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-        Self {
-            x_0: places.iter().flat_map(|&s| self.x_0[s * len..(s + 1) * len].iter().copied()).collect(),
-            seq_len: len,
-            labels: places.iter().filter_map(|&s| self.labels.get(s).copied()).collect(),
-            characters: places.iter().filter_map(|&s| self.characters.get(s).copied()).collect(),
+        self.at(&(0..count).map(|i| i * all / count).collect::<Vec<_>>())
+    }
+
+    /// Which sub-tokens are given, of all sequences; `None` where none is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is not one number of given tokens, and of counted ones, per sequence.
+    pub(crate) fn given_digits(&self, subtoken_len: usize) -> Result<Option<Vec<bool>>> {
+        let lists = [("given", self.given.len()), ("counted", self.counted.len())];
+        if let Some((field, given)) = lists.into_iter().find(|(_, len)| *len != 0 && *len != self.len()) {
+            return Err(Error::invalid(field, given, format!("one for each of {} sequences", self.len())));
         }
+        let own = |(place, given): (usize, &usize)| {
+            let len = self.lengths.get(place).copied().unwrap_or(self.seq_len);
+            let given = given.saturating_mul(subtoken_len);
+            (0..len * subtoken_len).map(move |digit| digit < given)
+        };
+        Ok((!self.given.is_empty()).then(|| self.given.iter().enumerate().flat_map(own).collect()))
     }
 
     /// The same sequences class by class, those of classes from `classes` on left out, and where each stood.
     pub(super) fn by_class(&self, classes: usize) -> (Self, Vec<usize>) {
-        let (mut sorted, mut places) = (Self { seq_len: self.seq_len, ..Self::default() }, Vec::new());
-        for class in 0..classes {
-            let all = self.x_0.chunks(self.seq_len.max(1)).zip(&self.labels).enumerate();
-            for (place, (own, label)) in all.filter(|(_, (_, label))| **label == class) {
-                sorted.x_0.extend_from_slice(own);
-                sorted.labels.push(*label);
-                places.push(place);
+        let count = self.len().min(self.labels.len());
+        let of_class = |class: usize| (0..count).filter(move |&place| self.labels[place] == class);
+        let places: Vec<usize> = (0..classes).flat_map(of_class).collect();
+        (Self { characters: Vec::new(), ..self.at(&places) }, places)
+    }
+
+    /// The sequences at these places.
+    fn at(&self, places: &[usize]) -> Self {
+        let starts: Vec<usize> = match self.lengths.is_empty() {
+            true => (0..self.len()).map(|place| place * self.seq_len).collect(),
+            false => {
+                let sums = self.lengths.iter().scan(0, |next, len| {
+                    *next += len;
+                    Some(*next - len)
+                });
+                sums.collect()
             }
+        };
+        let length = |place: usize| self.lengths.get(place).copied().unwrap_or(self.seq_len);
+        let tokens = |place: usize| &self.x_0[starts[place]..starts[place] + length(place)];
+        Self {
+            x_0: places.iter().flat_map(|&place| tokens(place).iter().copied()).collect(),
+            seq_len: self.seq_len,
+            lengths: places.iter().filter_map(|&place| self.lengths.get(place).copied()).collect(),
+            labels: places.iter().filter_map(|&place| self.labels.get(place).copied()).collect(),
+            characters: places.iter().filter_map(|&place| self.characters.get(place).copied()).collect(),
+            given: places.iter().filter_map(|&place| self.given.get(place).copied()).collect(),
+            counted: places.iter().filter_map(|&place| self.counted.get(place).copied()).collect(),
         }
-        (sorted, places)
     }
 }
 
-/// A network that reads classes is told those of the images, which must be its own. Where one side has numbers for
-/// names, as IDX files and imported models do, there must be no more classes than the network knows.
-fn check_classes(set: &ImageSet, config: &ModelConfig) -> Result<()> {
+/// A network that reads classes is told those of the images, which must be its own: the set with the labels that the
+/// model's classes have. Where one side has numbers for names, as IDX files and imported models do, there must be no more
+/// classes than the network knows.
+fn in_classes(set: &ImageSet, config: &ModelConfig) -> Result<ImageSet> {
     let (Some(_), ours, theirs) = (config.classes(), config.subject.class_names(), set.class_names()) else {
-        return Ok(());
+        return Ok(set.clone());
     };
     let numbered = |names: &[String]| names.iter().enumerate().all(|(i, name)| *name == i.to_string());
     let by_number = !theirs.is_empty() && theirs.len() <= ours.len() && (numbered(ours) || numbered(theirs));
     if theirs == ours || by_number {
-        return Ok(());
+        return Ok(set.clone());
+    }
+    if let Some(set) = set.with_classes(ours) {
+        return Ok(set);
     }
     let given = if theirs.is_empty() { "none".to_owned() } else { theirs.join(", ") };
     Err(Error::invalid("labels", given, format!("the classes that the model reads: {}", ours.join(", "))))

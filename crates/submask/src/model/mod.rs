@@ -6,11 +6,12 @@
 //! | [`ModelConfig`] | `config.json`: subject, network, codes, schedule, sampling |
 //! | [`Architecture`] | a model without its weights |
 //! | [`Model`] | an architecture with its weights: open, save, export |
-//! | [`Session`] | a model on a device: [`Session::generate`], [`Session::evaluate`] |
+//! | [`Session`] | a model on a device: [`Session::generate`], [`Session::evaluate`], [`Session::score`] |
 
 mod architecture;
 pub mod checkpoints;
 mod config;
+mod estimator;
 mod evaluate;
 mod export;
 mod files;
@@ -20,26 +21,31 @@ mod frames;
 mod generate;
 mod held_out;
 pub(crate) mod keys;
+mod logits;
 mod network;
 mod prompt;
+mod score;
 mod session;
 mod subject;
 
 pub use crate::sampler::{Sampling, Temperature};
 pub use architecture::Architecture;
-pub use checkpoints::resolve;
+pub use checkpoints::{BestValidation, CheckpointChoice, resolve, resolve_choice};
 pub use config::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig,
     ToySettings, UnetSettings,
 };
-pub use evaluate::{Estimator, EvaluateRequest, Evaluation, SequenceValue};
+pub use estimator::Estimator;
+pub use evaluate::{EvaluateRequest, Evaluation, SequenceValue};
 pub use export::ExportFormat;
 pub use files::{read_codes, read_safetensors, write_safetensors};
 pub use folder::{Model, WEIGHTS_FILE};
 pub use frames::{Cell, Frame};
 pub use generate::{Generated, Label, Request};
 pub use held_out::HeldOut;
+pub use logits::MaskedSequence;
 pub use network::Network;
 pub use prompt::TextPrompt;
+pub use score::{Passage, SCORE_DRAWS, Score, TextLayout, TokenScore};
 pub use session::Session;
 pub use subject::{ImageSubject, PointSubject, Subject, TextSubject, Unit};

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use super::architecture::Architecture;
 use super::session::Session;
 use crate::data::Tokenizer;
+use crate::sampler::given_tokens;
 use crate::{Error, Result};
 
 /// A piece of a prompt.
@@ -105,7 +106,7 @@ fn wrong(problem: &str) -> Error {
 
 impl Architecture {
     /// The sub-tokens of whole tokens, given or not: [L·ℓ].
-    pub(super) fn digits_of(&self, tokens: &[Option<u32>]) -> Vec<Option<u32>> {
+    pub(crate) fn digits_of(&self, tokens: &[Option<u32>]) -> Vec<Option<u32>> {
         let codes = self.predictive().codes();
         let digits = |token: &Option<u32>| match token {
             Some(token) => codes.digits(*token).iter().copied().map(Some).collect(),
@@ -183,6 +184,9 @@ impl Session {
             .tokenizer()
             .ok_or_else(|| Error::invalid("prompt", "given", "none: this is no model of text"))?;
         let tokens = architecture.prompt_tokens(tokenizer, &prompt.parts, length)?;
+        if self.is_autoregressive() {
+            given_tokens(&tokens)?;
+        }
         Ok(architecture.digits_of(&tokens))
     }
 }

@@ -25,6 +25,7 @@
 //! configuration in it is lost, copies shared values, and bounds memory by constants, not by the file.
 
 mod graph;
+pub(crate) mod numpy;
 mod opcodes;
 mod record;
 mod value;

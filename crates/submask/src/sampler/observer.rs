@@ -31,7 +31,7 @@ pub enum Event<'a> {
     Finished {
         /// Number of the sequence.
         sequence: usize,
-        /// x_0, \[L\].
+        /// x_0, \[L\], or up to the token that ended it.
         tokens: &'a [u32],
         /// What it cost.
         report: &'a SampleReport,

@@ -8,12 +8,16 @@ use super::policy::{Corrected, CorrectedSteps, Ordered, Ordering, Planned, Polic
 use super::prompt::Prompt;
 use super::settings::SampleSettings;
 use crate::Result;
+use crate::order::Order;
 use crate::predictive::Predictive;
 
 /// The part of [`SampleSettings`] that says how each sequence is sampled, ready for use with a [`Predictive`].
 pub struct Recipe<'a> {
     pub(super) draws: TokenDraws<'a>,
     method: Method,
+    /// The token that ends a text, and whether units are revealed from left to right, so that it ends a sequence.
+    end: Option<u32>,
+    left_to_right: bool,
 }
 
 /// What is shared by the policies of all sequences.
@@ -43,7 +47,21 @@ impl<'a> Recipe<'a> {
             }
             _ => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
         };
-        Ok(Self { draws: TokenDraws::new(predictive, settings), method })
+        let left_to_right = settings.order == Order::LeftToRight;
+        Ok(Self { draws: TokenDraws::new(predictive, settings), method, end: None, left_to_right })
+    }
+
+    /// The same, where the token `end` ends a text: revealed from left to right, a sequence is complete with the first one
+    /// behind everything that is given and behind those with which it begins, and the network is not evaluated for what
+    /// would follow. In other orders nothing changes.
+    #[must_use]
+    pub fn ending_at(self, end: Option<u32>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// The token that ends a sequence.
+    pub(super) fn end(&self) -> Option<u32> {
+        self.end.filter(|_| self.left_to_right)
     }
 
     /// The tokens and their digits, and whether they are constrained.

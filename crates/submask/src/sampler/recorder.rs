@@ -18,6 +18,11 @@ impl<'o> Recorder<'o> {
         Self { inner, trajectories: BTreeMap::new() }
     }
 
+    /// Who else is told.
+    pub fn inner(&mut self) -> &mut dyn Observer {
+        &mut *self.inner
+    }
+
     /// The trajectory of a sequence so far, which is then no longer kept.
     pub fn take(&mut self, sequence: usize) -> Option<Trajectory> {
         self.trajectories.remove(&sequence)

@@ -32,7 +32,7 @@ pub struct SequenceRequest<'a> {
 pub struct FinishedSequence {
     /// What [`Stream::add`] returned for it.
     pub sequence: usize,
-    /// x_0, \[L\].
+    /// x_0, \[L\]; of a recipe with an end ([`Recipe::ending_at`]) up to the token that ends the sequence.
     pub tokens: Vec<u32>,
     /// What it cost.
     pub report: SampleReport,
@@ -175,7 +175,7 @@ impl<'a> Stream<'a> {
         self.progress.digits = self.digits_finished + self.rows().map(|row| row.revealed).sum::<usize>();
         observer.notify(&Event::Progress(self.progress))?;
         self.on_device.iter_mut().for_each(OnDevice::retire);
-        let done: Vec<Row> = self.in_memory.extract_if(.., |row| row.policy.is_done()).collect();
+        let done: Vec<Row> = self.in_memory.extract_if(.., |row| row.is_done()).collect();
         done.into_iter().try_for_each(|row| self.finish(row, observer, &mut finished))?;
         if self.rounds.is_multiple_of(ROUNDS_PER_SYNC) {
             self.sync(observer, &mut finished)?;
@@ -199,7 +199,7 @@ impl<'a> Stream<'a> {
         {
             let row = Row::new(sequence, request);
             observer.notify(&Event::Started { sequence, y: &row.y })?;
-            if row.policy.is_done() {
+            if row.is_done() {
                 self.finish(row, observer, finished)?;
             } else {
                 self.place(row, observer.wants_digits());
@@ -238,8 +238,9 @@ impl<'a> Stream<'a> {
         finished: &mut Vec<FinishedSequence>,
     ) -> Result<()> {
         let (sequence, report) = (row.sequence, row.report());
-        let tokens = row.recipe.predictive().codes().decode(&row.y)?;
+        let tokens = row.tokens()?;
         self.progress.sequences += 1;
+        self.progress.digits_total -= row.left_out();
         self.digits_finished += row.revealed;
         observer.notify(&Event::Finished { sequence, tokens: &tokens, report: &report })?;
         finished.push(FinishedSequence { sequence, tokens, report });

@@ -14,16 +14,15 @@ use super::state::{Reached, TrainState};
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
 use crate::durable::{create_folder, write_atomically};
-use crate::model::checkpoints::write_manifest;
-use crate::model::{WEIGHTS_FILE, read_safetensors, write_safetensors};
+use crate::model::checkpoints::{STATE_FILE, write_manifest};
+use crate::model::{BestValidation, WEIGHTS_FILE, read_safetensors, write_safetensors};
 use crate::{Error, Result};
 
-pub use crate::model::checkpoints::{FOLDER, folder, newest, steps, verify_if_any};
+pub use crate::model::checkpoints::{FOLDER, best, best_validation, folder, newest, steps, verify_if_any};
 
 const RAW: &str = "raw.safetensors";
 const FIRST: &str = "optimizer_first.safetensors";
 const SECOND: &str = "optimizer_second.safetensors";
-const STATE: &str = "state.json";
 
 /// The small part of the state, as JSON.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +31,9 @@ struct StateFile {
     step: u64,
     optimizer_steps: u64,
     cursor: Cursor,
+    /// Absent where validations are not compared, as in earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best: Option<BestValidation>,
 }
 
 /// Writes a checkpoint of a run that has `reached` this `state`; `save_model` writes the model folder of the averaged
@@ -66,9 +68,9 @@ fn write(folder: &Path, reached: Reached, state: &TrainState, parameters: &[Para
     write_safetensors(&folder.join(RAW), parameters, &state.raw)?;
     write_safetensors(&folder.join(FIRST), parameters, &state.optimizer.first)?;
     write_safetensors(&folder.join(SECOND), parameters, &state.optimizer.second)?;
-    let Reached { step, cursor } = reached;
-    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor };
-    write_json(&folder.join(STATE), &small)?;
+    let Reached { step, cursor, best } = reached;
+    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor, best };
+    write_json(&folder.join(STATE_FILE), &small)?;
     write_manifest(folder)
 }
 
@@ -86,14 +88,14 @@ pub fn load(folder: &Path, parameters: &[Parameter], config: AdamWConfig) -> Res
         let path = folder.join(name);
         arrange(parameters, read_safetensors(&path)?, &path)
     };
-    let path = folder.join(STATE);
+    let path = folder.join(STATE_FILE);
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let small: StateFile =
         serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
     let optimizer =
         AdamW { config, steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)? };
     let (raw, average) = (read(RAW)?, read(WEIGHTS_FILE)?);
-    let reached = Reached { step: small.step, cursor: small.cursor };
+    let reached = Reached { step: small.step, cursor: small.cursor, best: small.best };
     Ok((reached, TrainState { raw, average, optimizer }))
 }
 
@@ -110,12 +112,13 @@ pub fn remove_first(run: &Path) -> Result<()> {
     }
 }
 
-/// Removes all but the `keep` newest checkpoints, and folders that an interrupted run left half-written.
+/// Removes all but the `keep` newest checkpoints and the one after `best` steps, and folders that an interrupted run left
+/// half-written.
 ///
 /// # Errors
 /// [`Error::Io`] naming the folder.
-pub fn prune(run: &Path, keep: usize) -> Result<()> {
-    for step in steps(run)?.into_iter().skip(keep) {
+pub fn prune(run: &Path, keep: usize, best: Option<u64>) -> Result<()> {
+    for step in steps(run)?.into_iter().skip(keep).filter(|step| Some(*step) != best) {
         let path = folder(run, step);
         fs::remove_dir_all(&path).map_err(Error::io(&path))?;
     }

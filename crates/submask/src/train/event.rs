@@ -4,14 +4,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Fidelity, Progress};
+use crate::data::image::{ImageCounts, LeftOut};
+use crate::data::{CorpusInfo, Fidelity, HeldOutReport, PairCounts, Progress};
 use crate::likelihood::Figure;
+use crate::model::BestValidation;
 
 /// Something that happened in a run.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The corpus is being read, the tokenizer trained, or shards written.
     Preparing(Progress),
+    /// Something about the data that whoever trains should know.
+    Data(DataNote),
     /// Training begins, or is resumed.
     Started {
         /// Weights of the network.
@@ -33,6 +37,63 @@ pub enum Event {
     Validation(ValidationRecord),
     /// A checkpoint is on disk.
     Checkpoint(PathBuf),
+    /// The run ends before its last step: no validation since the best was better, for as many as it waits for
+    /// (`train.patience`).
+    EndsEarly {
+        /// Steps done.
+        step: u64,
+        /// The best validation.
+        best: BestValidation,
+    },
+}
+
+/// What there is to know of the data of a run.
+#[derive(Clone, Debug)]
+pub enum DataNote {
+    /// Which images are used.
+    Images(ImagesRead),
+    /// What was left out of the corpus, and what stands out in it, where there is anything.
+    Corpus {
+        /// Both.
+        info: CorpusInfo,
+        /// Whether it is a corpus of pairs.
+        pairs: bool,
+    },
+    /// The tokenizer has no end of text: documents run into each other, and samples never end.
+    NoEndOfText,
+    /// What of a text is held out for validation.
+    HeldOut(HeldOutReport),
+    /// How many pairs there are, and how many were left out.
+    Pairs {
+        /// Of training and validation together.
+        counts: PairCounts,
+        /// Tokens per sequence, into which a pair must fit.
+        seq_len: usize,
+    },
+}
+
+/// Which images a run uses, and what it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagesRead {
+    /// Those to train on.
+    pub train: ImageCounts,
+    /// Those held out.
+    pub valid: ImageCounts,
+    /// How they were chosen.
+    pub held_out: HeldOutBy,
+    /// What of the files is not read.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// How images that are held out were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldOutBy {
+    /// A share of all.
+    Share,
+    /// Other files, named by `data.valid_paths`.
+    Paths,
+    /// The files themselves say it: a folder `val`, or parquet files of that name.
+    Files,
 }
 
 /// A line of `metrics.jsonl`.

@@ -188,7 +188,7 @@ impl NetworkLoss for Denoising {
     }
 }
 
-/// −log p of every digit given the digits before it, per token.
+/// −log p of every digit that is not given, given the digits before it, per token.
 struct NextToken {
     network: Arc<Autoregressive>,
     codes: SubTokenizer,
@@ -212,15 +212,78 @@ impl NetworkLoss for NextToken {
         let digits = self.codes.encode(&batch.x_0)?;
         let inputs = self.network.shifted(&digits, self.batch_size);
         let count = digits.len();
+        let (seq_len, len) = (batch.x_0.len() / self.batch_size, self.codes.subtoken_len());
+        let share = 1.0 / batch.x_0.len() as f32;
+        let weight = |token: usize| {
+            let is_given = token % seq_len < batch.given_tokens(token / seq_len, seq_len);
+            if is_given { 0.0 } else { share }
+        };
         let rows = LossRows::new(
             self.digits.clone(),
             Objective::Joint,
             digits,
             vec![self.network.base() as u32; count],
-            vec![1.0 / batch.x_0.len() as f32; count],
+            (0..count).map(|digit| weight(digit / len)).collect(),
         );
         let hidden = self.network.trunk(weights, &inputs, self.batch_size, Some(dropout));
         let (weight, bias) = self.network.output_layer(weights);
         Ok(Some(self.network.kernels().head_loss(hidden, weight, bias, Arc::new(rows))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::autoregressive::AutoregressiveConfig;
+    use crate::data::Tokenizer;
+    use crate::model::{
+        CodeSettings, Estimator, EvaluateRequest, FORMAT_VERSION, HeldOut, ModelConfig, NetworkConfig,
+        Sampling, Session, Subject, TextSubject,
+    };
+    use crate::train::settings::RunSettings;
+
+    #[test]
+    fn an_autoregressive_loss_is_the_likelihood_of_what_is_not_given() {
+        let sizes = AutoregressiveConfig { hidden: 16, heads: 2, blocks: 1, seq_len: 8, dropout: 0.0 };
+        let config = ModelConfig {
+            format_version: FORMAT_VERSION,
+            subject: Subject::Text(TextSubject::of(&Tokenizer::bytes())),
+            network: NetworkConfig::Autoregressive(sizes),
+            codes: CodeSettings::plain(1, true),
+            schedule: Schedule::Linear,
+            sample: Sampling::default(),
+        };
+        let architecture = Arc::new(Architecture::new(config, Some(Tokenizer::bytes())).unwrap());
+        let mut values: Vec<Vec<f32>> =
+            architecture.parameters().iter().map(|parameter| vec![0.0; parameter.len()]).collect();
+        for (i, value) in values.iter_mut().flatten().enumerate() {
+            *value = (i * 37 % 101) as f32 / 250.0 - 0.2;
+        }
+        let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
+        let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
+        let settings = TrainSettings { batch_size: 2, accumulate: 1, ..settings };
+        let compute = Compute::cpu();
+        let loss = LossFunction::of(&architecture, &settings, &compute).unwrap();
+        let weights = Weights::new(architecture.parameters(), &values, &compute.device().clone().autodiff());
+        let session = Session::new(architecture.clone(), &values, &compute).unwrap();
+        let x_0: Vec<u32> = (0..16).map(|i| 97 + i * i % 7).collect();
+        for given in [vec![], vec![3, 1], vec![8, 2]] {
+            let batch = Batch { x_0: x_0.clone(), given: given.clone(), ..Batch::default() };
+            let loss = loss.loss(&weights, &batch, Slot { step: 1, index: 0 }).unwrap().unwrap();
+            let held_out =
+                HeldOut { x_0: x_0.clone(), seq_len: 8, given: given.clone(), ..HeldOut::default() };
+            let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+            let values = session.evaluation(&request, &held_out).unwrap().sequences;
+            let nats: f64 = values.iter().map(|value| value.nats).sum();
+            // The mean runs over all tokens, given or not.
+            let loss = 16.0 * f64::from(loss.into_scalar::<f32>());
+            assert!((loss - nats).abs() < 1e-3 * (1.0 + nats), "{given:?}: {loss}, not {nats}");
+            let tokens: Vec<u64> = values.iter().map(|value| value.tokens).collect();
+            let open = |s: usize| 8 - given.get(s).map_or(0, |given| *given as u64);
+            assert_eq!(tokens, [open(0), open(1)]);
+        }
+        let wrong = HeldOut { x_0, seq_len: 8, given: vec![1], ..HeldOut::default() };
+        let error = session.evaluation(&EvaluateRequest::new(Estimator::LEFT_TO_RIGHT), &wrong).unwrap_err();
+        assert!(error.to_string().contains("one for each of 2 sequences"), "{error}");
     }
 }

@@ -32,7 +32,8 @@ pub(super) struct Masked {
 }
 
 impl Masking {
-    /// Draws times and masks; the objective is charged at the positions that can cost something.
+    /// Draws times and masks; the objective is charged at the positions that can cost something. What is given is visible and
+    /// costs nothing; the mean runs over all positions all the same, so that a slot does not depend on others.
     ///
     /// # Errors
     /// [`crate::Error::InvalidCode`] for tokens outside the vocabulary.
@@ -45,11 +46,16 @@ impl Masking {
         let draws = Draws::new(self.settings.seed, Purpose::Mask);
         let mut y_t = Vec::with_capacity(y_0.len());
         for (b, (y_0, t)) in y_0.chunks_exact(seq_len * len).zip(&t).enumerate() {
-            let sequence = self.sequence(slot, b);
+            let (sequence, start) = (self.sequence(slot, b), y_t.len());
             y_t.extend(draw_mask(y_0, self.schedule.alpha(*t), mask, &draws, sequence));
+            let given = batch.given_tokens(b, seq_len) * len;
+            y_t[start..start + given].copy_from_slice(&y_0[..given]);
         }
         let charged = |position: &usize| {
-            !self.predictive.carry_over() || y_t[position * len..(position + 1) * len].contains(&mask)
+            let (b, i) = (position / seq_len, position % seq_len);
+            let is_open =
+                || !self.predictive.carry_over() || y_t[position * len..(position + 1) * len].contains(&mask);
+            i >= batch.given_tokens(b, seq_len) && is_open()
         };
         let positions: Vec<usize> = (0..batch.x_0.len()).filter(charged).collect();
         let share = 1.0 / batch.x_0.len() as f64;
@@ -77,5 +83,41 @@ impl Masking {
     /// Number of a sequence in the whole run, the key of its mask.
     fn sequence(&self, slot: Slot, b: usize) -> u64 {
         slot.step << 32 | (slot.index * self.settings.batch_size + b) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subtoken::SubTokenizer;
+    use crate::train::settings::RunSettings;
+
+    #[test]
+    fn what_is_given_is_visible_and_costs_nothing() {
+        let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
+        let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
+        let settings = TrainSettings { batch_size: 3, accumulate: 1, ..settings };
+        let codes = SubTokenizer::new(16, 2).unwrap();
+        let batch =
+            Batch { x_0: (0..24).map(|i| i % 16).collect(), given: vec![0, 5, 8], ..Batch::default() };
+        let open = Batch { given: Vec::new(), ..batch.clone() };
+        let y_0 = codes.encode(&batch.x_0).unwrap();
+        let is_given = |position: usize| position % 8 < batch.given[position / 8];
+        for carry_over in [true, false] {
+            let predictive = Arc::new(Predictive::new(codes.clone(), carry_over));
+            let masking = Masking { predictive, schedule: Schedule::Linear, settings: settings.clone() };
+            let mask = |batch| masking.mask(batch, Slot { step: 1, index: 0 }).unwrap();
+            let (masked, all) = (mask(&batch), mask(&open));
+            for position in 0..24 {
+                let digits = position * 2..position * 2 + 2;
+                let expected = if is_given(position) { &y_0 } else { &all.y_t };
+                assert_eq!(masked.y_t[digits.clone()], expected[digits]);
+            }
+            let charged: Vec<usize> = all.positions.iter().copied().filter(|p| !is_given(*p)).collect();
+            assert_eq!((masked.positions.len(), masked.rows.len()), (charged.len(), charged.len()));
+            assert_eq!(masked.positions, charged);
+            assert!(!charged.is_empty() && charged.len() < all.positions.len());
+            assert_eq!(masked.t, all.t);
+        }
     }
 }

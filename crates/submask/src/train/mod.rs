@@ -12,6 +12,7 @@
 //! | [`event`] | what a run tells whoever watches it |
 //! | [`settings`] | everything that determines a run |
 
+mod best;
 pub mod checkpoint;
 pub mod event;
 pub mod exchange;

@@ -18,7 +18,7 @@ use crate::backbone::{Backbone, LoadedBackbone};
 use crate::compute::Compute;
 use crate::data::hash::Fingerprint;
 use crate::data::{Batcher, Dataset};
-use crate::likelihood::{LikelihoodSettings, Sequences, joint_objective, nelbo_subtoken};
+use crate::likelihood::{LikelihoodSettings, joint_objective, nelbo_subtoken};
 use crate::model::{HeldOut, Network, WEIGHTS_FILE, read_safetensors, write_safetensors};
 use crate::predictive::Predictive;
 use crate::sampler::{Prompt, SampleSettings, Sampler, Steps};
@@ -140,10 +140,11 @@ impl OwnRun {
         spec.check_codes(self.model.predictive.codes())?;
         spec.check_seq_len(self.dataset.seq_len())?;
         spec.check_seq_len(self.held_out.seq_len)?;
-        Sequences::new(&self.held_out.x_0, self.held_out.seq_len)?;
+        self.held_out.lengths.iter().try_for_each(|len| spec.check_seq_len(*len))?;
+        let sequences = self.held_out.sequences()?;
+        self.held_out.given_digits(self.model.predictive.codes().subtoken_len())?;
         if spec.classes.is_some() && !self.held_out.labels.is_empty() {
-            let sequences = self.held_out.x_0.len() / self.held_out.seq_len;
-            spec.check_labels(Some(&self.held_out.labels), sequences)?;
+            spec.check_labels(Some(&self.held_out.labels), sequences.count())?;
         }
         Ok(())
     }
@@ -187,7 +188,8 @@ fn check_resumed(settings: &OwnSettings, path: &Path) -> Result<()> {
         ("train.batch_size", ours.batch_size == theirs.batch_size),
         ("train.accumulate", ours.accumulate == theirs.accumulate),
     ];
-    keys.iter().find(|(_, same)| !same).map_or(Ok(()), |(key, _)| Err(changed(key, path)))
+    let differs = keys.iter().find(|(_, same)| !same).map(|(key, _)| *key);
+    differs.or_else(|| ours.incomparable(theirs)).map_or(Ok(()), |key| Err(changed(key, path)))
 }
 
 fn task(own: &OwnRun) -> Result<Task> {
@@ -233,14 +235,22 @@ impl TrainedModel for Validated {
     ) -> Result<Validation> {
         let network = self.model.loaded(average, &self.compute)?;
         let held_out = self.held_out.spread(size.sequences);
-        let mut sequences = Sequences::new(&held_out.x_0, held_out.seq_len)?;
+        let mut sequences = held_out.sequences()?;
         if self.model.network.spec().classes.is_some() && !held_out.labels.is_empty() {
             sequences = sequences.with_labels(&held_out.labels);
         }
+        let given = held_out.given_digits(self.model.predictive.codes().subtoken_len())?;
+        if let Some(given) = &given {
+            sequences = sequences.with_given(given);
+        }
         let (predictive, schedule) = (&*self.model.predictive, self.model.schedule);
         let settings = LikelihoodSettings { draws: size.draws, seed: self.seed, batch: BATCH, schedule };
-        let bound = nelbo_subtoken(&network, predictive, &sequences, &settings)?;
-        let joint = joint_objective(&network, predictive, &sequences, &settings)?;
+        let mut bound = nelbo_subtoken(&network, predictive, &sequences, &settings)?;
+        let mut joint = joint_objective(&network, predictive, &sequences, &settings)?;
+        if !held_out.counted.is_empty() {
+            bound = bound.with_tokens(held_out.counted.clone());
+            joint = joint.with_tokens(held_out.counted);
+        }
         let figures = vec![
             bound.figure_of("nelbo_subtoken", "nats per token", bound.nats_per_token()),
             joint.figure_of("joint_objective", "nats per token", joint.nats_per_token()),

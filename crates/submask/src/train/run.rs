@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::best::best_after;
 use super::checkpoint;
 use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
 use super::settings::{RunSettings, TrainSettings};
@@ -15,6 +16,8 @@ use super::task::{self, Task};
 use super::validate::{EvaluationSize, Validation};
 use crate::compute::Compute;
 use crate::durable::write_atomically;
+use crate::likelihood::Figure;
+use crate::model::BestValidation;
 use crate::{Error, Result};
 
 /// File of a run with its resolved settings.
@@ -41,7 +44,7 @@ pub struct RunRequest {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// All steps are done.
+    /// All steps are done, or the run ended early.
     Finished(Box<Summary>),
     /// The stop flag was set; a checkpoint holds everything.
     Stopped {
@@ -59,6 +62,12 @@ pub struct Summary {
     pub validation: Validation,
     /// Folder of the last checkpoint.
     pub checkpoint: PathBuf,
+    /// Steps done.
+    pub step: u64,
+    /// Whether the run ended before its last step, since no validation was better for too long (`train.patience`).
+    pub early: bool,
+    /// The best validation, where they are compared (`train.keep_best`, `train.patience`).
+    pub best: Option<BestValidation>,
 }
 
 /// Trains.
@@ -186,14 +195,14 @@ impl<'a> Run<'a> {
         let (reached, state) = start(place, &task)?;
         task.slots.seek(reached.cursor)?;
         let metrics =
-            open_metrics(&place.out.join(METRICS_FILE), reached.step, reached.step >= settings.steps)?;
+            open_metrics(&place.out.join(METRICS_FILE), reached.step, kept_validations(settings, reached))?;
         let stepper = stepper::open(settings, &task.parameters, state, place.compute);
         Ok(Self { place, settings, task, stepper, reached, metrics, time: Duration::ZERO })
     }
 
     fn train(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let settings = self.settings;
-        while self.reached.step < settings.steps {
+        while self.reached.step < settings.steps && !self.ends_early() {
             if stop.load(Ordering::Relaxed) {
                 let checkpoint = self.checkpoint(observer)?;
                 return Ok(Outcome::Stopped { step: self.reached.step, checkpoint });
@@ -205,15 +214,49 @@ impl<'a> Run<'a> {
                 self.record_steps(observer)?;
             }
             if !last && step.is_multiple_of(settings.validate_every) {
-                let size =
-                    EvaluationSize { sequences: settings.validate_sequences, draws: settings.validate_draws };
-                self.validate(size, settings.validate_samples, observer)?;
+                let validation = self.validate(self.usual_size(), settings.validate_samples, observer)?;
+                self.compare(&validation.figures);
+                if self.ends_early() && !step.is_multiple_of(settings.log_every) {
+                    self.record_steps(observer)?;
+                }
             }
-            if !last && step.is_multiple_of(settings.checkpoint_every) {
+            if last && settings.compares_validations() {
+                self.compare_last()?;
+            }
+            let best = settings.kept(self.reached.best) == Some(step);
+            if !last && (best || step.is_multiple_of(settings.checkpoint_every)) {
                 self.checkpoint(observer)?;
             }
         }
         self.finish(observer, stop)
+    }
+
+    /// Whether too many validations were not better than the best.
+    fn ends_early(&self) -> bool {
+        self.settings.ends_early(self.reached.best)
+    }
+
+    /// What every validation but the last evaluates.
+    fn usual_size(&self) -> EvaluationSize {
+        let TrainSettings { validate_sequences, validate_draws, .. } = *self.settings;
+        EvaluationSize { sequences: validate_sequences, draws: validate_draws }
+    }
+
+    /// Notes whether a validation is the best so far.
+    fn compare(&mut self, figures: &[Figure]) {
+        if self.settings.compares_validations() {
+            self.reached.best = best_after(self.reached.best, self.reached.step, figures);
+        }
+    }
+
+    /// The last validation is of other sequences and draws than the others: to be compared, the last step is evaluated on
+    /// theirs, too.
+    fn compare_last(&mut self) -> Result<()> {
+        self.sync()?;
+        let (size, step) = (self.usual_size(), self.reached.step);
+        let validation = self.task.model.validate(self.stepper.average()?, size, 0, step)?;
+        self.compare(&validation.figures);
+        Ok(())
     }
 
     fn step(&mut self) -> Result<()> {
@@ -221,7 +264,7 @@ impl<'a> Run<'a> {
         let step = self.reached.step + 1;
         self.stepper.step(step, &self.task.slots)?;
         self.task.slots.advance();
-        self.reached = Reached { step, cursor: self.task.slots.cursor() };
+        self.reached = Reached { step, cursor: self.task.slots.cursor(), ..self.reached };
         self.time += started.elapsed();
         Ok(())
     }
@@ -289,7 +332,8 @@ impl<'a> Run<'a> {
         let path = checkpoint::save(place.out, *reached, state, &task.parameters, &mut |folder| {
             task.model.save(&state.average, folder)
         })?;
-        checkpoint::prune(self.place.out, self.settings.keep_checkpoints)?;
+        let best = self.settings.kept(self.reached.best);
+        checkpoint::prune(self.place.out, self.settings.keep_checkpoints, best)?;
         observer.notify(&Event::Checkpoint(path.clone()));
         Ok(path)
     }
@@ -297,12 +341,17 @@ impl<'a> Run<'a> {
     fn finish(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let train = self.settings;
         let size = EvaluationSize { sequences: train.final_sequences, draws: train.final_draws };
+        let Reached { step, best, .. } = self.reached;
+        let early = step < train.steps;
+        if let Some(best) = best.filter(|_| early) {
+            observer.notify(&Event::EndsEarly { step, best });
+        }
         let checkpoint = self.checkpoint(observer)?;
         if stop.load(Ordering::Relaxed) {
-            return Ok(Outcome::Stopped { step: self.reached.step, checkpoint });
+            return Ok(Outcome::Stopped { step, checkpoint });
         }
         let validation = self.validate(size, train.final_samples, observer)?;
-        Ok(Outcome::Finished(Box::new(Summary { validation, checkpoint })))
+        Ok(Outcome::Finished(Box::new(Summary { validation, checkpoint, step, early, best })))
     }
 }
 
@@ -310,7 +359,13 @@ impl<'a> Run<'a> {
 fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
     let (settings, parameters) = (place.settings, &task.parameters);
     if place.resume {
-        return checkpoint::load(&checkpoint::newest(place.out)?, parameters, settings.adamw);
+        let newest = checkpoint::newest(place.out)?;
+        let (mut reached, state) = checkpoint::load(&newest, parameters, settings.adamw)?;
+        if !settings.compares_validations() {
+            // Validations from here on are not counted: what was the best before says nothing later.
+            reached.best = None;
+        }
+        return Ok((reached, state));
     }
     let state = match place.init {
         Some(folder) => TrainState::new(task.model.init_weights(folder)?, settings.adamw, parameters),
@@ -319,17 +374,31 @@ fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
     Ok((Reached::default(), state))
 }
 
-/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, without the
-/// validation at `step` where the run is `done`, since that comes after its checkpoint, and without a last line that was
-/// not written to its end.
-fn open_metrics(path: &Path, step: u64, done: bool) -> Result<fs::File> {
+/// How many validations of the step that a run has reached stay in its metrics. The last one of a run that is done comes
+/// after its checkpoint and is made again; the one that ended a run early stands before it, and is not.
+fn kept_validations(settings: &TrainSettings, reached: Reached) -> usize {
+    let Reached { step, best, .. } = reached;
+    match (step >= settings.steps, settings.ends_early(best)) {
+        (true, _) => 0,
+        (false, true) => usize::from(step.is_multiple_of(settings.validate_every)),
+        (false, false) => usize::MAX,
+    }
+}
+
+/// Opens the metrics for appending, without records of steps after `step`, which will be taken again, without validations
+/// at `step` but the first `kept`, and without a last line that was not written to its end.
+fn open_metrics(path: &Path, step: u64, kept: usize) -> Result<fs::File> {
     if path.exists() {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let again = |record: &Record| {
-            record.step() > step || done && record.step() == step && matches!(record, Record::Validation(_))
+        let mut validations = 0;
+        let mut again = |record: &Record| {
+            let is_validation = record.step() == step && matches!(record, Record::Validation(_));
+            validations += usize::from(is_validation);
+            record.step() > step || is_validation && validations > kept
         };
-        let later = |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| again(&record));
+        let mut later =
+            |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok_and(|record| again(&record));
         let kept: Vec<&[u8]> =
             bytes[..whole].split_inclusive(|byte| *byte == b'\n').filter(|line| !later(line)).collect();
         write_atomically(path, &kept.concat())?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use toml::Table;
+use toml::{Table, Value};
 
 use super::optimizer::AdamWConfig;
 use crate::model::{
@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 use crate::{Error, Result};
 
 pub use super::subject::{
-    DensityData, ImageData, ImageSetChoice, RunData, TextData, TokenizerChoice, TokenizerSettings,
+    DensityData, ImageData, ImageParts, ImageSetChoice, RunData, TextData, TokenizerChoice, TokenizerSettings,
 };
 
 /// Settings of a run, whatever it trains on.
@@ -73,10 +73,18 @@ impl RunSettings {
     /// # Errors
     /// What is missing or unknown.
     pub fn upgraded(table: Table) -> std::result::Result<Table, String> {
-        match format_1::is_of_settings(&table) {
-            true => format_1::settings(table),
-            false => Ok(table),
+        let mut table = match format_1::is_of_settings(&table) {
+            true => format_1::settings(table)?,
+            false => table,
+        };
+        // A run from before there was a choice holds out what it held out then.
+        if let Some(data) = table.get_mut("data").and_then(Value::as_table_mut)
+            && data.get("kind").and_then(Value::as_str) == Some("text")
+            && !data.contains_key("valid_rule")
+        {
+            data.insert("valid_rule".to_owned(), Value::String("share".to_owned()));
         }
+        Ok(table)
     }
 
     /// The values of a key that chooses which keys its section has: `model.network`, `schedule.kind` and
@@ -166,7 +174,8 @@ impl RunSettings {
             ("train.batch_size", self.train.batch_size == other.train.batch_size),
             ("train.accumulate", self.train.accumulate == other.train.accumulate),
         ];
-        sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section)
+        let first = sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section);
+        first.or_else(|| self.train.incomparable(&other.train))
     }
 }
 
@@ -228,6 +237,12 @@ pub struct TrainSettings {
     pub checkpoint_every: u64,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
+    /// Whether the checkpoint with the best validation is kept, too.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// Validations without improvement after which the run ends; 0: it never ends early.
+    #[serde(default)]
+    pub patience: u64,
 }
 
 impl TrainSettings {
@@ -308,6 +323,7 @@ fn positive(key: &str, value: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Source, ValidRule};
 
     fn dictionary() -> RunSettings {
         toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml"))
@@ -345,6 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_name_no_edition_are_of_the_first_dictionary() {
+        let preset = include_str!("../../../submask-cli/presets/dictionary.toml").lines();
+        let earlier: Vec<&str> = preset.filter(|line| !line.starts_with("edition")).collect();
+        let mut earlier: RunSettings = toml::from_str(&earlier.join("\n")).unwrap();
+        assert_eq!(text(&mut earlier).source(), Source::FirstDictionary);
+        assert_eq!(text(&mut dictionary()).source(), Source::Dictionary);
+        assert_eq!(earlier.first_difference(&dictionary()), Some("data"));
+    }
+
+    #[test]
+    fn settings_that_name_no_rule_of_validation_keep_the_one_there_was() {
+        let mut old = Table::try_from(dictionary()).unwrap();
+        old["data"].as_table_mut().unwrap().remove("valid_rule");
+        old["data"].as_table_mut().unwrap().remove("valid_paths");
+        let settings = RunSettings::from_table(old).unwrap();
+        let text = settings.data.text().unwrap();
+        assert_eq!((text.valid_rule, text.valid_paths.len()), (ValidRule::Share, 0));
+        assert_eq!(dictionary().data.text().unwrap().valid_rule, ValidRule::Documents);
+        let tokenizer = settings.tokenizer.as_ref().unwrap();
+        let asked = serde_json::to_value(text.prepare(tokenizer, 0, 128)).unwrap();
+        assert!(asked.get("valid_rule").is_none() && asked.get("seq_len").is_none(), "{asked}");
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_by_key() {
         let refused = |change: fn(&mut RunSettings), key: &str| {
             let mut settings = dictionary();
@@ -357,6 +397,7 @@ mod tests {
         refused(|s| s.train.batch_size = 0, "train.batch_size");
         refused(|s| s.train.ema_decay = 1.0, "train.ema_decay");
         refused(|s| text(s).valid_fraction = 0.0, "data.valid_fraction");
+        refused(|s| text(s).edition = 3, "data.edition");
         refused(|s| dit(s).hidden = 190, "model.hidden");
         refused(|s| s.codes.subtokens = 0, "codes.subtokens");
         refused(|s| s.tokenizer = None, "tokenizer");

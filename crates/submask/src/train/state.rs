@@ -3,6 +3,7 @@
 use super::optimizer::{AdamW, AdamWConfig};
 use crate::backbone::weights::Parameter;
 use crate::data::Cursor;
+use crate::model::BestValidation;
 
 /// The weights of a run and what belongs to them. There is no generator among it: draws are functions of the seed and
 /// the step.
@@ -30,10 +31,12 @@ impl TrainState {
 }
 
 /// How far a run has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reached {
     /// Steps done.
     pub step: u64,
     /// Where the data continue.
     pub cursor: Cursor,
+    /// The best validation so far; none where validations are not compared.
+    pub best: Option<BestValidation>,
 }

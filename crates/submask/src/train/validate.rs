@@ -7,7 +7,7 @@ use super::subject::HeldOutData;
 use super::task::{TrainedModel, check_same_network};
 use crate::compute::Compute;
 use crate::likelihood::Figure;
-use crate::model::{Architecture, Estimator, EvaluateRequest, HeldOut, Model, Request, Session};
+use crate::model::{Architecture, Estimator, EvaluateRequest, Generated, HeldOut, Model, Request, Session};
 use crate::sampler::{SampleReport, Unobserved};
 use crate::{Error, Result};
 
@@ -61,8 +61,7 @@ impl TrainedModel for Validated {
         let figures = figures(&session, &held_out, size, self.seed)?;
         let mut validation = Validation { figures, ..Validation::default() };
         if samples > 0 {
-            let request = Request { num: samples, seed: self.seed, batch: BATCH, ..session.request() };
-            let generated = session.generate(&request, &mut Unobserved)?;
+            let generated = self.samples(&session, samples)?;
             validation.report = generated.report;
             let picture = self.out.join(SAMPLES).join(format!("step-{step}.png"));
             validation.samples = self.held_out.show(config, generated, &picture)?;
@@ -89,6 +88,27 @@ impl TrainedModel for Validated {
         }
         check_same_network(init.architecture(), &self.architecture)?;
         Ok(init.weights().to_vec())
+    }
+}
+
+impl Validated {
+    /// Samples of the model: of nothing given, or of the prompts of what is held out, one each.
+    fn samples(&self, session: &Session, count: usize) -> Result<Generated> {
+        let request = Request { num: count, seed: self.seed, batch: BATCH, ..session.request() };
+        let prompts = self.held_out.prompts(&self.architecture, count)?;
+        if prompts.is_empty() {
+            return session.generate(&request, &mut Unobserved);
+        }
+        let mut all = Generated::default();
+        for (n, prompt) in prompts.into_iter().enumerate() {
+            let seed = self.seed.wrapping_add(n as u64);
+            let one =
+                session.generate(&Request { num: 1, prompt, seed, ..request.clone() }, &mut Unobserved)?;
+            all.texts.extend(one.texts);
+            all.tokens.extend(one.tokens);
+            all.report = [all.report, one.report].iter().sum();
+        }
+        Ok(all)
     }
 }
 

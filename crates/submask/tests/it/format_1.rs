@@ -9,8 +9,8 @@ use submask::backbone::Embedding;
 use submask::backbone::autoregressive::AutoregressiveConfig;
 use submask::backbone::dit::DitConfig;
 use submask::backbone::encoder::EncoderConfig;
-use submask::data::TokenizerKind;
-use submask::data::image::Background;
+use submask::data::image::{Background, PictureFormat, SixteenBits};
+use submask::data::{TokenizerKind, ValidRule};
 use submask::model::{
     Assignment, CODES_FILE, CONFIG_FILE, CodeSettings, FORMAT_VERSION, ImageSubject, ModelConfig,
     NetworkConfig, PointSubject, Sampling, Subject, Temperature, TextSubject, ToySettings, UnetSettings,
@@ -51,6 +51,7 @@ fn text_kinds() -> Vec<Kind> {
             vocab_size: 257,
             tokenizer: TokenizerKind::Bytes,
             fidelity: None,
+            pairs: false,
         }),
         network,
         codes,
@@ -63,9 +64,19 @@ fn text_kinds() -> Vec<Kind> {
         },
         data: RunData::Text(TextData {
             paths: vec!["data/text.txt".into()],
+            edition: 1,
             split: submask::data::Split::Paragraph,
             field: "text".into(),
+            format: submask::data::FileFormat::Auto,
+            join: "\n".into(),
+            separator: String::new(),
+            skip_bad: false,
             valid_fraction: 0.1,
+            valid_rule: ValidRule::Share,
+            valid_paths: vec![],
+            prompt_field: String::new(),
+            completion_field: String::new(),
+            truncate: false,
             block_ends: false,
             cache: PathBuf::new(),
         }),
@@ -150,6 +161,12 @@ fn image_kinds() -> Vec<Kind> {
             width: 8,
             labelled: true,
             background: Background::None,
+            sixteen_bits: SixteenBits::Refuse,
+            formats: vec![PictureFormat::Png, PictureFormat::Jpeg, PictureFormat::Webp, PictureFormat::Bmp],
+            image_field: String::new(),
+            label_field: String::new(),
+            coarse_labels: false,
+            official_split: false,
             super_tokens,
             flips: false,
             valid_fraction: 0.2,
@@ -261,8 +278,12 @@ fn settings_of_format_1_are_read_and_written_as_the_present_ones() {
     let room = tempfile::tempdir().unwrap();
     for kind in kinds() {
         let read = RunSettings::read(&folder(kind.name).join(SETTINGS_FILE)).unwrap();
-        let tokenizer =
-            TokenizerSettings { kind: TokenizerChoice::Bytes, vocab_size: 4096, path: PathBuf::new() };
+        let tokenizer = TokenizerSettings {
+            kind: TokenizerChoice::Bytes,
+            vocab_size: 4096,
+            path: PathBuf::new(),
+            end_of_text: String::new(),
+        };
         let expected = RunSettings {
             tokenizer: kind.data.text().map(|_| tokenizer),
             data: kind.data,

@@ -1,6 +1,7 @@
 //! Integration tests: parity with exact fixtures, and samplers and likelihoods on networks whose answer is known.
 
 mod asked_positions;
+mod best_checkpoint;
 mod counting;
 mod device_sampling;
 mod device_training;
@@ -13,20 +14,24 @@ mod hub;
 mod hub_server;
 mod image_exact;
 mod image_sampler;
+mod import_forms;
 mod import_hostile;
 mod import_reader;
 mod likelihood_estimates;
+mod likelihood_lengths;
 mod likelihood_orders;
 mod parity_images;
 mod parity_import;
 mod parity_likelihood;
 mod parity_networks;
+mod pickled;
 mod quickstart;
 mod rooms;
 mod sampler_distribution;
 mod sampler_exact;
 mod sampler_order;
 mod sampler_stream;
+mod scores;
 mod stored_zip;
 mod stub;
 mod table_network;

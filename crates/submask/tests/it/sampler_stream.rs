@@ -7,8 +7,8 @@ use submask::Error;
 use submask::denoiser::{Denoiser, Spec};
 use submask::predictive::{Predictive, Sharpening};
 use submask::sampler::{
-    Draw, Event, FinishedSequence, Prompt, Recipe, Recorder, RevealUnit, SampleSettings, Sampler,
-    SequenceRequest, Steps, Stream, Trajectory, WithDigits,
+    Draw, Event, FinishedSequence, Order, Progress, Prompt, Recipe, Recorder, RevealUnit, SampleSettings,
+    Sampler, SequenceRequest, Steps, Stream, Trajectory, WithDigits,
 };
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
@@ -112,6 +112,82 @@ fn sequences_of_a_stream_are_what_they_are_alone() {
                 assert_eq!(found.tokens.len(), LENGTHS[s]);
                 assert_eq!(recorder.take(s), Some(trajectory), "sequence {s}, batch {batch}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_text_written_from_left_to_right_stops_at_its_end_and_every_text_by_itself() {
+    let network = network();
+    let predictive = Predictive::new(network.codes.clone(), true);
+    let end = 4;
+    let recipe = |order, unit, per_step, end| {
+        let settings = SampleSettings { order, unit, per_step, seed: 3, ..SampleSettings::default() };
+        Arc::new(Recipe::new(&predictive, &settings).unwrap().ending_at(end))
+    };
+    // Nothing given, a beginning given, ends at the beginning, and something given behind a hole.
+    let prompts: [&[Option<u32>]; 4] = [
+        &[None; 7],
+        &[Some(end), Some(2), None, None, None, None],
+        &[Some(end), Some(end), None, None, None, None, None],
+        &[Some(end), None, None, Some(7), None, None, None],
+    ];
+    let givens = [0, 2, 2, 4];
+    let sample = |recipe: &Arc<Recipe>, batch| {
+        let mut stream = Stream::new(&network, batch).unwrap();
+        for number in 0..80 {
+            let prompt = Prompt::from_tokens(&predictive, prompts[number % 4]).unwrap();
+            let (recipe, number) = (Arc::clone(recipe), number as u64);
+            stream.add(SequenceRequest { prompt: prompt.with_label(Some(1)), recipe, number }).unwrap();
+        }
+        let mut finished = Vec::new();
+        let mut last = Progress::default();
+        while !stream.is_empty() {
+            let mut observer = |event: &Event| {
+                if let Event::Progress(progress) = event {
+                    last = *progress;
+                }
+                Ok(())
+            };
+            finished.extend(stream.round(&mut observer).unwrap());
+        }
+        finished.sort_by_key(|one: &FinishedSequence| one.sequence);
+        let digits: u64 = finished.iter().map(|one| one.report.digits).sum();
+        assert_eq!(last.digits as u64, digits, "what is left out is not waited for");
+        finished
+    };
+    for (unit, per_step) in [(RevealUnit::Digits, 1), (RevealUnit::Digits, 4), (RevealUnit::Tokens, 2)] {
+        let recipe = |order, end| recipe(order, unit, per_step, end);
+        let whole = sample(&recipe(Order::LeftToRight, None), 5);
+        let ended = sample(&recipe(Order::LeftToRight, Some(end)), 5);
+        assert_eq!(ended, sample(&recipe(Order::LeftToRight, Some(end)), 1), "batches change nothing");
+        let mut early = 0;
+        for (whole, ended) in whole.iter().zip(&ended) {
+            let begun = whole.tokens.iter().take_while(|token| **token == end).count();
+            let given = givens[whole.sequence % 4].max(begun);
+            let place = whole.tokens[given..].iter().position(|token| *token == end);
+            let tokens = place.map_or(whole.tokens.len(), |place| given + place + 1);
+            assert_eq!(ended.tokens, whole.tokens[..tokens], "the same up to the end");
+            let (cost, full) = (ended.report, whole.report);
+            if tokens == whole.tokens.len() {
+                assert_eq!(cost, full);
+                continue;
+            }
+            early += 1;
+            let masked: usize =
+                prompts[whole.sequence % 4][..tokens].iter().filter(|token| token.is_none()).count();
+            let units = if unit == RevealUnit::Digits { 3 * masked } else { masked };
+            assert_eq!(cost.evaluations, units.div_ceil(per_step) as u64);
+            assert_eq!((cost.steps_total, cost.steps_skipped), (cost.evaluations, 0));
+            // What an evaluation reveals behind the end is counted, too.
+            assert!(cost.digits <= full.digits && cost.digits >= 3 * masked as u64);
+        }
+        assert!(early >= 10, "{early} of 80 end early");
+        for order in [Order::Random, Order::Confidence] {
+            if order == Order::Random && per_step > 1 {
+                continue;
+            }
+            assert_eq!(sample(&recipe(order, None), 5), sample(&recipe(order, Some(end)), 5), "{order}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Ways to break a checkpoint.
+//! Ways to break a checkpoint, or a file of texts.
 
 use std::path::Path;
 
+use crate::several::Several;
 use crate::stored_zip::StoredZip;
 
 /// Values that are often boundaries.
@@ -28,6 +29,12 @@ const ENTRY: usize = 46;
 const HEADER: usize = 30;
 /// How names of safetensors files end.
 pub const SAFETENSORS: &str = "safetensors";
+/// How names of mutated batches of images end.
+pub const BATCH: &str = "batch";
+/// The opcode that begins a pickle of protocol 2 or later.
+const PROTOCOL: u8 = 0x80;
+/// Bytes at either end of a batch that are mutated most: what stands between is mostly pixels.
+const ENDS: usize = 1024;
 /// Bytes of the length before a safetensors header.
 const LENGTH: usize = 8;
 
@@ -50,7 +57,7 @@ impl Random {
     }
 
     /// Below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
@@ -80,36 +87,111 @@ pub enum Original {
         /// Length of the header.
         header: usize,
     },
+    /// A pickled batch of images, as CIFAR-10 and ImageNet-32 are published.
+    Batch(Vec<u8>),
+    /// Several files with an index.
+    Several(Several),
+    /// A file of a corpus.
+    Texts {
+        /// The file.
+        bytes: Vec<u8>,
+        /// How its name ends, which says how it is read.
+        ending: String,
+    },
+}
+
+/// How names of files of texts end; `.gz`, `.zst`, `.bz2` or `.xz` may follow.
+const TEXTS: [&str; 6] = ["txt", "jsonl", "json", "csv", "tsv", "bin"];
+
+/// The ending of a name of a file of texts.
+fn ending_of_texts(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let start = TEXTS.iter().filter_map(|ending| name.rfind(&format!(".{ending}"))).max()?;
+    Some(name[start + 1..].to_owned())
 }
 
 impl Original {
     /// Reads a proper file.
     pub fn open(path: &Path) -> Result<Self, String> {
+        if Several::is_index(path) {
+            return Several::open(path).map(Self::Several);
+        }
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // A checkpoint may be called .bin, and is an archive.
+        if let Some(ending) = ending_of_texts(path).filter(|_| !bytes.starts_with(b"PK")) {
+            return Ok(Self::Texts { bytes, ending });
+        }
         let original = match path.extension().is_some_and(|extension| extension == SAFETENSORS) {
             true => number(&bytes, 0, 8)
                 .filter(|header| bytes.len().checked_sub(LENGTH).is_some_and(|left| *header <= left))
                 .map(|header| Self::Safetensors { bytes, header }),
+            false if bytes.first() == Some(&PROTOCOL) => Some(Self::Batch(bytes)),
             false => Archive::parse(bytes).map(Self::Torch),
         };
         original.ok_or_else(|| format!("{}: not a checkpoint that can be mutated", path.display()))
     }
 
-    /// How names of such files end.
-    pub fn extension(&self) -> &'static str {
+    /// The file, or the first of several.
+    pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Torch(_) => "ckpt",
-            Self::Safetensors { .. } => SAFETENSORS,
+            Self::Torch(archive) => &archive.bytes,
+            Self::Safetensors { bytes, .. } | Self::Batch(bytes) => bytes,
+            Self::Texts { bytes, .. } => bytes,
+            Self::Several(_) => &[],
         }
     }
 
-    /// The checkpoint broken in one way or a few, and which.
-    pub fn mutated(&self, random: &mut Random) -> (Vec<u8>, String) {
+    /// Whether it is a file of texts.
+    pub fn is_of_texts(&self) -> bool {
+        matches!(self, Self::Texts { .. })
+    }
+
+    /// The checkpoint broken in one way or a few, and which: names and contents of its files, the one to open first.
+    pub fn mutated(&self, random: &mut Random) -> (Vec<(String, Vec<u8>)>, String) {
+        let extension = match self {
+            Self::Several(several) => return several.mutated(random),
+            Self::Torch(_) => "ckpt",
+            Self::Safetensors { .. } => SAFETENSORS,
+            Self::Batch(_) => BATCH,
+            Self::Texts { ending, .. } => ending,
+        };
+        let (bytes, what) = self.mutated_alone(random);
+        (vec![(format!("mutated.{extension}"), bytes)], what)
+    }
+
+    /// A file of several, broken; an index within an index is none.
+    pub fn mutated_alone(&self, random: &mut Random) -> (Vec<u8>, String) {
         match self {
             Self::Torch(archive) => archive.mutated(random),
             Self::Safetensors { bytes, header } => safetensors(bytes, *header, random),
+            Self::Batch(bytes) => batch(bytes, random),
+            Self::Texts { bytes, .. } => texts(bytes, random),
+            Self::Several(_) => (Vec::new(), "nothing".to_owned()),
         }
     }
+}
+
+/// A file of texts, broken anywhere, its beginning more often than the rest.
+fn texts(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let end = if random.below(3) == 0 { 64 } else { bytes.len() };
+        let place = random.below(end.min(bytes.len()).max(1));
+        what.push(if random.below(6) == 0 {
+            sign(&mut bytes, place, random)
+        } else {
+            mutate(&mut bytes, place, random)
+        });
+    }
+    (bytes, what.join(", then "))
+}
+
+/// Puts a byte that means something in JSON or a table in the place of another.
+fn sign(bytes: &mut [u8], place: usize, random: &mut Random) -> String {
+    let Some(byte) = bytes.get_mut(place) else { return "nothing".to_owned() };
+    *byte = random.pick(b"\"\\{}[],:\n\r\t ;|\0\xff");
+    format!("{:?} at {place}", char::from(*byte))
 }
 
 /// A safetensors file, broken mostly in its header, whose length is then put right.
@@ -118,20 +200,11 @@ fn safetensors(whole: &[u8], header: usize, random: &mut Random) -> (Vec<u8>, St
     match random.below(20) {
         0..14 => {
             let mut text = whole[LENGTH..][..header].to_vec();
-            let mut what = Vec::new();
-            for _ in 0..1 + random.below(3) {
-                let place = random.below(text.len().max(1));
-                let number = random.below(2) == 0;
-                what.push(if number {
-                    digit(&mut text, place, random)
-                } else {
-                    mutate(&mut text, place, random)
-                });
-            }
+            let what = any_text(&mut text, random);
             let length = (text.len() as u64).to_le_bytes();
             (
                 [&length, text.as_slice(), &whole[LENGTH + header..]].concat(),
-                format!("header, resealed: {}", what.join(", then ")),
+                format!("header, resealed: {what}"),
             )
         }
         14..17 => {
@@ -144,6 +217,33 @@ fn safetensors(whole: &[u8], header: usize, random: &mut Random) -> (Vec<u8>, St
             (bytes, format!("anywhere: {what}"))
         }
     }
+}
+
+/// A pickled batch, broken mostly near its ends, where everything but pixels stands.
+fn batch(whole: &[u8], random: &mut Random) -> (Vec<u8>, String) {
+    let mut bytes = whole.to_vec();
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let length = bytes.len().max(1);
+        let place = match random.below(20) {
+            0..9 => random.below(length.min(ENDS)),
+            9..18 => length - 1 - random.below(length.min(ENDS)),
+            _ => random.below(length),
+        };
+        what.push(mutate(&mut bytes, place, random));
+    }
+    (bytes, format!("batch: {}", what.join(", then ")))
+}
+
+/// Breaks a text with numbers in up to three places.
+pub fn any_text(text: &mut Vec<u8>, random: &mut Random) -> String {
+    let mut what = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let place = random.below(text.len().max(1));
+        let number = random.below(2) == 0;
+        what.push(if number { digit(text, place, random) } else { mutate(text, place, random) });
+    }
+    what.join(", then ")
 }
 
 /// Puts another number in the place of the next one at or after `place`.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The 3,724 emoji of Unicode that Twemoji draws, see [`super::ImageSource::Emoji`].
 #[cfg(feature = "emoji")]
 pub(super) fn open(size: usize) -> Result<Images> {
-    use super::picture::decode;
+    use super::picture::{Reading, decode};
     use super::shape::{Image, ImageShape};
     use super::source::Background;
 
@@ -22,7 +22,8 @@ pub(super) fn open(size: usize) -> Result<Images> {
         ));
     }
     let images = drawn().map(move |(group, png)| {
-        let pixels = decode(std::io::Cursor::new(png), size, size, Background::White)
+        let reading = Reading { background: Background::White, ..Reading::default() };
+        let pixels = decode(png, size, size, reading)
             .map_err(|error| Error::format("emoji", format!("a built-in picture cannot be read: {error}")))?;
         Ok(Image { pixels, label: Some(group) })
     });

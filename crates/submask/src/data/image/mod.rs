@@ -4,7 +4,7 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | [`ImageSource`] | a data set: the built-in emoji, or files of CIFAR-10, IDX, ImageNet-32, or folders of pictures |
+//! | [`ImageSource`] | a data set: the built-in emoji, files of CIFAR, IDX, Keras or ImageNet-32, or pictures in folders and parquet files |
 //! | [`Images`] | its images, streamed |
 //! | [`ImageSet`] | all of them in memory, as tokens with labels |
 //! | [`TrainingImages`] | the same as a [`Dataset`](super::Dataset): mirrored at random, as super-tokens if wanted |
@@ -32,21 +32,33 @@
 
 mod cifar;
 mod emoji;
+#[cfg(feature = "pictures")]
+mod folders;
 mod grid;
 mod idx;
 mod imagenet;
+mod keras;
+#[cfg(feature = "pictures")]
+mod listing;
+#[cfg(feature = "pictures")]
+mod parquet_pictures;
+mod pickled;
 #[cfg(feature = "pictures")]
 mod picture;
 mod pictures;
+mod rows;
 mod set;
 mod shape;
 mod source;
 pub mod super_tokens;
 mod training;
+#[cfg(feature = "pictures")]
+mod whole;
 
 pub use grid::Grid;
 pub use pictures::{picture_size, read_grey, read_picture};
-pub use set::ImageSet;
+pub use set::{ImageCounts, ImageSet};
 pub use shape::{Image, ImageShape, flip_horizontally};
-pub use source::{Background, ImageSource, Images};
+pub(crate) use source::earlier_formats;
+pub use source::{Background, Columns, ImageSource, Images, LeftOut, Part, PictureFormat, SixteenBits};
 pub use training::TrainingImages;

@@ -39,59 +39,81 @@ pub fn picture_size(path: &std::path::Path) -> crate::error::Result<(usize, usiz
 /// This build cannot read pictures.
 #[cfg(not(feature = "pictures"))]
 pub(super) fn open(
-    paths: &[std::path::PathBuf],
-    _: super::shape::ImageShape,
-    _: bool,
-    _: super::source::Background,
-) -> crate::error::Result<super::source::Images> {
-    Err(crate::error::Error::format(&paths[0], LACKING))
+    source: &super::ImageSource,
+    _: super::source::Part,
+) -> crate::error::Result<Option<super::source::Images>> {
+    Err(crate::error::Error::format(&source.paths()[0], LACKING))
 }
 
 #[cfg(feature = "pictures")]
 mod reading {
     use std::fs::File;
     use std::io::BufReader;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
-    use super::super::picture::{Unread, decode, size};
+    use super::super::listing::{Found, Listing, Search};
+    use super::super::parquet_pictures;
+    use super::super::picture::{Reading, Unread, decode, size};
     use super::super::shape::{Image, ImageShape};
-    use super::super::source::{Background, Images};
-    use crate::data::folder;
+    use super::super::source::{ImageSource, Images, Part};
     use crate::error::{Error, Result};
 
-    /// The extensions that are picked out of folders.
-    const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "webp", "bmp"];
+    type Stream = Box<dyn Iterator<Item = Result<Image>> + Send>;
 
-    /// A picture, and the folder that names its class.
-    struct Found {
-        path: PathBuf,
-        class: Option<String>,
+    /// The pictures of a part of `source`, see [`ImageSource::Pictures`].
+    pub fn open(source: &ImageSource, part: Part) -> Result<Option<Images>> {
+        let ImageSource::Pictures {
+            paths,
+            height,
+            width,
+            labelled,
+            background,
+            sixteen_bits,
+            formats,
+            official_split,
+            columns,
+        } = source
+        else {
+            return Err(Error::internal("a source of pictures")(source));
+        };
+        check_size(*height, *width)?;
+        let search = Search { formats, labelled: *labelled, official_split: *official_split };
+        let (files, left_out) = Listing::of(paths, &search)?.part(part, &search);
+        if files.is_empty() {
+            return Ok(None);
+        }
+        if let Some(file) = files.iter().find(|file| *labelled && !file.parquet && file.class.is_none()) {
+            return Err(Error::format(&file.path, "it is in no folder that names its class"));
+        }
+        let shape = ImageShape { channels: 3, height: *height, width: *width };
+        let reading = Reading { background: *background, sixteen_bits: *sixteen_bits };
+        let columns = parquet_pictures::Wanted { columns: columns.clone(), labelled: *labelled };
+        let (class_names, images) = match files.iter().position(|file| !file.parquet) {
+            None => parquet_pictures::open(&files, &columns, shape, reading)?,
+            Some(picture) => match files.iter().find(|file| file.parquet) {
+                None => single_files(files, shape, reading),
+                Some(file) => {
+                    let problem =
+                        format!("a parquet file beside pictures such as {}", files[picture].path.display());
+                    return Err(Error::format(&file.path, problem));
+                }
+            },
+        };
+        Ok(Some(Images::new(shape, class_names, images).leaving_out(left_out)))
     }
 
-    /// The pictures of `paths`, see [`super::super::ImageSource::Pictures`].
-    pub fn open(
-        paths: &[PathBuf],
-        shape: ImageShape,
-        labelled: bool,
-        background: Background,
-    ) -> Result<Images> {
-        check_size(shape.height, shape.width)?;
-        let mut found = Vec::new();
-        for path in paths {
-            find(path, labelled, &mut found)?;
-        }
-        let mut class_names: Vec<String> = found.iter().filter_map(|picture| picture.class.clone()).collect();
+    /// Pictures of which each is a file; names of their classes first.
+    fn single_files(files: Vec<Found>, shape: ImageShape, reading: Reading) -> (Vec<String>, Stream) {
+        let mut class_names: Vec<String> = files.iter().filter_map(|picture| picture.class.clone()).collect();
         class_names.sort();
         class_names.dedup();
         let names = class_names.clone();
-        let images = found.into_iter().map(move |picture| {
+        let images = files.into_iter().map(move |picture| {
             let label = picture.class.and_then(|class| names.binary_search(&class).ok());
-            Ok(Image {
-                pixels: read(&picture.path, shape, background)?,
-                label: label.map(|label| label as u32),
-            })
+            let pixels = read(&picture.path, shape, reading)?;
+            Ok(Image { pixels, label: label.map(|label| label as u32) })
         });
-        Ok(Images::new(shape, class_names, images))
+        (class_names, Box::new(images))
     }
 
     /// Larger sides are refused.
@@ -104,46 +126,6 @@ mod reading {
             }
         }
         Ok(())
-    }
-
-    fn find(path: &Path, labelled: bool, found: &mut Vec<Found>) -> Result<()> {
-        if !std::fs::metadata(path).map_err(Error::io(path))?.is_dir() {
-            if labelled {
-                return Err(Error::format(
-                    path,
-                    "a picture that is named by itself has no folder, hence no class",
-                ));
-            }
-            found.push(Found { path: path.to_path_buf(), class: None });
-            return Ok(());
-        }
-        let known = |file: &Path| {
-            let extension = file.extension().and_then(|extension| extension.to_str());
-            extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
-        };
-        let mut files = Vec::new();
-        folder::collect(path, &known, &mut files)?;
-        if files.is_empty() {
-            let known = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
-            return Err(Error::format(path, format!("no pictures in this folder; looked for {known}")));
-        }
-        for file in files {
-            let class = if labelled { Some(class(path, &file)?) } else { None };
-            found.push(Found { path: file, class });
-        }
-        Ok(())
-    }
-
-    /// The name of the folder directly inside `root` that `file` is in.
-    fn class(root: &Path, file: &Path) -> Result<String> {
-        let mut parts = file.strip_prefix(root).unwrap_or(file).iter();
-        match (parts.next(), parts.next()) {
-            (Some(folder), Some(_)) => Ok(folder.to_string_lossy().into_owned()),
-            _ => {
-                let problem = format!("it is in no folder inside {}, hence has no class", root.display());
-                Err(Error::format(file, problem))
-            }
-        }
     }
 
     /// Height and width of a picture as it is shown (turned as its file says), without reading its pixels.
@@ -175,71 +157,15 @@ mod reading {
     /// [`Error::Io`] and [`Error::Format`] naming the file.
     pub fn read_picture(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
         check_size(height, width)?;
-        read(path, ImageShape { channels: 3, height, width }, Background::None)
+        read(path, ImageShape { channels: 3, height, width }, Reading::default())
     }
 
-    fn read(path: &Path, shape: ImageShape, background: Background) -> Result<Vec<u8>> {
-        let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-        decode(file, shape.height, shape.width, background)
+    fn read(path: &Path, shape: ImageShape, reading: Reading) -> Result<Vec<u8>> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        decode(&bytes, shape.height, shape.width, reading)
             .map_err(|problem| Error::format(path, problem.to_string()))
     }
 
     #[cfg(test)]
-    mod tests {
-        use super::*;
-        use image::{Rgb, RgbImage};
-
-        const SHAPE: ImageShape = ImageShape { channels: 3, height: 2, width: 2 };
-
-        fn write(path: PathBuf, value: u8) {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            RgbImage::from_pixel(4, 4, Rgb([value; 3])).save(path).unwrap();
-        }
-
-        fn read_all(paths: &[PathBuf], labelled: bool) -> Result<(Vec<String>, Vec<Image>)> {
-            let images = open(paths, SHAPE, labelled, Background::None)?;
-            let names = images.class_names().to_vec();
-            Ok((names, images.collect::<Result<_>>()?))
-        }
-
-        #[test]
-        fn folders_give_pictures_and_classes() {
-            let folder = tempfile::tempdir().unwrap();
-            write(folder.path().join("dog/deep/b.bmp"), 20);
-            write(folder.path().join("cat/c.webp"), 10);
-            write(folder.path().join("cat/.hidden.png"), 99);
-            std::fs::write(folder.path().join("cat/notes.txt"), "x").unwrap();
-            let root = [folder.path().to_path_buf()];
-            let (names, images) = read_all(&root, true).unwrap();
-            assert_eq!(names, ["cat", "dog"]);
-            assert_eq!(images[0], Image { pixels: vec![10; 12], label: Some(0) });
-            assert_eq!(images[1], Image { pixels: vec![20; 12], label: Some(1) });
-            let (names, images) = read_all(&root, false).unwrap();
-            assert!(names.is_empty() && images.iter().all(|image| image.label.is_none()));
-
-            write(folder.path().join("a.PNG"), 5);
-            let error = read_all(&root, true).unwrap_err().to_string();
-            assert!(error.contains("a.PNG") && error.contains("no class"), "{error}");
-            assert_eq!(read_all(&root, false).unwrap().1.len(), 3);
-        }
-
-        #[test]
-        fn bad_inputs_are_refused_by_name() {
-            let folder = tempfile::tempdir().unwrap();
-            let problem = |path: &Path, labelled: bool| {
-                let error = read_all(&[path.to_path_buf()], labelled).unwrap_err().to_string();
-                assert!(error.contains(&*path.to_string_lossy()), "{error}");
-                error
-            };
-            assert!(problem(folder.path(), false).contains("no pictures in this folder"));
-            let bad = folder.path().join("bad.png");
-            std::fs::write(&bad, b"\x89PNG\r\n\x1a\nand then nothing").unwrap();
-            assert!(problem(&bad, false).contains("not a picture that can be read"));
-            assert!(problem(&bad, true).contains("no class"));
-            problem(Path::new("no/such.png"), false);
-            let shape = ImageShape { height: 0, ..SHAPE };
-            let error = open(&[bad], shape, false, Background::None).err().unwrap().to_string();
-            assert!(error.contains("height = 0"), "{error}");
-        }
-    }
+    mod tests;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shape::ImageShape;
-use super::source::ImageSource;
+use super::source::{ImageSource, Images, LeftOut, Part};
 use crate::data::hash::Fingerprint;
 use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
@@ -18,6 +18,16 @@ pub struct ImageSet {
     pixels: Arc<Vec<u8>>,
     /// \[N\], or empty where there are no labels.
     labels: Arc<[u32]>,
+    left_out: LeftOut,
+}
+
+/// How many images there are, and of which classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageCounts {
+    /// N.
+    pub images: u64,
+    /// Name of each class, and how many images it has; empty where there are no labels.
+    pub classes: Vec<(String, u64)>,
 }
 
 impl ImageSet {
@@ -26,7 +36,19 @@ impl ImageSet {
     /// # Errors
     /// As [`ImageSource::open`] and its iterator.
     pub fn load(source: &ImageSource) -> Result<Self> {
-        let images = source.open()?;
+        Self::read(source.open()?)
+    }
+
+    /// Reads all images of a part of `source`; `None` where it has no such part.
+    ///
+    /// # Errors
+    /// As [`ImageSource::open_part`] and its iterator.
+    pub fn load_part(source: &ImageSource, part: Part) -> Result<Option<Self>> {
+        source.open_part(part)?.map(Self::read).transpose()
+    }
+
+    fn read(images: Images) -> Result<Self> {
+        let left_out = images.left_out().clone();
         let (shape, class_names) = (images.shape(), images.class_names().into());
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for image in images {
@@ -34,7 +56,33 @@ impl ImageSet {
             pixels.extend_from_slice(&image.pixels);
             labels.extend(image.label);
         }
-        Ok(Self { shape, class_names, pixels: Arc::new(pixels), labels: labels.into() })
+        Ok(Self { shape, class_names, pixels: Arc::new(pixels), labels: labels.into(), left_out })
+    }
+
+    /// The same images with labels that are indices of `class_names`; `None` where one of this set's classes is not
+    /// among them, or where only one of both has classes.
+    pub fn with_classes(&self, class_names: &[String]) -> Option<Self> {
+        if self.class_names.is_empty() != class_names.is_empty() {
+            return None;
+        }
+        let place = |name: &String| class_names.iter().position(|known| known == name).map(|at| at as u32);
+        let places: Vec<u32> = self.class_names.iter().map(place).collect::<Option<_>>()?;
+        let labels = self.labels.iter().map(|label| places[*label as usize]).collect();
+        Some(Self { class_names: class_names.into(), labels, ..self.clone() })
+    }
+
+    /// How many images there are, and of which classes.
+    pub fn counts(&self) -> ImageCounts {
+        let mut classes: Vec<(String, u64)> = self.class_names.iter().map(|name| (name.clone(), 0)).collect();
+        for label in self.labels.iter() {
+            classes[*label as usize].1 += 1;
+        }
+        ImageCounts { images: self.len() as u64, classes }
+    }
+
+    /// What of the files was not read.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// The images at `indices` alone.
@@ -153,6 +201,23 @@ mod tests {
         assert!(set.tokens(2).unwrap_err().to_string().contains("below 2"));
         let set = ImageSet::load(&ImageSource::Idx { images: path, labels: None }).unwrap();
         assert_eq!((set.label(0), set.class_names().len()), (None, 0));
+    }
+
+    #[test]
+    fn classes_are_counted_and_found_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |label: u8| [&[label][..], &[label; 3072]].concat();
+        std::fs::write(folder.path().join("data_batch_1.bin"), [record(3), record(5), record(3)].concat())
+            .unwrap();
+        let set = ImageSet::load(&ImageSource::Cifar10 { paths: vec![folder.path().to_path_buf()] }).unwrap();
+        let counts = set.counts();
+        assert_eq!((counts.images, counts.classes.len()), (3, 10));
+        assert_eq!(counts.classes[3], ("cat".to_owned(), 2));
+        let mut names = set.class_names().to_vec();
+        names.reverse();
+        let other = set.with_classes(&names).unwrap();
+        assert_eq!((other.label(0), other.label(1)), (Some(6), Some(4)));
+        assert!(set.with_classes(&names[..5]).is_none() && set.with_classes(&[]).is_none());
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! From documents to a folder of token shards for training and validation.
 
+mod corpora;
+mod held_out;
 mod info;
+mod pairs;
+mod reuse;
+mod spelling;
+mod split;
 mod survey;
 mod tokenize;
+mod watched;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,19 +18,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use info::{DATA_FILE, DATA_VERSION, DataInfo, PartInfo, SplitInfo};
+pub use held_out::HeldOutReport;
+pub use info::{CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, PairInfo, PartInfo, Spelt, SplitInfo};
+pub use split::{HeldOutBy, ValidRule};
 
 use super::blocks::{BlockLayout, Blocks};
-use super::document::Document;
+use super::corpus::Corpus;
+use super::document::{Content, Document};
 use super::fidelity::Fidelity;
-use super::hash::Fingerprint;
-use super::source::Source;
+use super::pairs::{PairLayout, PairSource, Pairs};
+use super::source::{Reading, Source};
 use super::store::TokenStore;
-use super::tokenizer::{Tokenizer, TokenizerSpec};
+use super::tokenizer::{Tokenizer, TokenizerKind, TokenizerSpec};
 use super::validation::ValidationBlocks;
 use crate::durable::sync_parent;
 use crate::error::{Error, Result};
+use corpora::Corpora;
+use reuse::may_reuse;
+use split::{LEAST_SEQUENCES, Split};
 use survey::Survey;
+use watched::Watched;
 
 /// What is prepared, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +47,22 @@ pub struct PrepareSettings {
     pub source: Source,
     /// The tokenizer, or the one to train.
     pub tokenizer: TokenizerSpec,
-    /// Share of the corpus for validation, at least 0 (none) and below 1. See [`prepare`] for the rule.
+    /// Share of the corpus for validation, at least 0 (none) and below 1. Not read where there is a `valid_source`.
     #[serde(default = "default_valid_fraction")]
     pub valid_fraction: f64,
+    /// How validation documents are chosen; absent in settings of earlier versions, which had one rule.
+    #[serde(default, skip_serializing_if = "ValidRule::is_first")]
+    pub valid_rule: ValidRule,
+    /// Tokens per sequence of the models that are to be trained, L: [`ValidRule::Documents`] cuts a document only where
+    /// its end has 16 such sequences, and a pair is one of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seq_len: usize,
+    /// Texts for validation that stand in files of their own: nothing of `source` is held out then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_source: Option<Source>,
+    /// Whether completions of pairs are cut to `seq_len`: see [`PairLayout::truncate`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
     /// Chooses the validation documents.
     #[serde(default)]
     pub seed: u64,
@@ -52,11 +79,36 @@ fn default_shard_tokens() -> u64 {
     1 << 28
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Tokens per sequence where nobody says how many.
+const USUAL_SEQ_LEN: usize = 128;
+
 impl PrepareSettings {
-    /// Two hundredths for validation, seed 0, shards of 2^28 tokens.
+    /// Two hundredths for validation, whole documents where possible, sequences of 128 tokens, seed 0, shards of 2^28
+    /// tokens.
     pub fn new(source: Source, tokenizer: TokenizerSpec) -> Self {
-        let (valid_fraction, shard_tokens) = (default_valid_fraction(), default_shard_tokens());
-        Self { source, tokenizer, valid_fraction, seed: 0, shard_tokens }
+        Self {
+            source,
+            tokenizer,
+            valid_fraction: default_valid_fraction(),
+            valid_rule: ValidRule::Documents,
+            seq_len: USUAL_SEQ_LEN,
+            valid_source: None,
+            truncate: false,
+            seed: 0,
+            shard_tokens: default_shard_tokens(),
+        }
+    }
+
+    /// How the files of the corpus are read; `None` for the built-in dictionary, which is in none.
+    pub fn reading(&self) -> Option<&Reading> {
+        match &self.source {
+            Source::Files { reading, .. } | Source::Pairs(PairSource { reading, .. }) => Some(reading),
+            Source::Dictionary | Source::FirstDictionary => None,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -66,21 +118,73 @@ impl PrepareSettings {
         if self.shard_tokens == 0 {
             return Err(Error::invalid("shard_tokens", self.shard_tokens, "at least 1"));
         }
-        Ok(())
+        match (&self.source, &self.valid_source) {
+            (Source::Pairs(_), None | Some(Source::Pairs(_))) => self.check_pairs(),
+            (Source::Pairs(_), _) | (_, Some(Source::Pairs(_))) => {
+                Err(Error::invalid("valid_source", "of another kind", "pairs for pairs, and text for text"))
+            }
+            _ if self.truncate => Err(Error::invalid("truncate", true, "false: only pairs are cut")),
+            _ => Ok(()),
+        }
     }
 
-    /// A number that changes with the settings and with the files of the corpus.
-    fn fingerprint(&self) -> Result<String> {
-        let settings = serde_json::to_string(self)
-            .map_err(|error| Error::invalid("settings", format!("{self:?}"), error.to_string()))?;
-        let mut print = Fingerprint::new()
-            .part(&DATA_VERSION.to_le_bytes())
-            .part(settings.as_bytes())
-            .part(&self.source.stamp()?.to_le_bytes());
-        if let TokenizerSpec::TokenizerJson { path, .. } = &self.tokenizer {
-            print = print.part(&fs::read(path).map_err(Error::io(path))?);
+    /// Pairs are never cut in two.
+    fn check_pairs(&self) -> Result<()> {
+        match self.valid_rule {
+            ValidRule::Share if self.valid_source.is_none() && self.valid_fraction > 0.0 => {
+                Err(Error::invalid("valid_rule", "share", "documents: pairs are held out whole"))
+            }
+            _ => Ok(()),
         }
-        Ok(format!("{:016x}", print.value()))
+    }
+
+    /// Whether a part of `source` itself is held out.
+    fn holds_out(&self) -> bool {
+        self.valid_source.is_none() && self.valid_fraction > 0.0
+    }
+
+    /// What text for validation is called, and what helps where it is too short.
+    fn held_out_text(&self) -> (String, String) {
+        match &self.valid_source {
+            Some(source) => {
+                let place =
+                    source.first_path().map_or(String::new(), |path| format!(" in {}", path.display()));
+                (format!("the text for validation{place}"), "; more text there helps".to_owned())
+            }
+            None => {
+                let fraction = self.valid_fraction;
+                let remedy = format!(
+                    "; more text, a data.valid_fraction above {fraction}, or files for validation (--valid, \
+                     data.valid_paths) help"
+                );
+                ("the part held out for validation".to_owned(), remedy)
+            }
+        }
+    }
+
+    /// How a pair becomes a sequence.
+    fn pair_layout(&self) -> PairLayout {
+        PairLayout { seq_len: self.seq_len, truncate: self.truncate }
+    }
+
+    /// What is held out of a corpus, once there is a tokenizer.
+    fn split(&self, survey: &Survey, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Split> {
+        let (fraction, seed) = (self.valid_fraction, self.seed);
+        match self.valid_rule {
+            _ if self.valid_source.is_some() => Ok(Split::none(HeldOutBy::Files)),
+            _ if fraction == 0.0 => Ok(Split::none(HeldOutBy::default())),
+            ValidRule::Share => Ok(Split::by_share(survey, fraction, seed)),
+            ValidRule::Documents if matches!(self.source, Source::Pairs(_)) => {
+                Split::by_documents(survey, fraction, seed, None::<fn() -> Result<f64>>)
+            }
+            ValidRule::Documents => {
+                let least_bytes = || {
+                    let tokens = LEAST_SEQUENCES as f64 * self.seq_len.max(1) as f64;
+                    Ok(tokens * tokenize::bytes_per_token(corpus.documents_for(tokenizer)?, tokenizer)?)
+                };
+                Split::by_documents(survey, fraction, seed, Some(least_bytes))
+            }
+        }
     }
 }
 
@@ -129,7 +233,7 @@ pub struct PreparedData {
     pub tokenizer: Tokenizer,
     /// Tokens for training.
     pub train: Arc<TokenStore>,
-    /// Tokens for validation, unless the fraction was 0.
+    /// Tokens for validation, unless the fraction was 0 and no other files were given.
     pub valid: Option<Arc<TokenStore>>,
     /// Whether it was there already.
     pub reused: bool,
@@ -152,15 +256,101 @@ impl PreparedData {
         Ok(Self { folder, info, tokenizer, train, valid, reused: true })
     }
 
+    /// The sequences to train on.
+    ///
+    /// # Errors
+    /// As [`Blocks::new`], and [`Error::Invalid`] for pairs, which are not cut into blocks.
+    pub fn training(&self, layout: BlockLayout) -> Result<Blocks> {
+        self.refuse_pairs()?;
+        Blocks::new(self.train.clone(), &self.tokenizer, layout)
+    }
+
     /// The sequences of the part for validation; `None` where nothing is held out.
     ///
     /// # Errors
-    /// As [`Blocks::new`].
+    /// As [`Self::training`].
     pub fn validation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
         let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
-        let blocks = Blocks::new(store.clone(), &self.tokenizer, layout)?;
+        let (text, remedy) = self.info.settings.held_out_text();
+        let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
+        let blocks = blocks.or_too_short(&text, &remedy)?;
         let lossless = part.is_lossless(&self.tokenizer);
         ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
+    }
+
+    /// The same for evaluation, where the part for validation may be shorter than one sequence: all of it is then the
+    /// [`ValidationBlocks::tail`].
+    ///
+    /// # Errors
+    /// As [`Self::training`], but for a sequence longer than the corpus.
+    pub fn evaluation(&self, layout: BlockLayout) -> Result<Option<ValidationBlocks>> {
+        self.refuse_pairs()?;
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        let blocks = Blocks::with_tail_only(store.clone(), &self.tokenizer, layout)?;
+        let lossless = part.is_lossless(&self.tokenizer);
+        ValidationBlocks::new(blocks, self.tokenizer.clone(), lossless).map(Some)
+    }
+
+    /// Whether documents run into each other because the tokenizer has no end of text, unless that is meant so: the
+    /// tokens of text8 are one text by definition, and one document runs into no other. A foreign tokenizer is expected
+    /// to have one.
+    pub fn runs_together(&self) -> bool {
+        let by_definition = match self.tokenizer.kind() {
+            TokenizerKind::TokenizerJson { .. } => false,
+            TokenizerKind::Text8 => true,
+            _ => self.info.split.documents < 2,
+        };
+        self.tokenizer.end_of_text().is_none() && !by_definition
+    }
+
+    /// Whether the documents are pairs of prompts and completions.
+    pub fn has_pairs(&self) -> bool {
+        self.info.train.pairs.is_some()
+    }
+
+    /// The pairs to train on, as sequences of `seq_len` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for data without pairs, and for another length than they were prepared for; [`Error::Format`] for
+    /// files that do not belong together.
+    pub fn training_pairs(&self, seq_len: usize) -> Result<Pairs> {
+        self.pairs_of(&self.info.train, &self.train, seq_len)
+    }
+
+    /// The pairs for validation; `None` where nothing is held out.
+    ///
+    /// # Errors
+    /// As [`Self::training_pairs`].
+    pub fn validation_pairs(&self, seq_len: usize) -> Result<Option<Pairs>> {
+        let (Some(store), Some(part)) = (&self.valid, &self.info.valid) else { return Ok(None) };
+        self.pairs_of(part, store, seq_len).map(Some)
+    }
+
+    fn pairs_of(&self, part: &PartInfo, tokens: &Arc<TokenStore>, seq_len: usize) -> Result<Pairs> {
+        let folder = self.folder.display();
+        let Some(pairs) = &part.pairs else {
+            return Err(Error::invalid("data", folder, "prepared pairs: these are texts"));
+        };
+        let layout = self.info.settings.pair_layout();
+        if layout.seq_len != seq_len {
+            let allowed = format!("{}: the pairs in {folder} were prepared for it", layout.seq_len);
+            return Err(Error::invalid("model.seq_len", seq_len, allowed));
+        }
+        let lengths = TokenStore::open(pairs.lengths.iter().map(|file| self.folder.join(file)))?;
+        Pairs::open(tokens.clone(), lengths, layout, &self.tokenizer, part.is_lossless(&self.tokenizer))
+    }
+
+    fn refuse_pairs(&self) -> Result<()> {
+        match self.has_pairs() {
+            false => Ok(()),
+            true => Err(Error::invalid("data", self.folder.display(), "prepared text: these are pairs")),
+        }
+    }
+
+    /// What is held out, for sequences of a layout; `None` where nothing is.
+    pub fn held_out(&self, layout: BlockLayout) -> Option<HeldOutReport> {
+        HeldOutReport::of(&self.info, layout)
     }
 
     /// As [`DataInfo::fidelity`].
@@ -172,18 +362,30 @@ impl PreparedData {
 /// Prepares a corpus: trains the tokenizer if asked, and writes `train-*.tokens`, `valid-*.tokens`,
 /// `data.json` and, for tokenizers that need it, `tokenizer.json` into `folder`.
 ///
-/// With an end-of-text token (E) each stream is E document E document … E. Otherwise documents are
+/// Pairs become sequences of `seq_len` tokens ([`PairLayout`]): their shards hold prompts and completions alone, and
+/// `train-lengths-*.tokens` and `valid-lengths-*.tokens` how many tokens each has. Pairs that are too long, and records
+/// without a completion, are no documents: what is held out is chosen among those that fit.
+///
+/// With an end-of-text token (E) each stream of text is E document E document … E. Otherwise documents are
 /// joined by [`Tokenizer::separator`].
 ///
-/// Validation documents are those whose hash of (seed, index of the document) falls into the share
-/// `valid_fraction`, and always the one with the smallest hash. But documents longer than
-/// [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer than
-/// 1 / `valid_fraction` (and at most 1,000) of them, are split by position: the last share of their
-/// bytes, from the next character on, is for validation, and they count as a document on both sides.
+/// What is held out for validation, where no files of their own are given for it ([`PrepareSettings::valid_source`]), by
+/// [`ValidRule::Documents`]: whole documents, chosen by a hash of (seed, index of the document), if some choice of them
+/// has between half of and five times the share `valid_fraction` of the bytes, or if there are at least 20 documents.
+/// Otherwise documents are cut: the last share of their bytes, from the next character on, is for validation, of those
+/// documents in which that is at least 16 sequences. Otherwise one document is held out, and a corpus of a single document
+/// is cut in any case. Parts of a document count as documents.
+///
+/// By [`ValidRule::Share`], validation documents are those whose hash falls into the share, and always the one with the
+/// smallest hash. But documents longer than [`PIECE_BYTES`](super::PIECE_BYTES), and all documents of a corpus with fewer
+/// than 1 / `valid_fraction` (and at most 1,000) of them, are cut.
 ///
 /// A folder that was made with the same settings from the same files (by path, size and time of
-/// change) is opened as it is. A new one is written beside its place and renamed when it is complete.
-/// The corpus is read two or three times, piece by piece.
+/// change) is opened as it is, and so is one of an earlier version, which held out otherwise or found no end of text where
+/// one is found now. A new one is written beside its place and renamed when it is complete.
+/// The corpus is read two or three times, piece by piece, and one of pairs once more; of a stream, such as standard input, a copy stands in `folder`
+/// until then. What a folder of the corpus holds that is not read, what was skipped, and how many documents spell the
+/// tokenizer's end of text is kept as [`CorpusInfo`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for settings, including a `valid_fraction` that leaves nothing for training or
@@ -197,49 +399,61 @@ pub fn prepare(
 ) -> Result<PreparedData> {
     let folder = folder.as_ref();
     settings.check()?;
-    let fingerprint = settings.fingerprint()?;
-    if may_reuse(folder, &fingerprint, outdated)? {
+    let mut corpora = Corpora::find(settings)?;
+    let with_copies = corpora.has_streams().then(|| PartialFolder::create(folder)).transpose()?;
+    if let Some(partial) = &with_copies {
+        corpora.copy_streams(&partial.path)?;
+    }
+    if may_reuse(folder, settings, &corpora, outdated)? {
         return PreparedData::open(folder);
     }
-    let partial = PartialFolder::create(folder)?;
-    let survey = Survey::of(settings.source.documents()?, progress)?;
+    let partial = with_copies.map_or_else(|| PartialFolder::create(folder), Ok)?;
+    let survey = Survey::of(corpora.train.documents()?, progress)?;
     let tokenizer = settings.tokenizer.build(|| {
-        let documents = settings.source.documents()?;
+        let documents = corpora.train.documents()?.map(of_text);
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
-    let documents = Watched::new(settings.source.documents()?, Phase::Tokenize, Some(survey.bytes), progress);
-    let written = tokenize::write_shards(documents, settings, &tokenizer, &survey, &partial.path)?;
+    let split = match &settings.source {
+        Source::Pairs(_) if settings.holds_out() => {
+            let fitting = pairs::survey(&corpora.train, &tokenizer, settings.pair_layout(), progress)?;
+            settings.split(&fitting, &corpora.train, &tokenizer)?
+        }
+        _ => settings.split(&survey, &corpora.train, &tokenizer)?,
+    };
+    let (tokenizer, folder_written) = (&tokenizer, &*partial.path);
+    let task =
+        Task { settings, corpora: &corpora, tokenizer, split, bytes: survey.bytes, folder: folder_written };
+    let (written, read) = match &settings.source {
+        Source::Pairs(_) => pairs::write_shards(&task, progress)?,
+        _ => tokenize::write_shards(&task, progress)?,
+    };
     tokenizer.save(&partial.path)?;
-    DataInfo::new(settings, fingerprint, &tokenizer, written).write(&partial.path)?;
+    let fingerprint = settings.fingerprints(&corpora)?.now;
+    DataInfo::new(settings, fingerprint, tokenizer, written, read).write(&partial.path)?;
+    corpora.remove_copies()?;
     partial.rename_to(folder)?;
     Ok(PreparedData { reused: false, ..PreparedData::open(folder)? })
 }
 
-/// Whether `folder` is what is wanted; false if it is to be made.
-fn may_reuse(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<bool> {
-    if !folder.exists() {
-        return Ok(false);
-    }
-    if !folder.join(DATA_FILE).exists() {
-        if fs::read_dir(folder).map_err(Error::io(folder))?.next().is_none() {
-            return Ok(false);
+/// What shards are written from, and where.
+struct Task<'a> {
+    settings: &'a PrepareSettings,
+    corpora: &'a Corpora,
+    tokenizer: &'a Tokenizer,
+    split: Split,
+    /// Bytes of the corpus.
+    bytes: u64,
+    folder: &'a Path,
+}
+
+/// A document that a tokenizer can be made of.
+fn of_text(document: Result<Document>) -> Result<Document> {
+    match document {
+        Ok(document) if document.content == Content::TokenNumbers => {
+            let allowed = "`numbers`, or one that says what the token numbers of the corpus are: no text is there to make one of";
+            Err(Error::invalid("tokenizer.kind", "one that is made of the corpus", allowed))
         }
-        let problem = format!("a folder with other files in it: it has no {DATA_FILE}; choose another");
-        return Err(Error::format(folder, problem));
-    }
-    // A file that cannot be read any more is as outdated as one with other settings.
-    let same = DataInfo::read(folder).is_ok_and(|info| info.settings_fingerprint == fingerprint);
-    // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
-    let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
-    match outdated {
-        Outdated::Refuse if same => Ok(true),
-        Outdated::Rebuild if same => Ok(PreparedData::open(folder).is_ok_and(is_known)),
-        Outdated::Rebuild => Ok(false),
-        Outdated::Refuse => {
-            let problem =
-                "prepared with other settings or from other files; rebuild it, or choose another folder";
-            Err(Error::format(folder, problem))
-        }
+        document => document,
     }
 }
 
@@ -301,42 +515,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     });
     written.map_err(Error::io(path))
-}
-
-/// Documents that report how far they have been read, about every MiB.
-struct Watched<'a, I> {
-    inner: I,
-    state: Progress,
-    reported: u64,
-    report: &'a mut dyn FnMut(Progress),
-}
-
-/// Bytes between two reports.
-const REPORT_BYTES: u64 = 1 << 20;
-
-impl<'a, I> Watched<'a, I> {
-    fn new(inner: I, phase: Phase, total_bytes: Option<u64>, report: &'a mut dyn FnMut(Progress)) -> Self {
-        let state = Progress { phase, documents: 0, bytes: 0, total_bytes };
-        report(state);
-        Self { inner, state, reported: 0, report }
-    }
-}
-
-impl<I: Iterator<Item = Result<Document>>> Iterator for Watched<'_, I> {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.inner.next();
-        if let Some(Ok(document)) = &item {
-            self.state.documents += u64::from(!document.continues);
-            self.state.bytes += document.text.len() as u64;
-        }
-        if item.is_none() || self.state.bytes - self.reported >= REPORT_BYTES {
-            self.reported = self.state.bytes;
-            (self.report)(self.state);
-        }
-        item
-    }
 }
 
 #[cfg(test)]

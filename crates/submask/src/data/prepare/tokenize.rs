@@ -4,29 +4,71 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::PrepareSettings;
-use super::info::{PartInfo, SplitInfo, Written};
-use super::survey::{Share, Split, Survey};
-use crate::data::document::Document;
+use super::info::{CorpusInfo, PartInfo, SplitInfo, Written};
+use super::spelling::Spelling;
+use super::split::{Share, Split};
+use super::watched::Watched;
+use super::{Phase, PrepareSettings, Progress, Task};
+use crate::data::document::{Content, Document};
 use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Bytes of text that are tokenized at once on all threads.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 
-/// Writes the shards of both parts into `folder`.
-pub(super) fn write_shards(
+/// Bytes of text by which the bytes of a token are estimated.
+const SAMPLE_BYTES: usize = 1 << 20;
+
+/// Bytes of text per token, of the first MiB of `documents`.
+pub(super) fn bytes_per_token(
     documents: impl Iterator<Item = Result<Document>>,
-    settings: &PrepareSettings,
     tokenizer: &Tokenizer,
-    survey: &Survey,
-    folder: &Path,
-) -> Result<Written> {
-    let split = survey.split(settings.valid_fraction, settings.seed);
+) -> Result<f64> {
+    let (mut bytes, mut tokens) = (0, 0);
+    for piece in documents {
+        let piece = piece?;
+        bytes += piece.text.len();
+        tokens += piece.content.encode_piece(tokenizer, &piece.text)?.0.len();
+        if bytes >= SAMPLE_BYTES {
+            break;
+        }
+    }
+    Ok(bytes as f64 / tokens.max(1) as f64)
+}
+
+/// Writes the shards of both parts; tells what was not read, and what stands out.
+pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(Written, CorpusInfo)> {
+    let Task { settings, corpora, tokenizer, split, bytes, folder } = task;
+    let mut spelling = Spelling::new(tokenizer)?;
+    let mut noted = |document: Result<Document>| {
+        let document = document?;
+        spelling.note(&document);
+        Ok(Document { content: document.content.for_tokenizer(tokenizer), ..document })
+    };
     let mut streams = Streams::create(settings, tokenizer, folder)?;
-    let mut sharing = Sharing::new(&split);
+    let mut train = corpora.train.documents_for(tokenizer)?;
+    let watched = Watched::new(train.by_ref().map(&mut noted), Phase::Tokenize, Some(*bytes), progress);
+    let mut info = write_documents(watched, split, &mut streams)?;
+    let valid = corpora.valid.as_ref().map(|corpus| corpus.documents_for(tokenizer));
+    let mut valid = valid.transpose()?;
+    if let Some(valid) = &mut valid {
+        let held_out = write_documents(valid.by_ref().map(&mut noted), &Split::all(), &mut streams)?;
+        info.whole_for_validation = held_out.whole_for_validation;
+    }
+    let written = streams.finish(settings, info)?;
+    let read = corpora.unread(&train, valid.as_ref());
+    Ok((written, CorpusInfo { spelt: spelling.spelt(), ..read }))
+}
+
+/// Writes documents to the parts that they go to; returns how they were shared out.
+fn write_documents(
+    documents: impl Iterator<Item = Result<Document>>,
+    split: &Split,
+    streams: &mut Streams,
+) -> Result<SplitInfo> {
+    let mut sharing = Sharing::new(split);
     let mut jobs = Vec::new();
     let mut bytes = 0;
     for piece in documents {
@@ -40,7 +82,7 @@ pub(super) fn write_shards(
         }
     }
     streams.write(&jobs)?;
-    streams.finish(settings, sharing.info)
+    Ok(sharing.info)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,38 +95,42 @@ enum Part {
 #[derive(Debug, PartialEq, Eq)]
 struct Job {
     text: String,
+    content: Content,
     part: Part,
     begins: bool,
     ends: bool,
+    /// Whether it is a whole document.
+    is_whole: bool,
 }
 
 /// Turns pieces of documents into jobs.
 struct Sharing<'a> {
-    split: &'a Split<'a>,
+    split: &'a Split,
     info: SplitInfo,
     share: Share,
     /// Bytes of the present document before the next piece.
     before: u64,
     /// The part that the present document has a beginning in, without its end.
     open: Option<Part>,
+    /// What the present document is.
+    content: Content,
 }
 
 impl<'a> Sharing<'a> {
-    fn new(split: &'a Split<'a>) -> Self {
-        Self { split, info: SplitInfo::default(), share: split.share(0), before: 0, open: None }
+    fn new(split: &'a Split) -> Self {
+        let info = SplitInfo { by: split.by, ..SplitInfo::default() };
+        Self { split, info, share: split.share(0), before: 0, open: None, content: Content::default() }
     }
 
     fn share_out(&mut self, piece: Document, jobs: &mut Vec<Job>) {
         let length = piece.text.len() as u64;
+        self.content = piece.content;
         match self.share {
             Share::Train => self.job(piece.text, Part::Train, !piece.continues, jobs),
             Share::Valid => self.job(piece.text, Part::Valid, !piece.continues, jobs),
             Share::ByPosition(position) => {
                 let cut = usize::try_from(position.saturating_sub(self.before)).unwrap_or(usize::MAX);
-                let mut cut = cut.min(piece.text.len());
-                while !piece.text.is_char_boundary(cut) {
-                    cut += 1;
-                }
+                let cut = piece.content.cut(&piece.text, cut.min(piece.text.len()));
                 let (train, valid) = piece.text.split_at(cut);
                 let train_ends = self.before + length >= position || !piece.continues;
                 if !train.is_empty() {
@@ -103,7 +149,9 @@ impl<'a> Sharing<'a> {
     }
 
     fn job(&mut self, text: String, part: Part, ends: bool, jobs: &mut Vec<Job>) {
-        jobs.push(Job { text, part, begins: self.open != Some(part), ends });
+        let begins = self.open != Some(part);
+        let is_whole = begins && ends && !matches!(self.share, Share::ByPosition(_));
+        jobs.push(Job { text, content: self.content, part, begins, ends, is_whole });
         self.open = (!ends).then_some(part);
     }
 
@@ -130,17 +178,14 @@ impl<'a> Streams<'a> {
             let writer = StoreWriter::create(folder, name, tokenizer, settings.shard_tokens)?;
             Stream::new(writer, tokenizer)
         };
-        let valid = (settings.valid_fraction > 0.0).then(|| stream("valid")).transpose()?;
+        let is_held_out = settings.valid_fraction > 0.0 || settings.valid_source.is_some();
+        let valid = is_held_out.then(|| stream("valid")).transpose()?;
         Ok(Self { tokenizer, train: stream("train")?, valid })
     }
 
     /// Tokenizes jobs on all threads and writes them in order.
     fn write(&mut self, jobs: &[Job]) -> Result<()> {
-        let encode = |job: &Job| {
-            let tokens = self.tokenizer.encode(&job.text)?;
-            let fidelity = Fidelity::of(self.tokenizer, &job.text, &tokens)?;
-            Ok((tokens, fidelity))
-        };
+        let encode = |job: &Job| job.content.encode_part(self.tokenizer, &job.text, job.is_whole);
         let encoded: Result<Vec<(Vec<u32>, Fidelity)>> = jobs.par_iter().map(encode).collect();
         for (job, (tokens, fidelity)) in jobs.iter().zip(encoded?) {
             match (job.part, &mut self.valid) {
@@ -152,8 +197,11 @@ impl<'a> Streams<'a> {
     }
 
     fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
+        let all = [Some(&self.train), self.valid.as_ref()].into_iter().flatten();
+        let is_told = !all.map(|stream| stream.fidelity.total()).sum::<Fidelity>().is_lossless();
+        let is_told = is_told || !self.tokenizer.is_lossless();
         let finish = |stream: Stream, what| {
-            let fidelity = (!self.tokenizer.is_lossless()).then_some(stream.fidelity.total());
+            let fidelity = is_told.then_some(stream.fidelity.total());
             let part = PartInfo::new(stream.writer.finish()?, fidelity);
             if part.documents == 0 {
                 let allowed = format!("it leaves no text for {what}, of {} documents", split.documents);
@@ -206,15 +254,19 @@ impl<'a> Stream<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::prepare::{HeldOutBy, Survey};
 
     fn piece(text: &str, continues: bool) -> Document {
-        Document { text: text.to_owned(), continues }
+        Document::piece(text, continues)
     }
 
     /// Jobs as "part:text", with `<` where a document begins and `>` where it ends.
     fn shared(pieces: &[Document], valid_fraction: f64) -> Vec<String> {
         let survey = Survey::of(pieces.iter().cloned().map(Ok), &mut |_| ()).unwrap();
-        let split = survey.split(valid_fraction, 0);
+        let split = match valid_fraction {
+            0.0 => Split::none(HeldOutBy::Share),
+            share => Split::by_share(&survey, share, 0),
+        };
         let (mut sharing, mut jobs) = (Sharing::new(&split), Vec::new());
         pieces.iter().for_each(|piece| sharing.share_out(piece.clone(), &mut jobs));
         let show = |job: &Job| {

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokenizers::{DecoderWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::end_of_text::{EndOfText, Vocabulary};
 use super::table::TokenTable;
 use super::train_bpe::byte_of;
+use crate::durable::lfs_pointer;
 use crate::error::{Error, Result};
-
-/// Names under which end of text is looked for, the first one there wins.
-const END_OF_TEXT_NAMES: [&str; 4] = ["<|endoftext|>", "</s>", "[SEP]", "<eos>"];
 
 /// A `tokenizer.json` and the tokenizer that it describes.
 #[derive(Clone)]
@@ -23,13 +22,18 @@ pub(super) struct HuggingFace {
     /// Whether it is a byte-level one that knows every byte and leaves the text as it is.
     lossless: bool,
     unknown: Option<u32>,
+    /// Whether the end of text is another than earlier versions would have found.
+    newly_found: bool,
 }
 
 impl HuggingFace {
-    /// Reads `json`; `path` is for messages.
-    pub(super) fn new(json: String, path: &Path, end_of_text: Option<&str>) -> Result<Self> {
-        let problem =
-            |error: tokenizers::Error| Error::format(path, format!("not a tokenizer.json: {error}"));
+    /// Reads `json`, the content of the file `path`.
+    pub(super) fn new(json: String, path: &Path, end_of_text: EndOfText<'_>) -> Result<Self> {
+        let problem = |error: tokenizers::Error| {
+            let problem =
+                lfs_pointer(json.as_bytes()).unwrap_or_else(|| format!("not a tokenizer.json: {error}"));
+            Error::format(path, problem)
+        };
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(problem)?;
         tokenizer.with_truncation(None).map_err(problem)?;
         tokenizer.with_padding(None);
@@ -37,14 +41,23 @@ impl HuggingFace {
         let Some(largest) = tokenizer.get_vocab(true).into_values().max() else {
             return Err(Error::format(path, "a tokenizer without any token"));
         };
-        let end_of_text = find_end_of_text(&tokenizer, path, end_of_text)?;
-        let vocab_size = largest as usize + 1;
         let file = serde_json::from_str(&json).unwrap_or_default();
+        let vocabulary = Vocabulary { tokenizer: &tokenizer, file: &file, path };
+        let end_of_text = vocabulary.end_of_text(end_of_text)?;
+        let name = end_of_text.as_ref().map(|(name, _)| name.as_str());
+        let newly_found = vocabulary.unlike_kept(name).is_some();
+        let vocab_size = largest as usize + 1;
         let unknown = find_unknown(&tokenizer, &file);
         let (path, lossless) = (path.to_path_buf(), false);
-        let mut found = Self { tokenizer, json, path, vocab_size, end_of_text, lossless, unknown };
+        let mut found =
+            Self { tokenizer, json, path, vocab_size, end_of_text, lossless, unknown, newly_found };
         found.lossless = has_plain_pieces(&file) && found.keeps_every_text();
         Ok(found)
+    }
+
+    /// The name of the end of text, if it is another than earlier versions would have found.
+    pub(super) fn newly_found(&self) -> Option<&str> {
+        self.end_of_text_name().filter(|_| self.newly_found)
     }
 
     /// A byte-level tokenizer keeps a text if it knows all 256 bytes and neither normalises nor puts a space first.
@@ -177,20 +190,6 @@ fn find_unknown(tokenizer: &tokenizers::Tokenizer, file: &Value) -> Option<u32> 
     let model = file.get("model")?;
     let by_name = model.get("unk_token").and_then(|name| tokenizer.token_to_id(name.as_str()?));
     by_name.or_else(|| model.get("unk_id")?.as_u64()?.try_into().ok())
-}
-
-fn find_end_of_text(
-    tokenizer: &tokenizers::Tokenizer,
-    path: &Path,
-    wanted: Option<&str>,
-) -> Result<Option<(String, u32)>> {
-    let find = |name: &str| tokenizer.token_to_id(name).map(|id| (name.to_owned(), id));
-    match wanted {
-        None => Ok(END_OF_TEXT_NAMES.into_iter().find_map(find)),
-        Some(name) => find(name).map(Some).ok_or_else(|| {
-            Error::invalid("end_of_text", format!("{name:?}"), format!("a token of {}", path.display()))
-        }),
-    }
 }
 
 #[cfg(test)]

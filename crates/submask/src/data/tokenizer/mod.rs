@@ -1,6 +1,8 @@
 //! Text to tokens and back.
 
 mod alphabet;
+mod end_of_text;
+mod files;
 #[cfg(feature = "gpt2")]
 mod gpt2;
 mod hugging_face;
@@ -20,6 +22,7 @@ use super::hash::Fingerprint;
 use crate::durable::write_atomically;
 use crate::error::{Error, Result};
 use alphabet::Alphabet;
+use end_of_text::EndOfText;
 use hugging_face::HuggingFace;
 use table::TokenTable;
 
@@ -127,21 +130,39 @@ impl Tokenizer {
         Err(Error::invalid("tokenizer", "gpt2", allowed))
     }
 
-    /// A Hugging Face `tokenizer.json`.
+    /// A Hugging Face `tokenizer.json`, or the folder that it stands in.
     ///
-    /// `end_of_text` names its end-of-text token; without one, the first of `<|endoftext|>`, `</s>`,
-    /// `[SEP]`, `<eos>` that it has is taken, or none. Truncation, padding and added start or end
-    /// tokens that the file asks for are left out: a text gives its own tokens only.
+    /// `end_of_text` names its end-of-text token. Without one, what the files beside it say is taken, of a tokenizer
+    /// that is kept with data or a model what these say; or else the token that the file itself puts at the end of a
+    /// text, or the first of the usual names that it has, beginning with `<|endoftext|>`, `</s>`, `[SEP]` and `<eos>`;
+    /// or none. Truncation, padding and added start or end tokens that the file asks for are left out: a text gives its
+    /// own tokens only.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Format`] for the file, [`Error::Invalid`] for a token that it lacks.
+    /// [`Error::Io`] and [`Error::Format`] for the file, for a folder without it, and for what stands beside it;
+    /// [`Error::Invalid`] for a token that it lacks.
     pub fn from_file(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::read(
+            &files::tokenizer_file(path.as_ref())?,
+            end_of_text.map_or(EndOfText::Found, EndOfText::Named),
+        )
+    }
+
+    fn read(path: &Path, end_of_text: EndOfText<'_>) -> Result<Self> {
         let json = std::fs::read_to_string(path).map_err(Error::io(path))?;
         Self::from_json(json, path, end_of_text)
     }
 
-    fn from_json(json: String, path: &Path, end_of_text: Option<&str>) -> Result<Self> {
+    /// The name of the end of text, if earlier versions would have found another one or none: what they prepared with
+    /// this tokenizer is not what would be prepared now.
+    pub(super) fn newly_found_end(&self) -> Option<&str> {
+        match &self.codec {
+            Codec::HuggingFace(inner) => inner.newly_found(),
+            _ => None,
+        }
+    }
+
+    fn from_json(json: String, path: &Path, end_of_text: EndOfText<'_>) -> Result<Self> {
         let fingerprint = Fingerprint::new().part(b"tokenizer.json").part(json.as_bytes());
         let inner = HuggingFace::new(json, path, end_of_text)?;
         let name = inner.end_of_text_name().map(str::to_owned);
@@ -178,7 +199,8 @@ impl Tokenizer {
             TokenizerKind::Gpt2 => Self::gpt2(),
             TokenizerKind::Numbers { vocab_size } => Self::numbers(*vocab_size),
             TokenizerKind::TokenizerJson { end_of_text } => {
-                Self::from_file(folder.as_ref().join(TOKENIZER_FILE), end_of_text.as_deref())
+                let end_of_text = end_of_text.as_deref().map_or(EndOfText::Kept, EndOfText::Named);
+                Self::read(&folder.as_ref().join(TOKENIZER_FILE), end_of_text)
             }
         }
     }
@@ -200,13 +222,18 @@ impl Tokenizer {
     }
 
     /// Whether every text decodes to itself by construction. Of other tokenizers it has to be asked text by text
-    /// ([`Fidelity`](super::Fidelity)).
+    /// ([`Fidelity`](super::Fidelity)). Numbers are no text.
     pub fn is_lossless(&self) -> bool {
         match &self.codec {
             Codec::HuggingFace(inner) => inner.is_lossless(),
-            // White space between numbers is not kept, and means nothing.
+            Codec::Numbers => false,
             _ => true,
         }
+    }
+
+    /// Whether tokens are numbers that stand for no text.
+    pub(super) fn is_of_numbers(&self) -> bool {
+        matches!(self.codec, Codec::Numbers)
     }
 
     /// The token that stands for what the tokenizer does not know, if there is one.
@@ -248,6 +275,14 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens whose numbers a text gives, decimal and with white space between them, as others have made them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming what is no token's number.
+    pub fn read_numbers(&self, text: &str) -> Result<Vec<u32>> {
+        numbers::encode(text, self.vocab_size)
+    }
+
     /// The text of tokens, with `end_of_text` in place of every end-of-text token. Bytes that are not
     /// UTF-8, as at the ends of a cut sequence, become U+FFFD.
     ///
@@ -271,6 +306,31 @@ impl Tokenizer {
             }
             (None, _) => Ok(String::new()),
         }
+    }
+
+    /// Whether tokens decode to text: whether the bytes between ends of text are UTF-8. At the ends of what is not
+    /// `whole`, a character may be cut.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for an id outside the vocabulary.
+    pub(super) fn gives_text(&self, tokens: &[u32], is_whole: bool) -> Result<bool> {
+        self.check(tokens)?;
+        let Some(table) = &self.table else {
+            let text = self.decode(tokens, "")?;
+            let inner = if is_whole { &text } else { text.trim_matches(char::REPLACEMENT_CHARACTER) };
+            return Ok(!inner.contains(char::REPLACEMENT_CHARACTER));
+        };
+        let documents: Vec<&[u32]> = tokens.split(|&token| Some(token) == self.end_of_text).collect();
+        let last = documents.len() - 1;
+        Ok(documents.into_iter().enumerate().all(|(n, document)| {
+            let bytes: Vec<u8> = document.iter().flat_map(|&token| table.bytes(token)).copied().collect();
+            let follows = !is_whole && n == 0;
+            let cut = bytes.iter().take(3).take_while(|byte| follows && **byte & 0xc0 == 0x80).count();
+            match std::str::from_utf8(&bytes[cut..]) {
+                Ok(_) => true,
+                Err(error) => !is_whole && n == last && error.error_len().is_none(),
+            }
+        }))
     }
 
     /// One token as text, for display: bytes that are not UTF-8 become U+FFFD, end of text is its name.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{TOKENIZER_FILE, Tokenizer, train_bpe};
+use super::end_of_text::EndOfText;
+use super::{TOKENIZER_FILE, Tokenizer, files, train_bpe};
 use crate::data::document::Document;
 use crate::error::Result;
 
@@ -34,9 +35,9 @@ pub enum TokenizerSpec {
     },
     /// A file of Hugging Face: [`Tokenizer::from_file`].
     TokenizerJson {
-        /// The file.
+        /// The file, or its folder.
         path: PathBuf,
-        /// Name of its end-of-text token; found by itself if not given.
+        /// Its end-of-text token; found by itself if not given, see [`Tokenizer::from_file`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         end_of_text: Option<String>,
     },
@@ -46,6 +47,27 @@ impl TokenizerSpec {
     /// Whether [`TokenizerSpec::build`] reads the corpus.
     pub fn needs_training(&self) -> bool {
         matches!(self, Self::Characters | Self::Bpe { .. })
+    }
+
+    /// The file of a tokenizer that has one.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Format`](crate::Error::Format) for a folder without it.
+    pub(in crate::data) fn file(&self) -> Result<Option<PathBuf>> {
+        match self {
+            Self::TokenizerJson { path, .. } => files::tokenizer_file(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The end of text that is found in the file and its companions now, where earlier versions found another or none.
+    /// One that is given stands in the settings.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub(in crate::data) fn newly_found_end(&self) -> Result<Option<String>> {
+        let Self::TokenizerJson { path, end_of_text: None } = self else { return Ok(None) };
+        Ok(Tokenizer::from_file(path, None)?.newly_found_end().map(str::to_owned))
     }
 
     /// Makes the tokenizer; `documents` is called only by kinds made from the corpus. The same
@@ -72,7 +94,8 @@ impl TokenizerSpec {
             }
             Self::Bpe { vocab_size } => {
                 let json = train_bpe::train(*vocab_size, documents)?;
-                Tokenizer::from_json(json, Path::new(TOKENIZER_FILE), None)
+                // The trained one ends texts with the first of the names.
+                Tokenizer::from_json(json, Path::new(TOKENIZER_FILE), EndOfText::Kept)
             }
             Self::TokenizerJson { path, end_of_text } => Tokenizer::from_file(path, end_of_text.as_deref()),
         }

@@ -23,9 +23,11 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+pub(super) use tensor::is_tensor;
 pub use tensor::{TensorRef, TorchType};
 
 use self::archive::Archive;
+use crate::durable::lfs_pointer;
 use crate::pickle::{Graph, ValueRef};
 use crate::{Error, Result};
 
@@ -145,7 +147,9 @@ impl TorchFile {
 /// What a file is that is not a readable archive.
 fn describe(bytes: &[u8], problem: String) -> String {
     const EXPECTED: &str = "expected a checkpoint of torch.save, which is a zip archive";
-    if bytes.starts_with(&OLD_FORMAT) {
+    if let Some(pointer) = lfs_pointer(bytes) {
+        pointer
+    } else if bytes.starts_with(&OLD_FORMAT) {
         "in the format of PyTorch before 1.6; load it in PyTorch and save it again".to_owned()
     } else if bytes.is_empty() {
         format!("{EXPECTED}; the file is empty")

@@ -281,6 +281,11 @@ fn rebuild(value: ValueRef<'_>) -> Option<Checked<Call<'_>>> {
     Some(Err("a tensor in too many wrappers".to_owned()))
 }
 
+/// Whether a value is a tensor, or wraps one; not whether it can be read.
+pub(crate) fn is_tensor(value: ValueRef<'_>) -> bool {
+    rebuild(value).is_some()
+}
+
 /// Whether a function is one that `torch.save` writes for tensors.
 fn is_rebuild(function: Global<'_>) -> bool {
     matches!(function.module, "torch._utils" | "torch._tensor") && function.name.starts_with("_rebuild_")

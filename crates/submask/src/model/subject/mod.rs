@@ -41,6 +41,8 @@ pub enum Unit {
     BitsPerDimension(usize),
     /// Nats per sequence.
     NatsPerSequence,
+    /// Nats of all sequences together.
+    Nats,
     /// Nats per token of the tokenised text, where it does not decode to the text that it was made of.
     NatsPerTokenOfTokenised,
     /// The exponential of that.
@@ -56,6 +58,7 @@ impl Unit {
             Self::Perplexity => "perplexity per token",
             Self::BitsPerDimension(_) => "bits per dimension",
             Self::NatsPerSequence => "nats per sequence",
+            Self::Nats => "nats in total",
             Self::NatsPerTokenOfTokenised => "nats per token of the tokenised text",
             Self::PerplexityOfTokenised => "perplexity per token of the tokenised text",
         }

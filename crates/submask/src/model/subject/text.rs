@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Meaning, Unit};
 use crate::Result;
 use crate::data::{Fidelity, Tokenizer, TokenizerKind};
+use crate::sampler::first_end;
 
 /// Sequences of tokens of a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,13 +19,16 @@ pub struct TextSubject {
     /// of earlier versions and of other programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+    /// Whether the model was trained on pairs, one per sequence: see [`PairLayout`](crate::data::PairLayout).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pairs: bool,
 }
 
 impl TextSubject {
     /// Of a tokenizer.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         let (vocab_size, kind) = (tokenizer.vocab_size(), tokenizer.kind().clone());
-        Self { vocab_size, tokenizer: kind, fidelity: None }
+        Self { vocab_size, tokenizer: kind, fidelity: None, pairs: false }
     }
 }
 
@@ -62,7 +66,6 @@ impl Meaning for TextSubject {
 pub(in crate::model) fn text_of(tokenizer: &Tokenizer, tokens: &[u32], given: usize) -> Result<String> {
     let end = tokenizer.end_of_text();
     let start = tokens.iter().take_while(|token| Some(**token) == end).count();
-    let given = given.max(start);
-    let rest = tokens[given..].iter().position(|token| Some(*token) == end);
-    tokenizer.decode(&tokens[start..rest.map_or(tokens.len(), |length| given + length)], "")
+    let place = first_end(tokens.iter().map(|token| Some(*token) == end), given);
+    tokenizer.decode(&tokens[start..place.unwrap_or(tokens.len())], "")
 }

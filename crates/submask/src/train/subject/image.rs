@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::image_stamp::ImageStamp;
 use super::{HeldOutData, Learnt, Opened, sequences_tokens};
 use crate::data::Batcher;
-use crate::data::image::{Background, Grid, ImageSet, ImageShape, ImageSource, TrainingImages};
+use crate::data::image::{
+    Background, Columns, Grid, ImageSet, ImageShape, ImageSource, LeftOut, Part, PictureFormat, SixteenBits,
+    TrainingImages, earlier_formats,
+};
 use crate::model::{Architecture, Generated, HeldOut, ImageSubject, ModelConfig, Subject};
-use crate::train::event::Observer;
+use crate::train::event::{DataNote, Event, HeldOutBy, ImagesRead, Observer};
 use crate::train::run::RunRequest;
 use crate::train::settings::{RunSettings, in_open_unit};
 use crate::{Error, Result};
@@ -27,14 +30,18 @@ const SCALE: usize = 2;
 pub enum ImageSetChoice {
     /// The built-in emoji.
     Emoji,
-    /// CIFAR-10, binary version.
+    /// CIFAR-10, binary or Python version.
     Cifar10,
+    /// CIFAR-100 likewise.
+    Cifar100,
     /// IDX files (MNIST, Fashion-MNIST).
     Idx,
+    /// An `.npz` file as Keras has them (`mnist.npz`).
+    Npz,
     /// ImageNet-32 or -64, `.npz` or pickled batches.
     #[serde(rename = "imagenet")]
     ImageNet,
-    /// Picture files.
+    /// Picture files, or parquet files of pictures.
     Pictures,
 }
 
@@ -52,10 +59,29 @@ pub struct ImageData {
     pub height: usize,
     /// Width W in pixels likewise; for `emoji` it equals H.
     pub width: usize,
-    /// Whether the folder that a picture is in is its class; `pictures` only.
+    /// Whether the folder that a picture is in is its class, or the label column of a parquet file; `pictures` only.
     pub labelled: bool,
     /// What transparent pixels are put on; `pictures` only.
     pub background: Background,
+    /// What is done with 16 bits per channel; `pictures` only.
+    #[serde(default)]
+    pub sixteen_bits: SixteenBits,
+    /// Which formats are picked out of folders; `pictures` only.
+    #[serde(default = "earlier_formats")]
+    pub formats: Vec<PictureFormat>,
+    /// The column of parquet files with pictures; empty: `image` or `img`. `pictures` only.
+    #[serde(default)]
+    pub image_field: String,
+    /// The column of parquet files with labels; empty: `label`, `labels` or `fine_label`. `pictures` only.
+    #[serde(default)]
+    pub label_field: String,
+    /// Whether the classes are the 20 coarse ones; `cifar100` only.
+    #[serde(default)]
+    pub coarse_labels: bool,
+    /// Whether what the files themselves hold out is held out: folders `val` and `test`, parquet files whose names begin
+    /// so, and `val_data` of ImageNet.
+    #[serde(default)]
+    pub official_split: bool,
     /// Whether the three bytes of a pixel are two tokens of 12 bits (math.md §8).
     #[serde(default)]
     pub super_tokens: bool,
@@ -85,8 +111,8 @@ impl ImageData {
         if is_emoji && !(self.paths.is_empty() && self.valid_paths.is_empty()) {
             let given = self.paths.first().or(self.valid_paths.first());
             let given = given.map_or_else(String::new, |path| path.display().to_string());
-            let allowed = "[]: the emoji are built in; data.set says what files are: pictures, idx, imagenet or \
-                           cifar10";
+            let allowed = "[]: the emoji are built in; data.set says what files are: pictures, idx, npz, imagenet, \
+                           cifar10 or cifar100";
             return Err(Error::invalid("data.paths", given, allowed));
         }
         let files = [("data.labels", &self.labels), ("data.valid_labels", &self.valid_labels)];
@@ -102,15 +128,9 @@ impl ImageData {
                 "\"\": it is read with images of idx files only",
             ));
         }
-        if self.labelled && self.set != ImageSetChoice::Pictures {
-            return Err(Error::invalid("data.labelled", true, "false: it is read by pictures only"));
-        }
-        if self.background != Background::None && self.set != ImageSetChoice::Pictures {
-            return Err(Error::invalid(
-                "data.background",
-                self.background.name(),
-                "none: it is read by pictures only",
-            ));
+        self.check_pictures()?;
+        if self.coarse_labels && self.set != ImageSetChoice::Cifar100 {
+            return Err(Error::invalid("data.coarse_labels", true, "false: it is read by cifar100 only"));
         }
         if is_emoji || !self.paths.is_empty() {
             self.source()?;
@@ -120,6 +140,43 @@ impl ImageData {
             true => in_open_unit("data.valid_fraction", self.valid_fraction),
             false => Ok(()),
         }
+    }
+
+    /// Checks what is read by pictures only.
+    fn check_pictures(&self) -> Result<()> {
+        if self.set == ImageSetChoice::Pictures {
+            if self.formats.is_empty() {
+                return Err(Error::invalid("data.formats", "[]", "at least one format, such as \"png\""));
+            }
+            if !self.label_field.is_empty() && !self.labelled {
+                let allowed = "\"\", or data.labelled = true: without it no labels are read";
+                return Err(Error::invalid("data.label_field", &self.label_field, allowed));
+            }
+            return Ok(());
+        }
+        let refuse = |field: &str, given: &str, allowed: &str| {
+            Err(Error::invalid(field, given, format!("{allowed}: it is read by pictures only")))
+        };
+        if self.labelled {
+            return refuse("data.labelled", "true", "false");
+        }
+        if self.background != Background::None {
+            return refuse("data.background", self.background.name(), "none");
+        }
+        if self.sixteen_bits != SixteenBits::Refuse {
+            return refuse("data.sixteen_bits", "round", "refuse");
+        }
+        if self.formats != PictureFormat::ALL && self.formats != earlier_formats() {
+            return refuse("data.formats", "a choice", "all");
+        }
+        for (field, given) in
+            [("data.image_field", &self.image_field), ("data.label_field", &self.label_field)]
+        {
+            if !given.is_empty() {
+                return refuse(field, given, "\"\"");
+            }
+        }
+        Ok(())
     }
 
     /// What the tokens of images of a shape mean.
@@ -150,31 +207,41 @@ impl ImageData {
     /// The same set from other files.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for several files of `idx`, and emoji that are not square.
+    /// [`Error::Invalid`] for several files of `idx` or `npz`, and emoji that are not square.
     pub fn source_of(&self, paths: &[PathBuf], labels: &Path) -> Result<ImageSource> {
         let paths = paths.to_vec();
+        let single = |paths: Vec<PathBuf>, name: &str| match <[PathBuf; 1]>::try_from(paths) {
+            Ok([path]) => Ok(path),
+            Err(paths) => {
+                let given = format!("{} paths", paths.len());
+                Err(Error::invalid("data.paths", given, format!("one file of images for the set {name}")))
+            }
+        };
         Ok(match self.set {
             ImageSetChoice::Emoji if self.height != self.width => {
                 return Err(Error::invalid("data.width", self.width, format!("{}, the height", self.height)));
             }
             ImageSetChoice::Emoji => ImageSource::Emoji { size: self.height },
             ImageSetChoice::Cifar10 => ImageSource::Cifar10 { paths },
+            ImageSetChoice::Cifar100 => ImageSource::Cifar100 { paths, coarse: self.coarse_labels },
             ImageSetChoice::ImageNet => ImageSource::ImageNet { paths },
-            ImageSetChoice::Pictures => {
-                let (height, width) = (self.height, self.width);
-                let (labelled, background) = (self.labelled, self.background);
-                ImageSource::Pictures { paths, height, width, labelled, background }
-            }
-            ImageSetChoice::Idx => match <[PathBuf; 1]>::try_from(paths) {
-                Ok([images]) => {
-                    let has_labels = !labels.as_os_str().is_empty();
-                    ImageSource::Idx { images, labels: has_labels.then(|| labels.to_path_buf()) }
-                }
-                Err(paths) => {
-                    let given = format!("{} paths", paths.len());
-                    return Err(Error::invalid("data.paths", given, "one file of images for the set idx"));
-                }
+            ImageSetChoice::Npz => ImageSource::Npz { path: single(paths, "npz")? },
+            ImageSetChoice::Pictures => ImageSource::Pictures {
+                paths,
+                height: self.height,
+                width: self.width,
+                labelled: self.labelled,
+                background: self.background,
+                sixteen_bits: self.sixteen_bits,
+                formats: self.formats.clone(),
+                official_split: self.official_split,
+                columns: Columns { image: self.image_field.clone(), label: self.label_field.clone() },
             },
+            ImageSetChoice::Idx => {
+                let has_labels = !labels.as_os_str().is_empty();
+                let labels = has_labels.then(|| labels.to_path_buf());
+                ImageSource::Idx { images: single(paths, "idx")?, labels }
+            }
         })
     }
 
@@ -182,20 +249,93 @@ impl ImageData {
     ///
     /// # Errors
     /// Of the files, and [`Error::Invalid`] where nothing is held out or nothing is left.
-    pub fn load(&self, seed: u64) -> Result<(ImageSet, ImageSet)> {
-        let all = ImageSet::load(&self.source()?)?;
-        let Some(valid) = self.valid_source()? else { return all.split(self.valid_fraction, seed) };
-        let valid = ImageSet::load(&valid)?;
-        if valid.shape() != all.shape() {
+    pub fn load(&self, seed: u64) -> Result<ImageParts> {
+        let source = self.source()?;
+        let train = ImageSet::load(&source)?;
+        let mut left_out = vec![train.left_out().clone()];
+        let (valid, held_out) = match self.valid_source()? {
+            Some(valid) => {
+                let valid = ImageSet::load(&valid)?;
+                left_out.push(valid.left_out().clone());
+                if self.official_split && source.open_part(Part::Valid)?.is_some() {
+                    let note = "data.valid_paths is given: what the files themselves hold out is not used"
+                        .to_owned();
+                    left_out.push(LeftOut { notes: vec![note], ..LeftOut::default() });
+                }
+                (valid, HeldOutBy::Paths)
+            }
+            None => match self.official_valid(&source)? {
+                Some(valid) => (valid, HeldOutBy::Files),
+                None => {
+                    let (train, valid) = train.split(self.valid_fraction, seed)?;
+                    return Ok(ImageParts { train, valid, held_out: HeldOutBy::Share, left_out });
+                }
+            },
+        };
+        let valid = self.as_trained_on(valid, &train, held_out)?;
+        Ok(ImageParts { train, valid, held_out, left_out })
+    }
+
+    /// What the files themselves hold out.
+    fn official_valid(&self, source: &ImageSource) -> Result<Option<ImageSet>> {
+        if self.official_split { ImageSet::load_part(source, Part::Valid) } else { Ok(None) }
+    }
+
+    /// Held-out images with the labels of the training images, whose shape and classes they must have.
+    fn as_trained_on(&self, valid: ImageSet, train: &ImageSet, held_out: HeldOutBy) -> Result<ImageSet> {
+        if valid.shape() != train.shape() {
             let given = format!("images of {}", valid.shape());
-            return Err(Error::invalid("data.valid_paths", given, format!("{}, as data.paths", all.shape())));
+            return Err(Error::invalid(
+                "data.valid_paths",
+                given,
+                format!("{}, as data.paths", train.shape()),
+            ));
         }
-        if valid.class_names() != all.class_names() {
-            let given = format!("{} classes", valid.class_names().len());
-            let allowed = format!("the {} classes of data.paths", all.class_names().len());
-            return Err(Error::invalid("data.valid_paths", given, allowed));
+        valid.with_classes(train.class_names()).ok_or_else(|| {
+            let unknown = valid.class_names().iter().find(|name| !train.class_names().contains(name));
+            let given = match unknown {
+                Some(name) => format!("the class {name}"),
+                None => format!("{} classes", valid.class_names().len()),
+            };
+            match held_out {
+                HeldOutBy::Files => {
+                    let place = self.paths.first().cloned().unwrap_or_default();
+                    Error::format(
+                        place,
+                        format!("its held-out images are of {given}, which no training image is of"),
+                    )
+                }
+                _ => {
+                    let allowed = format!("the {} classes of data.paths", train.class_names().len());
+                    Error::invalid("data.valid_paths", given, allowed)
+                }
+            }
+        })
+    }
+}
+
+/// The images of a run.
+#[derive(Clone, Debug)]
+pub struct ImageParts {
+    /// Those to train on.
+    pub train: ImageSet,
+    /// Those held out.
+    pub valid: ImageSet,
+    /// How they were chosen.
+    pub held_out: HeldOutBy,
+    /// What of the files is not read.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl ImageParts {
+    /// What a run tells of them.
+    pub fn read(&self) -> ImagesRead {
+        ImagesRead {
+            train: self.train.counts(),
+            valid: self.valid.counts(),
+            held_out: self.held_out,
+            left_out: self.left_out.clone(),
         }
-        Ok((all, valid))
     }
 }
 
@@ -206,10 +346,12 @@ impl Learnt for ImageData {
         Ok(self.known_shape().map(|shape| self.subject(shape, &["0".to_owned()])))
     }
 
-    fn open(&self, request: &RunRequest, _: &mut dyn Observer) -> Result<Opened> {
+    fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
         let seed = settings.train.seed;
-        let (train, valid) = self.load(seed)?;
+        let parts = self.load(seed)?;
+        observer.notify(&Event::Data(DataNote::Images(parts.read())));
+        let ImageParts { train, valid, .. } = parts;
         let config = settings.config(self.subject(train.shape(), train.class_names()));
         config.validate()?;
         let architecture = Architecture::new(config, None)?;

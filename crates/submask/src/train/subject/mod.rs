@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use image::{ImageData, ImageSetChoice};
+pub use image::{ImageData, ImageParts, ImageSetChoice};
 pub use image_stamp::{IMAGES_FILE, ImageStamp};
 pub use point::DensityData;
 pub use text::{TextData, TokenizerChoice, TokenizerSettings};
@@ -70,6 +70,15 @@ pub(super) trait HeldOutData {
     /// # Errors
     /// What reading reports.
     fn sequences(&self, config: &ModelConfig, count: u64) -> Result<HeldOut>;
+
+    /// What is given to at most `count` samples, [L·ℓ] of each, where nothing given is not what the model learns; empty where
+    /// it is.
+    ///
+    /// # Errors
+    /// What reading reports.
+    fn prompts(&self, _: &Architecture, _count: usize) -> Result<Vec<Vec<Option<u32>>>> {
+        Ok(Vec::new())
+    }
 
     /// The texts of samples; or the path of the picture `path`, into which they are drawn.
     ///

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeldOutData, Learnt, Opened};
 use crate::data::{
-    Batcher, BlockLayout, Blocks, DATA_FILE, Outdated, PrepareSettings, PreparedData, Source, Split,
-    TOKENIZER_FILE, Tokenizer, TokenizerKind, TokenizerSpec, ValidationBlocks, prepare,
+    Batcher, BlockLayout, DATA_FILE, DataInfo, FileFormat, Outdated, PairSequence, PairSource, Pairs,
+    PrepareSettings, PreparedData, Reading, Source, Split, TOKENIZER_FILE, Tokenizer, TokenizerKind,
+    TokenizerSpec, ValidRule, ValidationBlocks, prepare,
 };
 use crate::model::{Architecture, Generated, HeldOut, ModelConfig, Subject, TextSubject};
-use crate::train::event::{Event, Observer};
+use crate::train::event::{DataNote, Event, Observer};
 use crate::train::run::RunRequest;
 use crate::train::settings::{RunSettings, in_open_unit};
 use crate::{Error, Result};
@@ -21,16 +22,55 @@ use crate::{Error, Result};
 pub struct TextData {
     /// Files and folders; empty: the built-in dictionary.
     pub paths: Vec<PathBuf>,
+    /// Edition of the built-in dictionary, 1 or 2; settings that do not say it are of the first.
+    #[serde(default = "first_edition")]
+    pub edition: u32,
     /// What in a text file is one document.
     pub split: Split,
-    /// The field of JSON lines, or column of parquet files, that holds the text.
+    /// The field of JSON, or column of tables and parquet files, that holds the text: `a.b` for a field in another,
+    /// `a[]` for the elements of a list, `a[].b` for a field of each.
     pub field: String,
-    /// Share of the documents that is held out for validation, in (0, 1).
+    /// The format of all files; `auto`: as their names say.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// What stands between the texts of a list.
+    #[serde(default = "line_end")]
+    pub join: String,
+    /// A text that divides documents wherever it stands; empty: nothing does.
+    #[serde(default)]
+    pub separator: String,
+    /// Whether records that cannot be read are skipped and counted.
+    #[serde(default)]
+    pub skip_bad: bool,
+    /// Share of the corpus that is held out for validation, in (0, 1), where `valid_paths` is empty.
     pub valid_fraction: f64,
+    /// How documents are chosen for it. Settings of runs from before there was a choice name none.
+    #[serde(default)]
+    pub valid_rule: ValidRule,
+    /// Files and folders of text for validation; empty: a part of `paths`.
+    #[serde(default)]
+    pub valid_paths: Vec<PathBuf>,
+    /// The field or column of prompts, where the corpus is one of pairs: see [`PairSource`]. Empty: text.
+    #[serde(default)]
+    pub prompt_field: String,
+    /// The field or column of completions; given where `prompt_field` is.
+    #[serde(default)]
+    pub completion_field: String,
+    /// Whether completions of pairs that are too long are cut: see [`PairLayout::truncate`](crate::data::PairLayout::truncate).
+    #[serde(default)]
+    pub truncate: bool,
     /// Whether a sequence has end of text at both ends (the published packing of OpenWebText).
     pub block_ends: bool,
     /// Where prepared token shards are kept; empty: inside the run folder.
     pub cache: PathBuf,
+}
+
+fn first_edition() -> u32 {
+    1
+}
+
+fn line_end() -> String {
+    Reading::default().join
 }
 
 /// Which kind of tokenizer.
@@ -61,8 +101,12 @@ pub struct TokenizerSettings {
     pub kind: TokenizerChoice,
     /// Tokens of a trained BPE, or of numbers; no other kind reads it.
     pub vocab_size: usize,
-    /// The file of `tokenizer-json`; no other kind reads it.
+    /// The file of `tokenizer-json`, or its folder; no other kind reads it.
     pub path: PathBuf,
+    /// The token with which `tokenizer-json` ends a text; empty: what the file and its companions say
+    /// ([`Tokenizer::from_file`]). No other kind reads it.
+    #[serde(default)]
+    pub end_of_text: String,
 }
 
 impl TextData {
@@ -74,26 +118,191 @@ impl TextData {
     /// Where documents come from.
     pub fn source(&self) -> Source {
         if self.paths.is_empty() {
-            return Source::Dictionary;
+            return if self.edition == 1 { Source::FirstDictionary } else { Source::Dictionary };
         }
-        Source::Files { paths: self.paths.clone(), split: self.split, field: self.field.clone() }
+        self.source_of(&self.paths)
     }
 
-    /// What the data room is asked for, with a seed of the choice of held-out documents.
-    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64) -> PrepareSettings {
+    /// How files are read.
+    pub fn reading(&self) -> Reading {
+        let (join, separator) = (self.join.clone(), self.separator.clone());
+        Reading { format: self.format, join, separator, skip_bad: self.skip_bad }
+    }
+
+    /// Where held-out documents come from, if not from the same files.
+    pub fn valid_source(&self) -> Option<Source> {
+        (!self.valid_paths.is_empty()).then(|| self.source_of(&self.valid_paths))
+    }
+
+    /// Documents of other files, found in them as in the corpus.
+    fn source_of(&self, paths: &[PathBuf]) -> Source {
+        if let Some(source) = self.pairs_in(paths) {
+            return Source::Pairs(source);
+        }
+        let (paths, field) = (paths.to_vec(), self.field.clone());
+        Source::Files { paths, split: self.split, field, reading: self.reading() }
+    }
+
+    /// Whether the corpus is one of pairs.
+    pub fn has_pairs(&self) -> bool {
+        !self.prompt_field.is_empty()
+    }
+
+    /// Pairs of other files, found in them as in the corpus; `None` where it is text.
+    pub fn pairs_in(&self, paths: &[PathBuf]) -> Option<PairSource> {
+        self.has_pairs().then(|| PairSource {
+            paths: paths.to_vec(),
+            prompt_field: self.prompt_field.clone(),
+            completion_field: self.completion_field.clone(),
+            reading: self.reading(),
+        })
+    }
+
+    /// Checks the keys of pairs.
+    fn check_pairs(&self) -> Result<()> {
+        let fields = [
+            ("data.prompt_field", &self.prompt_field, "data.completion_field"),
+            ("data.completion_field", &self.completion_field, "data.prompt_field"),
+        ];
+        if !self.has_pairs() && self.completion_field.is_empty() {
+            return match self.truncate && self.prepared().is_none() {
+                true => Err(Error::invalid(
+                    "data.truncate",
+                    true,
+                    "false without data.prompt_field: only pairs are cut",
+                )),
+                false => Ok(()),
+            };
+        }
+        if let Some((key, value, other)) = fields.into_iter().find(|(_, value, _)| value.is_empty()) {
+            return Err(Error::invalid(
+                key,
+                format!("{value:?}"),
+                format!("a field, since {other} is given"),
+            ));
+        }
+        if self.paths.is_empty() {
+            let allowed = "\"\" with the built-in dictionary, which is text: give files of pairs";
+            return Err(Error::invalid("data.prompt_field", format!("{:?}", self.prompt_field), allowed));
+        }
+        if self.block_ends {
+            return Err(Error::invalid("data.block_ends", true, "false with pairs, which are not packed"));
+        }
+        self.reading().check_pairs()?;
+        match self.valid_rule == ValidRule::Share && self.valid_paths.is_empty() {
+            true => Err(Error::invalid("data.valid_rule", "share", "documents: pairs are held out whole")),
+            false => Ok(()),
+        }
+    }
+
+    /// What the data room is asked for, with a seed of the choice of held-out documents, for sequences of `seq_len`
+    /// tokens.
+    pub fn prepare(&self, tokenizer: &TokenizerSettings, seed: u64, seq_len: usize) -> PrepareSettings {
+        let is_first = self.valid_rule == ValidRule::Share;
         PrepareSettings {
             valid_fraction: self.valid_fraction,
+            valid_rule: self.valid_rule,
+            seq_len: if is_first && !self.has_pairs() { 0 } else { seq_len },
+            valid_source: self.valid_source(),
+            truncate: self.truncate,
             seed,
             ..PrepareSettings::new(self.source(), tokenizer.spec())
         }
     }
+
+    /// The same, read as data were prepared: what says how files are read is theirs. The built-in dictionary is not read from
+    /// files, and leaves it as it is.
+    pub fn as_prepared(&self, prepared: &PrepareSettings) -> Self {
+        let mut data = Self { truncate: prepared.truncate, ..self.clone() };
+        (data.prompt_field, data.completion_field) = Default::default();
+        match &prepared.source {
+            Source::Files { split, field, .. } => (data.split, data.field) = (*split, field.clone()),
+            Source::Pairs(pairs) => {
+                data.prompt_field.clone_from(&pairs.prompt_field);
+                data.completion_field.clone_from(&pairs.completion_field);
+            }
+            Source::Dictionary | Source::FirstDictionary => {}
+        }
+        if let Some(Reading { format, join, separator, skip_bad }) = prepared.reading().cloned() {
+            (data.format, data.join, data.separator, data.skip_bad) = (format, join, separator, skip_bad);
+        }
+        data
+    }
+
+    /// Refuses settings that say how files are read where none are: beside prepared data, unless they were prepared so, and
+    /// beside the built-in dictionary. Runs that go on keep settings that were not refused before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key; as [`DataInfo::read`].
+    pub fn check_unread(&self) -> Result<()> {
+        let usual = Reading::default();
+        match self.prepared() {
+            Some(folder) => {
+                let prepared = DataInfo::read(folder)?.settings;
+                let so = prepared.reading().cloned().unwrap_or_default();
+                let why = format!("with the prepared data in {}, which are not read again", folder.display());
+                self.check_reading(&so, &why)?;
+                self.check_fields(&prepared, &why)
+            }
+            None if self.paths.is_empty() && self.valid_paths.is_empty() => {
+                self.check_reading(&usual, "with the built-in dictionary, which is in no file")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// That files are read in the usual way or in another, and the usual way is the only one that need not be named.
+    fn check_reading(&self, so: &Reading, why: &str) -> Result<()> {
+        let (own, usual) = (self.reading(), Reading::default());
+        let format = |reading: &Reading| format!("{:?}", reading.format).to_lowercase();
+        let text = |text: &String| format!("{text:?}");
+        let keys = [
+            ("data.format", format(&own), format(&usual), format(so)),
+            ("data.join", text(&own.join), text(&usual.join), text(&so.join)),
+            ("data.separator", text(&own.separator), text(&usual.separator), text(&so.separator)),
+            ("data.skip_bad", own.skip_bad.to_string(), usual.skip_bad.to_string(), so.skip_bad.to_string()),
+        ];
+        keys.into_iter().try_for_each(|key| unread(key, why))
+    }
+
+    /// That fields of pairs are not named, or are those that data were prepared with.
+    fn check_fields(&self, prepared: &PrepareSettings, why: &str) -> Result<()> {
+        let none = String::new();
+        let fields = prepared.source.pairs();
+        let prompt = fields.map_or(&none, |pairs| &pairs.prompt_field);
+        let completion = fields.map_or(&none, |pairs| &pairs.completion_field);
+        let text = |text: &String| format!("{text:?}");
+        let keys = [
+            ("data.prompt_field", text(&self.prompt_field), text(&none), text(prompt)),
+            ("data.completion_field", text(&self.completion_field), text(&none), text(completion)),
+            ("data.truncate", self.truncate.to_string(), false.to_string(), prepared.truncate.to_string()),
+        ];
+        keys.into_iter().try_for_each(|key| unread(key, why))
+    }
+
+    /// The folder of prepared data that is trained on, if that is what `paths` names.
+    pub fn prepared(&self) -> Option<&Path> {
+        match self.paths.as_slice() {
+            [path] if path.join(DATA_FILE).is_file() => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses a key that is neither its usual value nor that of prepared data: all are as they are shown.
+fn unread((key, own, usual, so): (&'static str, String, String, String), why: &str) -> Result<()> {
+    if own == usual || own == so {
+        return Ok(());
+    }
+    let allowed = if usual == so { usual } else { format!("{usual} or {so}") };
+    Err(Error::invalid(key, own, format!("{allowed} {why}")))
 }
 
 impl TokenizerSettings {
     /// Those that ask for the tokenizer of the model in `folder`. The alphabet of `characters` is not among them:
     /// the corpus gives it.
     pub fn of(kind: &TokenizerKind, folder: &Path) -> Self {
-        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new() };
+        let nothing = |kind| Self { kind, vocab_size: 0, path: PathBuf::new(), end_of_text: String::new() };
         match kind {
             TokenizerKind::Bytes => nothing(TokenizerChoice::Bytes),
             TokenizerKind::Characters { .. } => nothing(TokenizerChoice::Characters),
@@ -102,9 +311,11 @@ impl TokenizerSettings {
             TokenizerKind::Numbers { vocab_size } => {
                 Self { vocab_size: *vocab_size, ..nothing(TokenizerChoice::Numbers) }
             }
-            TokenizerKind::TokenizerJson { .. } => {
-                Self { path: folder.join(TOKENIZER_FILE), ..nothing(TokenizerChoice::TokenizerJson) }
-            }
+            TokenizerKind::TokenizerJson { end_of_text } => Self {
+                path: folder.join(TOKENIZER_FILE),
+                end_of_text: end_of_text.clone().unwrap_or_default(),
+                ..nothing(TokenizerChoice::TokenizerJson)
+            },
         }
     }
 
@@ -129,35 +340,104 @@ impl TokenizerSettings {
             TokenizerChoice::Numbers => TokenizerSpec::Numbers { vocab_size: self.vocab_size },
             TokenizerChoice::Bpe => TokenizerSpec::Bpe { vocab_size: self.vocab_size },
             TokenizerChoice::TokenizerJson => {
-                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text: None }
+                let end_of_text = Some(self.end_of_text.clone()).filter(|name| !name.is_empty());
+                TokenizerSpec::TokenizerJson { path: self.path.clone(), end_of_text }
             }
         }
+    }
+
+    /// Refuses an end of text that is given to a tokenizer that has its own, or none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key.
+    fn check(&self) -> Result<()> {
+        if self.end_of_text.is_empty() || self.kind == TokenizerChoice::TokenizerJson {
+            return Ok(());
+        }
+        let given = format!("{:?}", self.end_of_text);
+        Err(Error::invalid(
+            "tokenizer.end_of_text",
+            given,
+            "nothing: only tokenizer.kind = tokenizer-json reads it",
+        ))
     }
 }
 
 impl Learnt for TextData {
     fn check(&self, settings: &RunSettings) -> Result<Option<Subject>> {
-        in_open_unit("data.valid_fraction", self.valid_fraction)?;
+        match self.valid_paths.as_slice() {
+            [] => in_open_unit("data.valid_fraction", self.valid_fraction)?,
+            [path, ..] if self.prepared().is_some() => {
+                let allowed = "[] with prepared data, which have their own validation text";
+                return Err(Error::invalid("data.valid_paths", path.display(), allowed));
+            }
+            _ => {}
+        }
+        self.check_pairs()?;
+        if !(1..=2).contains(&self.edition) {
+            return Err(Error::invalid(
+                "data.edition",
+                self.edition,
+                "1 or 2, the editions of the built-in dictionary",
+            ));
+        }
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.
+        tokenizer(settings)?.check()?;
         let vocab_size = tokenizer(settings)?.vocab_size().unwrap_or(2);
         Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
     }
 
     fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
+        if !request.resume {
+            self.check_unread()?;
+        }
         let data = open_data(self, settings, request, observer)?;
-        data.train.verify()?;
-        data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
-        let fidelity = data.fidelity();
-        let subject = Subject::Text(TextSubject { fidelity, ..TextSubject::of(&data.tokenizer) });
+        if self.has_pairs() && !data.has_pairs() {
+            let allowed = format!("\"\": the prepared data in {} are texts", data.folder.display());
+            return Err(Error::invalid("data.prompt_field", format!("{:?}", self.prompt_field), allowed));
+        }
+        if self.block_ends && data.has_pairs() {
+            return Err(Error::invalid("data.block_ends", true, "false with pairs, which are not packed"));
+        }
+        if data.runs_together() {
+            observer.notify(&Event::Data(DataNote::NoEndOfText));
+        }
+        if !data.has_pairs() {
+            data.train.verify()?;
+            data.valid.as_ref().map_or(Ok(()), |store| store.verify())?;
+        }
+        if !data.info.corpus.is_empty() {
+            observer.notify(&Event::Data(DataNote::Corpus {
+                info: data.info.corpus.clone(),
+                pairs: data.has_pairs(),
+            }));
+        }
+        let (fidelity, pairs) = (data.fidelity(), data.has_pairs());
+        let subject = Subject::Text(TextSubject { fidelity, pairs, ..TextSubject::of(&data.tokenizer) });
         let architecture = Architecture::new(settings.config(subject), Some(data.tokenizer.clone()))?;
         let layout = self.layout(architecture.config().seq_len());
-        let blocks = Blocks::new(data.train.clone(), &data.tokenizer, layout)?;
+        let seed = settings.train.seed;
+        let (batcher, held_out): (_, Box<dyn HeldOutData>) = match pairs {
+            true => {
+                let (train, valid) = open_pairs(&data, layout.seq_len)?;
+                (Batcher::new(train, seed)?, Box::new(HeldOutPairs(valid)))
+            }
+            false => {
+                (Batcher::new(data.training(layout)?, seed)?, Box::new(HeldOutText::new(&data, layout)?))
+            }
+        };
+        if let Some(counts) = data.info.pairs() {
+            observer.notify(&Event::Data(DataNote::Pairs { counts, seq_len: layout.seq_len }));
+        }
+        if let Some(report) = data.held_out(layout) {
+            observer.notify(&Event::Data(DataNote::HeldOut(report)));
+        }
         Ok(Opened {
             train_tokens: Some(data.train.tokens()),
             valid_tokens: Some(data.valid.as_ref().map_or(0, |store| store.tokens())),
-            batcher: Batcher::new(blocks, settings.train.seed)?,
-            held_out: Box::new(HeldOutText::new(&data, layout)?),
+            batcher,
+            held_out,
             fidelity,
             architecture,
         })
@@ -169,9 +449,50 @@ struct HeldOutText(ValidationBlocks);
 
 impl HeldOutText {
     fn new(data: &PreparedData, layout: BlockLayout) -> Result<Self> {
-        data.validation(layout)?.map(Self).ok_or_else(|| {
-            Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out")
-        })
+        data.validation(layout)?.map(Self).ok_or_else(nothing_held_out)
+    }
+}
+
+fn nothing_held_out() -> Error {
+    Error::invalid("data.valid_fraction", 0, "a number in (0, 1): nothing is held out")
+}
+
+/// The pairs to train on and those held out, whole.
+fn open_pairs(data: &PreparedData, seq_len: usize) -> Result<(Pairs, Pairs)> {
+    let train = data.training_pairs(seq_len)?;
+    let valid = data.validation_pairs(seq_len)?.ok_or_else(nothing_held_out)?;
+    train.verify()?;
+    valid.verify()?;
+    Ok((train, valid))
+}
+
+/// Pairs that are held out.
+struct HeldOutPairs(Pairs);
+
+impl HeldOutPairs {
+    /// `count` of them, spread evenly; 0: all.
+    fn spread(&self, count: u64) -> Result<Vec<PairSequence>> {
+        let all = self.0.len();
+        let count = if count == 0 { all } else { count.min(all) };
+        (0..count).map(|i| self.0.sequence(i * all / count)).collect()
+    }
+}
+
+impl HeldOutData for HeldOutPairs {
+    fn sequences(&self, _: &ModelConfig, count: u64) -> Result<HeldOut> {
+        Ok(HeldOut::of_pairs(&self.spread(count)?))
+    }
+
+    fn prompts(&self, architecture: &Architecture, count: usize) -> Result<Vec<Vec<Option<u32>>>> {
+        let prompt = |pair: PairSequence| {
+            let given = |(i, token): (usize, &u32)| (i < pair.given).then_some(*token);
+            architecture.digits_of(&pair.tokens.iter().enumerate().map(given).collect::<Vec<_>>())
+        };
+        Ok(self.spread(count.max(1) as u64)?.into_iter().map(prompt).collect())
+    }
+
+    fn show(&self, _: &ModelConfig, generated: Generated, _: &Path) -> Result<Vec<String>> {
+        Ok(generated.texts)
     }
 }
 
@@ -201,9 +522,7 @@ fn open_data(
     request: &RunRequest,
     observer: &mut dyn Observer,
 ) -> Result<PreparedData> {
-    if let [path] = text.paths.as_slice()
-        && path.join(DATA_FILE).is_file()
-    {
+    if let Some(path) = text.prepared() {
         return PreparedData::open(path);
     }
     let folder = match text.cache.as_os_str() {
@@ -216,7 +535,7 @@ fn open_data(
     }
     // What a run left that was killed before it began is of no use to one with other settings.
     let outdated = if text.cache.as_os_str().is_empty() { Outdated::Rebuild } else { Outdated::Refuse };
-    prepare(&text.prepare(tokenizer(settings)?, settings.train.seed), &folder, outdated, &mut |progress| {
-        observer.notify(&Event::Preparing(progress));
-    })
+    let seq_len = settings.network.seq_len().unwrap_or(0);
+    let wanted = text.prepare(tokenizer(settings)?, settings.train.seed, seq_len);
+    prepare(&wanted, &folder, outdated, &mut |progress| observer.notify(&Event::Preparing(progress)))
 }

@@ -2,127 +2,107 @@
 //! `labels` from 1 on, either `.npz` files or pickled batches.
 
 mod npz;
-mod pickled;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::shape::{Image, ImageShape};
-use super::source::Images;
+use super::pickled::{Batch, PROTOCOL};
+use super::rows::{Pixels, Rows, array_error, classes, files_of};
+use super::shape::ImageShape;
+use super::source::{Images, LeftOut, Part};
 use crate::error::{Error, Result};
-use crate::npz::Array;
 
 /// ImageNet's number of classes.
 const CLASSES: i64 = 1000;
 
+/// How names of files with training images, and with those held out, begin.
+const TRAIN: &str = "train_data_batch";
+const VALID: &str = "val_data";
+
 /// The images of `paths`, see [`super::ImageSource::ImageNet`].
-pub(super) fn open(paths: &[PathBuf]) -> Result<Images> {
-    let files = paths.iter().map(|path| Rows::open(path)).collect::<Result<Vec<_>>>()?;
-    for file in &files[1..] {
-        if file.side != files[0].side {
-            let problem = format!(
-                "its images are {0} × {0}, those of the first file {1} × {1}",
-                file.side, files[0].side
-            );
-            return Err(Error::format(&file.path, problem));
+pub(super) fn open(paths: &[PathBuf], part: Part) -> Result<Option<Images>> {
+    let mut left_out = LeftOut::default();
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(files_in(path, part, &mut left_out)?);
+        } else if part == Part::Train {
+            files.push(path.clone());
         }
     }
-    let shape = ImageShape { channels: 3, height: files[0].side, width: files[0].side };
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let files = files.iter().map(|path| open_file(path)).collect::<Result<Vec<_>>>()?;
+    let (_, first, _) = &files[0];
+    if let Some((path, side, _)) = files.iter().find(|(_, side, _)| side != first) {
+        let problem = format!("its images are {side} × {side}, those of the first file {first} × {first}");
+        return Err(Error::format(path, problem));
+    }
+    let shape = ImageShape { channels: 3, height: *first, width: *first };
     let class_names = (1..=CLASSES).map(|label| label.to_string()).collect();
-    Ok(Images::new(shape, class_names, files.into_iter().flatten()))
+    let rows = files.into_iter().flat_map(|(_, _, rows)| rows);
+    Ok(Some(Images::new(shape, class_names, rows).leaving_out(left_out)))
 }
 
-/// The images of one file.
-struct Rows {
-    path: PathBuf,
-    pixels: Pixels,
-    /// From 0 on.
-    labels: Vec<u32>,
-    side: usize,
-    next: usize,
+/// The files of a part in a folder.
+fn files_in(folder: &Path, part: Part, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
+    let (mut train, others) = files_of(folder, |name| name.starts_with(TRAIN))?;
+    train.sort_by_key(|path| number(path));
+    let is_valid = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(VALID))
+    };
+    let (valid, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_valid);
+    if train.is_empty() && valid.is_empty() {
+        return Err(Error::format(folder, format!("no files {TRAIN}_* in this folder, and no {VALID}")));
+    }
+    others.into_iter().for_each(|path| left_out.file(path));
+    Ok(match part {
+        Part::Train => train,
+        Part::Valid => valid,
+        Part::Test => Vec::new(),
+    })
 }
 
-/// `data` of a file, read row by row.
-enum Pixels {
-    Npz(Array),
-    Pickled(pickled::Bytes),
+/// The number of a batch, `train_data_batch_10` or `train_data_batch_10.npz`.
+fn number(path: &Path) -> Option<u64> {
+    let digits = path.file_stem()?.to_str()?.strip_prefix(TRAIN)?;
+    digits.trim_start_matches('_').parse().ok()
 }
 
-impl Rows {
-    fn open(path: &Path) -> Result<Self> {
-        let mut start = [0; 2];
-        let io = Error::io(path);
-        let known = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(io)?;
-        match start {
-            [b'P', b'K'] => npz::open(path),
-            [pickled::PROTOCOL, _] if known == 2 => pickled::open(path),
-            _ => Err(Error::format(path, "neither an npz file nor a pickled batch (protocol 2 or later)")),
+/// A file's path, the side of its images, and the images.
+fn open_file(path: &Path) -> Result<(PathBuf, usize, Rows)> {
+    let mut start = [0; 2];
+    let known = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(Error::io(path))?;
+    let (shape, pixels, labels) = match start {
+        [b'P', b'K'] => npz::open(path)?,
+        [PROTOCOL, _] if known == 2 => {
+            let batch = Batch::open(path)?;
+            let (shape, data) = batch.bytes("data")?;
+            (shape, Pixels::Pickled(data), batch.integers("labels")?)
         }
-    }
-
-    /// Of as many images as `labels`, which count from 1.
-    ///
-    /// # Errors
-    /// [`Error::Format`] naming the array that does not fit.
-    fn new(path: &Path, pixels: Pixels, shape: &[usize], labels: &[i64]) -> Result<Self> {
-        let malformed =
-            |array: &str, problem: String| Err(Error::format(path, format!("its array {array:?} {problem}")));
-        let side_of =
-            |width: usize| Some((width / 3).isqrt()).filter(|side| 3 * side * side == width && width > 0);
-        let (count, side) = match *shape {
-            [count, width] if count > 0 => (count, side_of(width)),
-            _ => (0, None),
-        };
-        let Some(side) = side else {
-            return malformed("data", format!("has shape {shape:?}, not [N, 3·side²]"));
-        };
-        if labels.len() != count {
-            let given = labels.len();
-            return malformed("labels", format!("has {given} values, not one for each of {count} images"));
+        _ => {
+            return Err(Error::format(path, "neither an npz file nor a pickled batch (protocol 2 or later)"));
         }
-        let outside = labels.iter().enumerate().find(|(_, label)| !(1..=CLASSES).contains(*label));
-        if let Some((index, label)) = outside {
-            return malformed(
-                "labels",
-                format!("has {label} at {index} (counted from 0), not 1 to {CLASSES}"),
-            );
-        }
-        let labels = labels.iter().map(|label| *label as u32 - 1).collect();
-        Ok(Self { path: path.to_path_buf(), pixels, labels, side, next: 0 })
-    }
-
-    fn read(&mut self) -> Result<Image> {
-        let mut pixels = vec![0; 3 * self.side * self.side];
-        let (index, last) = (self.next, self.next + 1 == self.labels.len());
-        self.next += 1;
-        match &mut self.pixels {
-            Pixels::Npz(data) => {
-                data.read(&mut pixels)?;
-                if last {
-                    data.end()?;
-                }
-            }
-            Pixels::Pickled(bytes) => {
-                let row = index * pixels.len()..(index + 1) * pixels.len();
-                pixels.copy_from_slice(&bytes[row]);
-            }
-        }
-        Ok(Image { pixels, label: Some(self.labels[index]) })
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Image>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        (self.next < self.labels.len()).then(|| self.read())
-    }
+    };
+    let side_of =
+        |width: usize| Some((width / 3).isqrt()).filter(|side| 3 * side * side == width && width > 0);
+    let (count, side) = match *shape {
+        [count, width] if count > 0 => (count, side_of(width)),
+        _ => (0, None),
+    };
+    let Some(side) = side else {
+        return Err(array_error(path, "data", format!("has shape {shape:?}, not [N, 3·side²]")));
+    };
+    let labels = classes(path, "labels", &labels, count, 1..=CLASSES)?;
+    Ok((path.to_path_buf(), side, Rows::new(pixels, labels, 3 * side * side)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::image::Image;
     use crate::npz::tests::{npy, npz};
     use rawzip::CompressionMethod;
 
@@ -141,7 +121,7 @@ mod tests {
         let paths: Vec<PathBuf> =
             (0..files.len()).map(|i| folder.path().join(format!("file_{i}.npz"))).collect();
         paths.iter().zip(files).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
-        let images = open(&paths)?;
+        let images = open(&paths, Part::Train)?.unwrap();
         Ok((images.shape(), images.collect::<Result<_>>()?))
     }
 
@@ -192,6 +172,29 @@ mod tests {
         }
         let (_, both) = read(&[file(&[7]), BATCHES[1].to_vec()]).unwrap();
         assert_eq!(both.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_gives_its_batches_by_number_and_holds_out_its_validation_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("train_data_batch_10", &file(&[10]));
+        write("train_data_batch_2", &file(&[2]));
+        write("val_data", BATCHES[0]);
+        write("notes.txt", b"x");
+        let labels = |part| -> Vec<u32> {
+            let images = open(&[folder.path().to_path_buf()], part).unwrap().unwrap();
+            assert_eq!(
+                (images.left_out().files, images.left_out().first.clone()),
+                (1, Some(folder.path().join("notes.txt")))
+            );
+            images.map(|image| image.unwrap().label.unwrap()).collect()
+        };
+        assert_eq!((labels(Part::Train), labels(Part::Valid)), (vec![1, 9], vec![0, 999]));
+        assert!(open(&[folder.path().to_path_buf()], Part::Test).unwrap().is_none());
+        let empty = tempfile::tempdir().unwrap();
+        let error = open(&[empty.path().to_path_buf()], Part::Train).err().unwrap().to_string();
+        assert!(error.contains("no files train_data_batch_*"), "{error}");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{Pixels, Rows};
+use super::Pixels;
 use crate::error::{Error, Result};
 use crate::npz::Array;
 
-/// The images of the file at `path`.
-pub(super) fn open(path: &Path) -> Result<Rows> {
+/// Shape of `data`, its elements, and `labels` of the file at `path`.
+pub(super) fn open(path: &Path) -> Result<(Vec<usize>, Pixels, Vec<i64>)> {
     let find = |name: &str| {
         let missing =
             || Error::format(path, format!("no array {name:?}; it should hold `data` and `labels`"));
@@ -20,6 +20,5 @@ pub(super) fn open(path: &Path) -> Result<Rows> {
     if labels.shape.len() != 1 {
         return Err(labels.error(format!("has shape {:?}, not one label for each image", labels.shape)));
     }
-    let (shape, labels) = (data.shape.clone(), labels.integers()?);
-    Rows::new(path, Pixels::Npz(data), &shape, &labels)
+    Ok((data.shape.clone(), Pixels::Npz(data), labels.integers()?))
 }

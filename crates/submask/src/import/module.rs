@@ -1,10 +1,10 @@
-//! State dicts, and modules that were pickled whole, as the reference's toy experiment does.
+//! Modules that were pickled whole, as the reference's toy experiment does.
 //!
-//! Of a module only the tensors are taken: its class is a name, and nothing of it is executed.
+//! Only the tensors are taken: a module's class is a name, and nothing of it is executed.
 
-use super::foreign::{Found, strip_common};
+use super::foreign::ForeignTensor;
 use super::torch::TorchFile;
-use super::torch_values::{check_count, tensor_at, tensors_of};
+use super::torch_values::{check_count, tensor_at};
 use crate::Result;
 use crate::pickle::ValueRef;
 
@@ -13,17 +13,20 @@ const MAX_DEPTH: usize = 32;
 /// How many modules are looked at: a hostile file may refer to one module from many places.
 const MAX_MODULES: usize = 10_000;
 
-/// The tensors of a pickled state dict.
-pub(super) fn find_in_state_dict(file: &TorchFile) -> Result<Found> {
-    let mut found = Found { raw: tensors_of(file, file.root(), "")?, ..Found::default() };
-    strip_common(&mut found.raw, "backbone.");
-    Ok(found)
+/// Whether a value is a module.
+pub(super) fn is_module(value: ValueRef<'_>) -> bool {
+    value.attribute("_modules").is_some()
 }
 
-/// The parameters and buffers of a pickled module and of the modules in it, named as its state dict would.
-pub(super) fn find_in_module(file: &TorchFile) -> Result<Found> {
-    let mut found = Found::default();
-    let mut modules = vec![(file.root(), String::new(), 0)];
+/// The parameters and buffers of a module and of the modules in it, named as its state dict would. `path` is where it
+/// stands in the file.
+pub(super) fn tensors_of_module(
+    file: &TorchFile,
+    module: ValueRef<'_>,
+    path: &str,
+) -> Result<Vec<ForeignTensor>> {
+    let mut tensors = Vec::new();
+    let mut modules = vec![(module, String::new(), 0)];
     let mut looked_at = 0;
     while let Some((module, prefix, depth)) = modules.pop() {
         looked_at += 1;
@@ -33,15 +36,16 @@ pub(super) fn find_in_module(file: &TorchFile) -> Result<Found> {
         for kind in ["_parameters", "_buffers"] {
             for (name, value) in named(module, kind) {
                 let name = format!("{prefix}{name}");
-                check_count(file, found.raw.len(), "the module")?;
-                found.raw.extend(tensor_at(file, value, name.clone(), name)?);
+                let place = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                check_count(file, tensors.len(), "the module")?;
+                tensors.extend(tensor_at(file, value, place, name)?);
             }
         }
         let inner =
             named(module, "_modules").map(|(name, inner)| (inner, format!("{prefix}{name}."), depth + 1));
         modules.extend(inner);
     }
-    Ok(found)
+    Ok(tensors)
 }
 
 /// The entries of the dict `attribute` of an object.

@@ -1,0 +1,164 @@
+//! `submask score`.
+
+use std::fs::File;
+use std::io::{BufReader, stdin};
+use std::path::Path;
+
+use serde_json::value::RawValue;
+use submask::data::{TextRecord, TextRecords};
+use submask::model::{
+    Architecture, EvaluateRequest, Model, ModelConfig, Passage, SCORE_DRAWS, Session, TextLayout,
+};
+
+use crate::args::ScoreArgs;
+use crate::compute::Compute;
+use crate::failure::Failure;
+use crate::format::counted;
+use crate::output::{self, ScoreLine};
+use crate::settings::estimate;
+use crate::subject::Kind;
+use crate::{flags, locate};
+
+/// Texts that are scored before their lines are printed.
+const AT_ONCE: usize = 64;
+
+/// A text to score.
+struct Text {
+    /// Its line, where it stands in a file.
+    line: Option<u64>,
+    id: Option<Box<RawValue>>,
+    passage: Passage,
+}
+
+/// Scores the texts that are given.
+pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
+    estimate::check(&args.estimate)?;
+    let folder = locate::checkpoint(&args.model, args.checkpoint)?;
+    let config = ModelConfig::read(&folder)?;
+    let kind = Kind::of(&config)?;
+    if kind != Kind::Text {
+        let message =
+            format!("`score` is of texts, and {} is a model of {}", args.model.display(), kind.name());
+        return Err(Failure::usage(message).hint("`submask eval` measures models of every kind"));
+    }
+    check_layout(args, config.pairs())?;
+    let session = Model::open(&folder)?.session(&compute.open()?)?;
+    let request = estimate::request(&args.estimate, &session, SCORE_DRAWS)?;
+    if args.by_token && !request.estimator.is_by_token() {
+        let message = format!(
+            "--by-token has no meaning for {}: a bound is no sum over tokens",
+            request.estimator.name()
+        );
+        return Err(Failure::usage(message).hint("--estimator exact is the chain rule, which is one"));
+    }
+    let texts = texts(args, session.architecture())?;
+    let count = counted(texts.len() as u64, "text");
+    eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
+    texts.chunks(AT_ONCE).try_for_each(|texts| score(&session, &request, texts, args.by_token))
+}
+
+/// Refuses flags of texts that stand alone for a model of pairs, each of which is one sequence.
+fn check_layout(args: &ScoreArgs, is_of_pairs: bool) -> Result<(), Failure> {
+    let flags = [
+        ("--end", args.layout.end, "the end of a text is always charged"),
+        ("--stride", args.layout.stride.is_some(), "a text is one sequence, and longer ones are refused"),
+    ];
+    match flags.into_iter().find(|(_, given, _)| is_of_pairs && *given) {
+        Some((flag, _, hint)) => {
+            Err(Failure::usage(format!("{flag} has no meaning for a model of pairs")).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The estimator, and its draws where it draws.
+fn described(request: &EvaluateRequest) -> String {
+    let name = request.estimator.name();
+    match request.estimator.is_by_token() {
+        true => name,
+        false => format!("{name}, {} draws", request.draws),
+    }
+}
+
+/// Scores some of the texts and prints a line for each.
+fn score(
+    session: &Session,
+    request: &EvaluateRequest,
+    texts: &[Text],
+    by_token: bool,
+) -> Result<(), Failure> {
+    let passages: Vec<Passage> = texts.iter().map(|text| text.passage.clone()).collect();
+    let scores = session.score(request, &passages).map_err(|error| flags::SCORE.name_in(error))?;
+    for (text, mut score) in texts.iter().zip(scores) {
+        score.by_token = score.by_token.filter(|_| by_token);
+        output::write_json_line(&ScoreLine { line: text.line, id: text.id.as_deref(), score })?;
+    }
+    Ok(())
+}
+
+/// The texts, encoded: all of them, so that what is wrong with one is told before any is scored.
+fn texts(args: &ScoreArgs, architecture: &Architecture) -> Result<Vec<Text>, Failure> {
+    let layout = match architecture.config().pairs() {
+        true => TextLayout::Filled,
+        false => TextLayout::Alone { end: args.layout.end, stride: args.layout.stride.map(Into::into) },
+    };
+    let given = |flag: &str, prompt: &str, text: &str| {
+        let passage = architecture.passage(layout, prompt, text).map_err(|error| {
+            let of_flags = |field: &str| match field {
+                "text" => flag.to_owned(),
+                "prompt" => "--prompt".to_owned(),
+                field => flags::SCORE.of(field).to_owned(),
+            };
+            error.rename_field(of_flags)
+        });
+        Ok(Text { line: None, id: None, passage: passage? })
+    };
+    if let Some(file) = &args.data {
+        return records(file)?
+            .into_iter()
+            .map(|record| of_record(record, file, layout, architecture))
+            .collect();
+    }
+    match &args.completion {
+        Some(completion) => {
+            let prompt = args.prompt.as_deref().unwrap_or_default();
+            Ok(vec![given("--completion", prompt, completion)?])
+        }
+        None => args.text.iter().map(|text| given("--text", "", text)).collect(),
+    }
+}
+
+fn of_record(
+    record: TextRecord,
+    file: &Path,
+    layout: TextLayout,
+    architecture: &Architecture,
+) -> Result<Text, Failure> {
+    let TextRecord { line, id, prompt, text } = record;
+    let passage = architecture.passage(layout, &prompt, &text).map_err(|error| {
+        let place = format!("{}: line {line}", name(file).display());
+        Failure::from(flags::SCORE.name_in(error)).context(place)
+    });
+    Ok(Text { line: Some(line), id, passage: passage? })
+}
+
+/// The lines of a file, or of standard input.
+fn records(file: &Path) -> Result<Vec<TextRecord>, Failure> {
+    let TextRecords { records, unread } = match file == Path::new("-") {
+        true => TextRecords::read(stdin().lock(), name(file))?,
+        false => {
+            let open = File::open(file).map_err(submask::Error::io(file))?;
+            TextRecords::read(BufReader::new(open), file)?
+        }
+    };
+    if !unread.is_empty() {
+        let unread: Vec<&str> = unread.iter().map(String::as_str).collect();
+        eprintln!("note: fields that are not read: {}", unread.join(", "));
+    }
+    Ok(records)
+}
+
+/// What errors call a file.
+fn name(file: &Path) -> &Path {
+    if file == Path::new("-") { Path::new("standard input") } else { file }
+}

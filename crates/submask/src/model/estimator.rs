@@ -1,0 +1,200 @@
+//! What can be computed of sequences under a model, and the functions that do it.
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::EvaluateRequest;
+use super::session::Session;
+use crate::denoiser::Denoiser;
+use crate::likelihood::{
+    Estimate, Exact, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
+    exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
+    path_bound_full,
+};
+use crate::order::Order;
+use crate::predictive::Predictive;
+use crate::schedule::{RevealSteps, RevealUnit};
+use crate::{Error, Result};
+
+/// What is computed (math.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Estimator {
+    /// The sub-token NELBO: an upper bound.
+    NelboSubtoken,
+    /// The token NELBO: an upper bound for the generator that reveals whole tokens.
+    NelboToken,
+    /// The bound of the sampler with this many steps.
+    Path {
+        /// Steps of the sampler, T ≥ 1.
+        steps: usize,
+    },
+    /// The exact likelihood of generation in a deterministic order.
+    Exact {
+        /// Any but [`Order::Random`].
+        order: Order,
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+        /// Units revealed per step N ≥ 1.
+        per_step: usize,
+    },
+    /// The bound over K random orders, K being the draws per sequence: an upper bound for generation in random order.
+    Orders {
+        /// What is ordered: sub-tokens or whole tokens.
+        unit: RevealUnit,
+    },
+    /// The joint objective: no likelihood.
+    JointObjective,
+}
+
+impl Estimator {
+    /// The exact likelihood of generation from left to right, token by token.
+    pub const LEFT_TO_RIGHT: Self =
+        Self::Exact { order: Order::LeftToRight, unit: RevealUnit::Tokens, per_step: 1 };
+
+    /// T of the path bound.
+    pub fn steps(self) -> Option<u64> {
+        match self {
+            Self::Path { steps } => Some(steps as u64),
+            _ => None,
+        }
+    }
+
+    /// Whether a value is a sum over tokens, each given others: an exact value is one.
+    pub fn is_by_token(self) -> bool {
+        matches!(self, Self::Exact { .. })
+    }
+
+    /// Its name in figures. Exact values are named after their order; the unit and N do not show in it.
+    pub fn name(self) -> String {
+        match self {
+            Self::NelboSubtoken => "nelbo_subtoken".to_owned(),
+            Self::NelboToken => "nelbo_token".to_owned(),
+            Self::Path { .. } => "path_bound".to_owned(),
+            Self::Exact { order, .. } => format!("exact_{}", order.name().replace('-', "_")),
+            Self::Orders { .. } => "bound_k".to_owned(),
+            Self::JointObjective => "joint_objective".to_owned(),
+        }
+    }
+}
+
+/// What an estimator gave, of whichever meaning.
+pub(super) enum Estimated {
+    /// An exact value.
+    Exact(Estimate<Exact>),
+    /// An upper bound.
+    UpperBound(Estimate<UpperBound>),
+    /// No likelihood.
+    Surrogate(Estimate<Surrogate>),
+}
+
+impl Estimated {
+    /// The same of filled sequences, of which so many tokens count, \[n\]; unchanged where there are no numbers. An exact
+    /// value of a completion with what fills its sequence is a bound for the completion.
+    pub(super) fn counted(self, counted: &[u64]) -> Self {
+        if counted.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Exact(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec()).into_bound()),
+            Self::UpperBound(estimate) => Self::UpperBound(estimate.with_tokens(counted.to_vec())),
+            Self::Surrogate(estimate) => Self::Surrogate(estimate.with_tokens(counted.to_vec())),
+        }
+    }
+}
+
+/// Sequences that are estimated at once, or part by part.
+pub(super) trait Parts {
+    /// The estimates of all parts, as one.
+    fn estimate<K: Meaning>(&self, part: impl Fn(&Sequences) -> Result<Estimate<K>>) -> Result<Estimate<K>>;
+}
+
+impl Parts for Sequences<'_> {
+    fn estimate<K: Meaning>(&self, part: impl Fn(&Sequences) -> Result<Estimate<K>>) -> Result<Estimate<K>> {
+        part(self)
+    }
+}
+
+impl Estimator {
+    /// Estimates with a diffusion network.
+    ///
+    /// # Errors
+    /// Those of the estimators in [`crate::likelihood`].
+    fn estimate(
+        self,
+        network: &dyn Denoiser,
+        predictive: &Predictive,
+        parts: &impl Parts,
+        settings: &LikelihoodSettings,
+    ) -> Result<Estimated> {
+        match self {
+            Self::NelboSubtoken => parts
+                .estimate(|sequences| nelbo_subtoken(network, predictive, sequences, settings))
+                .map(Estimated::UpperBound),
+            Self::NelboToken => parts
+                .estimate(|sequences| nelbo_token(network, predictive, sequences, settings))
+                .map(Estimated::UpperBound),
+            Self::Path { steps } => {
+                let steps = RevealSteps::even(&settings.schedule, steps)?;
+                let few = predictive.codes().subtoken_len() <= MAX_SUBSET_DIGITS;
+                let bound = if few { path_bound } else { path_bound_full };
+                let unit = RevealUnit::Digits;
+                parts
+                    .estimate(|sequences| bound(network, predictive, sequences, &steps, unit, settings))
+                    .map(Estimated::UpperBound)
+            }
+            Self::Exact { order, unit, per_step } => parts
+                .estimate(|sequences| {
+                    exact_in_order(network, predictive, sequences, order, unit, per_step, settings)
+                })
+                .map(Estimated::Exact),
+            Self::Orders { unit } => parts
+                .estimate(|sequences| bound_k(network, predictive, sequences, unit, settings))
+                .map(Estimated::UpperBound),
+            Self::JointObjective => parts
+                .estimate(|sequences| joint_objective(network, predictive, sequences, settings))
+                .map(Estimated::Surrogate),
+        }
+    }
+}
+
+impl Session {
+    /// What the estimator of `request` makes of sequences.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is nothing to estimate, or it or the estimator does not fit the network.
+    pub(super) fn estimate(&self, request: &EvaluateRequest, parts: &impl Parts) -> Result<Estimated> {
+        let architecture = self.architecture();
+        let settings = LikelihoodSettings {
+            draws: request.draws,
+            seed: request.seed,
+            batch: request.batch,
+            schedule: architecture.schedule(),
+        };
+        let predictive = architecture.predictive_with(request.carry_over);
+        if !self.is_autoregressive() {
+            return request.estimator.estimate(self.denoiser()?, &predictive, parts, &settings);
+        }
+        if request.estimator != Estimator::LEFT_TO_RIGHT {
+            let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
+            return Err(Error::invalid("estimator", request.estimator.name(), allowed));
+        }
+        let network = self.autoregressive()?;
+        let exact = |sequences: &Sequences| exact_autoregressive(network, &predictive, sequences, &settings);
+        parts.estimate(exact).map(Estimated::Exact)
+    }
+}
+
+/// Most sub-tokens per token for which all subsets of digits are summed at once.
+const MAX_SUBSET_DIGITS: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_figures_are_named_after_their_order() {
+        let name = |order| Estimator::Exact { order, unit: RevealUnit::Digits, per_step: 2 }.name();
+        assert_eq!(name(Order::LeftToRight), "exact_left_to_right");
+        assert_eq!(name(Order::Confidence), "exact_confidence");
+    }
+}
