@@ -172,6 +172,7 @@ pub(super) fn describe(
         Family::Encoder => {
             let (query_groups, intermediate) = encoder_sizes(foreign, hidden, heads, decisions)?;
             NetworkConfig::Encoder(EncoderConfig {
+                block_len: 0,
                 hidden,
                 heads,
                 query_groups,
@@ -186,6 +187,7 @@ pub(super) fn describe(
             let width = length(foreign, "sigma_map.mlp.2.bias")?;
             let cond_dim = decisions.decide("model.cond_dim", by_shapes(width), 1)?;
             NetworkConfig::Diffusion(DitConfig {
+                block_len: 0,
                 hidden,
                 heads,
                 blocks,

@@ -145,6 +145,7 @@ impl NetworkConfig {
         let (hidden, heads, blocks, seq_len, dropout) = (256, 4, 4, 128, 0.0);
         Some(match name {
             "diffusion" => Self::Diffusion(DitConfig {
+                block_len: 0,
                 hidden,
                 heads,
                 blocks,
@@ -155,6 +156,7 @@ impl NetworkConfig {
                 time_conditioning: false,
             }),
             "encoder" => Self::Encoder(EncoderConfig {
+                block_len: 0,
                 hidden,
                 heads,
                 query_groups: 0,

@@ -9,7 +9,7 @@ use super::settings::TrainSettings;
 use super::slot::Slot;
 use crate::backbone::autoregressive::Autoregressive;
 use crate::backbone::weights::{Parameter, Weights};
-use crate::backbone::{self, Backbone, Digits, Inputs, TrainingDropout};
+use crate::backbone::{self, Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::compute::Compute;
 use crate::data::Batch;
 use crate::model::{Architecture, Network};

@@ -127,6 +127,7 @@ mod tests {
         let settings = TrainSettings { batch_size: 3, accumulate: 4, ..settings };
         let codes = SubTokenizer::new(16, 2).unwrap();
         let config = DitConfig {
+            block_len: 0,
             hidden: 16,
             heads: 2,
             blocks: 1,

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::bf16::PackedWeight;
 use super::elementwise::total;
-use super::gemm::{Finish, Matrix, On, finished_product, product, transposed};
+use super::gemm::{Finish, Matrix, On, finished_product, min_rows, product, transposed};
 use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::plain::GELU;
 use crate::ops::{Precision, lanes};

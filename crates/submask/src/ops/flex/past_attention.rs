@@ -343,7 +343,7 @@ impl Head<'_> {
             );
             dq.extend(self.sums(&group, &ds, &self.past_k, &self.k, self.scale()));
             let padded = self.padded(&group);
-            let mut to_past = |out: &mut [f32], weights: &[f32], x: &[f32], scale: f32| {
+            let to_past = |out: &mut [f32], weights: &[f32], x: &[f32], scale: f32| {
                 if group.past > 0 {
                     let mut x = self.some_rows(x, &group.rows, padded);
                     x.iter_mut().for_each(|x| *x *= scale);
