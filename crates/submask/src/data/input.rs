@@ -8,7 +8,7 @@ use super::format::Format;
 use crate::error::{Error, Result};
 
 /// The three bytes with which UTF-8 text may begin, to say so; they are no text.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much of the beginning is looked at.
 const HEAD_BYTES: usize = 1 << 14;
@@ -210,7 +210,7 @@ impl Read for Decoded {
 }
 
 /// Which text of more than one byte per character begins with these bytes: by its mark, or since every second byte is 0.
-pub(super) fn utf_16(head: &[u8]) -> Option<&'static str> {
+fn utf_16(head: &[u8]) -> Option<&'static str> {
     match head {
         [0xff, 0xfe, 0, 0, ..] => return Some("UTF-32 (little-endian)"),
         [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32 (big-endian)"),
