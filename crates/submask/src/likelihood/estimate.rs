@@ -123,7 +123,8 @@ impl Measured {
 pub struct Figure {
     /// What was computed: `nelbo_subtoken`, `joint_objective`, ….
     pub name: String,
-    /// The number.
+    /// The number; a file has null for one that is not finite, which is read as not a number.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub value: f64,
     /// Its unit: `nats per sequence`, `nats per token`, `bits per token`, `perplexity`, ….
     pub unit: String,
