@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::format::Format;
+use crate::durable::LFS_POINTER;
 use crate::error::{Error, Result};
 
 /// The three bytes with which UTF-8 text may begin, to say so; they are no text.
@@ -248,11 +249,7 @@ const OTHER_FORMATS: [(usize, &[u8], &str); 18] = [
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"GIF8", "a GIF picture"),
-    (
-        0,
-        b"version https://git-lfs.github.com/spec/",
-        "a pointer of Git LFS to a file that was not downloaded",
-    ),
+    (0, LFS_POINTER, "a pointer of Git LFS to a file that was not downloaded"),
 ];
 
 /// What a file is that is no text, where its beginning says so.

@@ -77,7 +77,7 @@ impl JsonRecords {
     }
 
     /// The line on which the present record begins, counted from 1.
-    pub(super) fn line(&self) -> u64 {
+    pub(super) fn first_line(&self) -> u64 {
         self.begins
     }
 

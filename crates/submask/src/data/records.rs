@@ -47,7 +47,7 @@ impl TextRecords {
         let mut objects = JsonRecords::new(input.text()?.0, name, limit);
         let mut all = Self::default();
         while objects.advance().map_err(Fault::error)? {
-            let record = with_object(objects.bytes(), |object| all.record(objects.line(), object));
+            let record = with_object(objects.bytes(), |object| all.record(objects.first_line(), object));
             let record = record.unwrap_or_else(|no_object| Err(no_object.said(objects.are_lines())));
             let problem = |problem| Error::format(name, format!("{}: {problem}", objects.place()));
             all.records.push(record.map_err(problem)?);
