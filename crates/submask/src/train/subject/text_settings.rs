@@ -98,7 +98,7 @@ pub struct TokenizerSettings {
     /// The file of `tokenizer-json`, or its folder; no other kind reads it.
     pub path: PathBuf,
     /// The token with which `tokenizer-json` ends a text; empty: what the file and its companions say
-    /// ([`Tokenizer::from_file`]). No other kind reads it.
+    /// ([`Tokenizer::from_file`](crate::data::Tokenizer::from_file)). No other kind reads it.
     #[serde(default)]
     pub end_of_text: String,
 }
