@@ -81,7 +81,7 @@ pub fn check_free(field: &str, place: &Path) -> Result<()> {
 }
 
 /// What stands in place of a file that Git LFS has not fetched.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Length of the longest pointer.
 const LFS_BYTES: usize = 1024;
 

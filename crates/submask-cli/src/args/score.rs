@@ -32,8 +32,8 @@ pub struct ScoreArgs {
     /// Text to score, given --prompt
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, requires = "prompt")]
     pub completion: Option<String>,
-    /// File of JSON lines, each with either text, or prompt and completion, and with an id if you like; - is
-    /// standard input
+    /// File of JSON, one object per line or one array, compressed or not, each with either text, or prompt and
+    /// completion, and with an id if you like; - is standard input
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Tell what every token adds, of the estimator exact

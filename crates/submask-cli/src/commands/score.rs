@@ -1,7 +1,7 @@
 //! `submask score`.
 
 use std::fs::File;
-use std::io::{BufReader, stdin};
+use std::io::stdin;
 use std::path::Path;
 
 use serde_json::value::RawValue;
@@ -145,11 +145,8 @@ fn of_record(
 /// The lines of a file, or of standard input.
 fn records(file: &Path) -> Result<Vec<TextRecord>, Failure> {
     let TextRecords { records, unread } = match file == Path::new("-") {
-        true => TextRecords::read(stdin().lock(), name(file))?,
-        false => {
-            let open = File::open(file).map_err(submask::Error::io(file))?;
-            TextRecords::read(BufReader::new(open), file)?
-        }
+        true => TextRecords::read(stdin(), name(file))?,
+        false => TextRecords::read(File::open(file).map_err(submask::Error::io(file))?, file)?,
     };
     if !unread.is_empty() {
         let unread: Vec<&str> = unread.iter().map(String::as_str).collect();

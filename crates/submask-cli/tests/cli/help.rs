@@ -212,8 +212,9 @@ fn score() {
           --text <TEXT>              Text to score; may be given several times
           --prompt <TEXT>            Text that stands before --completion, given and not charged
           --completion <TEXT>        Text to score, given --prompt
-          --data <FILE>              File of JSON lines, each with either text, or prompt and
-                                     completion, and with an id if you like; - is standard input
+          --data <FILE>              File of JSON, one object per line or one array, compressed or not,
+                                     each with either text, or prompt and completion, and with an id if
+                                     you like; - is standard input
           --by-token                 Tell what every token adds, of the estimator exact
           --end                      Charge one end of text after a text
           --stride <S>               Of a text longer than the model's sequences, charge S new tokens

@@ -5,10 +5,11 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::format::Format;
+use crate::durable::LFS_POINTER;
 use crate::error::{Error, Result};
 
 /// The three bytes with which UTF-8 text may begin, to say so; they are no text.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much of the beginning is looked at.
 const HEAD_BYTES: usize = 1 << 14;
@@ -210,7 +211,7 @@ impl Read for Decoded {
 }
 
 /// Which text of more than one byte per character begins with these bytes: by its mark, or since every second byte is 0.
-pub(super) fn utf_16(head: &[u8]) -> Option<&'static str> {
+fn utf_16(head: &[u8]) -> Option<&'static str> {
     match head {
         [0xff, 0xfe, 0, 0, ..] => return Some("UTF-32 (little-endian)"),
         [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32 (big-endian)"),
@@ -248,11 +249,7 @@ const OTHER_FORMATS: [(usize, &[u8], &str); 18] = [
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"GIF8", "a GIF picture"),
-    (
-        0,
-        b"version https://git-lfs.github.com/spec/",
-        "a pointer of Git LFS to a file that was not downloaded",
-    ),
+    (0, LFS_POINTER, "a pointer of Git LFS to a file that was not downloaded"),
 ];
 
 /// What a file is that is no text, where its beginning says so.

@@ -53,7 +53,8 @@ impl JsonFile {
             Err(error) => {
                 let goes_on = error.is_eof() && self.records.are_lines();
                 let is_other = serde_json::from_str::<IgnoredAny>(&record).is_ok();
-                (goes_on || is_other).then(|| self.no_object(&error))
+                let said = NoObject::Json(error).said(self.records.are_lines());
+                (goes_on || is_other).then(|| self.problem(said))
             }
         }
     }
@@ -71,29 +72,8 @@ impl JsonFile {
 
     /// What the field of the present record holds.
     fn found(&self) -> Result<Found> {
-        let bytes = self.records.bytes();
-        let record = std::str::from_utf8(bytes).map_err(|error| {
-            let column = error.valid_up_to() + 1;
-            self.problem(format!("not a JSON object: not UTF-8 at byte {column}"))
-        })?;
-        match serde_json::from_str::<Object>(record) {
-            Ok(object) => self.field_of(&object),
-            Err(error) => {
-                let repaired = without_numbers_that_are_none(record);
-                let object = serde_json::from_str::<Object>(&repaired);
-                self.field_of(&object.map_err(|_| self.no_object(&error))?)
-            }
-        }
-    }
-
-    fn no_object(&self, error: &serde_json::Error) -> Error {
-        match error.is_eof() && self.records.are_lines() {
-            true => self.problem(format!(
-                "not a JSON object: {}; one object stands on each line, or all of them in one array",
-                reason(error)
-            )),
-            false => self.problem(format!("not a JSON object: {}", reason(error))),
-        }
+        let found = with_object(self.records.bytes(), |object| self.field_of(object));
+        found.map_err(|no_object| self.problem(no_object.said(self.records.are_lines())))?
     }
 
     /// What is in the field, or in a field of fields.
@@ -191,8 +171,51 @@ impl Iterator for JsonFile {
     }
 }
 
+/// Why a record is no object.
+pub(super) enum NoObject {
+    /// The byte from which on it is not UTF-8, counted from 1.
+    NotUtf8(usize),
+    /// What a reader of JSON says.
+    Json(serde_json::Error),
+}
+
+impl NoObject {
+    /// In words; of a record that goes on in other lines, how records may stand, if they are lines.
+    pub(super) fn said(&self, in_lines: bool) -> String {
+        match self {
+            Self::NotUtf8(byte) => format!("not a JSON object: not UTF-8 at byte {byte}"),
+            Self::Json(error) => {
+                let hint = match error.is_eof() && in_lines {
+                    true => "; one object stands on each line, or all of them in one array",
+                    false => "",
+                };
+                format!("not a JSON object: {}{hint}", reason(error))
+            }
+        }
+    }
+}
+
+/// What `read` makes of the object that a record is, as far as Python's `json` writes one.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn with_object<R>(
+    record: &[u8],
+    read: impl FnOnce(&Object) -> R,
+) -> std::result::Result<R, NoObject> {
+    let json = std::str::from_utf8(record).map_err(|error| NoObject::NotUtf8(error.valid_up_to() + 1))?;
+    match serde_json::from_str(json) {
+        Ok(object) => Ok(read(&object)),
+        Err(error) => {
+            let repaired = without_numbers_that_are_none(json);
+            let object = serde_json::from_str(&repaired).map_err(|_| NoObject::Json(error))?;
+            Ok(read(&object))
+        }
+    }
+}
+
 /// What is wrong, and where in the record or the field.
-pub(super) fn reason(error: &serde_json::Error) -> String {
+fn reason(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     match text.strip_suffix(&format!(" at line 1 column {column}")) {
         Some(reason) => format!("{reason} at byte {column}"),
@@ -213,7 +236,7 @@ pub(super) fn kind(value: &RawValue) -> &'static str {
 }
 
 /// The line with null for NaN, Infinity and -Infinity outside strings, which JSON does not have and Python writes.
-pub(super) fn without_numbers_that_are_none(line: &str) -> Cow<'_, str> {
+fn without_numbers_that_are_none(line: &str) -> Cow<'_, str> {
     const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !WORDS.iter().any(|word| line.contains(word)) {
         return Cow::Borrowed(line);

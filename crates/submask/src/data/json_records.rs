@@ -76,6 +76,11 @@ impl JsonRecords {
         }
     }
 
+    /// The line on which the present record begins, counted from 1.
+    pub(super) fn first_line(&self) -> u64 {
+        self.begins
+    }
+
     /// Whether records are lines.
     pub(super) fn are_lines(&self) -> bool {
         self.form == Form::Lines

@@ -1,20 +1,22 @@
-//! Texts with what is given before them, one per line of JSON.
+//! Texts with what is given before them, one per object of JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufRead;
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::input::{BYTE_ORDER_MARK, utf_16};
-use super::json_file::{kind, without_numbers_that_are_none};
+use super::input::Input;
+use super::json_file::{Object, kind, with_object};
+use super::json_records::JsonRecords;
+use super::reader::Fault;
 use crate::error::{Error, Result};
 
 /// A text, and what is given before it.
 #[derive(Clone, Debug)]
 pub struct TextRecord {
-    /// The line on which it stands, from 1.
+    /// The line on which it begins, from 1.
     pub line: u64,
     /// What the caller calls it: any JSON, as it is written.
     pub id: Option<Box<RawValue>>,
@@ -24,41 +26,31 @@ pub struct TextRecord {
     pub text: String,
 }
 
-/// The lines of a file of texts.
+/// The objects of a file of texts.
 #[derive(Clone, Debug, Default)]
 pub struct TextRecords {
-    /// One per line that is not blank.
+    /// One per object.
     pub records: Vec<TextRecord>,
     /// Names of the fields that were not read.
     pub unread: BTreeSet<String>,
 }
 
-type Object<'a> = BTreeMap<String, &'a RawValue>;
-
 impl TextRecords {
-    /// Reads lines of JSON, each an object with either `text`, or `prompt` and `completion`, and possibly an `id`. Other fields
-    /// are not looked into. Blank lines and a byte-order mark are skipped. `name` is what errors call the file.
+    /// Reads JSON, compressed or not, as corpora are read: one object per line, or one array of objects. Each has either `text`,
+    /// or `prompt` and `completion`, and possibly an `id`. Other fields are not looked into. `name` is what errors call the file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] naming the first line that is no such object, and for no line at all.
-    pub fn read(mut lines: impl BufRead, name: &Path) -> Result<Self> {
+    /// [`Error::Io`]; [`Error::Format`] naming the place of the first that is no such object, and for no object at all.
+    pub fn read(bytes: impl Read + Send + 'static, name: &Path) -> Result<Self> {
+        let input = Input::of_stream(Box::new(bytes), name)?;
+        let limit = input.record_limit();
+        let mut objects = JsonRecords::new(input.text()?.0, name, limit);
         let mut all = Self::default();
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            if lines.read_until(b'\n', &mut bytes).map_err(Error::io(name))? == 0 {
-                break;
-            }
-            if let Some(encoding) = utf_16(&bytes).filter(|_| line == 1) {
-                return Err(Error::format(name, format!("{encoding} text: convert it to UTF-8")));
-            }
-            let start =
-                if line == 1 && bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-            if !bytes[start..].trim_ascii().is_empty() {
-                let record = all.record(line, &bytes[start..]);
-                let problem = |problem| Error::format(name, format!("line {line}: {problem}"));
-                all.records.push(record.map_err(problem)?);
-            }
+        while objects.advance().map_err(Fault::error)? {
+            let record = with_object(objects.bytes(), |object| all.record(objects.first_line(), object));
+            let record = record.unwrap_or_else(|no_object| Err(no_object.said(objects.are_lines())));
+            let problem = |problem| Error::format(name, format!("{}: {problem}", objects.place()));
+            all.records.push(record.map_err(problem)?);
         }
         match all.records.is_empty() {
             true => Err(Error::format(name, "no line with a text")),
@@ -66,19 +58,8 @@ impl TextRecords {
         }
     }
 
-    /// The record of a line, or what is wrong with it.
-    fn record(&mut self, line: u64, bytes: &[u8]) -> std::result::Result<TextRecord, String> {
-        let no_object = |problem: String| format!("not a JSON object: {problem}");
-        let json = std::str::from_utf8(bytes)
-            .map_err(|error| no_object(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
-        let repaired;
-        let object: Object = match serde_json::from_str(json) {
-            Ok(object) => object,
-            Err(error) => {
-                repaired = without_numbers_that_are_none(json);
-                serde_json::from_str(&repaired).map_err(|_| no_object(error.to_string()))?
-            }
-        };
+    /// The record of an object that begins on a line, or what is wrong with it.
+    fn record(&mut self, line: u64, object: &Object) -> std::result::Result<TextRecord, String> {
         const READ: [&str; 4] = ["text", "prompt", "completion", "id"];
         self.unread.extend(object.keys().filter(|key| !READ.contains(&key.as_str())).cloned());
         let string = |field: &str| object.get(field).map(|value| string(field, value)).transpose();
@@ -115,7 +96,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[u8]) -> Result<TextRecords> {
-        TextRecords::read(lines, Path::new("a.jsonl"))
+        TextRecords::read(std::io::Cursor::new(lines.to_vec()), Path::new("a.jsonl"))
     }
 
     #[test]
@@ -131,12 +112,23 @@ mod tests {
     }
 
     #[test]
+    fn an_array_is_read_as_lines_are_and_what_is_compressed_as_it_was() {
+        let array = b"[{\"text\": \"a\"},\n {\"prompt\": \"p\", \"completion\": \"c\"}]";
+        let packed = crate::data::input::tests::compressed(array, 2);
+        for bytes in packed.into_iter().map(|(_, bytes)| bytes).chain([array.to_vec()]) {
+            let records = read(&bytes).unwrap().records;
+            let shown: Vec<_> = records.iter().map(|r| (r.line, r.text.as_str())).collect();
+            assert_eq!(shown, [(1, "a"), (2, "c")]);
+        }
+    }
+
+    #[test]
     fn a_bad_line_is_named_by_number() {
         for (lines, message) in [
             (&b""[..], "no line with a text"),
             (b"\n \n", "no line with a text"),
             (b"{\"text\": \"a\"}\n{oops\n", "line 2: not a JSON object"),
-            (b"[\"a\"]", "line 1: not a JSON object"),
+            (b"[\"a\"]", "element 1 (line 1): not a JSON object"),
             (b"{\"text\": \"\xff\"}", "line 1: not a JSON object: not UTF-8 at byte 11"),
             (b"{\"text\": 3}", "line 1: field \"text\" is a number, not a string"),
             (b"{\"text\": null}", "line 1: field \"text\" is null, not a string"),

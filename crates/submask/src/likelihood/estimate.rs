@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
@@ -73,7 +73,8 @@ impl Meaning for Surrogate {
 /// A number and its standard errors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The number.
+    /// The number; a file has null for one that is not finite, which is read as not a number.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub value: f64,
     /// Its standard error over sequences, what draws add to it included; `None` for a single sequence.
     pub standard_error: Option<f64>,
@@ -122,7 +123,8 @@ impl Measured {
 pub struct Figure {
     /// What was computed: `nelbo_subtoken`, `joint_objective`, ….
     pub name: String,
-    /// The number.
+    /// The number; a file has null for one that is not finite, which is read as not a number.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub value: f64,
     /// Its unit: `nats per sequence`, `nats per token`, `bits per token`, `perplexity`, ….
     pub unit: String,
@@ -139,6 +141,14 @@ pub struct Figure {
     pub draw_error: Option<f64>,
     /// Network evaluations (states) that it took.
     pub evaluations: u64,
+}
+
+/// A number where JSON has null for what is not finite.
+///
+/// # Errors
+/// For what is neither a number nor null.
+pub(crate) fn null_is_not_a_number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// −log p(x_0), a bound of it, or a surrogate, of every sequence.
@@ -473,6 +483,10 @@ mod tests {
         let json = serde_json::to_string(&figure).unwrap();
         assert!(json.contains(r#""kind":"upper_bound""#) && json.contains(r#""unit":"nats per sequence""#));
         assert_eq!(serde_json::from_str::<Figure>(&json).unwrap(), figure);
+        let overflown = serde_json::to_string(&Figure { value: f64::INFINITY, ..figure }).unwrap();
+        assert!(overflown.contains(r#""value":null"#), "{overflown}");
+        assert!(serde_json::from_str::<Figure>(&overflown).unwrap().value.is_nan());
+        assert!(serde_json::from_str::<Figure>(&overflown.replace(r#""value":null,"#, "")).is_err());
         assert_eq!(
             serde_json::to_string(&[Kind::Exact, Kind::Surrogate]).unwrap(),
             r#"["exact","surrogate"]"#

@@ -35,6 +35,7 @@ mod query;
 mod sequences;
 
 pub use autoregressive::exact_autoregressive;
+pub(crate) use estimate::null_is_not_a_number;
 pub use estimate::{Estimate, Exact, Figure, Kind, Likelihood, Meaning, Measured, Surrogate, UpperBound};
 pub use in_order::exact_in_order;
 pub use multi_order::bound_k;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::image::{ImageCounts, LeftOut};
 use crate::data::{CorpusInfo, Fidelity, HeldOutReport, PairCounts, Progress};
-use crate::likelihood::Figure;
+use crate::likelihood::{Figure, null_is_not_a_number};
 use crate::model::BestValidation;
 
 /// Something that happened in a run.
@@ -122,10 +122,12 @@ pub struct StepRecord {
     /// Step, counted from 1.
     pub step: u64,
     /// Training loss in nats per token, the mean since the last record.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub loss_nats_per_token: f64,
     /// Which loss that is: `joint` (a surrogate), `marginal`, `cross-entropy` or `next-token`.
     pub objective: String,
     /// Global norm of the gradients of this step, before clipping.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub gradient_norm: f64,
     /// Learning rate of this step.
     pub learning_rate: f64,

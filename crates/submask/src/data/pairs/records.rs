@@ -7,7 +7,7 @@ use super::{FilePairs, Pair, PairSource};
 use crate::data::csv_file::Table;
 use crate::data::field::{Step, steps};
 use crate::data::input::Input;
-use crate::data::json_file::{Object, kind, reason, without_numbers_that_are_none};
+use crate::data::json_file::{Object, kind, with_object};
 use crate::data::json_records::JsonRecords;
 use crate::data::reader::{Fault, Given};
 use crate::error::{Error, Result};
@@ -24,7 +24,8 @@ pub(in crate::data) fn in_json(input: Input, source: &PairSource) -> Result<File
         if !records.advance()? {
             return Ok(None);
         }
-        let pair = pair_of(records.bytes(), &source, records.are_lines());
+        let pair = with_object(records.bytes(), |object| pair_of(object, &source));
+        let pair = pair.unwrap_or_else(|no_object| Err(no_object.said(records.are_lines())));
         let problem = |problem| Error::format(&path, format!("{}: {problem}", records.place()));
         pair.map(Some).map_err(|found| Fault::Record(problem(found)))
     };
@@ -104,31 +105,14 @@ impl Held {
     }
 }
 
-/// The pair of a JSON object, or what is wrong with it. `in_lines`: whether the object should be a line.
-fn pair_of(record: &[u8], source: &PairSource, in_lines: bool) -> std::result::Result<Pair, String> {
-    let no_object = |problem: String| format!("not a JSON object: {problem}");
-    let json = std::str::from_utf8(record)
-        .map_err(|error| no_object(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
-    let repaired;
-    let object: Object = match serde_json::from_str(json) {
-        Ok(object) => object,
-        Err(error) => {
-            repaired = without_numbers_that_are_none(json);
-            serde_json::from_str(&repaired).map_err(|_| {
-                let hint = match error.is_eof() && in_lines {
-                    true => "; one object stands on each line, or all of them in one array",
-                    false => "",
-                };
-                no_object(reason(&error) + hint)
-            })?
-        }
-    };
+/// The pair of a JSON object, or what is wrong with it.
+fn pair_of(object: &Object, source: &PairSource) -> std::result::Result<Pair, String> {
     let PairSource { prompt_field, completion_field, reading, .. } = source;
     if prompt_field == completion_field {
-        let held = field(&object, prompt_field)?;
+        let held = field(object, prompt_field)?;
         return held.chat(&reading.join).map_err(|problem| format!("field {prompt_field:?} {problem}"));
     }
-    Ok(Held::pair(field(&object, prompt_field)?, field(&object, completion_field)?, &reading.join))
+    Ok(Held::pair(field(object, prompt_field)?, field(object, completion_field)?, &reading.join))
 }
 
 /// What a field holds: its name, or one with dots between fields and `[]` behind lists.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::{PairCounts, PairSource, Split};
 use std::collections::BTreeSet;
+use std::fs;
 
 struct Corpus {
     folder: tempfile::TempDir,

@@ -4,6 +4,7 @@ mod image;
 mod image_stamp;
 mod point;
 mod text;
+mod text_settings;
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use image::{ImageData, ImageParts, ImageSetChoice};
 pub use image_stamp::{IMAGES_FILE, ImageStamp};
 pub use point::DensityData;
-pub use text::{TextData, TokenizerChoice, TokenizerSettings};
+pub use text_settings::{TextData, TokenizerChoice, TokenizerSettings};
 
 use super::event::Observer;
 use super::run::RunRequest;
