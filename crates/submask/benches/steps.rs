@@ -78,6 +78,7 @@ impl Size {
 
     fn config(&self) -> DitConfig {
         DitConfig {
+            block_len: 0,
             hidden: self.hidden,
             heads: self.heads,
             blocks: self.blocks,

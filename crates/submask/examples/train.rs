@@ -87,6 +87,7 @@ fn settings(corpus: Option<PathBuf>, steps: u64) -> RunSettings {
             end_of_text: String::new(),
         }),
         network: NetworkConfig::Diffusion(DitConfig {
+            block_len: 0,
             hidden: 96,
             heads: 4,
             blocks: 2,

@@ -18,6 +18,7 @@ fn networks(kernels: Kernels) -> Vec<(&'static str, Box<dyn Backbone>)> {
     let codes = SubTokenizer::new(20, 2).unwrap();
     let dit = |time_conditioning| {
         let config = DitConfig {
+            block_len: 0,
             hidden: 16,
             heads: 2,
             blocks: 2,
@@ -30,6 +31,7 @@ fn networks(kernels: Kernels) -> Vec<(&'static str, Box<dyn Backbone>)> {
         Box::new(Dit::new(config, &codes, kernels).unwrap())
     };
     let config = EncoderConfig {
+        block_len: 0,
         hidden: 16,
         heads: 4,
         query_groups: 2,

@@ -27,6 +27,7 @@ const LENGTH: usize = 11;
 /// Transformers, of one output layer; the U-Net with labels, of one per colour channel; the toy, of one per token.
 fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
     let dit = DitConfig {
+        block_len: 0,
         hidden: 16,
         heads: 2,
         blocks: 2,
@@ -37,6 +38,7 @@ fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
         time_conditioning: true,
     };
     let encoder = EncoderConfig {
+        block_len: 0,
         hidden: 16,
         heads: 4,
         query_groups: 2,

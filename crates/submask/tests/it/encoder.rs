@@ -18,6 +18,7 @@ use crate::fixtures::{assert_close, deviation};
 /// Four heads in two groups; 16 is no multiple of ℓ = 3, so concatenated digits leave a column of zeros.
 fn config(embedding: Embedding) -> EncoderConfig {
     EncoderConfig {
+        block_len: 0,
         hidden: 16,
         heads: 4,
         query_groups: 2,

@@ -84,6 +84,7 @@ fn text_kinds() -> Vec<Kind> {
     };
     let dit = |embedding, time_conditioning| {
         NetworkConfig::Diffusion(DitConfig {
+            block_len: 0,
             hidden: 8,
             heads: 1,
             blocks: 1,
@@ -95,6 +96,7 @@ fn text_kinds() -> Vec<Kind> {
         })
     };
     let encoder = EncoderConfig {
+        block_len: 0,
         hidden: 12,
         heads: 1,
         query_groups: 1,

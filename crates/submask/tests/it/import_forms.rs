@@ -27,6 +27,7 @@ const HIDDEN: usize = 8;
 /// Names and shapes in the network's order.
 fn parameters() -> Vec<(String, Vec<usize>)> {
     let network = NetworkConfig::Diffusion(DitConfig {
+        block_len: 0,
         hidden: HIDDEN,
         heads: 2,
         blocks: 2,

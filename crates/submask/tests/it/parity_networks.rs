@@ -39,6 +39,7 @@ fn network(case: &Case, kernels: Kernels) -> Dit {
         (_, true) => Embedding::PerDigitSummed,
     };
     let config = DitConfig {
+        block_len: 0,
         hidden: case.integer("hidden"),
         heads: case.integer("heads"),
         blocks: case.integer("blocks"),
@@ -53,6 +54,7 @@ fn network(case: &Case, kernels: Kernels) -> Dit {
 
 fn encoder(case: &Case, kernels: Kernels) -> Encoder {
     let config = EncoderConfig {
+        block_len: 0,
         hidden: case.integer("hidden"),
         heads: case.integer("heads"),
         query_groups: case.integer("query_groups"),

@@ -25,6 +25,7 @@ const TEXTS: [&str; 7] =
 
 fn dit(time_conditioning: bool) -> NetworkConfig {
     NetworkConfig::Diffusion(DitConfig {
+        block_len: 0,
         hidden: 16,
         heads: 2,
         blocks: 2,
@@ -38,6 +39,7 @@ fn dit(time_conditioning: bool) -> NetworkConfig {
 
 fn encoder() -> NetworkConfig {
     NetworkConfig::Encoder(EncoderConfig {
+        block_len: 0,
         hidden: 16,
         heads: 2,
         query_groups: 1,
