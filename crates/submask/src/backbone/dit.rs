@@ -9,10 +9,10 @@ use super::block::{Block, BlockShape, Modulation};
 use super::declaration::{Declaration, Definition};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
-use super::transformer::{self, Asked, Kept, Layers, Pass, Sizes};
+use super::transformer::{self, Asked, Layers, Pass, Sizes};
 use super::weights::{Init, Weights};
 use super::{Backbone, Context, Digits, Head, Inputs, TrainingDropout};
-use crate::denoiser::Spec;
+use crate::denoiser::{Kept, Spec};
 use crate::ops::{AttentionMask, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -236,7 +236,7 @@ impl Dit {
     /// [`Error::Invalid`] for digits that are not those of B sequences that fit the network.
     pub fn all_logits(&self, weights: &Weights, y_t: &[u32], t: &[f64]) -> Result<Tensor<2>> {
         let all: Vec<usize> = (0..y_t.len() / self.definition.spec.subtoken_len).collect();
-        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None, context: Context::None };
+        let inputs = Inputs { y_t: Digits::Host(y_t), t, labels: None, context: Context::Own };
         let hidden = transformer::hidden_states(self, weights, &inputs, &all, None)?;
         Ok(self.output.linear.forward(weights, hidden))
     }

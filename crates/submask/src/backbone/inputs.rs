@@ -2,8 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::transformer::Kept;
-use crate::denoiser::{DeviceStates, Spec, States};
+use crate::denoiser::{DeviceStates, Kept, Spec, States};
 use crate::ops::integers;
 use crate::{Error, Result};
 
@@ -52,27 +51,31 @@ pub struct Inputs<'a> {
     pub context: Context<'a>,
 }
 
-/// What networks with blocks read of the tokens before a block.
+/// What a network with blocks reads of the tokens before a block. Networks without blocks do not read it.
 #[derive(Clone, Copy, Debug)]
 pub enum Context<'a> {
-    /// Nothing: the network has no blocks, or a single one is asked about.
-    None,
-    /// The sequences themselves without masks, digits [B', L·ℓ] where B' divides B and sequence s of B is s·B'/B of
-    /// these: a block reads those of its own sequence that stand before it.
+    /// The digits themselves, in which no block that is asked about stands after a masked digit.
+    Own,
+    /// The sequences without masks, digits [B, L·ℓ]: a block reads those of its own sequence that stand before it.
     Clean(Digits<'a>),
-    /// Keys and values of what stands before the first position.
-    Kept(&'a Kept),
+    /// What is kept of known tokens; see [`BlockDenoiser::evaluate_after`](crate::denoiser::BlockDenoiser::evaluate_after).
+    Kept {
+        /// Of B' sequences, B' a divisor of B; `None` where all positions are of the first block.
+        kept: Option<&'a Kept>,
+        /// Which of the known tokens stands at the first position.
+        first: usize,
+    },
 }
 
 impl<'a> From<States<'a>> for Inputs<'a> {
     fn from(States { y_t, t, labels }: States<'a>) -> Self {
-        Self { y_t: Digits::Host(y_t), t, labels, context: Context::None }
+        Self { y_t: Digits::Host(y_t), t, labels, context: Context::Own }
     }
 }
 
 impl<'a> From<DeviceStates<'a>> for Inputs<'a> {
     fn from(DeviceStates { y_t, t, labels }: DeviceStates<'a>) -> Self {
-        Self { y_t: Digits::Device(y_t), t, labels, context: Context::None }
+        Self { y_t: Digits::Device(y_t), t, labels, context: Context::Own }
     }
 }
 
@@ -94,10 +97,47 @@ impl Inputs<'_> {
         }
         let seq_len = digits / rows;
         spec.check_seq_len(seq_len)?;
+        self.check_context(spec, seq_len)?;
         spec.check_labels(self.labels, batch)?;
         match positions.iter().find(|position| **position >= batch * seq_len) {
             Some(position) => Err(Error::invalid("position", position, format!("below {}", batch * seq_len))),
             None => Ok([batch, seq_len]),
+        }
+    }
+    /// Checks that every block finds the tokens that stand before it.
+    fn check_context(&self, spec: &Spec, seq_len: usize) -> Result<()> {
+        if spec.block_len == 0 {
+            return match self.context {
+                Context::Own => Ok(()),
+                _ => Err(Error::invalid("context", "given", "none: the network has no blocks")),
+            };
+        }
+        match self.context {
+            Context::Own => Ok(()),
+            Context::Clean(clean) if clean.len() == self.y_t.len() => Ok(()),
+            Context::Clean(clean) => {
+                Err(Error::invalid("clean digits", clean.len(), format!("{}, one per digit", self.y_t.len())))
+            }
+            Context::Kept { kept, first } => {
+                spec.check_seq_len(first.saturating_add(seq_len))?;
+                if !first.is_multiple_of(spec.block_len) {
+                    let allowed = format!("a multiple of {}, the tokens of a block", spec.block_len);
+                    return Err(Error::invalid("first token of a block", first, allowed));
+                }
+                let needed = first + (seq_len - 1) / spec.block_len * spec.block_len;
+                let (tokens, sequences) = kept.map_or((0, 1), |kept| (kept.tokens(), kept.sequences()));
+                if tokens < needed {
+                    let allowed = format!("at least {needed}, those before the last block");
+                    return Err(Error::invalid("tokens kept", tokens, allowed));
+                }
+                match self.t.len().is_multiple_of(sequences) {
+                    true => Ok(()),
+                    false => {
+                        let allowed = format!("a divisor of the {} that read them", self.t.len());
+                        Err(Error::invalid("sequences kept", sequences, allowed))
+                    }
+                }
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::head::Heads;
 use super::weights::Weights;
-use super::{Backbone, Inputs};
-use crate::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, Spec, States};
+use super::{Backbone, Context, Digits, Inputs};
+use crate::denoiser::{BlockDenoiser, Denoiser, DeviceDenoiser, DeviceStates, Kept, LogitRows, Spec, States};
 use crate::{Error, Result};
 
 /// A network with its weights, ready to be evaluated.
@@ -23,23 +23,12 @@ impl LoadedBackbone {
     fn heads(&self, inputs: &Inputs, positions: &[usize]) -> Result<Heads> {
         Heads::new(&*self.network, &self.weights, inputs, positions, None)
     }
-}
 
-impl Denoiser for LoadedBackbone {
-    fn spec(&self) -> &Spec {
-        self.network.spec()
-    }
-
-    fn evaluate(
-        &self,
-        states: &States,
-        positions: &[usize],
-        rows: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>,
-    ) -> Result<()> {
+    fn evaluate_inputs(&self, inputs: &Inputs, positions: &[usize], rows: LogitRows) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        let heads = self.heads(&(*states).into(), positions)?;
+        let heads = self.heads(inputs, positions)?;
         heads.chunks().try_for_each(|range| {
             let logits = heads.logits(range.clone()).into_data();
             let logits = logits.as_slice::<f32>().map_err(Error::internal("logits are 32-bit floats"))?;
@@ -47,8 +36,83 @@ impl Denoiser for LoadedBackbone {
         })
     }
 
+    /// Checks that no block that is asked about stands after a masked digit of another.
+    fn check_blocks(&self, states: &States, positions: &[usize]) -> Result<()> {
+        let Spec { subtoken_len, block_len, base: mask, .. } = *self.spec();
+        if block_len == 0 || states.t.is_empty() {
+            return Ok(());
+        }
+        let seq_len = states.seq_len(subtoken_len);
+        let masked: Vec<usize> = states
+            .y_t
+            .chunks_exact((seq_len * subtoken_len).max(1))
+            .map(|y| y.iter().position(|digit| *digit == mask).unwrap_or(y.len()) / subtoken_len)
+            .collect();
+        let readable = |position: &usize| {
+            let first_masked = masked.get(position / seq_len.max(1)).copied().unwrap_or(seq_len);
+            position % seq_len.max(1) / block_len <= first_masked / block_len
+        };
+        match positions.iter().find(|position| !readable(position)) {
+            None => Ok(()),
+            Some(position) => {
+                let token = position % seq_len;
+                let start = masked[position / seq_len] / block_len * block_len;
+                let allowed = format!(
+                    "at most {}: blocks of {block_len} tokens are predicted from the known tokens before them, and that of \
+                     tokens {start} to {} has a masked digit",
+                    start + block_len - 1,
+                    start + block_len - 1
+                );
+                Err(Error::invalid("token asked for", token, allowed))
+            }
+        }
+    }
+}
+
+impl Denoiser for LoadedBackbone {
+    fn spec(&self) -> &Spec {
+        self.network.spec()
+    }
+
+    fn evaluate(&self, states: &States, positions: &[usize], rows: LogitRows) -> Result<()> {
+        self.check_blocks(states, positions)?;
+        self.evaluate_inputs(&(*states).into(), positions, rows)
+    }
+
+    fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
+        (self.spec().block_len > 0).then_some(self)
+    }
+
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
         self.network.kernels().are_for_gpus().then_some(self)
+    }
+}
+
+impl BlockDenoiser for LoadedBackbone {
+    fn keep(&self, clean: &[u32], sequences: usize, kept: Option<&Kept>) -> Result<Kept> {
+        let spec = self.spec();
+        let rows = sequences * spec.subtoken_len;
+        if rows == 0 || clean.is_empty() || !clean.len().is_multiple_of(rows) {
+            let allowed =
+                format!("a positive multiple of {} for each of {sequences} sequences", spec.subtoken_len);
+            return Err(Error::invalid("clean digits", clean.len(), allowed));
+        }
+        let tokens = clean.len() / rows;
+        spec.check_seq_len(kept.map_or(0, Kept::tokens).saturating_add(tokens))?;
+        let kept = self.network.keep(&self.weights, Digits::Host(clean), [sequences, tokens], kept);
+        kept.ok_or("none").map_err(Error::internal("a network with blocks keeps known tokens"))
+    }
+
+    fn evaluate_after(
+        &self,
+        kept: Option<&Kept>,
+        first: usize,
+        states: &States,
+        positions: &[usize],
+        rows: LogitRows,
+    ) -> Result<()> {
+        let inputs = Inputs { context: Context::Kept { kept, first }, ..(*states).into() };
+        self.evaluate_inputs(&inputs, positions, rows)
     }
 }
 

@@ -36,7 +36,7 @@ use std::fmt::Debug;
 
 use self::weights::{Parameter, Weights};
 use crate::Result;
-use crate::denoiser::Spec;
+use crate::denoiser::{Kept, Spec};
 use crate::ops::Kernels;
 
 pub use declaration::{Declaration, Definition, Handle};
@@ -46,7 +46,6 @@ pub use head::{Head, Hidden, logits, loss};
 pub use inputs::{Context, Digits, Inputs};
 pub use layers::{LayerNorm, Linear, LinearConfig, ModulatedNorm, RmsNorm};
 pub use loaded::LoadedBackbone;
-pub use transformer::Kept;
 
 /// A diffusion network without its weights.
 ///

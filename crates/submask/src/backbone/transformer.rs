@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::Result;
+use crate::denoiser::Kept;
 use crate::ops::{AttentionMask, Dropout, Past, Rotary, integers};
 
 /// Sizes of a transformer.
@@ -113,32 +114,14 @@ impl Asked {
     }
 }
 
-/// Keys and values of clean tokens that stand before blocks, of every layer: what a network reads of them.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// [B, P, 2d] as (k|v, head, head width), not rotated.
-    layers: Vec<Tensor<3>>,
-}
-
-impl Kept {
-    /// Number of sequences B and of tokens P of each.
-    pub fn dims(&self) -> [usize; 2] {
-        let [sequences, tokens, _] = self.layers[0].dims();
-        [sequences, tokens]
-    }
-
-    /// The same without the first `tokens`; what is left keeps what it read of them.
-    pub fn without_first(&self, tokens: usize) -> Self {
-        let rest = |x: &Tensor<3>| x.clone().narrow(1, tokens, x.dims()[1] - tokens);
-        Self { layers: self.layers.iter().map(rest).collect() }
-    }
-
-    /// Those of one sequence after the other, `sequences` giving which.
-    pub fn of(&self, sequences: &[usize]) -> Self {
-        let device = self.layers[0].device();
-        let indices = integers(sequences.iter().map(|sequence| *sequence as u32), [sequences.len()], &device);
-        Self { layers: self.layers.iter().map(|x| x.clone().select(0, indices.clone())).collect() }
-    }
+/// What the positions of a pass read besides their own block.
+enum Source {
+    /// All are one block.
+    Everything,
+    /// They are the first of several blocks.
+    Nothing,
+    /// What is kept of known tokens.
+    Kept(Kept),
 }
 
 /// Hidden states of the asked positions, ready for the output layer, [n, d].
@@ -153,28 +136,35 @@ pub(super) fn hidden_states<N: Layers>(
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
     let asked = Asked::new(positions, length, batch * length, &weights.device());
     let conditioning = || network.conditioning(weights, inputs.t);
-    let past = match inputs.context {
-        // A single block reads no past.
-        Context::Clean(clean) if mask.block_len() < length => {
-            let sequences = clean.len() / (length * network.spec().subtoken_len);
-            // The masks of this half follow those of the other.
-            let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 2 * depth };
-            Some((clean_pass(network, &pass, clean, [sequences, length], None), 0))
+    let clean = |clean| {
+        // The masks of this half follow those of the other.
+        let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 2 * depth };
+        Source::Kept(Kept::new(clean_pass(network, &pass, clean, [batch, length], None)))
+    };
+    let (source, first) = match inputs.context {
+        // One block is all there ever is.
+        _ if mask.block_len() >= network.spec().max_seq_len() => (Source::Everything, 0),
+        Context::Kept { kept: Some(kept), first } => (Source::Kept(kept.clone()), first),
+        Context::Own | Context::Clean(_) | Context::Kept { .. } if length <= mask.block_len() => {
+            (Source::Nothing, 0)
         }
-        Context::Kept(kept) => Some((kept.layers.clone(), kept.dims()[1])),
-        Context::None | Context::Clean(_) => None,
+        Context::Clean(digits) => (clean(digits), 0),
+        Context::Own | Context::Kept { .. } => (clean(inputs.y_t), 0),
     };
     let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 0 };
     let mut x = network.embed(weights, inputs.y_t).reshape([batch, length, hidden]);
     for layer in 0..depth {
         let asked = asked.as_ref().filter(|_| layer + 1 == depth);
         let qkv = network.queries_keys_values(&pass, layer, x.clone());
-        let mixed = match &past {
-            Some((layers, first)) => {
-                let past = Past { keys_values: layers[layer].clone(), first: *first };
-                network.kernels().attention_with_past(qkv, past, heads, rotary.clone(), mask)
-            }
-            None => network.kernels().attention(qkv, heads, rotary.clone(), AttentionMask::FULL),
+        let kernels = network.kernels();
+        let after = |qkv, keys_values| {
+            kernels.attention_with_past(qkv, Past { keys_values, first }, heads, rotary.clone(), mask)
+        };
+        let mixed = match &source {
+            Source::Everything => kernels.attention(qkv, heads, rotary.clone(), AttentionMask::FULL),
+            Source::Kept(kept) => after(qkv, kept.layer(layer)),
+            // The first block reads none of its past, which may be anything.
+            Source::Nothing => after(qkv.clone(), qkv.narrow(2, hidden, 2 * hidden)),
         };
         x = network.rest(&pass, layer, [x, mixed], asked);
     }
@@ -195,7 +185,7 @@ pub(super) fn keep<N: Layers>(
         dropout: None,
         first_dropout: 0,
     };
-    Kept { layers: clean_pass(network, &pass, clean, dims, kept) }
+    Kept::new(clean_pass(network, &pass, clean, dims, kept))
 }
 
 /// Keys and values of every layer, of those kept and then of the clean tokens, which read their own block and what stands
@@ -208,7 +198,7 @@ fn clean_pass<N: Layers>(
     kept: Option<&Kept>,
 ) -> Vec<Tensor<3>> {
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
-    let first = kept.map_or(0, |kept| kept.dims()[1]);
+    let first = kept.map_or(0, Kept::tokens);
     let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
     let mut layers = Vec::with_capacity(depth);
     for layer in 0..depth {
@@ -219,7 +209,7 @@ fn clean_pass<N: Layers>(
         };
         let own = packed.clone().narrow(2, packed.dims()[2] - 2 * hidden, 2 * hidden);
         let all = match kept {
-            Some(kept) => Tensor::cat(vec![kept.layers[layer].clone(), own], 1),
+            Some(kept) => Tensor::cat(vec![kept.layer(layer), own], 1),
             None => own,
         };
         layers.push(all.clone());

@@ -2,6 +2,7 @@
 //! network reads them) become logits over the C tokens, at the positions that are asked for and nowhere else.
 
 mod autoregressor;
+mod blocks;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -11,6 +12,7 @@ use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 pub use autoregressor::{Autoregressor, Continuation};
+pub use blocks::{BlockDenoiser, Kept};
 
 /// What a network takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Spec {
     pub vocab_size: usize,
     /// Sub-tokens per token ℓ.
     pub subtoken_len: usize,
+    /// Base b of the sub-tokens: 0 to b − 1, and b itself where one is masked.
+    pub base: u32,
     /// Lengths of the sequences that fit, in tokens.
     pub seq_lens: RangeInclusive<usize>,
     /// Whether the network reads the time.
@@ -36,6 +40,7 @@ impl Spec {
         Self {
             vocab_size: codes.vocab_size(),
             subtoken_len: codes.subtoken_len(),
+            base: codes.base(),
             seq_lens: 1..=max_seq_len,
             reads_time: false,
             classes: None,
@@ -133,6 +138,9 @@ pub type LogitRows<'a> = &'a mut dyn FnMut(Range<usize>, &[f32]) -> Result<()>;
 /// A network that samplers and likelihoods evaluate: (y_t, t, labels) → logits at asked positions.
 ///
 /// Implementations must give the same numbers for a sequence whatever batch it stands in.
+///
+/// A network with blocks ([`Spec::block_len`]) predicts a block from its own digits and the tokens of earlier blocks. So it
+/// can be asked about the blocks up to and with the first that has a masked digit, and about no later one.
 pub trait Denoiser: Send + Sync {
     /// What the network takes and gives.
     fn spec(&self) -> &Spec;
@@ -144,6 +152,11 @@ pub trait Denoiser: Send + Sync {
     /// # Errors
     /// What the implementation cannot evaluate, and the first error of `rows`.
     fn evaluate(&self, states: &States, positions: &[usize], rows: LogitRows) -> Result<()>;
+
+    /// The same network where it has blocks, and can keep what it makes of those that are known.
+    fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
+        None
+    }
 
     /// The same network where that saves waiting for its device: on GPUs.
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {

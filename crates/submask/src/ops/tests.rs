@@ -316,7 +316,7 @@ fn attention_in_blocks_of_queries_equals_its_composition() {
 
 /// The sizes of attention with a past: sequences, positions, the first of them, the past's length, heads, block length.
 const PASTS: [[usize; 6]; 7] = [
-    [1, 1, 0, 0, 1, 1],
+    [1, 1, 0, 1, 1, 1],
     [2, 12, 0, 12, 3, 4],
     [1, 20, 0, 20, 2, 1],
     [2, 40, 0, 40, 1, 20],
@@ -330,9 +330,9 @@ fn attention_with_a_past_equals_its_composition() {
     for [batch, rows, first, past, heads, block_len] in PASTS {
         let (width, mask) = (heads * 6, AttentionMask::blocks(block_len));
         let rotary = Arc::new(Rotary::new(first + rows + past, 6));
-        let shapes: [&[usize]; 2] = [&[batch, rows, 3 * width], &[batch, past.max(1), 2 * width]];
+        let shapes: [&[usize]; 2] = [&[batch, rows, 3 * width], &[batch, past, 2 * width]];
         compare(shapes, |kernels, [qkv, keys_values]| {
-            let keys_values = keys_values.reshape([batch, past.max(1), 2 * width]).narrow(1, 0, past);
+            let keys_values = keys_values.reshape([batch, past, 2 * width]);
             let past = Past { keys_values, first };
             kernels.attention_with_past(
                 qkv.reshape([batch, rows, 3 * width]),
@@ -362,7 +362,7 @@ fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
         for first in (0..length).step_by(block_len) {
             let rows = block_len.min(length - first);
             let alone = qkv.clone().narrow(1, first, rows);
-            let alone = attend(alone, keys_values.clone().narrow(1, 0, first), first, block_len);
+            let alone = attend(alone, keys_values.clone().narrow(1, 0, first.max(1)), first, block_len);
             let among = whole.clone().narrow(1, first, rows);
             assert_eq!(values(alone), values(among), "{block_len} {first}");
         }
@@ -381,13 +381,13 @@ fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
 }
 
 #[test]
-fn one_block_without_a_past_is_full_attention() {
+fn the_first_block_reads_no_past() {
     let (length, heads, width) = (37, 2, 12);
     let device = Device::flex();
     let rotary = Arc::new(Rotary::new(length, 6));
     let qkv = random([2, length, 3 * width], 1, &device);
     for kernels in [Kernels::PLAIN, Kernels::FUSED, Kernels::GPU] {
-        let past = Past { keys_values: Tensor::zeros([2, 0, 2 * width], &device), first: 0 };
+        let past = Past { keys_values: Tensor::zeros([2, 1, 2 * width], &device), first: 0 };
         let ours = kernels.attention_with_past(qkv.clone(), past, heads, rotary.clone(), AttentionMask::FULL);
         let full = Kernels::PLAIN.attention(qkv.clone(), heads, rotary.clone(), AttentionMask::FULL);
         ours.into_data().assert_approx_eq::<f32>(&full.into_data(), Tolerance::rel_abs(2e-5, 2e-6));

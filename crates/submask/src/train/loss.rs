@@ -183,7 +183,7 @@ impl NetworkLoss for Denoising {
         let reads_labels = self.network.spec().classes.is_some();
         // Data without labels are of no class.
         let labels = (reads_labels && !batch.labels.is_empty()).then_some(batch.labels.as_slice());
-        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels, context: Context::None };
+        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels, context: Context::Own };
         backbone::loss(&*self.network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }
 }
