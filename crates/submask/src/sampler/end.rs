@@ -2,15 +2,31 @@
 
 /// The place of the token that ends a text, told for every token whether it is an end of text: the first one behind the
 /// first `given` tokens and behind those with which the text begins, which end nothing.
-pub(crate) fn first_end(is_end: impl Iterator<Item = bool>, given: usize) -> Option<usize> {
-    let mut begun = false;
-    for (i, is_end) in is_end.enumerate() {
-        if is_end && begun && i >= given {
-            return Some(i);
-        }
-        begun |= !is_end;
+pub(crate) fn first_end(mut is_end: impl Iterator<Item = bool>, given: usize) -> Option<usize> {
+    let mut ending = Ending::default();
+    is_end.position(|is_end| ending.ends(is_end, given))
+}
+
+/// The same for tokens that come one by one.
+#[derive(Debug, Default)]
+pub(in crate::sampler) struct Ending {
+    seen: usize,
+    begun: bool,
+}
+
+impl Ending {
+    /// Tokens that have come.
+    pub fn seen(&self) -> usize {
+        self.seen
     }
-    None
+
+    /// Whether the next token, told whether it is an end of text, ends the text.
+    pub fn ends(&mut self, is_end: bool, given: usize) -> bool {
+        let ends = is_end && self.begun && self.seen >= given;
+        self.begun |= !is_end;
+        self.seen += 1;
+        ends
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::observer::Observer;
 use super::policy::{Visit, tokens_per_task};
 use super::row::Row;
 use crate::Result;
-use crate::denoiser::{Denoiser, States};
+use crate::denoiser::{Denoiser, LogitRows, Spec, States};
 
 /// The next visit of every row, in one network call per length.
 ///
@@ -21,20 +21,32 @@ pub(super) fn visit(network: &dyn Denoiser, rows: &mut [Row], observer: &mut dyn
     lengths.dedup();
     for seq_len in lengths {
         let mut rows: Vec<&mut Row> = rows.iter_mut().filter(|row| row.seq_len() == seq_len).collect();
-        let visits: Vec<Visit> = rows.iter().map(|row| row.policy.ask(&row.y)).collect();
-        evaluate(network, &mut rows, &visits, seq_len)?;
-        rows.iter_mut().zip(&visits).try_for_each(|(row, visit)| row.settle(visit, observer))?;
+        visit_together(network.spec(), &mut rows, observer, |states, positions, logits| {
+            network.evaluate(states, positions, logits)
+        })?;
     }
     Ok(())
 }
 
-/// Evaluates the network for rows of one length, which draw as their logits come.
-fn evaluate(network: &dyn Denoiser, rows: &mut [&mut Row], visits: &[Visit], seq_len: usize) -> Result<()> {
-    let y_t: Vec<u32> = rows.iter().flat_map(|row| row.y.iter().copied()).collect();
+/// The next visit of rows whose blocks are equally long, which `evaluate` evaluates by themselves.
+///
+/// # Errors
+/// As [`visit`].
+pub(super) fn visit_together(
+    spec: &Spec,
+    rows: &mut [&mut Row],
+    observer: &mut dyn Observer,
+    evaluate: impl FnOnce(&States, &[usize], LogitRows) -> Result<()>,
+) -> Result<()> {
+    let visits: Vec<Visit> = rows.iter().map(|row| row.policy.ask(&row.y)).collect();
+    let y_t: Vec<u32> = rows.iter().flat_map(|row| row.digits(row.block.clone()).to_vec()).collect();
     let t: Vec<f64> = visits.iter().map(|visit| visit.time).collect();
-    let labels = network.spec().labels(rows.iter().map(|row| row.label));
-    let of_row = |(b, visit): (usize, &Visit)| visit.tokens.iter().map(move |i| b * seq_len + i).collect();
-    let positions: Vec<Vec<usize>> = visits.iter().enumerate().map(of_row).collect();
+    let labels = spec.labels(rows.iter().map(|row| row.label));
+    let of_row = |(b, (row, visit)): (usize, (&&mut Row, &Visit))| {
+        let place = |i: &usize| b * row.block.len() + i - row.block.start;
+        visit.tokens.iter().map(place).collect()
+    };
+    let positions: Vec<Vec<usize>> = rows.iter().zip(&visits).enumerate().map(of_row).collect();
     // Row b asks for the positions starts[b]..starts[b + 1].
     let starts: Vec<usize> = std::iter::once(0)
         .chain(positions.iter().scan(0, |end, row| {
@@ -43,9 +55,10 @@ fn evaluate(network: &dyn Denoiser, rows: &mut [&mut Row], visits: &[Visit], seq
         }))
         .collect();
     let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
-    network.evaluate(&states, &positions.concat(), &mut |range, logits| {
-        hand_over(rows, visits, &starts, range, logits)
-    })
+    evaluate(&states, &positions.concat(), &mut |range, logits| {
+        hand_over(rows, &visits, &starts, range, logits)
+    })?;
+    rows.iter_mut().zip(&visits).try_for_each(|(row, visit)| row.settle(visit, observer))
 }
 
 /// Gives the rows the logits of a `range` of the positions.

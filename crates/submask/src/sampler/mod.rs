@@ -50,6 +50,7 @@
 //! token do not happen: none of the jumps of that token in that step, counted in [`SampleReport::jumps_dropped`].
 
 mod autoregressive;
+mod blocks;
 mod corrector;
 mod device;
 mod draw;
@@ -85,7 +86,7 @@ pub use recorder::Recorder;
 pub use report::{Change, SampleReport, Samples, Trajectory};
 pub use sample::Sampler;
 pub use sampling::{Sampling, Temperature};
-pub use settings::{SampleSettings, Steps};
+pub use settings::{SampleSettings, Steps, Window};
 pub use stream::{FinishedSequence, SequenceRequest, Stream};
 
 pub use crate::order::Order;

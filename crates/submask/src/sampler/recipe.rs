@@ -1,12 +1,12 @@
 //! How a sequence is sampled: settings that have been checked and worked out once, for any number of sequences.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::draw::TokenDraws;
 use super::plan::Planner;
 use super::policy::{Corrected, CorrectedSteps, Ordered, Ordering, Planned, Policy};
-use super::prompt::Prompt;
-use super::settings::SampleSettings;
+use super::settings::{SampleSettings, Window};
 use crate::Result;
 use crate::order::Order;
 use crate::predictive::Predictive;
@@ -18,6 +18,8 @@ pub struct Recipe<'a> {
     /// The token that ends a text, and whether units are revealed from left to right, so that it ends a sequence.
     end: Option<u32>,
     left_to_right: bool,
+    /// What blocks read of a text that is longer than the network's length.
+    pub(super) window: Window,
 }
 
 /// What is shared by the policies of all sequences.
@@ -37,7 +39,7 @@ impl<'a> Recipe<'a> {
     pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Result<Self> {
         settings.validate()?;
         let codes = predictive.codes();
-        let SampleSettings { unit, per_step, schedule, seed, .. } = *settings;
+        let SampleSettings { unit, per_step, schedule, seed, window, .. } = *settings;
         let method = match (settings.order.ranking(), &settings.corrector, settings.reveal_steps()?) {
             (Some(ranking), ..) => {
                 Method::Ordered(Arc::new(Ordering::new(ranking, per_step, unit, schedule, codes)))
@@ -48,20 +50,25 @@ impl<'a> Recipe<'a> {
             _ => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
         };
         let left_to_right = settings.order == Order::LeftToRight;
-        Ok(Self { draws: TokenDraws::new(predictive, settings), method, end: None, left_to_right })
+        Ok(Self { draws: TokenDraws::new(predictive, settings), method, end: None, left_to_right, window })
     }
 
-    /// The same, where the token `end` ends a text: revealed from left to right, a sequence is complete with the first one
-    /// behind everything that is given and behind those with which it begins, and the network is not evaluated for what
-    /// would follow. In other orders nothing changes.
+    /// The same, where the token `end` ends a text: revealed from left to right, or block by block, a sequence is complete
+    /// with the first one behind everything that is given and behind those with which it begins, and the network is not
+    /// evaluated for what would follow. With other orders of networks without blocks nothing changes.
     #[must_use]
     pub fn ending_at(self, end: Option<u32>) -> Self {
         Self { end, ..self }
     }
 
-    /// The token that ends a sequence.
-    pub(super) fn end(&self) -> Option<u32> {
-        self.end.filter(|_| self.left_to_right)
+    /// The token that ends a sequence, which may be written block by block.
+    pub(super) fn end(&self, by_blocks: bool) -> Option<u32> {
+        self.end.filter(|_| self.left_to_right || by_blocks)
+    }
+
+    /// Whether units are revealed from left to right.
+    pub(super) fn is_left_to_right(&self) -> bool {
+        self.left_to_right
     }
 
     /// The tokens and their digits, and whether they are constrained.
@@ -69,15 +76,18 @@ impl<'a> Recipe<'a> {
         self.draws.predictive
     }
 
-    /// The policy of a sequence at its start.
-    pub(super) fn begin(&self, number: u64, prompt: &Prompt) -> Box<dyn Policy> {
-        let subtoken_len = self.predictive().codes().subtoken_len();
+    /// The policy of some `tokens` of a sequence, whose sub-tokens `y` [L·ℓ] are those at the start there.
+    pub(super) fn begin(&self, number: u64, y: &[u32], tokens: Range<usize>) -> Box<dyn Policy> {
+        let codes = self.predictive().codes();
+        let (len, mask_id) = (codes.subtoken_len(), codes.mask_id());
         match &self.method {
             Method::Planned(planner) => {
-                Box::new(Planned::new(planner.plan(number, &prompt.masked()), subtoken_len))
+                let masked: Vec<usize> =
+                    (tokens.start * len..tokens.end * len).filter(|digit| y[*digit] == mask_id).collect();
+                Box::new(Planned::new(planner.plan(number, &masked), len))
             }
-            Method::Ordered(ordering) => Box::new(Ordered::new(Arc::clone(ordering), prompt.y())),
-            Method::Corrected(steps) => Box::new(Corrected::new(Arc::clone(steps), prompt, subtoken_len)),
+            Method::Ordered(ordering) => Box::new(Ordered::new(Arc::clone(ordering), y, tokens)),
+            Method::Corrected(steps) => Box::new(Corrected::new(Arc::clone(steps), y, tokens, len, mask_id)),
         }
     }
 

@@ -15,6 +15,9 @@ pub struct SampleReport {
     pub evaluations: u64,
     /// Positions at which logits were asked for.
     pub positions: u64,
+    /// Passes of known tokens through a network with blocks, whose keys and values are kept: about one per block.
+    #[serde(default)]
+    pub clean_passes: u64,
     /// T, or without a grid the number of events, summed over sequences.
     pub steps_total: u64,
     /// Steps in which nothing was revealed and the network was not evaluated.
@@ -43,6 +46,7 @@ impl<'a> Sum<&'a Self> for SampleReport {
             digits: a.digits + b.digits,
             evaluations: a.evaluations + b.evaluations,
             positions: a.positions + b.positions,
+            clean_passes: a.clean_passes + b.clean_passes,
             steps_total: a.steps_total + b.steps_total,
             steps_skipped: a.steps_skipped + b.steps_skipped,
             redraws: a.redraws + b.redraws,

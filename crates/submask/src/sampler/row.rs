@@ -1,8 +1,9 @@
 //! A sequence on its way.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::end::first_end;
+use super::end::Ending;
 use super::observer::{Event, Observer};
 use super::policy::{Chunk, Policy, Visit};
 use super::recipe::Recipe;
@@ -10,7 +11,7 @@ use super::report::SampleReport;
 use super::stream::SequenceRequest;
 use crate::Result;
 
-/// A sequence on its way.
+/// A sequence on its way: block by block, or as a whole where the network has no blocks.
 pub(super) struct Row<'a> {
     /// Its number in the stream.
     pub sequence: usize,
@@ -20,45 +21,81 @@ pub(super) struct Row<'a> {
     /// Its sub-tokens, [L·ℓ]; where they are on a device, those at the start.
     pub y: Vec<u32>,
     pub recipe: Arc<Recipe<'a>>,
+    /// The tokens that are being written: a block, or all.
+    pub block: Range<usize>,
+    /// How these are written.
     pub policy: Box<dyn Policy>,
     /// Sub-tokens revealed so far.
     pub revealed: usize,
     /// Tokens up to and with the one that ended the sequence, where that was before its full length.
     pub ended: Option<usize>,
+    /// Passes of known tokens through the network.
+    pub clean_passes: u64,
+    /// Tokens per block; `None` where the network has no blocks.
+    block_len: Option<usize>,
     mask_id: u32,
     /// Sub-tokens masked at the start.
     masked: usize,
     /// Tokens up to and with the last one of which something is given.
     given: usize,
+    /// How far it is known whether the text has ended.
+    ending: Ending,
     evaluations: u64,
     positions: u64,
+    /// Steps and draws of the blocks that are written.
+    written: SampleReport,
 }
 
 impl<'a> Row<'a> {
-    pub fn new(sequence: usize, request: SequenceRequest<'a>) -> Self {
+    /// A sequence at its start, for a network with blocks of `block_len` tokens or without blocks.
+    pub fn new(sequence: usize, request: SequenceRequest<'a>, block_len: Option<usize>) -> Self {
         let SequenceRequest { prompt, recipe, number } = request;
-        let last = prompt.y().iter().rposition(|digit| *digit != prompt.mask_id());
+        let (y, mask_id) = (prompt.y().to_vec(), prompt.mask_id());
         let len = recipe.predictive().codes().subtoken_len();
+        let tokens = y.len() / len;
+        let last = y.iter().rposition(|digit| *digit != mask_id);
+        let hole = y.iter().position(|digit| *digit == mask_id).map_or(tokens - 1, |digit| digit / len);
+        let step = block_len.unwrap_or(tokens);
+        let start = hole / step * step;
+        let block = start..(start + step).min(tokens);
         Self {
             sequence,
             number,
             label: prompt.label(),
-            y: prompt.y().to_vec(),
-            policy: recipe.begin(number, &prompt),
-            recipe,
-            revealed: 0,
-            mask_id: prompt.mask_id(),
+            policy: recipe.begin(number, &y, block.clone()),
             masked: prompt.masked().len(),
             given: last.map_or(0, |digit| digit / len + 1),
+            y,
+            recipe,
+            block,
+            revealed: 0,
             ended: None,
+            clean_passes: 0,
+            block_len,
+            mask_id,
+            ending: Ending::default(),
             evaluations: 0,
             positions: 0,
+            written: SampleReport::default(),
         }
     }
 
     /// Whether nothing is left to reveal, or what is left is behind the end of the text.
     pub fn is_done(&self) -> bool {
-        self.ended.is_some() || self.policy.is_done()
+        self.ended.is_some() || self.policy.is_done() && self.block.end == self.seq_len()
+    }
+
+    /// Whether the block is written, and another follows.
+    pub fn awaits_next_block(&self) -> bool {
+        !self.is_done() && self.policy.is_done()
+    }
+
+    /// Goes on to the next block.
+    pub fn begin_next_block(&mut self) {
+        self.written = [self.written, self.policy.costs()].iter().sum();
+        let end = self.block.end + self.block_len.unwrap_or(self.seq_len());
+        self.block = self.block.end..end.min(self.seq_len());
+        self.policy = self.recipe.begin(self.number, &self.y, self.block.clone());
     }
 
     /// Sub-tokens that are masked and stay so.
@@ -72,13 +109,18 @@ impl<'a> Row<'a> {
     /// [`Error::InvalidCode`](crate::Error::InvalidCode) for digits that no token has.
     pub fn tokens(&self) -> Result<Vec<u32>> {
         let codes = self.recipe.predictive().codes();
-        let tokens = self.ended.unwrap_or(self.seq_len());
-        codes.decode(&self.y[..tokens * codes.subtoken_len()])
+        codes.decode(self.digits(0..self.ended.unwrap_or(self.seq_len())))
     }
 
     /// Tokens per sequence L.
     pub fn seq_len(&self) -> usize {
         self.y.len() / self.recipe.predictive().codes().subtoken_len()
+    }
+
+    /// The sub-tokens of some tokens.
+    pub fn digits(&self, tokens: Range<usize>) -> &[u32] {
+        let len = self.recipe.predictive().codes().subtoken_len();
+        &self.y[tokens.start * len..tokens.end * len]
     }
 
     /// Draws for some `tokens` of a visit, from their logits [tokens, C].
@@ -95,19 +137,35 @@ impl<'a> Row<'a> {
             self.revealed = self.revealed + visible(value) - visible(self.y[digit]);
             self.y[digit] = value;
         }
-        self.ended = self.recipe.end().and_then(|end| self.end_at(end));
+        self.ended = self.recipe.end(self.block_len.is_some()).and_then(|end| self.end_at(end));
         if !observer.wants_digits() {
             return Ok(());
         }
-        let (sequence, step, time) = (self.sequence, visit.step, visit.time);
+        let (sequence, time) = (self.sequence, visit.time);
+        let step = self.written.steps_total as usize + visit.step;
         observer.notify(&Event::Revealed { sequence, step, time, digits: &digits })
     }
 
     /// How many tokens there are up to and with the first `end` that ends a text, among those known from the first one on.
-    fn end_at(&self, end: u32) -> Option<usize> {
-        let codes = self.recipe.predictive().codes();
-        let known = self.y.chunks_exact(codes.subtoken_len()).take_while(|y| !y.contains(&self.mask_id));
-        first_end(known.map(|y| y == codes.digits(end)), self.given).map(|place| place + 1)
+    fn end_at(&mut self, end: u32) -> Option<usize> {
+        // What a corrector may still change is not known.
+        let settled = match self.recipe.is_left_to_right() || self.policy.is_done() {
+            true => self.block.end,
+            false => self.block.start,
+        };
+        let end = self.recipe.predictive().codes().digits(end);
+        while self.ending.seen() < settled {
+            let token = self.ending.seen();
+            let y = self.digits(token..token + 1);
+            if y.contains(&self.mask_id) {
+                return None;
+            }
+            let is_end = y == end;
+            if self.ending.ends(is_end, self.given) {
+                return Some(token + 1);
+            }
+        }
+        None
     }
 
     /// Counts a visit and ends it. Returns what was drawn in memory, which is still to be written.
@@ -118,14 +176,16 @@ impl<'a> Row<'a> {
     }
 
     pub fn report(&self) -> SampleReport {
-        let costs = self.policy.costs();
+        let costs: SampleReport = [self.written, self.policy.costs()].iter().sum();
+        let ended = self.ended.filter(|_| self.recipe.is_left_to_right());
         SampleReport {
             sequences: 1,
             digits: (self.masked - self.left_out()) as u64,
             evaluations: self.evaluations,
             positions: self.positions,
+            clean_passes: self.clean_passes,
             // From left to right every step is an evaluation.
-            steps_total: self.ended.map_or(costs.steps_total, |_| self.evaluations),
+            steps_total: ended.map_or(costs.steps_total, |_| self.evaluations),
             ..costs
         }
     }

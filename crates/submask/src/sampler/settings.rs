@@ -23,6 +23,19 @@ pub enum Steps {
     FirstHitting,
 }
 
+/// What a network with blocks reads of a text that is longer than its length L. Up to L tokens both are the same; beyond, they
+/// are two generators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Window {
+    /// What is kept of the last tokens, as it was made when they were written: its deeper layers have read tokens that are now
+    /// out of sight. A block costs the same wherever it stands.
+    #[default]
+    Cached,
+    /// The last tokens, read anew for every block: what is out of sight has no influence.
+    Recomputed,
+}
+
 /// Everything that a sampler is told, besides the prompts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,6 +61,8 @@ pub struct SampleSettings {
     pub corrector: Option<Corrector>,
     /// α_t, which says how many sub-tokens a step reveals.
     pub schedule: Schedule,
+    /// What blocks read of a text that is longer than the network's length.
+    pub window: Window,
     /// Seed of all draws.
     pub seed: u64,
     /// Number of the first sequence: sequence s of a call draws the numbers of `first_sequence` + s.
@@ -70,6 +85,7 @@ impl Default for SampleSettings {
             temperature_schedule: None,
             corrector: None,
             schedule: Schedule::Linear,
+            window: Window::Cached,
             seed: 0,
             first_sequence: 0,
             batch: 16,

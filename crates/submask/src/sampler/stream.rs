@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::blocks::{ByBlocks, check_holes};
 use super::device::OnDevice;
 use super::memory;
 use super::observer::{Event, Observer, Progress};
@@ -48,6 +49,14 @@ pub struct FinishedSequence {
 /// Sequences start in the order in which they were added, as soon as there is room. The sequences of a batch may differ
 /// in everything. A network takes sequences of one length, so a round is one network call per length in the batch.
 ///
+/// # Blocks
+///
+/// A network with blocks writes sequences of any length, block after block, and keeps what it makes of those that are written
+/// ([`BlockDenoiser`](crate::denoiser::BlockDenoiser)). So a round is one network call per place at which a block stands, and
+/// a sequence takes one more pass per block. Its holes are filled from what stands before them and in their own block:
+/// nothing may be given behind the first block that has a hole. Sub-tokens of a block are revealed by the recipe as those of a
+/// sequence: with a grid in T steps per block, with an order the first of those masked in the block.
+///
 /// # Devices
 ///
 /// Where a network's device can draw the digits, and nobody wants to be told of them
@@ -85,6 +94,8 @@ pub struct Stream<'a> {
     waiting: VecDeque<(usize, SequenceRequest<'a>)>,
     in_memory: Vec<Row<'a>>,
     on_device: Vec<OnDevice<'a>>,
+    /// Of a network with blocks; then all rows are there.
+    by_blocks: Option<ByBlocks<'a>>,
     added: usize,
     rounds: usize,
     /// Sub-tokens of finished sequences that were revealed.
@@ -107,6 +118,7 @@ impl<'a> Stream<'a> {
             waiting: VecDeque::new(),
             in_memory: Vec::new(),
             on_device: Vec::new(),
+            by_blocks: network.by_blocks().map(|blocks| ByBlocks::new(blocks, network.spec())),
             added: 0,
             rounds: 0,
             digits_finished: 0,
@@ -129,7 +141,10 @@ impl<'a> Stream<'a> {
                 format!("a multiple of {} sub-tokens in base {}", codes.subtoken_len(), codes.mask_id());
             return Err(Error::invalid("prompt", given, allowed));
         }
-        spec.check_seq_len(width / codes.subtoken_len())?;
+        match self.by_blocks {
+            Some(_) => check_holes(&request.prompt, codes.subtoken_len(), spec.block_len)?,
+            None => spec.check_seq_len(width / codes.subtoken_len())?,
+        }
         match (request.prompt.label(), spec.classes) {
             (Some(_), None) => {
                 return Err(Error::invalid("label", "given", "none: the network takes no labels"));
@@ -169,13 +184,19 @@ impl<'a> Stream<'a> {
             return Ok(finished);
         }
         memory::visit(self.network, &mut self.in_memory, observer)?;
+        if let Some(blocks) = &mut self.by_blocks {
+            blocks.visit(observer)?;
+        }
         let spec = self.network.spec();
         self.on_device.iter_mut().try_for_each(|group| group.visit(spec))?;
         self.rounds += 1;
         self.progress.digits = self.digits_finished + self.rows().map(|row| row.revealed).sum::<usize>();
         observer.notify(&Event::Progress(self.progress))?;
         self.on_device.iter_mut().for_each(OnDevice::retire);
-        let done: Vec<Row> = self.in_memory.extract_if(.., |row| row.is_done()).collect();
+        let mut done: Vec<Row> = self.in_memory.extract_if(.., |row| row.is_done()).collect();
+        if let Some(blocks) = &mut self.by_blocks {
+            done.extend(blocks.advance()?);
+        }
         done.into_iter().try_for_each(|row| self.finish(row, observer, &mut finished))?;
         if self.rounds.is_multiple_of(ROUNDS_PER_SYNC) {
             self.sync(observer, &mut finished)?;
@@ -185,27 +206,32 @@ impl<'a> Stream<'a> {
 
     /// Rows in the batch.
     fn active(&self) -> usize {
-        self.in_memory.len() + self.on_device.iter().map(|group| group.rows.len()).sum::<usize>()
+        let on_device = self.on_device.iter().map(|group| group.rows.len()).sum::<usize>();
+        let by_blocks = self.by_blocks.as_ref().map_or(0, |blocks| blocks.rows().count());
+        self.in_memory.len() + on_device + by_blocks
     }
 
     /// Rows that were started and are not finished.
     fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
-        self.in_memory.iter().chain(self.on_device.iter().flat_map(OnDevice::all_rows))
+        let elsewhere = self.on_device.iter().flat_map(OnDevice::all_rows);
+        self.in_memory.iter().chain(elsewhere).chain(self.by_blocks.iter().flat_map(ByBlocks::rows))
     }
 
     fn start(&mut self, observer: &mut dyn Observer, finished: &mut Vec<FinishedSequence>) -> Result<()> {
-        while self.active() < self.batch
+        let block_len = self.by_blocks.as_ref().map(|_| self.network.spec().block_len);
+        let mut started = Vec::new();
+        while self.active() + started.len() < self.batch
             && let Some((sequence, request)) = self.waiting.pop_front()
         {
-            let row = Row::new(sequence, request);
+            let row = Row::new(sequence, request, block_len);
             observer.notify(&Event::Started { sequence, y: &row.y })?;
-            if row.is_done() {
-                self.finish(row, observer, finished)?;
-            } else {
-                self.place(row, observer.wants_digits());
+            match (row.is_done(), block_len) {
+                (true, _) => self.finish(row, observer, finished)?,
+                (false, Some(_)) => started.push(row),
+                (false, None) => self.place(row, observer.wants_digits()),
             }
         }
-        Ok(())
+        self.by_blocks.as_mut().map_or(Ok(()), |blocks| blocks.add(started))
     }
 
     /// Puts a row where its digits are drawn.

@@ -27,6 +27,7 @@ mod parity_networks;
 mod pickled;
 mod quickstart;
 mod rooms;
+mod sampler_blocks;
 mod sampler_distribution;
 mod sampler_exact;
 mod sampler_order;

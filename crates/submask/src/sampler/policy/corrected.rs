@@ -1,6 +1,7 @@
 //! Steps with a corrector (math.md §8): every step is visited and every token that is not given evaluated, since visible
 //! sub-tokens may change too.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Chunk, Outcome, Outcomes, Policy, Visit};
@@ -8,7 +9,6 @@ use crate::Result;
 use crate::random::{Draws, Purpose};
 use crate::sampler::corrector::{Corrector, Jumps};
 use crate::sampler::draw::{TokenAt, TokenDraws};
-use crate::sampler::prompt::Prompt;
 use crate::sampler::report::SampleReport;
 use crate::schedule::{RevealSteps, Schedule};
 
@@ -57,11 +57,16 @@ pub(in crate::sampler) struct Corrected {
 }
 
 impl Corrected {
-    pub fn new(steps: Arc<CorrectedSteps>, prompt: &Prompt, subtoken_len: usize) -> Self {
-        let mask_id = prompt.mask_id();
-        let given: Vec<bool> = prompt.y().iter().map(|digit| *digit != mask_id).collect();
-        let tokens = given.chunks_exact(subtoken_len).enumerate();
-        let tokens = tokens.filter(|(_, given)| given.contains(&false)).map(|(i, _)| i).collect();
+    pub fn new(
+        steps: Arc<CorrectedSteps>,
+        y: &[u32],
+        tokens: Range<usize>,
+        subtoken_len: usize,
+        mask_id: u32,
+    ) -> Self {
+        let given: Vec<bool> = y.iter().map(|digit| *digit != mask_id).collect();
+        let is_open = |i: &usize| given[i * subtoken_len..(i + 1) * subtoken_len].contains(&false);
+        let tokens = tokens.filter(is_open).collect();
         Self { steps, given, tokens, mask_id, next: 0, drawn: Outcomes::default() }
     }
 

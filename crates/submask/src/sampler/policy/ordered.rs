@@ -1,6 +1,7 @@
 //! An order that the predictions decide (math.md §6.4, §7): at every visit all masked units are ranked, and the first N
 //! are revealed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Chunk, Outcome, Outcomes, Policy, Visit};
@@ -45,9 +46,11 @@ impl Ordering {
         }
     }
 
-    /// The masked units of a sequence with the sub-tokens `y` [L·ℓ].
-    fn units(&self, y: &[u32]) -> Vec<usize> {
-        y.chunks_exact(self.subtoken_len).enumerate().flat_map(|(i, y)| self.units_of(i, y)).collect()
+    /// The masked units of some `tokens` of a sequence with the sub-tokens `y` [L·ℓ].
+    fn units(&self, y: &[u32], tokens: &Range<usize>) -> Vec<usize> {
+        let len = self.subtoken_len;
+        let own = y[tokens.start * len..tokens.end * len].chunks_exact(len);
+        tokens.clone().zip(own).flat_map(|(i, y)| self.units_of(i, y)).collect()
     }
 
     fn token_of(&self, unit: usize) -> usize {
@@ -68,9 +71,10 @@ impl Ordering {
     }
 }
 
-/// A sequence whose next reveals depend on what the network says of all that is masked.
+/// Tokens of a sequence whose next reveals depend on what the network says of all that is masked.
 pub(in crate::sampler) struct Ordered {
     ordering: Arc<Ordering>,
+    tokens: Range<usize>,
     /// Units masked at the start, n.
     units: usize,
     /// Number of the next visit.
@@ -86,10 +90,11 @@ pub(in crate::sampler) struct Ordered {
 }
 
 impl Ordered {
-    pub fn new(ordering: Arc<Ordering>, y: &[u32]) -> Self {
-        let units = ordering.units(y).len();
+    pub fn new(ordering: Arc<Ordering>, y: &[u32], tokens: Range<usize>) -> Self {
+        let units = ordering.units(y, &tokens).len();
         Self {
             ordering,
+            tokens,
             units,
             next: 0,
             masked: units,
@@ -125,7 +130,7 @@ impl Policy for Ordered {
 
     fn ask(&self, y: &[u32]) -> Visit {
         let ordering = &self.ordering;
-        let mut units = ordering.units(y);
+        let mut units = ordering.units(y, &self.tokens);
         if !ordering.ranking.reads_prediction() {
             let scores: Vec<f64> = units.iter().map(|unit| ordering.ranking.score(*unit, &[])).collect();
             units = order::choose(&scores, ordering.per_step).into_iter().map(|place| units[place]).collect();

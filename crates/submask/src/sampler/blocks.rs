@@ -1,0 +1,220 @@
+//! Rows that are written block by block: what the network makes of the blocks that are written is kept.
+
+use super::memory;
+use super::observer::Observer;
+use super::prompt::Prompt;
+use super::row::Row;
+use super::settings::Window;
+use crate::denoiser::{BlockDenoiser, Kept, Spec};
+use crate::{Error, Result};
+
+/// Rows that are written block by block.
+pub(super) struct ByBlocks<'a> {
+    network: &'a dyn BlockDenoiser,
+    spec: &'a Spec,
+    groups: Vec<Group<'a>>,
+}
+
+/// Rows whose blocks stand at the same place of the network's length and are equally long: they are evaluated together.
+struct Group<'a> {
+    /// The position of the first token of the block, and how many tokens are kept before it.
+    first: usize,
+    rows: Vec<Row<'a>>,
+    /// What is kept of each row; `None` where nothing stands before its block.
+    kept: Option<Kept>,
+}
+
+impl Group<'_> {
+    fn length(&self) -> usize {
+        self.rows.first().map_or(0, |row| row.block.len())
+    }
+}
+
+impl<'a> ByBlocks<'a> {
+    /// No rows yet, of a network with the given `spec`.
+    pub fn new(network: &'a dyn BlockDenoiser, spec: &'a Spec) -> Self {
+        Self { network, spec, groups: Vec::new() }
+    }
+
+    /// All rows on their way.
+    pub fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
+        self.groups.iter().flat_map(|group| &group.rows)
+    }
+
+    /// Takes rows in that have just been started, and reads what they are given before their first block. Rows that are given
+    /// the same one after the other share the reading.
+    ///
+    /// # Errors
+    /// What the network reports.
+    pub fn add(&mut self, rows: Vec<Row<'a>>) -> Result<()> {
+        let mut last: Option<(Vec<u32>, Read)> = None;
+        for mut row in rows {
+            let given = row.digits(0..row.block.start);
+            let read = match &last {
+                Some((same, read)) if same == given && read.window == row.recipe.window => read.clone(),
+                _ => last.insert((given.to_vec(), self.read(&row)?)).1.clone(),
+            };
+            row.clean_passes += read.passes;
+            self.place(Group { first: read.first, rows: vec![row], kept: read.kept });
+        }
+        Ok(())
+    }
+
+    /// The next visit of every row, in one network call per group.
+    ///
+    /// # Errors
+    /// What the network reports, [`Error::Invalid`] for logits that are no distribution, and what the observer returns.
+    pub fn visit(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        for Group { first, rows, kept } in &mut self.groups {
+            let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
+            memory::visit_together(self.spec, &mut rows, observer, |states, positions, logits| {
+                self.network.evaluate_after(kept.as_ref(), *first, states, positions, logits)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes out the rows that are done, and brings those whose block is written to their next block.
+    ///
+    /// # Errors
+    /// What the network reports.
+    pub fn advance(&mut self) -> Result<Vec<Row<'a>>> {
+        let mut done = Vec::new();
+        for group in std::mem::take(&mut self.groups) {
+            let Group { first, rows, kept } = group;
+            let of = |places: &[usize]| kept.as_ref().map(|kept| kept.of(places));
+            let (mut going, mut written) = (Vec::new(), Vec::new());
+            for (place, row) in rows.into_iter().enumerate() {
+                match (row.is_done(), row.awaits_next_block()) {
+                    (true, _) => done.push(row),
+                    (false, true) => written.push((place, row)),
+                    (false, false) => going.push((place, row)),
+                }
+            }
+            let (places, rows): (Vec<usize>, Vec<Row>) = going.into_iter().unzip();
+            self.place(Group { first, rows, kept: of(&places) });
+            let (places, rows): (Vec<usize>, Vec<Row>) = written.into_iter().unzip();
+            self.go_on(Group { first, rows, kept: of(&places) })?;
+        }
+        Ok(done)
+    }
+
+    /// Brings rows whose block is written to their next block.
+    fn go_on(&mut self, group: Group<'a>) -> Result<()> {
+        let Group { first, rows, kept } = group;
+        let slides = first + self.spec.block_len >= self.spec.max_seq_len();
+        let is_anew = |row: &Row| slides && row.recipe.window == Window::Recomputed;
+        let (anew, on): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| is_anew(row));
+        for (_, mut row) in anew {
+            row.begin_next_block();
+            let Read { first, kept, passes, .. } = self.read(&row)?;
+            row.clean_passes += passes;
+            self.place(Group { first, rows: vec![row], kept });
+        }
+        let (places, mut rows): (Vec<usize>, Vec<Row>) = on.into_iter().unzip();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut kept = kept.map(|kept| kept.of(&places));
+        if self.most_kept() > 0 {
+            let written: Vec<u32> =
+                rows.iter().flat_map(|row| row.digits(row.block.clone()).to_vec()).collect();
+            kept = Some(self.slid(self.network.keep(&written, rows.len(), kept.as_ref())?));
+            rows.iter_mut().for_each(|row| row.clean_passes += 1);
+        }
+        let first = kept.as_ref().map_or(0, Kept::tokens);
+        rows.iter_mut().for_each(Row::begin_next_block);
+        let mut rows: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
+        // The last block of a sequence may be shorter than that of another.
+        while let Some(length) = rows.first().map(|(_, row)| row.block.len()) {
+            let (alike, rest) = rows.into_iter().partition(|(_, row)| row.block.len() == length);
+            let (places, alike): (Vec<usize>, Vec<Row>) = Vec::into_iter(alike).unzip();
+            self.place(Group { first, rows: alike, kept: kept.as_ref().map(|kept| kept.of(&places)) });
+            rows = rest;
+        }
+        Ok(())
+    }
+
+    /// The most tokens that are kept before a block: as many as leave room for it.
+    fn most_kept(&self) -> usize {
+        self.spec.max_seq_len().saturating_sub(self.spec.block_len)
+    }
+
+    /// What is kept, without the first tokens where it is too much.
+    fn slid(&self, kept: Kept) -> Kept {
+        match kept.tokens().saturating_sub(self.most_kept()) {
+            0 => kept,
+            surplus => kept.without_first(surplus),
+        }
+    }
+
+    /// Reads what stands before the block of a row, as if it had been written by it.
+    fn read(&self, row: &Row) -> Result<Read> {
+        let (start, most, window) = (row.block.start, self.most_kept(), row.recipe.window);
+        let mut read = Read { window, first: start.min(most), kept: None, passes: 0 };
+        if read.first == 0 {
+            return Ok(read);
+        }
+        let begin = if window == Window::Recomputed { start - read.first } else { 0 };
+        let mut end = begin + read.first;
+        let mut kept = self.network.keep(row.digits(begin..end), 1, None)?;
+        read.passes += 1;
+        while end < start {
+            let block = end..end + self.spec.block_len;
+            end = block.end;
+            kept = self.slid(self.network.keep(row.digits(block), 1, Some(&kept))?);
+            read.passes += 1;
+        }
+        read.kept = Some(kept);
+        Ok(read)
+    }
+
+    /// Puts rows among those that they can be evaluated with.
+    fn place(&mut self, group: Group<'a>) {
+        if group.rows.is_empty() {
+            return;
+        }
+        let fits = |other: &&mut Group| (other.first, other.length()) == (group.first, group.length());
+        match self.groups.iter_mut().find(fits) {
+            None => self.groups.push(group),
+            Some(other) => {
+                let parts: Vec<Kept> = other.kept.take().into_iter().chain(group.kept).collect();
+                other.kept = Kept::joined(&parts);
+                other.rows.extend(group.rows);
+            }
+        }
+    }
+}
+
+/// What stands before a block, read.
+#[derive(Clone)]
+struct Read {
+    window: Window,
+    first: usize,
+    kept: Option<Kept>,
+    /// Passes that it took.
+    passes: u64,
+}
+
+/// Checks that a network with blocks of `block_len` tokens can fill the holes of a prompt: what is given in a later block cannot
+/// be read by a hole before it.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the token that is given, and the blocks.
+pub(super) fn check_holes(prompt: &Prompt, subtoken_len: usize, block_len: usize) -> Result<()> {
+    let (y, mask_id) = (prompt.y(), prompt.mask_id());
+    let Some(hole) = y.iter().position(|digit| *digit == mask_id) else { return Ok(()) };
+    let start = hole / subtoken_len / block_len * block_len;
+    let end = start + block_len;
+    let later = y.iter().skip(end * subtoken_len).position(|digit| *digit != mask_id);
+    let Some(later) = later.map(|later| end + later / subtoken_len) else { return Ok(()) };
+    let (hole, place) = (hole / subtoken_len, later / block_len * block_len);
+    let given = format!("token {later} given behind a hole at token {hole}");
+    let allowed = format!(
+        "nothing given behind the block of a hole: blocks of {block_len} tokens are written one after the other, and that of \
+         tokens {start} to {} is written before that of tokens {place} to {}, from what stands before and in it",
+        end - 1,
+        place + block_len - 1,
+    );
+    Err(Error::invalid("prompt", given, allowed))
+}
