@@ -28,6 +28,7 @@ pub const SAMPLE: Flags = Flags(&[
     ("first_sequence", "--first-sequence"),
     ("prompt", "--prompt"),
     ("length", "--length"),
+    ("window", "--window"),
     ("steps", "--steps"),
     ("order", "--order"),
     ("per_step", "--per-step"),

@@ -170,6 +170,9 @@ pub struct SampleCost {
     pub sequences: u64,
     /// Positions at which logits were computed.
     pub positions: u64,
+    /// Passes of known tokens through a network with blocks, whose keys and values are kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clean_passes: u64,
     /// Sub-tokens that a corrector changed.
     pub jumps: u64,
     /// Sub-tokens that it left as they were to keep codes valid.
@@ -185,10 +188,16 @@ impl From<&SampleReport> for SampleCost {
             redraws: report.redraws,
             sequences: report.sequences,
             positions: report.positions,
+            clean_passes: report.clean_passes,
             jumps: report.jumps,
             jumps_dropped: report.jumps_dropped,
         }
     }
+}
+
+/// Whether there is none.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One text.
@@ -213,6 +222,9 @@ pub fn sampling_cost(report: &SampleReport) -> String {
     let SampleReport { evaluations, steps_skipped, steps_total, redraws, jumps, jumps_dropped, .. } = report;
     let mut text =
         format!("{evaluations} network evaluations, {steps_skipped} of {steps_total} steps idle and skipped");
+    if report.clean_passes > 0 {
+        text += &format!(", {} passes of written blocks", report.clean_passes);
+    }
     if *redraws > 0 {
         text += &format!(", {redraws} draws repeated to keep codes valid");
     }

@@ -23,10 +23,11 @@ const fn fit<A>(flag: &'static str, subjects: &'static [Kind], given: fn(&A) -> 
 }
 
 /// Flags of `submask sample` that not every subject reads.
-const SAMPLE: [Fit<SampleArgs>; 11] = [
+const SAMPLE: [Fit<SampleArgs>; 12] = [
     fit("--prompt", TEXT, |args| args.prompt.is_some()),
     fit("--prompts", TEXT, |args| args.prompts.is_some()),
     fit("--length", TEXT, |args| args.length.is_some()),
+    fit("--window", TEXT, |args| args.window.is_some()),
     fit("--trace", SHOWN, |args| args.trace),
     fit("--out", DRAWN, |args| args.images.out.is_some()),
     fit("--label", IMAGES, |args| args.images.label.is_some()),

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use submask::model::CheckpointChoice;
 use submask::order::Order;
-use submask::sampler::RevealUnit;
+use submask::sampler::{RevealUnit, Window};
 
 /// Write text, or draw images, with a model
 ///
@@ -47,9 +47,14 @@ pub struct SampleArgs {
     /// "id". --num texts of each; text n of line i, both from 0, is number i·num + n under the seed
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Tokens of a text [default: the model's sequence length]
+    /// Tokens of a text; a model that writes block by block writes texts of any length, and stops at their end [default: the
+    /// model's sequence length]
     #[arg(long, value_name = "L")]
     pub length: Option<NonZeroUsize>,
+    /// What blocks read of a text beyond the model's length: what was kept when the last tokens were written, or these tokens
+    /// read anew for every block. Up to that length both are the same [default: the model's]
+    #[arg(long, value_enum)]
+    pub window: Option<WindowArg>,
     /// Seed; text n of a seed is the same whatever --num and --batch are
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
@@ -91,6 +96,24 @@ pub struct SampleArgs {
     pub json: bool,
     #[command(flatten)]
     pub images: ImageSampleArgs,
+}
+
+/// What blocks read beyond the model's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WindowArg {
+    /// What was kept when the last tokens were written
+    Cached,
+    /// The last tokens, read anew for every block
+    Recomputed,
+}
+
+impl From<WindowArg> for Window {
+    fn from(window: WindowArg) -> Self {
+        match window {
+            WindowArg::Cached => Self::Cached,
+            WindowArg::Recomputed => Self::Recomputed,
+        }
+    }
 }
 
 /// What only images and points read.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use submask::model::{
-    Generated, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
+    Generated, Growth, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
 };
 use submask::order::Order;
 use submask::sampler::{self, Draw, Event, SampleReport};
@@ -28,23 +28,63 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let request = request(args, &session, prompt.as_ref())?;
     let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
     let start = Instant::now();
+    let architecture = session.architecture();
+    let grows = architecture.config().network.block_len() > 0 && !args.json && !args.trace;
+    let generated = match grows {
+        true => grown(&session, &request, &prompts)?,
+        false => counted(&session, &request, &prompts),
+    };
+    let generated = joined(generated.map_err(|error| flags::SAMPLE.name_in(error))?);
+    let (report, time) = (generated.report, start.elapsed());
+    if !grows {
+        let door = Kind::of(architecture.config())?.door();
+        door.show(args, &lines, &folder.display().to_string(), architecture, generated)?;
+    }
+    if !args.json {
+        say_cost(&report, time);
+    }
+    Ok(())
+}
+
+/// Samples, while their sub-tokens are counted.
+fn counted(
+    session: &Session,
+    request: &Request,
+    prompts: &[Vec<Option<u32>>],
+) -> submask::Result<Vec<Generated>> {
     let mut counter = progress::Counter::new("sub-tokens");
-    let generated = session.generate_each(&request, &prompts, &mut |event: &Event| {
+    session.generate_each(request, prompts, &mut |event: &Event| {
         if let Event::Progress(progress) = event {
             counter.set(progress.digits as u64, progress.digits_total as u64);
         }
         Ok(())
-    });
-    let generated = joined(generated.map_err(|error| flags::SAMPLE.name_in(error))?);
-    drop(counter);
-    let (report, time) = (generated.report, start.elapsed());
-    let architecture = session.architecture();
-    let door = Kind::of(architecture.config())?.door();
-    let shown = door.show(args, &lines, &folder.display().to_string(), architecture, generated);
-    if shown.is_ok() && !args.json {
-        say_cost(&report, time);
-    }
-    shown
+    })
+}
+
+/// Samples, and writes them while they grow.
+fn grown(
+    session: &Session,
+    request: &Request,
+    prompts: &[Vec<Option<u32>>],
+) -> Result<submask::Result<Vec<Generated>>, Failure> {
+    let mut failure = None;
+    let mut texts = session.architecture().growing_texts(|growth: Growth| {
+        write_growth(growth).map_err(|error| {
+            failure = Some(error);
+            submask::Error::io("standard output")(std::io::ErrorKind::Other.into())
+        })
+    })?;
+    let generated = session.generate_each(request, prompts, &mut texts);
+    drop(texts);
+    failure.map_or(Ok(generated), Err)
+}
+
+/// Writes what is new of a text at once; between texts stands the line that always does.
+fn write_growth(growth: Growth) -> Result<(), Failure> {
+    let Growth { number, text, is_whole, is_first } = growth;
+    let before = if is_first && number > 0 { "---\n" } else { "" };
+    let after = if is_whole { "\n" } else { "" };
+    output::write(&format!("{before}{text}{after}"))
 }
 
 /// What was asked for is known before a model is read.
@@ -82,10 +122,15 @@ fn joined(generated: Vec<Generated>) -> Generated {
 /// Flags that say nothing to this model.
 fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
     fits::sample(args, Kind::of(config)?)?;
+    if args.window.is_some() && config.network.block_len() == 0 {
+        let hint = "model.block_len of a model that does is above 0";
+        return Err(Failure::usage("--window has no meaning for a model that does not write block by block")
+            .hint(hint));
+    }
     match args.length {
-        Some(length) if length.get() > config.seq_len() => Err(Failure::usage(format!(
+        Some(length) if length.get() > config.longest_text() => Err(Failure::usage(format!(
             "--length {length} is too long: at most {} for this model",
-            config.seq_len()
+            config.longest_text()
         ))),
         _ => Ok(()),
     }
@@ -181,6 +226,7 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
     }
     sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
     sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
+    sampling.window = args.window.map_or(sampling.window, Into::into);
     if let Some(TripleArg(warp)) = args.warp {
         sampling.warp = warp.into();
     }

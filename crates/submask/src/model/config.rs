@@ -128,6 +128,9 @@ pub enum Assignment {
     },
 }
 
+/// Most tokens of a sequence that is written block by block: its sub-tokens are held in memory, and their draws are numbered.
+const MAX_TOKENS: usize = 1 << 24;
+
 impl NetworkConfig {
     /// Its name in settings.
     pub fn name(&self) -> &'static str {
@@ -190,6 +193,16 @@ impl NetworkConfig {
             | Self::Encoder(EncoderConfig { seq_len, .. })
             | Self::Autoregressive(AutoregressiveConfig { seq_len, .. }) => Some(*seq_len),
             Self::Unet(_) | Self::Toy(_) => None,
+        }
+    }
+
+    /// Tokens per block of block diffusion; 0 where the network has no blocks.
+    pub fn block_len(&self) -> usize {
+        match self {
+            Self::Diffusion(DitConfig { block_len, .. }) | Self::Encoder(EncoderConfig { block_len, .. }) => {
+                *block_len
+            }
+            Self::Autoregressive(_) | Self::Unet(_) | Self::Toy(_) => 0,
         }
     }
 
@@ -333,6 +346,12 @@ impl ModelConfig {
     /// Tokens per sequence L: of text the longest sequence.
     pub fn seq_len(&self) -> usize {
         self.network.seq_len().or(self.subject.seq_len()).unwrap_or(0)
+    }
+
+    /// The most tokens of a sequence that the model can write: its length, and, where it writes block by block, as many as a
+    /// sampler takes.
+    pub fn longest_text(&self) -> usize {
+        if self.network.block_len() > 0 { MAX_TOKENS } else { self.seq_len() }
     }
 
     /// Whether the model was trained on pairs: a prompt that is given and its completion, with ends of text up to the model's

@@ -117,15 +117,15 @@ impl Architecture {
 
     /// The tokens of a prompt, holes being none; it begins where a text begins, after the end of another where the
     /// tokenizer has one. `length`: tokens of the whole sequence, its beginning included; `None`: as many as the prompt
-    /// asks for, up to the model's length.
+    /// asks for, up to the model's length. A model that writes block by block writes longer texts where `length` says so.
     fn prompt_tokens(
         &self,
         tokenizer: &Tokenizer,
         parts: &[Part],
         length: Option<usize>,
     ) -> Result<Vec<Option<u32>>> {
-        let longest = self.config().seq_len();
-        let wanted = length.unwrap_or(longest);
+        let longest = self.config().longest_text();
+        let wanted = length.unwrap_or(self.config().seq_len());
         if wanted > longest {
             return Err(Error::invalid("length", wanted, format!("at most {longest} tokens for this model")));
         }
@@ -150,7 +150,11 @@ impl Architecture {
             Err(Error::Conflict { field: "prompt".to_owned(), problem })
         };
         if tokens.len() > wanted {
-            return refused(format!("at most {wanted} are allowed"));
+            let more = match length {
+                None if wanted < longest => ", unless a length is given: this model writes longer texts, too",
+                _ => "",
+            };
+            return refused(format!("at most {wanted} are allowed{more}"));
         }
         if length.is_some_and(|length| length != tokens.len()) {
             return refused(format!(
@@ -166,7 +170,8 @@ impl Architecture {
 
 impl Session {
     /// The sub-tokens [L·ℓ] of a text with holes, for [`Request::prompt`](super::Request::prompt). `length`: tokens of
-    /// the whole sequence, its beginning included; `None`: the model's.
+    /// the whole sequence, its beginning included; `None`: the model's. A model that writes block by block writes longer texts
+    /// than its own length, too, and stops at the end of a text.
     ///
     /// ```no_run
     /// # fn of(session: &submask::Session) -> submask::Result<submask::Request> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corrector::Corrector;
 use super::draw::Draw;
-use super::settings::{SampleSettings, Steps, check_steps};
+use super::settings::{SampleSettings, Steps, Window, check_steps};
 use crate::predictive::Sharpening;
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
@@ -29,6 +29,8 @@ pub struct Sampling {
     /// Corrector of strength κ(u) = k·uᵖ(1 − u)ᵖ; `None` is off, which k = 0 is not, and is written as an empty array.
     #[serde(with = "off_as_empty")]
     pub corrector: Option<Corrector>,
+    /// What a network with blocks reads of a text that is longer than its length; others do not read it.
+    pub window: Window,
 }
 
 /// A temperature, constant or a function of the time.
@@ -84,6 +86,7 @@ impl Default for Sampling {
             top_k: 0,
             warp: TimeWarp::default(),
             corrector: None,
+            window: Window::Cached,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Sampling {
             sharpening: self.sharpening(),
             temperature_schedule,
             corrector: self.corrector,
+            window: self.window,
             schedule,
             ..SampleSettings::default()
         };

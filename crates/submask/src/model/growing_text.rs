@@ -1,0 +1,224 @@
+//! A text that is shown while it is written.
+
+use super::architecture::Architecture;
+use super::subject::text_of;
+use crate::data::Tokenizer;
+use crate::sampler::{Event, Observer};
+use crate::subtoken::SubTokenizer;
+use crate::{Error, Result};
+
+/// What stands for bytes that are no whole character, at the end of a text perhaps not yet.
+const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
+
+/// Texts that are shown while they are written, block by block: each from its beginning on as far as it is settled, one after the
+/// other in the order of their numbers. What is shown of a text in all is what [`Session::generate`](super::Session::generate)
+/// gives of it.
+pub struct GrowingTexts<'a, F> {
+    tokenizer: &'a Tokenizer,
+    codes: &'a SubTokenizer,
+    block_len: usize,
+    /// The texts under way, by their numbers from that of the present one on.
+    texts: Vec<Text>,
+    /// The number of the one that is shown.
+    present: usize,
+    show: F,
+}
+
+/// A text on its way.
+#[derive(Default)]
+struct Text {
+    y: Vec<u32>,
+    /// Tokens up to and with the last that is given.
+    given: usize,
+    /// All its tokens, once it is finished.
+    tokens: Option<Vec<u32>>,
+    /// Tokens whose blocks are written, of those that have been looked at.
+    settled: usize,
+    /// What has been handed over, if anything has.
+    shown: String,
+    is_shown: bool,
+}
+
+/// What is new of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth<'t> {
+    /// The number of the text in the call.
+    pub number: usize,
+    /// What follows what was shown of it before; it may be empty.
+    pub text: &'t str,
+    /// Whether nothing of it was handed over before.
+    pub is_first: bool,
+    /// Whether that was all of it.
+    pub is_whole: bool,
+}
+
+impl Architecture {
+    /// An observer that hands over texts as they grow, to `show`, whose error ends the call. The tokens of a block are handed over
+    /// when all of the block is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a model that does not write texts block by block.
+    pub fn growing_texts<F: FnMut(Growth) -> Result<()>>(&self, show: F) -> Result<GrowingTexts<'_, F>> {
+        let block_len = self.config().network.block_len();
+        match self.tokenizer() {
+            Some(tokenizer) if block_len > 0 => {
+                let codes = self.predictive().codes();
+                Ok(GrowingTexts { tokenizer, codes, block_len, texts: Vec::new(), present: 0, show })
+            }
+            _ => Err(Error::invalid("model.block_len", block_len, "at least 1, of a model of text")),
+        }
+    }
+}
+
+impl<F: FnMut(Growth) -> Result<()>> GrowingTexts<'_, F> {
+    fn text(&mut self, number: usize) -> &mut Text {
+        let place = number - self.present;
+        if self.texts.len() <= place {
+            self.texts.resize_with(place + 1, Text::default);
+        }
+        &mut self.texts[place]
+    }
+
+    /// How many tokens of a text there are whose blocks are written.
+    fn settled(&self, text: &Text) -> usize {
+        let (len, start) = (self.codes.subtoken_len(), text.settled);
+        let masked = text.y[start * len..].iter().position(|digit| *digit == self.codes.mask_id());
+        match masked {
+            Some(masked) => (start + masked / len) / self.block_len * self.block_len,
+            None => text.y.len() / len,
+        }
+    }
+
+    /// Shows what is new of the present text, and of those after it that are finished.
+    fn show(&mut self) -> Result<()> {
+        while let Some(text) = self.texts.first() {
+            let (is_whole, settled) = (text.tokens.is_some(), self.settled(text));
+            if !is_whole && settled == text.settled {
+                return Ok(());
+            }
+            let tokens = match &text.tokens {
+                Some(tokens) => tokens.clone(),
+                None => self.codes.decode(&text.y[..settled * self.codes.subtoken_len()])?,
+            };
+            let mut all = text_of(self.tokenizer, &tokens, text.given)?;
+            if !is_whole {
+                all.truncate(all.trim_end_matches(INCOMPLETE).len());
+            }
+            let number = self.present;
+            let new = all.strip_prefix(text.shown.as_str()).unwrap_or_default();
+            if is_whole || !new.is_empty() {
+                let is_first = !text.is_shown;
+                (self.show)(Growth { number, text: new, is_first, is_whole })?;
+                self.texts[0].is_shown = true;
+            }
+            if !is_whole {
+                (self.texts[0].shown, self.texts[0].settled) = (all, settled);
+                return Ok(());
+            }
+            self.texts.remove(0);
+            self.present += 1;
+        }
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Growth) -> Result<()>> Observer for GrowingTexts<'_, F> {
+    fn wants_digits(&self) -> bool {
+        true
+    }
+
+    fn notify(&mut self, event: &Event) -> Result<()> {
+        let (len, mask_id) = (self.codes.subtoken_len(), self.codes.mask_id());
+        let number = match *event {
+            Event::Started { sequence, y } => {
+                let text = self.text(sequence);
+                text.y = y.to_vec();
+                text.given = y.iter().rposition(|digit| *digit != mask_id).map_or(0, |last| last / len + 1);
+                sequence
+            }
+            Event::Revealed { sequence, digits, .. } => {
+                let text = self.text(sequence);
+                digits.iter().for_each(|&(digit, value)| text.y[digit] = value);
+                sequence
+            }
+            Event::Finished { sequence, tokens, .. } => {
+                self.text(sequence).tokens = Some(tokens.to_vec());
+                sequence
+            }
+            Event::Progress(_) => return Ok(()),
+        };
+        if number == self.present { self.show() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backbone::dit::DitConfig;
+    use crate::backbone::weights::{Init, Parameter};
+    use crate::compute::Compute;
+    use crate::model::{
+        CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig, Request, Sampling, Session, Subject,
+        TextSubject,
+    };
+    use crate::schedule::Schedule;
+
+    /// A model of bytes whose weights are drawn.
+    fn session(block_len: usize) -> Session {
+        let NetworkConfig::Diffusion(sizes) = NetworkConfig::named("diffusion").unwrap() else {
+            panic!("the diffusion transformer is one")
+        };
+        let sizes =
+            DitConfig { hidden: 16, heads: 2, blocks: 1, cond_dim: 8, seq_len: 12, block_len, ..sizes };
+        let config = ModelConfig {
+            format_version: FORMAT_VERSION,
+            subject: Subject::Text(TextSubject::of(&Tokenizer::bytes())),
+            network: NetworkConfig::Diffusion(sizes),
+            codes: CodeSettings::plain(2, true),
+            schedule: Schedule::Linear,
+            sample: Sampling::default(),
+        };
+        let architecture = Arc::new(Architecture::new(config, Some(Tokenizer::bytes())).unwrap());
+        let drawn = |(index, parameter): (usize, &Parameter)| {
+            Parameter { init: Init::Normal(0.3), ..parameter.clone() }.initial(1, index)
+        };
+        let values: Vec<_> = architecture.parameters().iter().enumerate().map(drawn).collect();
+        Session::new(architecture, &values, &Compute::cpu()).unwrap()
+    }
+
+    #[test]
+    fn what_grows_is_what_is_generated() {
+        let session = session(4);
+        let prompt = |text: &str| session.prompt(&text.parse().unwrap(), Some(37)).unwrap();
+        // The beginning of a character that the model would have to complete.
+        let prompts = [prompt("abcdefgh"), prompt(""), prompt("äöü")];
+        for batch in [1, 2, 8] {
+            let request = Request { num: 2, batch, ..session.request() };
+            let mut shown = vec![(String::new(), 0, false); 6];
+            let mut last = 0;
+            let mut texts = session
+                .architecture()
+                .growing_texts(|growth: Growth| {
+                    let Growth { number, text, is_first, is_whole } = growth;
+                    assert!(number == last || (number == last + 1 && shown[last].2), "one after the other");
+                    last = number;
+                    let (all, parts, done) = &mut shown[number];
+                    assert_eq!((is_first, *done), (*parts == 0, false));
+                    all.push_str(text);
+                    (*parts, *done) = (*parts + 1, is_whole);
+                    Ok(())
+                })
+                .unwrap();
+            let generated = session.generate_each(&request, &prompts, &mut texts).unwrap();
+            let whole: Vec<String> = generated.into_iter().flat_map(|one| one.texts).collect();
+            for ((all, parts, done), whole) in shown.iter().zip(&whole) {
+                assert!(*done && all == whole, "{all:?}, not {whole:?}");
+                assert!(batch > 1 || *parts > 2, "{parts} parts of {whole:?}");
+            }
+            assert!(shown[0].0.starts_with("abcdefgh"));
+        }
+        assert!(self::session(0).architecture().growing_texts(|_| Ok(())).is_err());
+    }
+}
