@@ -1,6 +1,7 @@
 //! The program as a user meets it: exit code, standard output and standard error of every call.
 
 mod bad_input;
+mod blocks;
 mod convert;
 mod foreign;
 mod formats;

@@ -1,0 +1,79 @@
+//! Models that write block by block: texts of any length, which are shown while they grow, and their likelihoods.
+
+use serde_json::Value;
+
+use super::rounds::{json, stdout, trained};
+
+/// Blocks of 4 of 16 tokens.
+const BLOCKS: &[&str] = &["--subtokens", "2", "--set", "model.block_len=4", "sample.steps=0"];
+
+fn samples(said: &str) -> Vec<Value> {
+    json(said)["samples"].as_array().unwrap().clone()
+}
+
+#[test]
+fn texts_of_any_length_are_shown_as_they_are_in_json() {
+    let (room, said) = trained(BLOCKS);
+    assert!(said.contains("exit code: 0"), "{said}");
+    for length in ["5", "16", "50"] {
+        for flags in [
+            &[][..],
+            &["--window", "recomputed"],
+            &["--order", "confidence", "--unit", "token"],
+            &["--order", "left-to-right", "--per-step", "3"],
+            &["--steps", "3"],
+            &["--steps", "3", "--corrector", "2,1,0"],
+            &["--temperature", "0", "--order", "margin"],
+        ] {
+            let call = [&["sample", "run", "--num", "3", "--length", length], flags].concat();
+            let shown = room.call(&call);
+            let told = room.call(&[&call[..], &["--json"]].concat());
+            let texts: Vec<String> =
+                samples(&told).iter().map(|one| one["text"].as_str().unwrap().to_owned()).collect();
+            assert_eq!(stdout(&shown), texts.join("\n---\n") + "\n", "{flags:?}");
+            assert!(shown.contains("passes of written blocks") || length == "5", "{shown}");
+            for (batch, threads) in [("1", "1"), ("2", "2")] {
+                let again =
+                    room.call(&[&call[..], &["--json", "--batch", batch, "--threads", threads]].concat());
+                assert_eq!(again, told, "batch {batch}, {threads} threads, {flags:?}");
+            }
+            for one in samples(&told) {
+                assert!(one["tokens"].as_array().unwrap().len() <= length.parse().unwrap());
+            }
+        }
+    }
+    // Beyond the model's length the two windows are two generators, up to it one.
+    let of = |window, length: &str| {
+        samples(
+            &room.call(&["sample", "run", "--num", "8", "--length", length, "--window", window, "--json"]),
+        )
+    };
+    assert_eq!(of("cached", "16"), of("recomputed", "16"));
+    assert_ne!(of("cached", "200"), of("recomputed", "200"));
+}
+
+#[test]
+fn holes_before_given_text_of_a_later_block_are_refused() {
+    let (room, _) = trained(BLOCKS);
+    let within = room.call(&["sample", "run", "--prompt", "the sea[[2]]s wide", "--length", "17"]);
+    assert!(within.contains("exit code: 2"), "{within}");
+    let hole = room.call(&["sample", "run", "--prompt", "the [[1]]ea is wide[[3]]"]);
+    assert!(hole.contains("exit code: 2"), "{hole}");
+    for part in ["--prompt", "hole at token 5", "tokens 4 to 7", "tokens 8 to 11", "blocks of 4 tokens"] {
+        assert!(hole.contains(part), "{part} in {hole}");
+    }
+    // The beginning is token 0: "the s" are tokens 1 to 5, and the hole's block ends with token 7.
+    let filled = room.call(&["sample", "run", "--prompt", "the s[[1]]a", "--length", "8", "--json"]);
+    let text = samples(&filled)[0]["tokens"].as_array().unwrap().len();
+    assert_eq!(text, 8, "{filled}");
+    let long = "the sea is wide and the ship is small ".repeat(3);
+    let continued = room.call(&["sample", "run", "--prompt", &long, "--length", "140"]);
+    assert!(stdout(&continued).starts_with(&long), "{continued}");
+    let missing = room.call(&["sample", "run", "--prompt", &long]);
+    assert!(missing.contains("exit code: 2") && missing.contains("a length"), "{missing}");
+    let far = room.call(&["sample", "run", "--length", "99999999"]);
+    assert!(far.contains("exit code: 2") && far.contains("at most 16777216"), "{far}");
+    let (other, _) = trained(&["--subtokens", "2"]);
+    let said = other.call(&["sample", "run", "--window", "cached"]);
+    assert!(said.contains("exit code: 2") && said.contains("model.block_len"), "{said}");
+}
