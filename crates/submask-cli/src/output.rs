@@ -11,7 +11,7 @@ use crate::format;
 use crate::subject::Part;
 use submask::likelihood::Figure;
 use submask::model::{Score, SequenceValue};
-use submask::sampler::SampleReport;
+use submask::sampler::{SampleReport, Window};
 
 /// Writes text to standard output.
 pub fn write(text: &str) -> Result<(), Failure> {
@@ -134,6 +134,9 @@ pub struct SampleResult {
     pub model: String,
     /// The seed.
     pub seed: u64,
+    /// What blocks read beyond the model's length: which generator wrote longer texts. Of models that write block by block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// The texts.
     pub samples: Vec<SampleText>,
     /// What they cost, all together.

@@ -79,6 +79,8 @@ impl Door for Texts {
             return output::write_json(&SampleResult {
                 model: model.to_owned(),
                 seed: args.seed,
+                window: (architecture.config().network.block_len() > 0)
+                    .then(|| args.window.map_or(architecture.config().sample.window, Into::into)),
                 samples: texts.map(sample).collect(),
                 cost,
             });

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::rounds::{json, stdout, trained};
 
 /// Blocks of 4 of 16 tokens.
-const BLOCKS: &[&str] = &["--subtokens", "2", "--set", "model.block_len=4", "sample.steps=0"];
+const BLOCKS: &[&str] = &["--subtokens", "2", "--set", "model.block_len=4"];
 
 fn samples(said: &str) -> Vec<Value> {
     json(said)["samples"].as_array().unwrap().clone()
