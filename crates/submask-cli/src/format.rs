@@ -5,6 +5,7 @@ use std::time::Duration;
 use submask::data::Fidelity;
 use submask::likelihood::{Figure, Kind};
 use submask::model::BestValidation;
+use submask::train::event::ClipRecord;
 
 /// A number with about four digits after the point, or in powers of ten.
 pub fn number(value: f64) -> String {
@@ -82,6 +83,11 @@ pub fn ends_early(best: BestValidation) -> String {
         _ => format!("the last {since} validations were"),
     };
     format!("{last} not better than that after step {step} ({})", number(value))
+}
+
+/// Which times a run draws from here on, after a search.
+pub fn clipped(record: &ClipRecord) -> String {
+    format!("times from {} from here on, variance {}", record.interval, number(record.variance))
 }
 
 /// Text on one line: line ends and tabs become visible, other control characters dots.

@@ -52,6 +52,7 @@ impl Metrics {
                 Record::Validation(record) => {
                     metrics.validations.insert(record.step, record);
                 }
+                Record::Clip(_) => {}
             }
         }
         Ok(metrics)
@@ -82,6 +83,7 @@ pub mod tests {
     pub const FILE: &str = r#"{"kind":"step","step":10,"loss_nats_per_token":6.5,"objective":"joint","gradient_norm":1.5,"learning_rate":0.001,"tokens":20480,"tokens_per_second":4000.0}
 {"kind":"step","step":20,"loss_nats_per_token":5.5,"objective":"joint","gradient_norm":1.1,"learning_rate":0.002,"tokens":40960,"tokens_per_second":4100.0}
 {"kind":"validation","step":20,"figures":[{"name":"nelbo_subtoken","value":3.5,"unit":"bits per character","kind":"upper_bound","standard_error":0.05,"evaluations":64},{"name":"joint_objective","value":4.9,"unit":"nats per token","kind":"surrogate","standard_error":null,"evaluations":64}],"samples":["a"]}
+{"kind":"clip","step":20,"interval":"0.3..0.8","variance":1.5}
 {"kind":"step","step":20,"loss_nats_per_token":5.4,"objective":"joint","gradient_norm":1.0,"learning_rate":0.002,"tokens":40960,"tokens_per_second":4100.0}
 {"kind":"step","step":30,"loss_na"#;
 

@@ -30,7 +30,7 @@ use submask::subtoken::SubTokenizer;
 use submask::train::event::Event;
 use submask::train::optimizer::AdamWConfig;
 use submask::train::settings::{Decay, TrainSettings};
-use submask::train::{OwnModel, OwnRun, run_own};
+use submask::train::{ClipChoice, OwnModel, OwnRun, run_own};
 use submask::{Compute, Result};
 
 const WIDTH: usize = 64;
@@ -161,6 +161,7 @@ fn settings() -> TrainSettings {
         accumulate: 1,
         objective: Objective::Marginal,
         time_epsilon: 1e-3,
+        clip_interval: ClipChoice::Off,
         learning_rate: 3e-3,
         warmup_steps: 50,
         decay: Decay::Cosine,

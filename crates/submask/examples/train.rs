@@ -22,7 +22,7 @@ use submask::train::optimizer::AdamWConfig;
 use submask::train::settings::{
     Decay, RunData, RunSettings, TextData, TokenizerChoice, TokenizerSettings, TrainSettings,
 };
-use submask::train::{RunRequest, run};
+use submask::train::{ClipChoice, RunRequest, run};
 use submask::{Compute, Error, Model, Request, Result, Unobserved};
 
 fn main() -> Result<()> {
@@ -112,6 +112,7 @@ fn training(steps: u64) -> TrainSettings {
         accumulate: 1,
         objective: Objective::Marginal,
         time_epsilon: 1e-3,
+        clip_interval: ClipChoice::Off,
         learning_rate: 3e-3,
         warmup_steps: 50,
         decay: Decay::Cosine,

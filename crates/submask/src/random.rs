@@ -38,6 +38,8 @@ pub enum Purpose {
     Reveal = 17,
     /// Jumps of the corrector.
     Jump = 18,
+    /// Times and masks by which intervals of times are compared.
+    Clip = 19,
 }
 
 /// A family of draws: one seed, one purpose.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::data_notes::data_notes;
-use crate::format::{count, data_sizes, duration, ends_early, figure, number, tokenizer_note};
+use crate::format::{clipped, count, data_sizes, duration, ends_early, figure, number, tokenizer_note};
 use crate::progress::{Pace, preparing};
 use submask::likelihood::{Figure, Kind};
 use submask::train::event::Event;
@@ -92,6 +92,7 @@ impl State {
                 self.samples.clone_from(&record.samples);
                 self.follow(record.step, &record.figures);
             }
+            Event::Clip(record) => self.status = clipped(record),
             Event::Checkpoint(path) => self.status = format!("saved {}", path.display()),
             Event::EndsEarly { best, .. } => self.status = format!("ends early, {}", ends_early(*best)),
         }

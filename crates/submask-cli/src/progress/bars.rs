@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::preparing;
 use crate::data_notes::data_notes;
-use crate::format::{count, data_sizes, ends_early, figure, number, one_line, tokenizer_note};
+use crate::format::{clipped, count, data_sizes, ends_early, figure, number, one_line, tokenizer_note};
 use submask::train::event::{Event, Observer};
 
 /// One bar at a time: first the data, then training.
@@ -68,6 +68,7 @@ impl Observer for Bars {
                     self.bar.println(format!("  “{}”", one_line(text)));
                 }
             }
+            Event::Clip(record) => self.bar.println(format!("step {}: {}", record.step, clipped(record))),
             Event::Checkpoint(_) => {}
             Event::EndsEarly { step, best } => {
                 self.bar.println(format!("step {step}: the run ends early, {}", ends_early(*best)));

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Pace;
 use crate::data_notes::data_notes;
-use crate::format::{count, data_sizes, duration, ends_early, figure, number, one_line, tokenizer_note};
+use crate::format::{
+    clipped, count, data_sizes, duration, ends_early, figure, number, one_line, tokenizer_note,
+};
 use submask::data::{Phase, Progress};
 use submask::train::event::{Event, Observer, StepRecord};
 
@@ -58,6 +60,9 @@ impl<W: Write> Lines<W> {
                 let figures = record.figures.iter().map(|one| format!("valid  {at}  {}", figure(one)));
                 let samples = record.samples.iter().map(|text| format!("sample  {at}  {}", one_line(text)));
                 figures.chain(samples).collect()
+            }
+            Event::Clip(record) => {
+                vec![format!("clip  {}/{}  {}", record.step, self.steps, clipped(record))]
             }
             Event::Checkpoint(path) => vec![format!("checkpoint  {}", path.display())],
             Event::EndsEarly { step, best } => {
@@ -116,7 +121,7 @@ pub fn preparing(progress: &Progress) -> String {
 mod tests {
     use super::*;
     use crate::format::tests::{bound, joint};
-    use submask::train::event::ValidationRecord;
+    use submask::train::event::{ClipRecord, ValidationRecord};
 
     fn step(step: u64) -> Event {
         Event::Step(StepRecord {
@@ -151,6 +156,7 @@ mod tests {
                 figures: vec![bound(), joint()],
                 samples: vec!["sea: a large\nbody".into()],
             }),
+            Event::Clip(ClipRecord { step: 100, interval: "0.3..0.8".parse().unwrap(), variance: 12.34567 }),
             Event::Checkpoint("runs/a/checkpoints/step-100".into()),
         ];
         let mut text = String::new();
@@ -166,6 +172,7 @@ mod tests {
         valid  100/200  nelbo_subtoken 3.2123 ± 0.0123 bits per character (upper bound)
         valid  100/200  joint_objective 2.5000 nats per token (surrogate, no likelihood)
         sample  100/200  sea: a large⏎body
+        clip  100/200  times from 0.3..0.8 from here on, variance 12.3457
         checkpoint  runs/a/checkpoints/step-100
         ");
     }

@@ -43,7 +43,7 @@ pub struct DitConfig {
     #[serde(default)]
     pub time_conditioning: bool,
     /// Tokens per block of block diffusion, a divisor of L; 0: none. Then the network does not read the time.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default)]
     pub block_len: usize,
 }
 
@@ -71,11 +71,6 @@ impl DitConfig {
         }
         check_block_len(self.block_len, self.seq_len)
     }
-}
-
-/// Whether there are no blocks.
-pub(super) fn is_none(block_len: &usize) -> bool {
-    *block_len == 0
 }
 
 /// The mask of a network with blocks of tokens, or without.

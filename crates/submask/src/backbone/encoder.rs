@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::declaration::{Declaration, Definition};
-use super::dit::{block_mask, check_block_len, check_transformer, is_none};
+use super::dit::{block_mask, check_block_len, check_transformer};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, RmsNorm};
 use super::transformer::{self, Asked, Layers, Pass, Sizes};
@@ -38,7 +38,7 @@ pub struct EncoderConfig {
     /// How digits are embedded: one table per digit. For ℓ = 1 all forms are the same.
     pub embedding: Embedding,
     /// Tokens per block of block diffusion, a divisor of L; 0: none.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default)]
     pub block_len: usize,
 }
 

@@ -14,6 +14,7 @@ use super::state::{Reached, TrainState};
 use crate::backbone::weights::{Parameter, arrange};
 use crate::data::Cursor;
 use crate::durable::{create_folder, write_atomically};
+use crate::forward::ClipInterval;
 use crate::model::checkpoints::{STATE_FILE, write_manifest};
 use crate::model::{BestValidation, WEIGHTS_FILE, read_safetensors, write_safetensors};
 use crate::{Error, Result};
@@ -34,6 +35,9 @@ struct StateFile {
     /// Absent where validations are not compared, as in earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<BestValidation>,
+    /// Absent where it is not searched for, as in earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip_interval: Option<ClipInterval>,
 }
 
 /// Writes a checkpoint of a run that has `reached` this `state`; `save_model` writes the model folder of the averaged
@@ -68,8 +72,8 @@ fn write(folder: &Path, reached: Reached, state: &TrainState, parameters: &[Para
     write_safetensors(&folder.join(RAW), parameters, &state.raw)?;
     write_safetensors(&folder.join(FIRST), parameters, &state.optimizer.first)?;
     write_safetensors(&folder.join(SECOND), parameters, &state.optimizer.second)?;
-    let Reached { step, cursor, best } = reached;
-    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor, best };
+    let Reached { step, cursor, best, clip_interval } = reached;
+    let small = StateFile { step, optimizer_steps: state.optimizer.steps, cursor, best, clip_interval };
     write_json(&folder.join(STATE_FILE), &small)?;
     write_manifest(folder)
 }
@@ -95,8 +99,8 @@ pub fn load(folder: &Path, parameters: &[Parameter], config: AdamWConfig) -> Res
     let optimizer =
         AdamW { config, steps: small.optimizer_steps, first: read(FIRST)?, second: read(SECOND)? };
     let (raw, average) = (read(RAW)?, read(WEIGHTS_FILE)?);
-    let reached = Reached { step: small.step, cursor: small.cursor, best: small.best };
-    Ok((reached, TrainState { raw, average, optimizer }))
+    let StateFile { step, cursor, best, clip_interval, .. } = small;
+    Ok((Reached { step, cursor, best, clip_interval }, TrainState { raw, average, optimizer }))
 }
 
 /// Removes the checkpoint before the first step, which a run leaves that was killed before its settings were written:

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::image::{ImageCounts, LeftOut};
 use crate::data::{CorpusInfo, Fidelity, HeldOutReport, PairCounts, Progress};
+use crate::forward::ClipInterval;
 use crate::likelihood::{Figure, null_is_not_a_number};
 use crate::model::BestValidation;
 
@@ -35,6 +36,8 @@ pub enum Event {
     Step(StepRecord),
     /// A validation is done.
     Validation(ValidationRecord),
+    /// The interval of times from here on was searched for.
+    Clip(ClipRecord),
     /// A checkpoint is on disk.
     Checkpoint(PathBuf),
     /// The run ends before its last step: no validation since the best was better, for as many as it waits for
@@ -104,6 +107,8 @@ pub enum Record {
     Step(StepRecord),
     /// A validation.
     Validation(ValidationRecord),
+    /// An interval of times, chosen after a validation (`train.clip_interval = "search"`).
+    Clip(ClipRecord),
 }
 
 impl Record {
@@ -112,6 +117,7 @@ impl Record {
         match self {
             Self::Step(record) => record.step,
             Self::Validation(record) => record.step,
+            Self::Clip(record) => record.step,
         }
     }
 }
@@ -146,6 +152,18 @@ pub struct ValidationRecord {
     pub figures: Vec<Figure>,
     /// Text of a few samples, or the paths of pictures.
     pub samples: Vec<String>,
+}
+
+/// The interval of times in which the losses of blocks vary least, of those that are compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClipRecord {
+    /// Step, counted from 1, after which times are drawn from it.
+    pub step: u64,
+    /// The interval, `a..b`.
+    pub interval: ClipInterval,
+    /// The variance of losses per token over the blocks of 16 held-out sequences, summed over all of these.
+    #[serde(deserialize_with = "null_is_not_a_number")]
+    pub variance: f64,
 }
 
 /// Watches a run.

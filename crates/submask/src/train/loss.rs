@@ -12,6 +12,7 @@ use crate::backbone::weights::{Parameter, Weights};
 use crate::backbone::{self, Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::compute::Compute;
 use crate::data::Batch;
+use crate::forward::ClipInterval;
 use crate::model::{Architecture, Network};
 use crate::objective::{LossRows, Objective};
 use crate::predictive::Predictive;
@@ -51,7 +52,8 @@ impl LossFunction {
                 })
             }
             Network::Diffusion(network) => {
-                let masking = Masking { predictive, schedule, settings: settings.clone() };
+                let block_len = network.spec().block_len;
+                let masking = Masking::new(predictive, schedule, settings.clone(), block_len);
                 Box::new(Denoising { network, masking })
             }
         };
@@ -61,8 +63,10 @@ impl LossFunction {
     /// The loss of an architecture's network that `settings` ask for.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for sizes that do not go together.
+    /// [`Error::Invalid`] for sizes that do not go together, and an interval of times (`train.clip_interval`) that does not go
+    /// with the model.
     pub fn of(architecture: &Architecture, settings: &TrainSettings, compute: &Compute) -> Result<Self> {
+        settings.clip_interval.check_model(architecture.config())?;
         Self::new(
             architecture.network(compute.kernels())?,
             architecture.predictive().clone(),
@@ -75,6 +79,18 @@ impl LossFunction {
     /// Name of the loss in records.
     pub fn name(&self) -> &'static str {
         self.network.name()
+    }
+
+    /// Times are drawn from `interval` from now on; a network that draws none does not read it.
+    pub(super) fn set_interval(&mut self, interval: ClipInterval) {
+        if let Some(masking) = self.network.masking() {
+            masking.interval = Some(interval);
+        }
+    }
+
+    /// How sequences are masked, of networks that see them so.
+    pub(super) fn masking(&mut self) -> Option<&Masking> {
+        self.network.masking().map(|masking| &*masking)
     }
 
     /// The training loop's settings.
@@ -152,6 +168,11 @@ pub(super) fn gradients(
 trait NetworkLoss: Send + Sync {
     fn name(&self) -> &'static str;
 
+    /// How sequences are masked, if they are.
+    fn masking(&mut self) -> Option<&mut Masking> {
+        None
+    }
+
     fn loss(
         &self,
         weights: &Weights,
@@ -172,6 +193,10 @@ impl NetworkLoss for Denoising {
         self.masking.settings.objective.name()
     }
 
+    fn masking(&mut self) -> Option<&mut Masking> {
+        Some(&mut self.masking)
+    }
+
     fn loss(
         &self,
         weights: &Weights,
@@ -183,7 +208,12 @@ impl NetworkLoss for Denoising {
         let reads_labels = self.network.spec().classes.is_some();
         // Data without labels are of no class.
         let labels = (reads_labels && !batch.labels.is_empty()).then_some(batch.labels.as_slice());
-        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels, context: Context::Own };
+        // Each block reads the tokens before it as they are.
+        let context = match self.network.spec().block_len {
+            0 => Context::Own,
+            _ => Context::Clean(Digits::Host(&masked.y_0)),
+        };
+        let inputs = Inputs { y_t: Digits::Host(&masked.y_t), t: &masked.t, labels, context };
         backbone::loss(&*self.network, weights, &inputs, &masked.positions, masked.rows, Some(dropout))
     }
 }

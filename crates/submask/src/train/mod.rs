@@ -14,6 +14,7 @@
 
 mod best;
 pub mod checkpoint;
+mod clip;
 pub mod event;
 pub mod exchange;
 mod loss;
@@ -21,6 +22,7 @@ mod masking;
 pub mod optimizer;
 mod own;
 mod run;
+mod search;
 pub mod settings;
 mod slot;
 mod state;
@@ -29,6 +31,7 @@ mod subject;
 mod task;
 mod validate;
 
+pub use clip::ClipChoice;
 pub use loss::LossFunction;
 pub use own::{OwnModel, OwnRun, run_own};
 pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
+use super::clip::block_digits;
 use super::event::Observer;
 use super::loss::LossFunction;
 use super::run::{Outcome, Place, SETTINGS_FILE, changed, check_unused, run_task};
+use super::search::{Found, IntervalSearch};
 use super::settings::TrainSettings;
 use super::slot::Slots;
 use super::task::{Task, TrainedModel};
@@ -139,6 +141,8 @@ impl OwnRun {
         let spec = self.model.network.spec();
         spec.check_codes(self.model.predictive.codes())?;
         spec.check_seq_len(self.dataset.seq_len())?;
+        let digits = block_digits(self.dataset.seq_len(), spec.block_len, spec.subtoken_len);
+        self.settings.clip_interval.check(&self.model.schedule, &digits)?;
         spec.check_seq_len(self.held_out.seq_len)?;
         self.held_out.lengths.iter().try_for_each(|len| spec.check_seq_len(*len))?;
         let sequences = self.held_out.sequences()?;
@@ -269,6 +273,10 @@ impl TrainedModel for Validated {
             validation.report = drawn.report();
         }
         Ok(validation)
+    }
+
+    fn search(&mut self, average: &[Vec<f32>], sequences: u64, search: &IntervalSearch) -> Result<Found> {
+        search.run(&self.model.loaded(average, &self.compute)?, &self.held_out.spread(sequences))
     }
 
     fn save(&self, average: &[Vec<f32>], folder: &Path) -> Result<()> {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::best::best_after;
 use super::checkpoint;
-use super::event::{Event, Observer, Record, StepRecord, ValidationRecord};
+use super::clip::ClipChoice;
+use super::event::{ClipRecord, Event, Observer, Record, StepRecord, ValidationRecord};
+use super::search::IntervalSearch;
 use super::settings::{RunSettings, TrainSettings};
 use super::state::{Reached, TrainState};
 use super::stepper::{self, Stepper};
@@ -194,6 +196,9 @@ impl<'a> Run<'a> {
         let settings = place.settings;
         let (reached, state) = start(place, &task)?;
         task.slots.seek(reached.cursor)?;
+        if let Some(interval) = reached.clip_interval {
+            task.slots.loss_mut().set_interval(interval);
+        }
         let metrics =
             open_metrics(&place.out.join(METRICS_FILE), reached.step, kept_validations(settings, reached))?;
         let stepper = stepper::open(settings, &task.parameters, state, place.compute);
@@ -219,6 +224,10 @@ impl<'a> Run<'a> {
                 if self.ends_early() && !step.is_multiple_of(settings.log_every) {
                     self.record_steps(observer)?;
                 }
+            }
+            // After the last step, too: the run may be resumed with more steps.
+            if step.is_multiple_of(settings.validate_every) {
+                self.search_interval(observer)?;
             }
             if last && settings.compares_validations() {
                 self.compare_last()?;
@@ -256,6 +265,24 @@ impl<'a> Run<'a> {
         let (size, step) = (self.usual_size(), self.reached.step);
         let validation = self.task.model.validate(self.stepper.average()?, size, 0, step)?;
         self.compare(&validation.figures);
+        Ok(())
+    }
+
+    /// The interval of times from here on, where it is searched for.
+    fn search_interval(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.settings.clip_interval != ClipChoice::Search {
+            return Ok(());
+        }
+        self.sync()?;
+        let (step, Task { slots, model, .. }) = (self.reached.step, &mut self.task);
+        let Some(masking) = slots.loss_mut().masking() else { return Ok(()) };
+        let search = IntervalSearch { masking, step };
+        let found = model.search(self.stepper.average()?, self.settings.validate_sequences, &search)?;
+        slots.loss_mut().set_interval(found.interval);
+        self.reached.clip_interval = Some(found.interval);
+        let record = ClipRecord { step, interval: found.interval, variance: found.variance };
+        self.write(&Record::Clip(record.clone()))?;
+        observer.notify(&Event::Clip(record));
         Ok(())
     }
 
@@ -365,6 +392,9 @@ fn start(place: &Place, task: &Task) -> Result<(Reached, TrainState)> {
             // Validations from here on are not counted: what was the best before says nothing later.
             reached.best = None;
         }
+        let searched =
+            if settings.clip_interval == ClipChoice::Search { reached.clip_interval } else { None };
+        reached.clip_interval = searched;
         return Ok((reached, state));
     }
     let state = match place.init {

@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::clip::ClipChoice;
 use super::optimizer::AdamWConfig;
 use crate::model::{
     Assignment, CodeSettings, FORMAT_VERSION, ModelConfig, NetworkConfig, Sampling, Subject, format_1, keys,
@@ -147,7 +148,9 @@ impl RunSettings {
         if self.tokenizer.is_some() && subject.text().is_none() {
             return Err(Error::invalid("tokenizer", "given", "nothing: it is of text only"));
         }
-        self.config(subject).validate()
+        let config = self.config(subject);
+        config.validate()?;
+        self.train.clip_interval.check_model(&config)
     }
 
     /// The configuration of the model, once its subject is known.
@@ -203,8 +206,11 @@ pub struct TrainSettings {
     pub accumulate: usize,
     /// Which loss; the autoregressive network has its own and does not read it.
     pub objective: Objective,
-    /// Smallest time that is drawn, in [0, 1).
+    /// Smallest time that is drawn, in [0, 1); not read where `clip_interval` says which times are.
     pub time_epsilon: f64,
+    /// Which interval of times is drawn from instead.
+    #[serde(default)]
+    pub clip_interval: ClipChoice,
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
     /// Steps of linear warm-up.

@@ -68,6 +68,11 @@ impl Slots {
         self.sequences_per_step() * self.batcher.data().seq_len() as u64
     }
 
+    /// What micro-batches cost.
+    pub(super) fn loss_mut(&mut self) -> &mut LossFunction {
+        &mut self.loss
+    }
+
     /// Name of the loss in records.
     pub fn loss_name(&self) -> &'static str {
         self.loss.name()

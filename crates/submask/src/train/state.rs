@@ -3,6 +3,7 @@
 use super::optimizer::{AdamW, AdamWConfig};
 use crate::backbone::weights::Parameter;
 use crate::data::Cursor;
+use crate::forward::ClipInterval;
 use crate::model::BestValidation;
 
 /// The weights of a run and what belongs to them. There is no generator among it: draws are functions of the seed and
@@ -39,4 +40,6 @@ pub struct Reached {
     pub cursor: Cursor,
     /// The best validation so far; none where validations are not compared.
     pub best: Option<BestValidation>,
+    /// The interval of times from here on, where it is searched for.
+    pub clip_interval: Option<ClipInterval>,
 }

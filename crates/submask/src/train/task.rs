@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::event::Observer;
 use super::loss::LossFunction;
 use super::run::RunRequest;
+use super::search::{Found, IntervalSearch};
 use super::slot::Slots;
 use super::subject::Opened;
 use super::validate::{EvaluationSize, Validated, Validation};
@@ -41,6 +42,12 @@ pub(super) trait TrainedModel {
         samples: usize,
         step: u64,
     ) -> Result<Validation>;
+
+    /// The interval of times that `search` finds best for the weights `average` on `sequences` held-out sequences; 0: all.
+    ///
+    /// # Errors
+    /// Of evaluating.
+    fn search(&mut self, average: &[Vec<f32>], sequences: u64, search: &IntervalSearch) -> Result<Found>;
 
     /// Writes the model folder with the weights `average` into `folder`, which exists.
     ///
@@ -93,7 +100,7 @@ pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<
 }
 
 /// Fails where the weights of the model `init` do not mean the same in the network of `ours`: only in the same network
-/// over the same codes they do; dropout may differ.
+/// over the same codes they do; dropout may differ, and so may blocks: weights mean the same with and without them.
 ///
 /// # Errors
 /// [`Error::Conflict`] naming what differs.
@@ -120,14 +127,14 @@ pub(super) fn check_same_network(init: &Architecture, ours: &Architecture) -> Re
 const MEANINGS: [&str; 4] =
     ["model.heads", "model.head_channels", "model.embedding", "model.time_conditioning"];
 
-/// Keys in which networks of one kind differ, but for dropout and the longest sequence.
+/// Keys in which networks of one kind differ, but for dropout, the longest sequence and blocks.
 fn sizes_that_differ(theirs: &NetworkConfig, own: &NetworkConfig) -> Vec<String> {
     let keys = |network: &NetworkConfig| toml::Table::try_from(network).unwrap_or_default();
     let (theirs, own) = (keys(theirs), keys(own));
     let differ = own.iter().filter(|(key, value)| theirs.get(*key) != Some(value));
     differ
         .map(|(key, _)| key.as_str())
-        .filter(|key| !["dropout", "seq_len"].contains(key))
+        .filter(|key| !["block_len", "dropout", "seq_len"].contains(key))
         .map(|key| format!("model.{key}"))
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::search::{Found, IntervalSearch};
 use super::subject::HeldOutData;
 use super::task::{TrainedModel, check_same_network};
 use crate::compute::Compute;
@@ -67,6 +68,12 @@ impl TrainedModel for Validated {
             validation.samples = self.held_out.show(config, generated, &picture)?;
         }
         Ok(validation)
+    }
+
+    fn search(&mut self, average: &[Vec<f32>], sequences: u64, search: &IntervalSearch) -> Result<Found> {
+        let session = Session::new(self.architecture.clone(), average, &self.compute)?;
+        let held_out = self.held_out.sequences(self.architecture.config(), sequences)?;
+        search.run(session.denoiser()?, &held_out)
     }
 
     fn save(&self, average: &[Vec<f32>], folder: &Path) -> Result<()> {
