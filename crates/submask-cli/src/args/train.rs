@@ -60,8 +60,9 @@ Examples:
 /// Where settings come from.
 #[derive(Args, Debug, Default)]
 pub struct SettingsArgs {
-    /// Settings to begin with: dictionary, text8, owt-small and owt-tiny for text, emoji, fashion and cifar10
-    /// for images, toy for points of the plane [default: dictionary]
+    /// Settings to begin with: dictionary, text8, owt-small and owt-tiny for text, dictionary-block, text8-block
+    /// and owt-block for text by blocks, emoji, fashion and cifar10 for images, toy for points of the plane
+    /// [default: dictionary]
     #[arg(long, value_name = "P")]
     pub preset: Option<String>,
     /// Settings file; keys it does not name keep the preset's values

@@ -20,11 +20,14 @@ pub struct Preset {
 }
 
 /// All of them, the default first, and of every subject first one that has an ordinary size.
-pub const PRESETS: [Preset; 8] = [
+pub const PRESETS: [Preset; 11] = [
     Preset::new("dictionary", Kind::Text, false, include_str!("../../presets/dictionary.toml")),
     Preset::new("text8", Kind::Text, true, include_str!("../../presets/text8.toml")),
     Preset::new("owt-small", Kind::Text, true, include_str!("../../presets/owt-small.toml")),
     Preset::new("owt-tiny", Kind::Text, true, include_str!("../../presets/owt-tiny.toml")),
+    Preset::new("dictionary-block", Kind::Text, false, include_str!("../../presets/dictionary-block.toml")),
+    Preset::new("text8-block", Kind::Text, true, include_str!("../../presets/text8-block.toml")),
+    Preset::new("owt-block", Kind::Text, true, include_str!("../../presets/owt-block.toml")),
     Preset::new("emoji", Kind::Image, false, include_str!("../../presets/emoji.toml")),
     Preset::new("fashion", Kind::Image, true, include_str!("../../presets/fashion.toml")),
     Preset::new("cifar10", Kind::Image, true, include_str!("../../presets/cifar10.toml")),
@@ -61,7 +64,11 @@ impl Preset {
 
 #[cfg(test)]
 mod tests {
+    use submask::Compute;
+    use submask::data::{Batch, Tokenizer};
+    use submask::model::{Architecture, NetworkConfig, Subject, TextSubject};
     use submask::train::settings::RunSettings;
+    use submask::train::{LossFunction, Slot};
 
     use super::super::keys;
     use super::*;
@@ -78,9 +85,39 @@ mod tests {
         }
     }
 
+    /// One step of a small network with the preset's blocks, codes, schedule and training.
+    #[test]
+    fn the_presets_by_blocks_train() {
+        let presets = PRESETS.iter().filter(|preset| preset.name.ends_with("-block"));
+        let mut found = 0;
+        for preset in presets {
+            let mut settings = RunSettings::from_table(preset.table().unwrap()).unwrap();
+            let NetworkConfig::Diffusion(sizes) = &mut settings.network else { panic!("{}", preset.name) };
+            assert!(sizes.block_len == 16 && sizes.seq_len.is_multiple_of(16), "{}", preset.name);
+            (sizes.hidden, sizes.heads, sizes.blocks, sizes.cond_dim, sizes.seq_len) = (24, 2, 1, 8, 32);
+            (settings.train.batch_size, settings.train.accumulate) = (2, 1);
+            let tokenizer = Tokenizer::bytes();
+            let config = settings.config(Subject::Text(TextSubject::of(&tokenizer)));
+            let architecture = Architecture::new(config, Some(tokenizer)).unwrap();
+            let compute = Compute::reference();
+            let loss = LossFunction::of(&architecture, &settings.train, &compute).unwrap();
+            let parameters = architecture.parameters();
+            let values: Vec<Vec<f32>> = parameters.iter().enumerate().map(|(i, p)| p.initial(0, i)).collect();
+            let batch = Batch { x_0: (0..64).map(|i| i * i % 200).collect(), ..Batch::default() };
+            let slot = Slot { step: 1, index: 0 };
+            let (loss, gradients) =
+                loss.loss_and_gradients(parameters, &values, compute.device(), &batch, slot).unwrap();
+            assert!(loss.is_finite() && loss > 0.0, "{}: {loss}", preset.name);
+            assert!(gradients.iter().flatten().any(|x| *x != 0.0), "{}", preset.name);
+            assert!(gradients.iter().flatten().all(|x| x.is_finite()), "{}", preset.name);
+            found += 1;
+        }
+        assert_eq!(found, 3);
+    }
+
     #[test]
     fn the_published_presets_have_the_published_batch() {
-        for name in ["text8", "owt-small", "owt-tiny", "cifar10"] {
+        for name in ["text8", "owt-small", "owt-tiny", "text8-block", "owt-block", "cifar10"] {
             let preset = PRESETS.iter().find(|preset| preset.name == name).unwrap();
             let settings = RunSettings::from_table(preset.table().unwrap()).unwrap();
             let train = settings.train;

@@ -62,8 +62,9 @@ fn train() {
 
     Options:
           --preset <P>             Settings to begin with: dictionary, text8, owt-small and owt-tiny for
-                                   text, emoji, fashion and cifar10 for images, toy for points of the
-                                   plane [default: dictionary]
+                                   text, dictionary-block, text8-block and owt-block for text by blocks,
+                                   emoji, fashion and cifar10 for images, toy for points of the plane
+                                   [default: dictionary]
           --config <F.toml>        Settings file; keys it does not name keep the preset's values
           --data <PATH>...         Files of text, JSON, tables or parquet, or of images, and folders of
                                    them; - for standard input (data.paths)
@@ -360,7 +361,8 @@ fn data() {
 
     Options:
           --preset <P>          Settings to begin with: dictionary, text8, owt-small and owt-tiny for
-                                text, emoji, fashion and cifar10 for images, toy for points of the plane
+                                text, dictionary-block, text8-block and owt-block for text by blocks,
+                                emoji, fashion and cifar10 for images, toy for points of the plane
                                 [default: dictionary]
           --config <F.toml>     Settings file; keys it does not name keep the preset's values
           --data <PATH>...      Files of text, JSON, tables or parquet, or of images, and folders of

@@ -202,7 +202,7 @@ fn presets() {
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: unknown preset `owt-tini`: there are dictionary, text8, owt-small, owt-tiny, emoji, fashion, cifar10, toy
+    error: unknown preset `owt-tini`: there are dictionary, text8, owt-small, owt-tiny, dictionary-block, text8-block, owt-block, emoji, fashion, cifar10, toy
     hint: did you mean `owt-tiny`? A settings file of your own is given by --config
     ");
     assert_snapshot!(submask(&["train", "--preset", "text8"]), @r"
@@ -222,6 +222,43 @@ fn presets() {
     ----- stderr -----
     error: data.paths: nowhere.txt does not exist
     ");
+}
+
+#[test]
+fn blocks_and_intervals_of_times() {
+    assert_snapshot!(submask(&["train", "--set", "model.block_len=5"]), @"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: model.block_len = 5 is not allowed: 0 for none, or a divisor of model.seq_len = 128
+    hint: model.block_len stands in --set model.block_len=5
+    ");
+    assert_snapshot!(submask(&["train", "--set", "train.clip_interval=0.5..0.2"]), @r#"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: `train.clip_interval` = "0.5..0.2" in --set train.clip_interval=0.5..0.2: train.clip_interval = "0.5..0.2" is not allowed: "", "search", or an interval of times "a..b" with 0 < a ≤ b ≤ 1, such as "0.3..0.8"
+    "#);
+    let blocks = ["model.block_len=1", "codes.subtokens=1", "train.clip_interval=0.3..0.8"];
+    assert_snapshot!(submask(&[&["train", "--set"], &blocks[..]].concat()), @"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: train.clip_interval = 0.3..0.8 is not allowed: an interval that holds a share k/N with k ≥ 1, where N = 1 is the number of digits of a block
+    hint: train.clip_interval stands in --set train.clip_interval=0.3..0.8
+    ");
+    let schedule = ["train.clip_interval=search", "schedule.kind=cosine"];
+    assert_snapshot!(submask(&[&["train", "--set"], &schedule[..]].concat()), @r#"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: train.clip_interval = search is not allowed: "" unless schedule.kind is "linear", where a time is the expected share of masked digits
+    hint: train.clip_interval stands in --set train.clip_interval=search
+    "#);
+    let room = Room::new();
+    room.write("my.toml", "[model]\nblock_len = 32\n[train]\nclip_interval = 'search'\n");
+    let said = room.call(&["info", "my.toml"]);
+    assert!(said.contains("block_len") && said.contains("32") && said.contains("search"), "{said}");
 }
 
 #[test]
