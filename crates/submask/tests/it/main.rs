@@ -2,6 +2,7 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_training;
 mod counting;
 mod device_sampling;
 mod device_training;
@@ -20,6 +21,7 @@ mod import_reader;
 mod likelihood_estimates;
 mod likelihood_lengths;
 mod likelihood_orders;
+mod parity_blocks;
 mod parity_images;
 mod parity_import;
 mod parity_likelihood;

@@ -21,9 +21,10 @@ use submask::train::{Slot, SlotLoss, TrainState, stepper};
 
 use crate::fixtures::{Case, assert_close, cases, deviation, gpus, hold, places};
 
-fn codes(case: &Case) -> SubTokenizer {
+pub fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
-    assert_eq!(codes.base() as usize, case.integer("base"));
+    let base = case.json["base"].as_u64().unwrap_or(case.json["mask_id"].as_u64().unwrap_or_default());
+    assert_eq!(u64::from(codes.base()), base);
     match case.tensor("vectors", "permutation") {
         Some((_, table)) => {
             codes.with_permutation(&table.iter().map(|x| *x as u32).collect::<Vec<_>>()).unwrap()
@@ -32,14 +33,15 @@ fn codes(case: &Case) -> SubTokenizer {
     }
 }
 
-fn network(case: &Case, kernels: Kernels) -> Dit {
+/// The network of a case, with blocks where it has them.
+pub fn network(case: &Case, kernels: Kernels) -> Dit {
     let embedding = match (case.flag("digit_tables"), case.flag("digits_summed")) {
         (false, false) => Embedding::Concatenated,
         (true, false) => Embedding::PerDigitConcatenated,
         (_, true) => Embedding::PerDigitSummed,
     };
     let config = DitConfig {
-        block_len: 0,
+        block_len: case.json["block_size"].as_u64().unwrap_or(0) as usize,
         hidden: case.integer("hidden"),
         heads: case.integer("heads"),
         blocks: case.integer("blocks"),
@@ -70,7 +72,7 @@ fn encoder(case: &Case, kernels: Kernels) -> Encoder {
     Encoder::new(config, &codes(case), kernels).unwrap()
 }
 
-fn values(case: &Case, file: &str, parameters: &[Parameter]) -> Vec<Vec<f32>> {
+pub fn values(case: &Case, file: &str, parameters: &[Parameter]) -> Vec<Vec<f32>> {
     let raw: RawWeights = case
         .tensor_names(file)
         .into_iter()
@@ -82,7 +84,7 @@ fn values(case: &Case, file: &str, parameters: &[Parameter]) -> Vec<Vec<f32>> {
     arrange(parameters, raw, Path::new(file)).unwrap()
 }
 
-fn floats(tensor: burn::tensor::TensorData) -> Vec<f64> {
+pub fn floats(tensor: burn::tensor::TensorData) -> Vec<f64> {
     tensor.iter::<f32>().map(f64::from).collect()
 }
 
