@@ -275,8 +275,9 @@ impl<'a> Run<'a> {
         }
         self.sync()?;
         let (step, Task { slots, model, .. }) = (self.reached.step, &mut self.task);
+        let seq_len = slots.seq_len();
         let Some(masking) = slots.loss_mut().masking() else { return Ok(()) };
-        let search = IntervalSearch { masking, step };
+        let search = IntervalSearch { masking, step, seq_len };
         let found = model.search(self.stepper.average()?, self.settings.validate_sequences, &search)?;
         slots.loss_mut().set_interval(found.interval);
         self.reached.clip_interval = Some(found.interval);

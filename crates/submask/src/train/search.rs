@@ -35,6 +35,8 @@ pub(super) struct Found {
 pub(super) struct IntervalSearch<'a> {
     pub masking: &'a Masking,
     pub step: u64,
+    /// Tokens per sequence that is trained on: an interval must allow shares of its blocks, too.
+    pub seq_len: usize,
 }
 
 impl IntervalSearch<'_> {
@@ -44,12 +46,7 @@ impl IntervalSearch<'_> {
     /// What the network cannot evaluate, and tokens outside the vocabulary.
     pub fn run(&self, network: &dyn Denoiser, held_out: &HeldOut) -> Result<Found> {
         let sequences = sequences(held_out);
-        let len = self.masking.predictive.codes().subtoken_len();
-        let digits: Vec<usize> = sequences
-            .iter()
-            .flat_map(|sequence| block_digits(sequence.x_0.len(), self.masking.block_len, len))
-            .collect();
-        let candidates = ClipInterval::candidates(&digits);
+        let candidates = self.candidates(&sequences);
         let mut scores = vec![0.0; candidates.len()];
         for (group, sequences) in sequences.chunks(GROUP).enumerate() {
             let losses = self.losses(network, &candidates, sequences, group)?;
@@ -64,6 +61,14 @@ impl IntervalSearch<'_> {
         Ok(found)
     }
 
+    /// The intervals that are compared: those that every block can have a share in.
+    fn candidates(&self, sequences: &[Sequence]) -> Vec<ClipInterval> {
+        let len = self.masking.predictive.codes().subtoken_len();
+        let digits = |seq_len| block_digits(seq_len, self.masking.block_len, len);
+        let lengths = sequences.iter().map(|sequence| sequence.x_0.len());
+        ClipInterval::candidates(&lengths.chain([self.seq_len]).flat_map(digits).collect::<Vec<_>>())
+    }
+
     /// The losses of all blocks of a group, for every interval.
     fn losses(
         &self,
@@ -75,8 +80,8 @@ impl IntervalSearch<'_> {
         let draws = Draws::new(self.masking.settings.seed, Purpose::Clip);
         let blocks = |sequence: &Sequence| self.masking.blocks(sequence.x_0.len());
         let count = sequences.iter().map(blocks).sum();
-        // No key is that of a mask, whose steps stand 32 bits higher.
-        let key = (group as u64) << 24 | self.step;
+        // No key is that of a mask, whose sequences are fewer than 2³¹.
+        let key = (self.step << 32) | (1 << 31) | group as u64;
         let order = strata_order(&draws, key, count);
         let mut losses = vec![Vec::with_capacity(count); candidates.len()];
         let mut first = 0;
@@ -207,11 +212,11 @@ mod tests {
     use crate::train::clip::ClipChoice;
     use crate::train::settings::{RunSettings, TrainSettings};
 
-    fn masking(block_len: usize) -> Masking {
+    fn masking(block_len: usize, subtoken_len: usize) -> Masking {
         let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
         let settings = TrainSettings { clip_interval: ClipChoice::Search, ..settings };
-        let predictive = Arc::new(Predictive::new(SubTokenizer::new(16, 2).unwrap(), true));
+        let predictive = Arc::new(Predictive::new(SubTokenizer::new(16, subtoken_len).unwrap(), true));
         Masking::new(predictive, Schedule::Linear, settings, block_len)
     }
 
@@ -235,8 +240,8 @@ mod tests {
 
     #[test]
     fn of_a_network_that_knows_nothing_the_variance_is_that_of_the_masks() {
-        let masking = masking(0);
-        let search = IntervalSearch { masking: &masking, step: 3 };
+        let masking = masking(0, 2);
+        let search = IntervalSearch { masking: &masking, step: 3, seq_len: 12 };
         let network = Uniform(Spec::new(masking.predictive.codes(), 12));
         let held_out_64 = held_out(64);
         let candidates = ClipInterval::candidates(&[24]);
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_network_with_blocks_is_asked_about_all_of_them_after_known_tokens() {
-        let masking = masking(4);
+        let masking = masking(4, 2);
         let config = DitConfig {
             hidden: 16,
             heads: 2,
@@ -288,7 +293,7 @@ mod tests {
             .collect();
         let weights = Weights::new(parameters, &values, &crate::Device::flex());
         let network = LoadedBackbone { network: Arc::new(network), weights };
-        let search = IntervalSearch { masking: &masking, step: 1 };
+        let search = IntervalSearch { masking: &masking, step: 1, seq_len: 12 };
         let held_out = held_out(3);
         let candidates = ClipInterval::candidates(&[8]);
         let losses = search.losses(&network, &candidates, &sequences(&held_out), 0).unwrap();
@@ -302,9 +307,19 @@ mod tests {
             losses.iter().map(|losses| variance(losses)).fold(f64::INFINITY, f64::min)
         );
         // Other draws after another step.
-        assert_ne!(
-            found.variance,
-            IntervalSearch { masking: &masking, step: 2 }.run(&network, &held_out).unwrap().variance
-        );
+        let later = IntervalSearch { step: 2, ..search }.run(&network, &held_out).unwrap();
+        assert_ne!(found.variance, later.variance);
+    }
+
+    #[test]
+    fn an_interval_allows_shares_of_shorter_blocks_that_are_trained_on() {
+        let (masking, held_out) = (masking(4, 1), held_out(2));
+        let candidates = |seq_len| {
+            IntervalSearch { masking: &masking, step: 1, seq_len }.candidates(&sequences(&held_out))
+        };
+        assert_eq!(candidates(12).len(), 36);
+        // The last of 9 tokens is a block, and either masked or not.
+        assert!(candidates(9).iter().all(|interval| interval.check(1).is_ok()));
+        assert_eq!(candidates(9).len(), 6);
     }
 }

@@ -63,9 +63,14 @@ impl Slots {
         settings.batch_size as u64 * settings.accumulate as u64
     }
 
+    /// Tokens per sequence.
+    pub(super) fn seq_len(&self) -> usize {
+        self.batcher.data().seq_len()
+    }
+
     /// Tokens per step, of all slots.
     pub fn tokens_per_step(&self) -> u64 {
-        self.sequences_per_step() * self.batcher.data().seq_len() as u64
+        self.sequences_per_step() * self.seq_len() as u64
     }
 
     /// What micro-batches cost.
