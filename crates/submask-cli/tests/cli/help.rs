@@ -292,7 +292,13 @@ fn sample() {
                                      TEXT}, and with it, if wanted, "length" and "id". --num texts of
                                      each; text n of line i, both from 0, is number i·num + n under the
                                      seed
-          --length <L>               Tokens of a text [default: the model's sequence length]
+          --length <L>               Tokens of a text; a model that writes block by block writes texts
+                                     of any length, and stops at their end [default: the model's
+                                     sequence length]
+          --window <WINDOW>          What blocks read of a text beyond the model's length: what was kept
+                                     when the last tokens were written, or these tokens read anew for
+                                     every block. Up to that length both are the same [default: the
+                                     model's] [possible values: cached, recomputed]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
           --first-sequence <N>       Number of the first sample under the seed [default: 0]
