@@ -2,6 +2,8 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_sessions;
+mod block_table;
 mod counting;
 mod device_sampling;
 mod device_training;
@@ -17,6 +19,8 @@ mod image_sampler;
 mod import_forms;
 mod import_hostile;
 mod import_reader;
+mod likelihood_blocks;
+mod likelihood_blocks_exact;
 mod likelihood_estimates;
 mod likelihood_lengths;
 mod likelihood_orders;
