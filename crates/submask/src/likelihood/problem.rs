@@ -213,6 +213,14 @@ impl<'a> Problem<'a> {
         Ok(Some(Clean { sequences, kept }))
     }
 
+    /// The tokens from the first block that a query asks about to the last one.
+    fn asked_tokens(&self, queries: &[(usize, Option<Query>)]) -> Range<usize> {
+        let blocks = || queries.iter().filter_map(|(_, query)| query.as_ref()?.blocks());
+        let first = blocks().map(|[first, _]| first).min().unwrap_or(0);
+        let last = blocks().map(|[_, last]| last).max().unwrap_or(0);
+        first * self.block_len..((last + 1) * self.block_len).min(self.seq_len)
+    }
+
     /// `visit(p, row)` for every charge of the queries, in order, from one network call: p is the distribution at the
     /// row's position.
     pub(super) fn rows<R: Default + Clone + Send>(
@@ -224,13 +232,14 @@ impl<'a> Problem<'a> {
         let (mut y_t, mut t, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut sequences, mut labels) = (Vec::new(), Vec::new());
         let subtoken_len = self.predictive.codes().subtoken_len();
+        let tokens = self.asked_tokens(queries);
         for (s, query) in queries.iter().filter_map(|(s, query)| query.as_ref().map(|query| (*s, query))) {
-            let first = t.len() * self.seq_len;
-            y_t.extend_from_slice(&query.y_t);
+            let first = t.len() * tokens.len();
+            y_t.extend_from_slice(&query.y_t[tokens.start * subtoken_len..tokens.end * subtoken_len]);
             t.push(query.t);
             sequences.push(s);
             labels.push(self.encoded.target(s).label);
-            positions.extend(query.charges().map(|(i, _)| first + i));
+            positions.extend(query.charges().map(|(i, _)| first + i - tokens.start));
             rows.extend(query.charges().map(|(i, charge)| {
                 let y = &query.y_t[i * subtoken_len..(i + 1) * subtoken_len];
                 Row { target: self.encoded.target(s), i, y, charge }
@@ -255,7 +264,7 @@ impl<'a> Problem<'a> {
         match self.by_blocks {
             Some(network) => {
                 let kept = clean.map(|clean| clean.of(&sequences));
-                network.evaluate_after(kept.as_ref(), 0, &states, &positions, &mut visit_rows)?;
+                network.evaluate_after(kept.as_ref(), tokens.start, &states, &positions, &mut visit_rows)?;
             }
             None => self.network.evaluate(&states, &positions, &mut visit_rows)?,
         }

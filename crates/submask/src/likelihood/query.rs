@@ -73,6 +73,11 @@ impl Query {
         Some(Self { y_t: target.masked(unit, masked), t: parts.first()?.t, parts })
     }
 
+    /// The numbers of the first and the last block that something is asked of.
+    pub(super) fn blocks(&self) -> Option<[usize; 2]> {
+        Some([self.parts.first()?.block, self.parts.last()?.block])
+    }
+
     /// (token position, charge), in the order of blocks.
     pub(super) fn charges(&self) -> impl Iterator<Item = (usize, Charge)> {
         self.parts.iter().flat_map(|part| part.charges.iter().copied())

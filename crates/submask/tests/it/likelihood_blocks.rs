@@ -231,6 +231,14 @@ struct Counted {
     network: LoadedBackbone,
     kept: AtomicUsize,
     states: AtomicUsize,
+    digits: AtomicUsize,
+}
+
+impl Counted {
+    fn new(network: LoadedBackbone) -> Self {
+        let [kept, states, digits] = [0; 3].map(AtomicUsize::new);
+        Self { network, kept, states, digits }
+    }
 }
 
 impl Denoiser for Counted {
@@ -263,13 +271,14 @@ impl BlockDenoiser for Counted {
         rows: LogitRows,
     ) -> Result<()> {
         self.states.fetch_add(states.t.len(), Ordering::Relaxed);
+        self.digits.fetch_add(states.y_t.len(), Ordering::Relaxed);
         self.network.evaluate_after(kept, first, states, positions, rows)
     }
 }
 
 #[test]
 fn the_draws_and_events_of_a_sequence_share_what_is_kept_of_it() {
-    let counted = Counted { network: dit(2), kept: AtomicUsize::new(0), states: AtomicUsize::new(0) };
+    let counted = Counted::new(dit(2));
     let (n, p) = (&counted, &Predictive::new(codes(), true));
     let x_0: Vec<u32> = (0..18).map(|i| i % 7).collect();
     // Of the second of three sequences everything is given.
@@ -306,7 +315,7 @@ fn the_draws_and_events_of_a_sequence_share_what_is_kept_of_it() {
 
 #[test]
 fn charges_are_given_what_stands_in_their_own_block_and_before() {
-    let (network, predictive) = (dit(2), Predictive::new(codes(), true));
+    let (network, predictive) = (Counted::new(dit(2)), Predictive::new(codes(), true));
     let exact = |x_0: &[u32], given: &dyn Fn(usize) -> bool, order| {
         let given: Vec<bool> = (0..2 * LENGTH).map(given).collect();
         let x = Sequences::new(x_0, LENGTH).unwrap().with_given(&given);
@@ -321,9 +330,11 @@ fn charges_are_given_what_stands_in_their_own_block_and_before() {
         let other = exact(&[3, 0, 6, 2, 5, 4], &|digit| digit >= 10, order);
         assert_eq!((&last[..4], &other[..4]), (&nothing[..4], &nothing[..4]));
         assert!(last[4] != other[4] && last[4] != nothing[4] && last[5] == 0.0);
-        // A beginning of whole blocks: the rest costs what it costs after them.
+        // A beginning of whole blocks: the rest costs what it costs after them, and is evaluated alone.
+        network.digits.store(0, Ordering::Relaxed);
         let rest = exact(&[3, 0, 6, 2, 5, 1], &|digit| digit < 4, order);
         assert_eq!((&rest[..2], &rest[2..]), (&[0.0; 2][..], &nothing[2..]));
+        assert_eq!(network.digits.load(Ordering::Relaxed), 4 * 8, "four steps of four tokens");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_reference;
 mod block_sessions;
 mod block_table;
 mod counting;
