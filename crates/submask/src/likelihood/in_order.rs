@@ -23,11 +23,11 @@ use crate::{Error, Result};
 /// generator, and its figure another number.
 ///
 /// With blocks the order is one inside each block, and the blocks follow each other from left to right. Step k of all blocks
-/// of a sequence is one evaluation, since a block reads known tokens of those before it, and N is per block. Where blocks
-/// are of one token, revealing tokens takes one evaluation.
+/// of a sequence is one evaluation, since a block reads known tokens of those before it, and N is per block. With blocks of
+/// one token, revealed whole, there is one step.
 ///
-/// Takes one network evaluation per step, ⌈n/N⌉ for n units (those of the largest block, and one evaluation more, where
-/// there are several), with logits at every masked position; from left to right
+/// Takes one network evaluation per step, ⌈n/N⌉ for n units (with several blocks those of the largest, and one evaluation
+/// more), with logits at every masked position; from left to right
 /// only at those that are charged. A digit that carry-over determines is a unit like any other. Of a partly given token
 /// the missing digits are a token's unit. A network that reads the time gets [`order::time`]. The order follows scores
 /// as they are rounded, so figures from two devices or precisions may differ by more than rounding.

@@ -19,9 +19,9 @@ use crate::schedule::RevealUnit;
 /// With blocks the mean and the logarithm are taken block by block, and their sum is the value: given the tokens before
 /// them blocks are independent, so this bounds −log p too, in expectation no looser than K orders of whole sequences do.
 ///
-/// Takes K·n network evaluations per sequence of n units; with several blocks K·n + 1, n being those of the largest block. Of a partly given token the missing digits are charged jointly
-/// when the unit is the token. A network that reads the time gets the k-th smallest of n uniform levels where k units
-/// are masked, as in [`nelbo_subtoken`].
+/// Takes K·n network evaluations per sequence of n units; with several blocks K·n + 1, n being those of the largest block.
+/// Of a partly given token the missing digits are charged jointly when the unit is the token. A network that reads the
+/// time gets the k-th smallest of n uniform levels where k units are masked, as in [`nelbo_subtoken`].
 ///
 /// K orders make one value per sequence, whose expectation depends on K. So there is no error over draws
 /// (`draw_errors` are not numbers), and the standard errors of the figures are over sequences only.
