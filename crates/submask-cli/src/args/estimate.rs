@@ -17,7 +17,7 @@ pub struct EstimateArgs {
     /// documents that are scored one by one, 32]
     #[arg(long, value_name = "K")]
     pub draws: Option<NonZeroUsize>,
-    /// Steps T of the sampler, of the estimator path [default: the model's]
+    /// Steps T of the sampler, of the estimator path; of models with blocks, steps per block [default: the model's]
     #[arg(long, value_name = "T")]
     pub steps: Option<NonZeroUsize>,
     /// Order of generation, of the estimator exact: left-to-right, or where the network is surest first (confidence,
@@ -27,7 +27,7 @@ pub struct EstimateArgs {
     /// What is revealed at once, of the estimators exact and orders [default: token for exact, subtoken for orders]
     #[arg(long)]
     pub unit: Option<UnitArg>,
-    /// Units revealed per network evaluation, of the estimator exact [default: 1]
+    /// Units revealed per network evaluation, of the estimator exact; of models with blocks, units per block [default: 1]
     #[arg(long, value_name = "N")]
     pub per_step: Option<NonZeroUsize>,
     /// Seed of the draws

@@ -14,7 +14,8 @@ use submask::model::CheckpointChoice;
 /// temperature and before tokens that contradict a visible digit are excluded. Of sequence i, from 0, the file holds
 /// `logits.i`, one row per token and one column per class of tokens, and `digits.i`, the sub-tokens that the network
 /// read, b where one is masked; for a network that reads the time also `time.i`. An autoregressive model has one row
-/// per sub-token that is given and one more, and one column per class of sub-tokens.
+/// per sub-token that is given and one more, and one column per class of sub-tokens. The rows of a model with blocks end
+/// with the first block that has a masked sub-token.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct LogitsArgs {

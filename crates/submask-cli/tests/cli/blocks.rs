@@ -77,3 +77,37 @@ fn holes_before_given_text_of_a_later_block_are_refused() {
     let said = other.call(&["sample", "run", "--window", "cached"]);
     assert!(said.contains("exit code: 2") && said.contains("model.block_len"), "{said}");
 }
+
+#[test]
+fn figures_and_scores_are_sums_over_blocks() {
+    let (room, _) = trained(BLOCKS);
+    let metrics = std::fs::read_to_string(room.path().join("run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("nelbo_subtoken") && metrics.contains("joint_objective"), "{metrics}");
+    let eval =
+        |flags: &[&str]| json(&room.call(&[&["eval", "run", "--sequences", "2", "--json"], flags].concat()));
+    // Two whole sequences: what is kept of them, and then every step or draw.
+    for (flags, evaluations) in [
+        (&["--draws", "3"][..], 1 + 3),
+        (&["--estimator", "path", "--steps", "2"], 1 + 1),
+        (&["--estimator", "exact"], 1 + 4),
+        (&["--estimator", "exact", "--order", "margin", "--unit", "subtoken", "--per-step", "2"], 1 + 4),
+        (&["--estimator", "orders", "--draws", "2"], 1 + 2 * 8),
+        (&["--estimator", "joint-objective", "--draws", "2"], 1 + 2),
+    ] {
+        let all = eval(flags);
+        assert_eq!(all["figures"][0]["evaluations"], 2 * evaluations, "{flags:?}");
+        let other = eval(&[flags, &["--batch", "1", "--threads", "1"]].concat());
+        assert_eq!(
+            (&other["figures"], &other["by_sequence"]),
+            (&all["figures"], &all["by_sequence"]),
+            "{flags:?}"
+        );
+    }
+    // The first text and the end of text before it are a block.
+    let nats = |flags: &[&str]| {
+        let call = ["score", "run", "--estimator", "exact", "--order", "entropy"];
+        json(&room.call(&[&call[..], flags].concat()))["nats"].as_f64().unwrap()
+    };
+    let parts = nats(&["--text", "the"]) + nats(&["--prompt", "the", "--completion", " sea"]);
+    assert!((nats(&["--text", "the sea"]) / parts - 1.0).abs() < 1e-12);
+}

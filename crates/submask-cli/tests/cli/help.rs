@@ -155,16 +155,16 @@ fn eval() {
           --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
                                      sequence [default: 1; for texts and documents that are scored one
                                      by one, 32]
-          --steps <T>                Steps T of the sampler, of the estimator path [default: the
-                                     model's]
+          --steps <T>                Steps T of the sampler, of the estimator path; of models with
+                                     blocks, steps per block [default: the model's]
           --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
                                      where the network is surest first (confidence, margin, entropy)
                                      [default: left-to-right]
           --unit <UNIT>              What is revealed at once, of the estimators exact and orders
                                      [default: token for exact, subtoken for orders] [possible values:
                                      subtoken, token]
-          --per-step <N>             Units revealed per network evaluation, of the estimator exact
-                                     [default: 1]
+          --per-step <N>             Units revealed per network evaluation, of the estimator exact; of
+                                     models with blocks, units per block [default: 1]
           --seed <S>                 Seed of the draws [default: 0]
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the
@@ -227,16 +227,16 @@ fn score() {
           --draws <K>                Monte Carlo draws per sequence; of the estimator orders, orders per
                                      sequence [default: 1; for texts and documents that are scored one
                                      by one, 32]
-          --steps <T>                Steps T of the sampler, of the estimator path [default: the
-                                     model's]
+          --steps <T>                Steps T of the sampler, of the estimator path; of models with
+                                     blocks, steps per block [default: the model's]
           --order <ORDER>            Order of generation, of the estimator exact: left-to-right, or
                                      where the network is surest first (confidence, margin, entropy)
                                      [default: left-to-right]
           --unit <UNIT>              What is revealed at once, of the estimators exact and orders
                                      [default: token for exact, subtoken for orders] [possible values:
                                      subtoken, token]
-          --per-step <N>             Units revealed per network evaluation, of the estimator exact
-                                     [default: 1]
+          --per-step <N>             Units revealed per network evaluation, of the estimator exact; of
+                                     models with blocks, units per block [default: 1]
           --seed <S>                 Seed of the draws [default: 0]
           --carry-over <true|false>  Whether tokens that contradict a visible digit are excluded; with a
                                      model trained without, this gives a bound of its own [default: the

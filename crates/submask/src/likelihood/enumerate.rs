@@ -1,16 +1,18 @@
 //! The values that the estimators estimate, by enumerating every state of a short sequence: the measure of the
-//! estimators, and exact where N is small.
+//! estimators, and exact where N is small. With blocks the states of one block are enumerated beside those of another.
 
+use super::charge::Charge;
 use super::estimate::{Estimate, Meaning, Surrogate, UpperBound};
-use super::path::{check_subtoken_len, step_query};
-use super::query::{Charge, Layout, Problem, Query};
+use super::path::{check_subtoken_len, step_part};
+use super::problem::{Layout, Problem};
+use super::query::Block;
 use super::sequences::{LikelihoodSettings, Sequences};
 use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::schedule::{RevealSteps, RevealUnit};
 use crate::{Error, Result};
 
-/// The most units (sub-tokens or tokens to generate) whose subsets are enumerated.
+/// The most units (sub-tokens or tokens to generate) of a sequence, or of a block, whose subsets are enumerated.
 pub const MAX_UNITS: usize = 16;
 
 /// [`nelbo_subtoken`](super::nelbo_subtoken) over all masks.
@@ -69,14 +71,14 @@ pub fn path_bound(
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
         let sets = 1 << checked_units(&problem, unit)?;
-        let layout = Layout { draws: 1, terms: steps.count() * sets };
-        let estimate = problem.estimate(&layout, |target, _, term| {
-            let (units, step, set) = (target.units(unit), term / sets, term % sets);
-            let masked = subset(&units, set)?;
+        let layout = Layout { draws: 1, terms: steps.count() * sets, unit };
+        let estimate = problem.estimate(&layout, |block, _, term| {
+            let (step, set) = (term / sets, term % sets);
+            let masked = subset(block, set)?;
             let still = steps.masked_before(step);
-            let visible = (units.len() - masked.len()) as i32;
+            let visible = (block.units.len() - masked.len()) as i32;
             let weight = still.powi(masked.len() as i32) * (1.0 - still).powi(visible);
-            (weight > 0.0).then(|| step_query(target, steps, step, unit, &masked, weight))
+            (weight > 0.0).then(|| step_part(block, steps, step, unit, masked, weight))
         })?;
         Ok(estimate.without_draws())
     })
@@ -101,19 +103,18 @@ fn all_masks<K: Meaning>(
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
         let sets = 1 << checked_units(&problem, unit)?;
-        let estimate = problem.estimate(&Layout { draws: 1, terms: sets }, |target, _, set| {
-            let units = target.units(unit);
-            let masked = subset(&units, set)?;
-            let choices = (0..masked.len()).fold(1.0, |c, k| c * (units.len() - k) as f64 / (k + 1) as f64);
+        let estimate = problem.estimate(&Layout { draws: 1, terms: sets, unit }, |block, _, set| {
+            let (masked, n) = (subset(block, set)?, block.units.len());
+            let choices = (0..masked.len()).fold(1.0, |c, k| c * (n - k) as f64 / (k + 1) as f64);
             let weight = 1.0 / (masked.len() as f64 * choices);
-            Some(Query::uniform(target, target.masked(unit, masked), 0.0, weight, charge))
+            Some(block.uniform(masked, 0.0, weight, charge))
         })?;
         Ok(estimate.without_draws())
     })
 }
 
 fn checked_units(problem: &Problem, unit: RevealUnit) -> Result<usize> {
-    match problem.encoded.most_units(unit) {
+    match problem.most_units(unit) {
         units @ 0..=MAX_UNITS => Ok(units),
         units => {
             Err(Error::invalid("units to generate", units, format!("at most {MAX_UNITS} for enumeration")))
@@ -121,8 +122,9 @@ fn checked_units(problem: &Problem, unit: RevealUnit) -> Result<usize> {
     }
 }
 
-/// The units of a set given as bits; `None` for the empty set and for bits beyond the units.
-fn subset(units: &[usize], set: usize) -> Option<Vec<usize>> {
+/// The units of a block in a set given as bits; `None` for the empty set and for bits beyond the units.
+fn subset(block: &Block, set: usize) -> Option<Vec<usize>> {
+    let units = &block.units;
     let inside = set > 0 && set >> units.len() == 0;
     inside.then(|| (0..units.len()).filter(|bit| set >> bit & 1 == 1).map(|bit| units[bit]).collect())
 }

@@ -259,7 +259,8 @@ impl<K: Meaning> Estimate<K> {
         self.nats.len()
     }
 
-    /// Network evaluations: states (y_t, t) at which the network was asked.
+    /// Network evaluations: states (y_t, t) at which the network was asked, and one for every sequence of several blocks, for
+    /// what the network keeps of its known tokens.
     pub fn evaluations(&self) -> u64 {
         self.evaluations
     }

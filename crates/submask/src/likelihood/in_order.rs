@@ -2,9 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::charge::{Charge, Row};
 use super::estimate::{Estimate, Exact};
-use super::query::{Charge, Charged, Layout, Problem, Query, Row};
-use super::sequences::{Group, LikelihoodSettings, Sequences, Target};
+use super::problem::{Clean, Layout, Problem};
+use super::query::{Block, Charged};
+use super::sequences::{Group, LikelihoodSettings, Sequences};
 use crate::denoiser::Denoiser;
 use crate::order::{self, Order, Ranking};
 use crate::predictive::{Predictive, TokenDistribution};
@@ -20,7 +22,12 @@ use crate::{Error, Result};
 /// N = 1 is the chain rule along the order. For N > 1 the tokens of a step are independent given y: that is another
 /// generator, and its figure another number.
 ///
-/// Takes one network evaluation per step, ⌈n/N⌉ for n units, with logits at every masked position; from left to right
+/// With blocks the order is one inside each block, and the blocks follow each other from left to right. Step k of all blocks
+/// of a sequence is one evaluation, since a block reads known tokens of those before it, and N is per block. With blocks of
+/// one token, revealed whole, there is one step.
+///
+/// Takes one network evaluation per step, ⌈n/N⌉ for n units (with several blocks those of the largest, and one evaluation
+/// more), with logits at every masked position; from left to right
 /// only at those that are charged. A digit that carry-over determines is a unit like any other. Of a partly given token
 /// the missing digits are a token's unit. A network that reads the time gets [`order::time`]. The order follows scores
 /// as they are rounded, so figures from two devices or precisions may differ by more than rounding.
@@ -67,26 +74,26 @@ struct Reveals<'a> {
 impl Reveals<'_> {
     /// The states follow from positions alone, so that all of them can be evaluated in any grouping.
     fn known_beforehand(&self, group: &Group) -> Result<Estimate<Exact>> {
-        let terms = self.problem.encoded.most_units(self.unit).div_ceil(self.per_step);
-        let build = |target: &Target, _: usize, step: usize| {
-            let units = target.units(self.unit);
+        let terms = self.problem.most_units(self.unit).div_ceil(self.per_step);
+        let build = |block: &Block, _: usize, step: usize| {
+            let units = &block.units;
             let scores: Vec<f64> = units.iter().map(|&index| self.ranking.score(index, &[])).collect();
             let visible = step.saturating_mul(self.per_step);
             let masked: Vec<usize> = order::rank(&scores).iter().skip(visible).map(|&k| units[k]).collect();
             let mut revealed = masked[..self.per_step.min(masked.len())].to_vec();
             revealed.sort_unstable();
-            let charges = Charge::of_units(self.unit, &revealed, target.subtoken_len);
-            (!masked.is_empty()).then(|| Query { charges, ..self.state(target, &masked, units.len()) })
+            let t = order::time(self.schedule, masked.len(), units.len());
+            (!masked.is_empty()).then(|| block.revealing(masked, &revealed, t))
         };
         let mut nats = vec![0.0; group.count()];
         let mut token_nats = vec![vec![0.0; group.seq_len]; group.count()];
         let charge = |s: usize, charged: Option<Charged>| {
             let Some(charged) = charged else { return };
-            let tokens = charged.query.charges.iter().map(|(token, _)| *token);
-            tokens.zip(charged.nats).for_each(|(token, nats)| token_nats[s][token] += nats);
-            nats[s] += charged.value();
+            charged.by_token().for_each(|(token, nats)| token_nats[s][token] += nats);
+            nats[s] += charged.values().map(|(_, nats)| nats).sum::<f64>();
         };
-        let evaluations = self.problem.for_each_query(&Layout { draws: 1, terms }, build, charge)?;
+        let layout = Layout { draws: 1, terms, unit: self.unit };
+        let evaluations = self.problem.for_each_query(&layout, build, charge)?;
         Ok(self.problem.exact(nats, token_nats, evaluations))
     }
 
@@ -97,10 +104,11 @@ impl Reveals<'_> {
         let mut evaluations = 0;
         for start in (0..count).step_by(batch) {
             let end = start.saturating_add(batch).min(count);
+            let clean = self.problem.keep(start..end, &mut evaluations)?;
             let mut partials: Vec<Partial> =
                 (start..end).map(|s| self.masked_sequence(s, group.seq_len)).collect();
             while partials.iter().any(|partial| !partial.masked.is_empty()) {
-                evaluations += self.step(&mut partials)?;
+                evaluations += self.step(&mut partials, clean.as_ref())?;
             }
             nats.extend(partials.iter().map(|partial| partial.nats));
             token_nats.extend(partials.into_iter().map(|partial| partial.token_nats));
@@ -109,18 +117,23 @@ impl Reveals<'_> {
     }
 
     /// One step of all sequences that are not finished. Returns their number.
-    fn step(&self, partials: &mut [Partial]) -> Result<u64> {
+    fn step(&self, partials: &mut [Partial], clean: Option<&Clean>) -> Result<u64> {
         let query = |partial: &Partial| {
-            let target = self.problem.encoded.target(partial.sequence);
-            let masked = &partial.masked;
-            let query = (!masked.is_empty()).then(|| self.state(&target, masked, partial.units));
-            (partial.sequence, query)
+            let part = |block: &Block| {
+                let is_masked = |unit: &usize| partial.masked.binary_search(unit).is_ok();
+                let masked: Vec<usize> = block.units.iter().copied().filter(is_masked).collect();
+                let t = order::time(self.schedule, masked.len(), block.units.len());
+                (!masked.is_empty()).then(|| block.uniform(masked, t, 1.0, Charge::Masked))
+            };
+            (partial.sequence, self.problem.query(partial.sequence, self.unit, part))
         };
         let queries: Vec<_> = partials.par_iter().map(query).collect();
-        let mut rows = self.problem.rows(&queries, |p, row| self.candidates(p, row))?.into_iter();
-        for (partial, query) in partials.iter_mut().zip(queries.iter().map(|(_, query)| query)) {
-            let own = query.as_ref().map_or(0, |query| query.charges.len());
-            partial.reveal(&rows.by_ref().take(own).collect::<Vec<_>>(), self.per_step);
+        let mut rows = self.problem.rows(&queries, clean, |p, row| self.candidates(p, row))?.into_iter();
+        for (partial, (_, query)) in partials.iter_mut().zip(&queries) {
+            for part in query.iter().flat_map(|query| &query.parts) {
+                let own: Vec<_> = rows.by_ref().take(part.charges.len()).collect();
+                partial.reveal(&own, self.per_step);
+            }
         }
         Ok(queries.iter().filter(|(_, query)| query.is_some()).count() as u64)
     }
@@ -128,14 +141,7 @@ impl Reveals<'_> {
     /// Sequence s, of `seq_len` tokens, with all units to generate masked.
     fn masked_sequence(&self, sequence: usize, seq_len: usize) -> Partial {
         let masked = self.problem.encoded.target(sequence).units(self.unit);
-        Partial { sequence, units: masked.len(), masked, nats: 0.0, token_nats: vec![0.0; seq_len] }
-    }
-
-    /// The state in which `masked` of `units` units are masked, with a row for every token that is not fully visible.
-    fn state(&self, target: &Target, masked: &[usize], units: usize) -> Query {
-        let y_t = target.masked(self.unit, masked.iter().copied());
-        let t = order::time(self.schedule, masked.len(), units);
-        Query::uniform(target, y_t, t, 1.0, Charge::Masked)
+        Partial { sequence, masked, nats: 0.0, token_nats: vec![0.0; seq_len] }
     }
 
     /// The masked units of a token, ascending.
@@ -177,9 +183,7 @@ struct Candidate {
 struct Partial {
     /// Its number s.
     sequence: usize,
-    /// How many units it generates.
-    units: usize,
-    /// Those still masked, ascending.
+    /// The units still masked, ascending.
     masked: Vec<usize>,
     /// What the others were charged.
     nats: f64,
@@ -188,7 +192,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Reveals the best `per_step` of the masked units, which `tokens` holds token by token.
+    /// Reveals the best `per_step` of the masked units of a block, which `tokens` holds token by token.
     fn reveal(&mut self, tokens: &[Vec<Candidate>], per_step: usize) {
         let scores: Vec<f64> = tokens.iter().flatten().map(|candidate| candidate.score).collect();
         let mut chosen = order::choose(&scores, per_step).into_iter().peekable();

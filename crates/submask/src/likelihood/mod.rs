@@ -1,16 +1,22 @@
 //! Likelihoods that are likelihoods, and the one number that is not (math.md §5, §6).
 //!
-//! | function | result | network evaluations |
+//! | function | result | network evaluations of a sequence |
 //! |---|---|---|
 //! | [`nelbo_subtoken`] | [`UpperBound`] for generation sub-token by sub-token, in random order | 1 per draw |
 //! | [`nelbo_token`] | [`UpperBound`] for generation token by token, in random order | 1 per draw |
 //! | [`path_bound`] | [`UpperBound`] for the T-step sampler | 1 per draw |
 //! | [`path_bound_full`] | the same, whole paths | up to T per draw |
-//! | [`exact_in_order`] | [`Exact`] for a deterministic order, N units per step | ⌈n/N⌉ per sequence of n units |
+//! | [`exact_in_order`] | [`Exact`] for a deterministic order, N units per step | ⌈n/N⌉ for n units |
 //! | [`bound_k`] | [`UpperBound`] for a random order, from the NELBO (K = 1) down to −log p | n per drawn order |
-//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline | 1 per sequence |
+//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline | 1 |
 //! | [`joint_objective`] | [`Surrogate`]: no likelihood, no perplexity | 1 per draw |
 //! | [`enumerate`] | the values that the estimators estimate, for few sub-tokens | all states |
+//!
+//! With several blocks ([`Spec::block_len`](crate::denoiser::Spec::block_len)) the generator goes from block to block, and a
+//! value is the sum over them. All blocks are evaluated in one state, each with masks, a number k, a step or an event of its
+//! own, since a block reads known tokens of those before it. So n is the number of units of the largest block, T counts the
+//! steps of one block, and N is per block. What the network keeps of known tokens is made once per sequence, and counts as
+//! one evaluation more.
 //!
 //! Every function takes a network, a [`Predictive`](crate::predictive::Predictive), [`Sequences`] and
 //! [`LikelihoodSettings`], and returns an [`Estimate`] whose type says what it is. Sequences may have different lengths and
@@ -24,6 +30,7 @@
 //! invalid codes is lost: the figures are of the process before any redraw.
 
 mod autoregressive;
+mod charge;
 pub mod enumerate;
 mod estimate;
 mod in_order;
@@ -31,6 +38,7 @@ mod levels;
 mod multi_order;
 mod nelbo;
 mod path;
+mod problem;
 mod query;
 mod sequences;
 

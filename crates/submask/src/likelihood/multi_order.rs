@@ -3,8 +3,9 @@
 
 use super::estimate::{Estimate, UpperBound};
 use super::levels::Levels;
-use super::query::{Charge, Layout, Problem, Query};
-use super::sequences::{LikelihoodSettings, Sequences, Target};
+use super::problem::{Layout, Problem};
+use super::query::Block;
+use super::sequences::{LikelihoodSettings, Sequences};
 use crate::Result;
 use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
@@ -15,9 +16,12 @@ use crate::schedule::RevealUnit;
 /// expectation an upper bound of −log p(x_0) for generation in random order, one unit per step. It does not rise with K:
 /// K = 1 estimates [`nelbo_subtoken`], or [`nelbo_token`] by tokens, and K → ∞ the value itself.
 ///
-/// Takes K·n network evaluations per sequence of n units. Of a partly given token the missing digits are charged jointly
-/// when the unit is the token. A network that reads the time gets the k-th smallest of n uniform levels where k units
-/// are masked, as in [`nelbo_subtoken`].
+/// With blocks the mean and the logarithm are taken block by block, and their sum is the value: given the tokens before
+/// them blocks are independent, so this bounds −log p too, in expectation no looser than K orders of whole sequences do.
+///
+/// Takes K·n network evaluations per sequence of n units; with several blocks K·n + 1, n being those of the largest block.
+/// Of a partly given token the missing digits are charged jointly when the unit is the token. A network that reads the
+/// time gets the k-th smallest of n uniform levels where k units are masked, as in [`nelbo_subtoken`].
 ///
 /// K orders make one value per sequence, whose expectation depends on K. So there is no error over draws
 /// (`draw_errors` are not numbers), and the standard errors of the figures are over sequences only.
@@ -35,26 +39,24 @@ pub fn bound_k(
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<UpperBound>> {
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
-    let build = |target: &Target, draw: usize, event: usize| {
-        let units = target.units(unit);
-        let still = units.len().checked_sub(event).filter(|still| *still > 0)?;
-        let levels = Levels::draw(&draws, target, &units, draw);
+    let build = |block: &Block, draw: usize, event: usize| {
+        let still = block.units.len().checked_sub(event).filter(|still| *still > 0)?;
+        let levels = Levels::draw(&draws, block, draw);
         let level = levels.smallest(still);
         let next = levels.at(level)?;
-        let y_t = target.masked(unit, levels.up_to(level));
         let t = settings.schedule.inverse_alpha(1.0 - level);
-        let charges = Charge::of_units(unit, &[next], target.subtoken_len);
-        Some(Query { y_t, t, weight: 1.0, charges })
+        Some(block.revealing(levels.up_to(level), &[next], t))
     };
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
-        let layout = Layout { draws: settings.draws, terms: problem.encoded.most_units(unit) };
-        let mut orders = Vec::with_capacity(settings.draws);
+        let layout = Layout { draws: settings.draws, terms: problem.most_units(unit), unit };
+        let mut orders: Vec<Vec<f64>> = Vec::with_capacity(settings.draws);
         let mut nats = Vec::with_capacity(group.count());
-        let evaluations = problem.for_each_draw(&layout, build, |value| {
-            orders.push(value);
+        let evaluations = problem.for_each_draw(&layout, build, |blocks| {
+            orders.push(blocks.to_vec());
             if orders.len() == settings.draws {
-                nats.push(minus_log_mean(&orders));
+                let of_block = |block| orders.iter().map(|order| order[block]).collect::<Vec<_>>();
+                nats.push((0..blocks.len()).map(|block| minus_log_mean(&of_block(block))).sum());
                 orders.clear();
             }
         })?;

@@ -2,10 +2,14 @@
 //!
 //! ∫ w(t) E Σ (…) dt over the masked units does not depend on the schedule. In the number k of masked units it
 //! is the mean of N/k · Σ (…) over k uniform on 1..=N and a uniform subset of size k: no time is cut off.
+//!
+//! With blocks it is the sum of such integrals over the blocks, N being the units of a block, each given the tokens before
+//! the block. A draw takes one k and one subset for every block, and evaluates all blocks in one state.
 
+use super::charge::Charge;
 use super::estimate::{Estimate, Meaning, Surrogate, UpperBound};
 use super::levels::{Levels, stratified_rank};
-use super::query::{Charge, Layout, Problem, Query};
+use super::problem::{Layout, Problem};
 use super::sequences::{LikelihoodSettings, Sequences};
 use crate::Result;
 use crate::denoiser::Denoiser;
@@ -16,11 +20,16 @@ use crate::schedule::RevealUnit;
 /// The sub-token NELBO ∫ w(t) E Σ_{masked ij} −log p(y_0^{ij} | y_t) dt with digit marginals (math.md §6.1): an
 /// upper bound of −log p(x_0) for generation in random sub-token order.
 ///
-/// Unbiased; one network evaluation per draw. A network that reads the time gets α⁻¹(1 − u), u ~ Beta(k, N−k+1).
+/// Unbiased; one network evaluation per draw, and with several blocks one more per sequence. A network that reads the time
+/// gets α⁻¹(1 − u), u ~ Beta(k, N−k+1).
+///
+/// With blocks generation is block after block, in random order inside each. Blocks of one unit have their exact value in
+/// every draw.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::InvalidCode`](crate::Error::InvalidCode) for settings and
-/// sequences that do not fit the network, and what the network reports.
+/// sequences that do not fit the network, [`Error::Invalid`](crate::Error::Invalid) for a network that has blocks and reads
+/// the time where there are several, and what the network reports.
 pub fn nelbo_subtoken(
     network: &dyn Denoiser,
     predictive: &Predictive,
@@ -33,7 +42,7 @@ pub fn nelbo_subtoken(
 /// The token NELBO: whole tokens masked together, ∫ w(t) E Σ_{masked i} −log p(x_0^i | y_t) dt (math.md §6.2): an
 /// upper bound of −log p(x_0) for generation in random token order.
 ///
-/// Unbiased; one network evaluation per draw. Of a partly given token the missing digits are charged jointly.
+/// Unbiased; evaluations as of [`nelbo_subtoken`]. Of a partly given token the missing digits are charged jointly.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`].
@@ -49,7 +58,7 @@ pub fn nelbo_token(
 /// The joint objective ∫ w(t) E Σ_i −log p(x_0^i | y_t) dt of masked *sub-tokens*, over tokens that are not fully
 /// visible (math.md §4): the training loss of the paper. It bounds nothing (math.md §5), hence the type.
 ///
-/// Unbiased; one network evaluation per draw.
+/// Unbiased; evaluations as of [`nelbo_subtoken`].
 ///
 /// # Errors
 /// As [`nelbo_subtoken`].
@@ -73,17 +82,13 @@ fn time_integral<K: Meaning>(
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
-        problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
-            let units = target.units(unit);
-            if units.is_empty() {
-                return None;
-            }
-            let k = stratified_rank(&draws, target, units.len(), draw, settings.draws);
-            let levels = Levels::draw(&draws, target, &units, draw);
+        problem.estimate(&Layout { draws: settings.draws, terms: 1, unit }, |block, draw, _| {
+            let k = stratified_rank(&draws, block, draw, settings.draws);
+            let levels = Levels::draw(&draws, block, draw);
             let level = levels.smallest(k);
-            let y_t = target.masked(unit, levels.up_to(level));
             let t = settings.schedule.inverse_alpha(1.0 - level);
-            Some(Query::uniform(target, y_t, t, units.len() as f64 / k as f64, charge))
+            let weight = block.units.len() as f64 / k as f64;
+            Some(block.uniform(levels.up_to(level), t, weight, charge))
         })
     })
 }

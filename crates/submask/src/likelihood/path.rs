@@ -2,11 +2,16 @@
 //!
 //! For every step the set S_i of sub-tokens that token i reveals in it is charged −log p(y_0^{i,S_i} | y), jointly.
 //! The bound is the mean over reveal plans of the sum over steps.
+//!
+//! With blocks the sampler takes T steps per block, and the bound is the sum over the blocks. Every block draws a step and a
+//! set of its own, and all blocks are evaluated in one state.
 
+use super::charge::Charge;
 use super::estimate::{Estimate, UpperBound};
 use super::levels::{Levels, stratified_rank};
-use super::query::{Charge, Layout, Problem, Query};
-use super::sequences::{LikelihoodSettings, Sequences, Target};
+use super::problem::{Layout, Problem};
+use super::query::{Block, Part};
+use super::sequences::{LikelihoodSettings, Sequences};
 use crate::denoiser::Denoiser;
 use crate::predictive::Predictive;
 use crate::random::{Draws, Purpose};
@@ -16,7 +21,7 @@ use crate::{Error, Result};
 /// Largest ℓ for which all 2^ℓ sets of a token's digits are averaged.
 const MAX_SET_DIGITS: usize = 20;
 
-/// The T-step path bound, one network evaluation per draw.
+/// The T-step path bound, one network evaluation per draw, and with several blocks one more per sequence.
 ///
 /// A draw takes a uniformly random unit, the step s in which it is revealed and the set M of units masked when s
 /// begins: this (s, M) comes up with probability q_s·|M|/N · P(M masked at s), where q_s is the step's reveal
@@ -39,23 +44,19 @@ pub fn path_bound(
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
-        problem.estimate(&Layout { draws: settings.draws, terms: 1 }, |target, draw, _| {
-            let units = target.units(unit);
-            if units.is_empty() {
-                return None;
-            }
-            let levels = Levels::draw(&draws, target, &units, draw);
-            let rank = stratified_rank(&draws, target, units.len(), draw, settings.draws);
+        problem.estimate(&Layout { draws: settings.draws, terms: 1, unit }, |block, draw, _| {
+            let levels = Levels::draw(&draws, block, draw);
+            let rank = stratified_rank(&draws, block, draw, settings.draws);
             let step = steps.step_of(levels.smallest(rank));
-            let masked: Vec<usize> = levels.up_to(steps.masked_before(step)).collect();
-            let weight = units.len() as f64 / (steps.conditional(step) * masked.len() as f64);
-            Some(step_query(target, steps, step, unit, &masked, weight))
+            let masked = levels.up_to(steps.masked_before(step));
+            let weight = block.units.len() as f64 / (steps.conditional(step) * masked.len() as f64);
+            Some(step_part(block, steps, step, unit, masked, weight))
         })
     })
 }
 
 /// The T-step path bound with every step of a drawn reveal plan evaluated: the plain Monte-Carlo estimate, up to T
-/// network evaluations per draw.
+/// network evaluations per draw, and with several blocks one more per sequence.
 ///
 /// # Errors
 /// As [`nelbo_subtoken`](super::nelbo_subtoken).
@@ -70,56 +71,42 @@ pub fn path_bound_full(
     let draws = Draws::new(settings.seed, Purpose::Likelihood);
     sequences.by_length(network.spec(), predictive.codes(), |group| {
         let problem = Problem::new(network, predictive, group, settings)?;
-        let terms = problem.encoded.most_units(unit).min(steps.count());
-        problem.estimate(&Layout { draws: settings.draws, terms }, |target, draw, event| {
-            let units = target.units(unit);
-            let levels = Levels::draw(&draws, target, &units, draw);
-            visited_step(target, steps, unit, &levels, event)
+        let terms = problem.most_units(unit).min(steps.count());
+        problem.estimate(&Layout { draws: settings.draws, terms, unit }, |block, draw, event| {
+            visited_step(block, steps, &Levels::draw(&draws, block, draw), event)
         })
     })
 }
 
-/// Visited step number `event` of the reveal plan that `levels` give.
-fn visited_step(
-    target: &Target,
-    steps: &RevealSteps,
-    unit: RevealUnit,
-    levels: &Levels,
-    event: usize,
-) -> Option<Query> {
+/// Visited step number `event` of the reveal plan that `levels` give a block.
+fn visited_step(block: &Block, steps: &RevealSteps, levels: &Levels, event: usize) -> Option<Part> {
     let reveal_steps: Vec<usize> = levels.values().iter().map(|&level| steps.step_of(level)).collect();
     let mut visited = reveal_steps.clone();
     visited.sort_unstable();
     visited.dedup();
     let step = *visited.get(event)?;
-    let at = |wanted: fn(&usize, &usize) -> bool| {
-        let pairs = levels.units().iter().zip(&reveal_steps);
-        target.masked(unit, pairs.filter(move |(_, k)| wanted(k, &step)).map(|(&u, _)| u))
+    let units = |wanted: fn(&usize, &usize) -> bool| -> Vec<usize> {
+        let pairs = block.units.iter().zip(&reveal_steps);
+        pairs.filter(|(_, own)| wanted(own, &step)).map(|(unit, _)| *unit).collect()
     };
-    let (before, after) = (at(usize::ge), at(usize::gt));
-    let revealed = before.iter().zip(&after).map(|(b, a)| b != a).collect::<Vec<_>>();
-    let charges = revealed.chunks(target.subtoken_len).enumerate().filter(|(_, token)| token.contains(&true));
-    let set = |token: &[bool]| token.iter().enumerate().map(|(j, hit)| u64::from(*hit) << j).sum();
-    let charges = charges.map(|(i, token)| (i, Charge::Set(set(token)))).collect();
-    Some(Query { y_t: before, t: steps.time(step), weight: 1.0, charges })
+    Some(block.revealing(units(usize::ge), &units(usize::eq), steps.time(step)))
 }
 
-/// Step `step` from the state in which `masked` units are masked, its charge averaged over what it reveals.
-pub(super) fn step_query(
-    target: &Target,
+/// Step `step` of a block from the state in which `masked` units are masked, its charge averaged over what it reveals.
+pub(super) fn step_part(
+    block: &Block,
     steps: &RevealSteps,
     step: usize,
     unit: RevealUnit,
-    masked: &[usize],
+    masked: Vec<usize>,
     weight: f64,
-) -> Query {
-    let y_t = target.masked(unit, masked.iter().copied());
+) -> Part {
     let share = steps.conditional(step);
     let (charge, weight) = match unit {
         RevealUnit::Digits => (Charge::RandomSet(share), weight),
         RevealUnit::Tokens => (Charge::Masked, weight * share),
     };
-    Query::uniform(target, y_t, steps.time(step), weight, charge)
+    block.uniform(masked, steps.time(step), weight, charge)
 }
 
 /// Refuses codes with too many sets of digits to average over.

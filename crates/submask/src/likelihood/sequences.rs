@@ -73,7 +73,8 @@ impl<'a> Sequences<'a> {
 
     /// Marks sub-tokens as given (a prompt), one after the other as the tokens are: of sequences of one length L [n, L·ℓ],
     /// digit j of token i of sequence s at (s·L + i)·ℓ + j. Given sub-tokens are visible from the start and never charged:
-    /// the figures are of the rest, given them.
+    /// the figures are of the rest, given them. With blocks every charge is given those of its own block and of earlier ones
+    /// only: what is given in later blocks is not read.
     #[must_use]
     pub fn with_given(mut self, given: &'a [bool]) -> Self {
         self.given = Some(given);
@@ -238,7 +239,7 @@ pub struct LikelihoodSettings {
     pub draws: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// States (y_t, t) per network call; the result does not depend on it.
+    /// States (y_t, t) per network call, at most; the result does not depend on it.
     pub batch: usize,
     /// Maps visible shares to times, for a network that reads the time.
     pub schedule: Schedule,
@@ -295,11 +296,6 @@ impl Encoded<'_> {
         let width = self.group.seq_len * self.subtoken_len;
         &self.y_0[sequences.start * width..sequences.end * width]
     }
-
-    /// The largest number of units that a sequence generates, and at least 1.
-    pub(super) fn most_units(&self, unit: RevealUnit) -> usize {
-        (0..self.group.count()).map(|s| self.target(s).units(unit).len()).max().unwrap_or(0).max(1)
-    }
 }
 
 /// One clean sequence.
@@ -318,6 +314,11 @@ pub(super) struct Target<'a> {
 impl Target<'_> {
     fn is_open(&self, digit: usize) -> bool {
         self.given.is_none_or(|given| !given[digit])
+    }
+
+    /// Whether anything is to be generated.
+    pub(super) fn generates(&self) -> bool {
+        (0..self.y_0.len()).any(|digit| self.is_open(digit))
     }
 
     /// The units to generate, ascending: indices of digits, or of tokens with a digit to generate.

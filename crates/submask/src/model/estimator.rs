@@ -25,7 +25,7 @@ pub enum Estimator {
     NelboToken,
     /// The bound of the sampler with this many steps.
     Path {
-        /// Steps of the sampler, T ≥ 1.
+        /// Steps of the sampler, T ≥ 1; with blocks, steps per block.
         steps: usize,
     },
     /// The exact likelihood of generation in a deterministic order.
@@ -34,7 +34,7 @@ pub enum Estimator {
         order: Order,
         /// What is ordered: sub-tokens or whole tokens.
         unit: RevealUnit,
-        /// Units revealed per step N ≥ 1.
+        /// Units revealed per step N ≥ 1; with blocks, of every block.
         per_step: usize,
     },
     /// The bound over K random orders, K being the draws per sequence: an upper bound for generation in random order.

@@ -64,7 +64,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a number of digits that makes no sequence of the model, a digit outside 0..b, a time or a
-    /// class that the network does not read, and with an autoregressive network for what is given behind a masked digit.
+    /// class that the network does not read, with an autoregressive network for what is given behind a masked digit, and with
+    /// blocks for what is given in a block behind one with a masked digit.
     pub fn check_masked(&self, sequence: &MaskedSequence) -> Result<()> {
         self.state(sequence, &self.predictor()?).map(drop)
     }
@@ -72,7 +73,8 @@ impl Session {
     /// Writes the logits of `sequences`, in the format safetensors: of sequence i, from 0, `logits.i` [L, C] in 32-bit floats,
     /// before temperature and carry-over constraint; `digits.i` [L·ℓ] in 64-bit integers, 0..=b with b for a masked one; and for
     /// a network that reads the time `time.i` [], a 64-bit float. Of the autoregressive baseline `logits.i` is [k + 1, b] where
-    /// the first k digits are given (at most [L·ℓ, b]): row j is of digit j given those before it.
+    /// the first k digits are given (at most [L·ℓ, b]): row j is of digit j given those before it. With blocks `logits.i` ends
+    /// with the first block that has a masked digit, [k, C]: later ones are predicted once it is known.
     ///
     /// Up to `batch` sequences of one length are evaluated together; the numbers do not depend on it. Logits are written as
     /// they are made.
@@ -132,7 +134,7 @@ impl Session {
         }
         let given = digits.iter().take_while(|digit| digit.is_some()).count();
         let rows = match network {
-            Network::Diffusion(_) => digits.len() / len,
+            Network::Diffusion(_) => known_blocks(digits, given / len, spec)?,
             Network::Autoregressive(_) if digits[given..].iter().any(Option::is_some) => {
                 let allowed = "a beginning only: an autoregressive model knows what stands before";
                 return Err(Error::invalid("digits", "one behind a masked one", allowed));
@@ -174,10 +176,32 @@ impl Session {
                 let y: Vec<u32> = group.iter().flat_map(|state| &state.y).copied().collect();
                 let t: Vec<f64> = group.iter().map(|state| state.time.unwrap_or(0.0)).collect();
                 let labels = network.spec().labels(group.iter().map(|state| state.label));
-                let positions: Vec<usize> = (0..group.iter().map(|state| state.rows).sum()).collect();
+                let tokens = y.len() / (group.len() * network.spec().subtoken_len);
+                let rows = |(b, state): (usize, &State)| b * tokens..b * tokens + state.rows;
+                let positions: Vec<usize> = group.iter().enumerate().flat_map(rows).collect();
                 let states = States { y_t: &y, t: &t, labels: labels.as_deref() };
                 network.evaluate(&states, &positions, &mut |_, logits| write(logits))
             }
+        }
+    }
+}
+
+/// Tokens that a network predicts: all, or those up to the end of the block of `first`, the first token with a masked digit.
+fn known_blocks(digits: &[Option<u32>], first: usize, spec: &Spec) -> Result<usize> {
+    let tokens = digits.len() / spec.subtoken_len;
+    if spec.block_len == 0 || first >= tokens {
+        return Ok(tokens);
+    }
+    let start = first / spec.block_len * spec.block_len;
+    let end = (start + spec.block_len).min(tokens);
+    match digits[end * spec.subtoken_len..].iter().position(Option::is_some) {
+        None => Ok(end),
+        Some(digit) => {
+            let allowed = format!(
+                "none behind the block of tokens {start} to {}, which has a masked digit and is predicted without what follows it",
+                end - 1
+            );
+            Err(Error::invalid("token given", end + digit / spec.subtoken_len, allowed))
         }
     }
 }

@@ -2,6 +2,9 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_reference;
+mod block_sessions;
+mod block_table;
 mod block_training;
 mod counting;
 mod device_sampling;
@@ -18,6 +21,8 @@ mod image_sampler;
 mod import_forms;
 mod import_hostile;
 mod import_reader;
+mod likelihood_blocks;
+mod likelihood_blocks_exact;
 mod likelihood_estimates;
 mod likelihood_lengths;
 mod likelihood_orders;

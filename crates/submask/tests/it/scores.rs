@@ -18,12 +18,12 @@ use submask::schedule::{RevealUnit, Schedule};
 use submask::{Compute, Model};
 
 /// The models' length, in tokens.
-const LENGTH: usize = 24;
+pub const LENGTH: usize = 24;
 
 const TEXTS: [&str; 7] =
     ["The sea is wide.", "a", "The ship is small.", "é", "A lantern", "The sea is wide.", "bcd"];
 
-fn dit(time_conditioning: bool) -> NetworkConfig {
+pub fn dit(time_conditioning: bool) -> NetworkConfig {
     NetworkConfig::Diffusion(DitConfig {
         block_len: 0,
         hidden: 16,
@@ -37,7 +37,7 @@ fn dit(time_conditioning: bool) -> NetworkConfig {
     })
 }
 
-fn encoder() -> NetworkConfig {
+pub fn encoder() -> NetworkConfig {
     NetworkConfig::Encoder(EncoderConfig {
         block_len: 0,
         hidden: 16,
@@ -62,7 +62,7 @@ fn baseline() -> NetworkConfig {
 }
 
 /// A model with weights from U(−½, ½).
-fn session(network: NetworkConfig, tokenizer: Tokenizer, subtokens: usize) -> Session {
+pub fn session(network: NetworkConfig, tokenizer: Tokenizer, subtokens: usize) -> Session {
     let config = ModelConfig {
         format_version: FORMAT_VERSION,
         subject: Subject::Text(TextSubject::of(&tokenizer)),
@@ -83,12 +83,12 @@ fn passages(session: &Session, texts: &[&str], layout: TextLayout) -> Vec<Passag
     texts.iter().map(|text| session.architecture().passage(layout, "", text).unwrap()).collect()
 }
 
-fn score(session: &Session, request: &EvaluateRequest, prompt: &str, text: &str) -> Score {
+pub fn score(session: &Session, request: &EvaluateRequest, prompt: &str, text: &str) -> Score {
     let passage = session.architecture().passage(TextLayout::default(), prompt, text).unwrap();
     session.score(request, &[passage]).unwrap().remove(0)
 }
 
-fn exact(order: Order, unit: RevealUnit) -> EvaluateRequest {
+pub fn exact(order: Order, unit: RevealUnit) -> EvaluateRequest {
     EvaluateRequest::new(Estimator::Exact { order, unit, per_step: 1 })
 }
 
