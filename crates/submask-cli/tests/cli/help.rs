@@ -291,7 +291,13 @@ fn sample() {
                                      TEXT}, and with it, if wanted, "length" and "id". --num texts of
                                      each; text n of line i, both from 0, is number i·num + n under the
                                      seed
-          --length <L>               Tokens of a text [default: the model's sequence length]
+          --length <L>               Tokens of a text; a model that writes block by block writes texts
+                                     of any length, and stops at their end [default: the model's
+                                     sequence length]
+          --window <WINDOW>          What blocks read of a text beyond the model's length: what was kept
+                                     when the last tokens were written, or these tokens read anew for
+                                     every block. Up to that length both are the same [default: the
+                                     model's] [possible values: cached, recomputed]
           --seed <S>                 Seed; text n of a seed is the same whatever --num and --batch are
                                      [default: 0]
           --first-sequence <N>       Number of the first sample under the seed [default: 0]
@@ -300,7 +306,13 @@ fn sample() {
                                      the model's]
           --top-p <p>                Nucleus: only the smallest set of most probable tokens whose
                                      probabilities add up to p, in (0, 1] [default: the model's]
+          --nucleus <NUCLEUS>        Whether the nucleus keeps the token with which the sum crosses p
+                                     [default: the model's] [possible values: inclusive, exclusive]
           --top-k <k>                Only the k most probable tokens; 0 keeps all [default: the model's]
+          --min-entropy <H>          Of a model that writes block by block, the least entropy in nats of
+                                     the last tokens, below which a text stops; 0 is off [default: the
+                                     model's]
+          --entropy-window <W>       How many last tokens those are [default: the model's]
           --draw <DRAW>              How the digits of a token are drawn [default: the model's]
                                      [possible values: joint, marginal]
           --warp <a,n,c>             Time warp a,n,c of the grid: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is
