@@ -2,6 +2,8 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_files;
+mod block_traces;
 mod counting;
 mod device_sampling;
 mod device_training;
