@@ -10,6 +10,7 @@ pub const IMPORT: Flags = Flags(&[
     ("codes.subtokens", "--subtokens"),
     ("model.heads", "--heads"),
     ("model.seq_len", "--seq-len"),
+    ("model.block_len", "--block-len"),
     ("height", "--height"),
     ("width", "--width"),
     ("model.head_channels", "--head-channels"),
@@ -21,6 +22,9 @@ pub const IMPORT: Flags = Flags(&[
     ("to", "--to"),
     ("the network", "the network by flags"),
 ]);
+
+/// Those of `submask export`.
+pub const EXPORT: Flags = Flags(&[("to", "--to")]);
 
 /// Those of `submask sample`.
 pub const SAMPLE: Flags = Flags(&[
@@ -34,7 +38,10 @@ pub const SAMPLE: Flags = Flags(&[
     ("per_step", "--per-step"),
     ("temperature", "--temperature"),
     ("top_p", "--top-p"),
+    ("nucleus", "--nucleus"),
     ("top_k", "--top-k"),
+    ("min_entropy", "--min-entropy"),
+    ("entropy_window", "--entropy-window"),
     ("draw", "--draw"),
     ("warp", "--warp"),
     ("corrector", "--corrector"),
@@ -92,8 +99,9 @@ mod tests {
 
     #[test]
     fn every_flag_is_one_of_its_verb() {
-        for (verb, Flags(flags)) in [("import", IMPORT), ("sample", SAMPLE), ("eval", EVAL), ("score", SCORE)]
-        {
+        let verbs =
+            [("import", IMPORT), ("export", EXPORT), ("sample", SAMPLE), ("eval", EVAL), ("score", SCORE)];
+        for (verb, Flags(flags)) in verbs {
             let cli = Cli::command();
             let verb = cli.find_subcommand(verb).unwrap();
             let known: Vec<String> = verb

@@ -40,16 +40,29 @@ pub struct Sharpening {
     /// τ > 0 divides the logits; 1 leaves them. 0 is the limit τ → 0: always the most probable of the possible tokens,
     /// of equals the lowest.
     pub temperature: f64,
-    /// Keep the smallest set of most probable tokens whose mass reaches p ∈ (0, 1]; 1 keeps all. The token
-    /// that crosses p is kept.
+    /// Keep the smallest set of most probable tokens whose mass reaches p ∈ (0, 1]; 1 keeps all.
     pub top_p: f64,
+    /// Whether the token that crosses p is kept.
+    pub nucleus: Nucleus,
     /// Keep the k most probable tokens; `None` keeps all.
     pub top_k: Option<usize>,
 }
 
+/// Whether the nucleus keeps the token with which its mass crosses p.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nucleus {
+    /// It is kept: the mass of what is kept is at least p.
+    #[default]
+    Inclusive,
+    /// It is left out, unless it is the most probable token: the mass of what is kept is at most p, or that of one token. So
+    /// BD3-LM's sampler has it.
+    Exclusive,
+}
+
 impl Default for Sharpening {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: None }
+        Self { temperature: 1.0, top_p: 1.0, nucleus: Nucleus::Inclusive, top_k: None }
     }
 }
 
@@ -238,9 +251,11 @@ impl TokenDistribution<'_> {
         self
     }
 
-    /// Keeps the k most probable tokens, then the smallest set of them whose mass reaches p (the token that
-    /// crosses p is kept). Equal probabilities are ordered by token.
-    pub fn truncate(mut self, top_k: Option<usize>, top_p: f64) -> Self {
+    /// Keeps the k most probable tokens, then the smallest set of them whose mass reaches p, with or without the token that
+    /// crosses p as the nucleus says. Equal probabilities are ordered by token. The temperature is not read: see
+    /// [`Predictive::distribution_at`].
+    pub fn truncate(mut self, sharpening: &Sharpening) -> Self {
+        let Sharpening { top_k, top_p, nucleus, .. } = *sharpening;
         if top_p >= 1.0 && top_k.is_none_or(|k| k >= self.support.len()) {
             return self;
         }
@@ -251,10 +266,13 @@ impl TokenDistribution<'_> {
         let target = top_p * order.iter().map(|&x| self.weights[x]).sum::<f64>();
         let mut kept = TokenSet::none(self.weights.len());
         let mut total = 0.0;
-        for x in order {
-            kept.insert(x as u32);
+        for (rank, x) in order.into_iter().enumerate() {
             total += self.weights[x];
-            if top_p < 1.0 && total >= target {
+            if nucleus == Nucleus::Exclusive && top_p < 1.0 && rank > 0 && total > target {
+                break;
+            }
+            kept.insert(x as u32);
+            if nucleus == Nucleus::Inclusive && top_p < 1.0 && total >= target {
                 break;
             }
         }
@@ -346,6 +364,10 @@ mod tests {
         Predictive::new(SubTokenizer::new(5, 2).unwrap(), carry_over)
     }
 
+    fn nucleus(top_k: Option<usize>, top_p: f64) -> Sharpening {
+        Sharpening { top_k, top_p, ..Sharpening::default() }
+    }
+
     const LOGITS: [f32; 5] = [0.1, -1.0, 2.0, 0.5, 0.0];
 
     #[test]
@@ -418,7 +440,7 @@ mod tests {
             assert!((0..5).all(|x| x == expected || p.log_prob(x) == f64::NEG_INFINITY));
             let high = predictive.codes().digits(expected)[0];
             assert_eq!((p.log_marginal(0, high), p.marginals(0)[high as usize]), (0.0, 1.0));
-            assert_eq!(p.truncate(Some(3), 0.1).draw(0.5), expected);
+            assert_eq!(p.truncate(&nucleus(Some(3), 0.1)).draw(0.5), expected);
         }
     }
 
@@ -451,7 +473,7 @@ mod tests {
         let predictive = Predictive::new(SubTokenizer::new(4, 1).unwrap(), true);
         let logits = [0.4f32.ln(), 0.3f32.ln(), 0.2f32.ln(), 0.1f32.ln()];
         let kept = |top_k, top_p| {
-            let p = predictive.distribution(&logits, &[4]).truncate(top_k, top_p);
+            let p = predictive.distribution(&logits, &[4]).truncate(&nucleus(top_k, top_p));
             (0..4).filter(|&x| p.log_prob(x) > f64::NEG_INFINITY).count()
         };
         assert_eq!(kept(None, 0.39), 1);
@@ -459,6 +481,28 @@ mod tests {
         assert_eq!(kept(None, 0.71), 3);
         assert_eq!(kept(Some(2), 1.0), 2);
         assert_eq!(kept(None, 1.0), 4);
+    }
+
+    #[test]
+    fn the_exclusive_nucleus_leaves_the_crossing_token_out_but_never_the_first() {
+        let predictive = Predictive::new(SubTokenizer::new(4, 1).unwrap(), true);
+        let logits = [0.1f32.ln(), 0.4f32.ln(), 0.2f32.ln(), 0.3f32.ln()];
+        let kept = |top_k, top_p| {
+            let exclusive = Sharpening { nucleus: Nucleus::Exclusive, ..nucleus(top_k, top_p) };
+            let p = predictive.distribution(&logits, &[4]).truncate(&exclusive);
+            let kept: Vec<u32> = (0..4).filter(|&x| p.log_prob(x) > f64::NEG_INFINITY).collect();
+            assert!((kept.iter().map(|&x| p.log_prob(x).exp()).sum::<f64>() - 1.0).abs() < 1e-12);
+            kept
+        };
+        assert_eq!(kept(None, 0.1), [1]);
+        assert_eq!(kept(None, 0.41), [1]);
+        assert_eq!(kept(None, 0.69), [1]);
+        assert_eq!(kept(None, 0.71), [1, 3]);
+        assert_eq!(kept(None, 0.99), [1, 2, 3]);
+        assert_eq!(kept(None, 1.0), [0, 1, 2, 3]);
+        // Of the two most probable the shares are 4/7 and 3/7.
+        assert_eq!(kept(Some(2), 0.9), [1]);
+        assert_eq!(kept(Some(2), 1.0), [1, 3]);
     }
 
     #[test]
@@ -479,7 +523,7 @@ mod tests {
     fn the_cumulative_table_draws_the_same_tokens() {
         let predictive = predictive(true);
         for (y, top_k) in [([3, 3], None), ([0, 3], None), ([3, 1], None), ([3, 3], Some(2))] {
-            let p = predictive.distribution(&LOGITS, &y).truncate(top_k, 1.0);
+            let p = predictive.distribution(&LOGITS, &y).truncate(&nucleus(top_k, 1.0));
             let cumulative = p.cumulative();
             for k in 0..=1000 {
                 let uniform = f64::from(k) / 1000.0;

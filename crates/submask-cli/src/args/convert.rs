@@ -14,7 +14,7 @@ use submask::model::{CheckpointChoice, ExportFormat};
 /// Make a model of a checkpoint of another program
 ///
 /// Reads checkpoints of the reference's text models (Lightning) and image models, its toy model, folders as MDLM
-/// stands on the Hub, checkpoints of MDM-Prime-v2's encoder and of other training loops, pickled state dicts, and
+/// and BD3-LM stand on the Hub, checkpoints of MDM-Prime-v2's encoder and of other training loops, pickled state dicts, and
 /// safetensors files, also in several files with an index. Nothing in a file is executed. A report says what was taken
 /// and what was not; a checkpoint with missing weights is refused.
 ///
@@ -79,6 +79,9 @@ pub struct NetworkArgs {
     /// Tokens per sequence L
     #[arg(long, value_name = "L")]
     pub seq_len: Option<usize>,
+    /// Tokens per block of block diffusion; 0: none
+    #[arg(long, value_name = "N")]
+    pub block_len: Option<usize>,
     /// Height of images in pixels
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
@@ -138,7 +141,8 @@ pub struct ExportArgs {
 pub enum FormatArg {
     /// The parameters, and nothing else
     Safetensors,
-    /// With the buffers of the reference's network besides: its load_state_dict(strict=True) takes it
+    /// With the buffers of the reference's network besides: its load_state_dict(strict=True) takes it. Of a model with
+    /// blocks a folder as BD3-LM is published, with its config.json
     Reference,
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use submask::model::CheckpointChoice;
 use submask::order::Order;
-use submask::sampler::{RevealUnit, Window};
+use submask::sampler::{Nucleus, RevealUnit, Window};
 
 /// Write text, or draw images, with a model
 ///
@@ -69,9 +69,19 @@ pub struct SampleArgs {
     /// model's]
     #[arg(long, value_name = "p")]
     pub top_p: Option<f64>,
+    /// Whether the nucleus keeps the token with which the sum crosses p [default: the model's]
+    #[arg(long, value_enum)]
+    pub nucleus: Option<NucleusArg>,
     /// Only the k most probable tokens; 0 keeps all [default: the model's]
     #[arg(long, value_name = "k")]
     pub top_k: Option<usize>,
+    /// Of a model that writes block by block, the least entropy in nats of the last tokens, below which a text stops; 0 is
+    /// off [default: the model's]
+    #[arg(long, value_name = "H", allow_negative_numbers = true)]
+    pub min_entropy: Option<f64>,
+    /// How many last tokens those are [default: the model's]
+    #[arg(long, value_name = "W")]
+    pub entropy_window: Option<usize>,
     /// How the digits of a token are drawn [default: the model's]
     #[arg(long)]
     pub draw: Option<DrawArg>,
@@ -211,6 +221,24 @@ pub enum DrawArg {
     Joint,
     /// Every digit from its own marginal
     Marginal,
+}
+
+/// `--nucleus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NucleusArg {
+    /// It is kept
+    Inclusive,
+    /// It is left out, unless it is the most probable one
+    Exclusive,
+}
+
+impl From<NucleusArg> for Nucleus {
+    fn from(nucleus: NucleusArg) -> Self {
+        match nucleus {
+            NucleusArg::Inclusive => Self::Inclusive,
+            NucleusArg::Exclusive => Self::Exclusive,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\

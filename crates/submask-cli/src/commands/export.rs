@@ -12,7 +12,7 @@ use crate::{flags, locate, output};
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let to = args.to.clone().unwrap_or_else(|| beside(&args.model, args.format));
-    Model::open(&folder)?.export(&to, args.format.into()).map_err(|error| flags::IMPORT.name_in(error))?;
+    Model::open(&folder)?.export(&to, args.format.into()).map_err(|error| flags::EXPORT.name_in(error))?;
     output::write(&format!("{}\n", to.display()))
 }
 

@@ -34,6 +34,7 @@ pub fn network_options(args: &NetworkArgs) -> ImportOptions {
         subtokens: args.subtokens,
         heads: args.heads,
         seq_len: args.seq_len,
+        block_len: args.block_len,
         height: args.height,
         width: args.width,
         head_channels: args.head_channels,

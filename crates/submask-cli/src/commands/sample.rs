@@ -29,7 +29,10 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
     let start = Instant::now();
     let architecture = session.architecture();
-    let grows = architecture.config().network.block_len() > 0 && !args.json && !args.trace;
+    // A text that may be cut is not shown before that is known.
+    let may_be_cut = request.sampling.min_entropy > 0.0;
+    let by_blocks = architecture.config().network.block_len() > 0;
+    let grows = by_blocks && !args.json && !args.trace && !may_be_cut;
     let generated = match grows {
         true => grown(&session, &request, &prompts)?,
         false => counted(&session, &request, &prompts),
@@ -225,8 +228,18 @@ fn sampling(args: &SampleArgs, mut sampling: Sampling) -> Result<Sampling, Failu
         }
     }
     sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
+    sampling.nucleus = args.nucleus.map_or(sampling.nucleus, Into::into);
+    if args.nucleus.is_some() && sampling.top_p == 1.0 {
+        return Err(Failure::usage("--nucleus has no meaning with --top-p 1, which keeps all tokens")
+            .hint("--top-p p, below 1, is the mass of the nucleus"));
+    }
     sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
     sampling.window = args.window.map_or(sampling.window, Into::into);
+    sampling.min_entropy = args.min_entropy.unwrap_or(sampling.min_entropy);
+    sampling.entropy_window = args.entropy_window.unwrap_or(sampling.entropy_window);
+    if args.entropy_window.is_some() && sampling.min_entropy == 0.0 {
+        return Err(Failure::usage("--entropy-window has no meaning with --min-entropy 0, which is off"));
+    }
     if let Some(TripleArg(warp)) = args.warp {
         sampling.warp = warp.into();
     }

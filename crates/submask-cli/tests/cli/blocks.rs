@@ -24,6 +24,7 @@ fn texts_of_any_length_are_shown_as_they_are_in_json() {
             &["--steps", "3"],
             &["--steps", "3", "--corrector", "2,1,0"],
             &["--temperature", "0", "--order", "margin"],
+            &["--min-entropy", "2", "--entropy-window", "8", "--temperature", "0.1"],
         ] {
             let call = [&["sample", "run", "--num", "3", "--length", length], flags].concat();
             let shown = room.call(&call);

@@ -131,6 +131,33 @@ fn a_checkpoint_of_the_reference_is_used_like_a_native_model() {
 }
 
 #[test]
+fn models_with_blocks_go_to_the_folder_that_is_published_and_back() {
+    for file in fixtures("blockckpt_", "checkpoint.ckpt") {
+        let room = Room::new();
+        let file = file.to_str().unwrap();
+        let info = json(&room.call(&["info", file, "--json"]));
+        let block_len = info["settings"]["model.block_len"].as_str().unwrap();
+        assert_ne!(block_len, "0", "{info}");
+        let said = room.call(&["import", file, "--to", "model"]);
+        let setting = format!("model.block_len = {block_len}  (by the file's configuration)");
+        assert!(stdout(&said).contains(&setting), "{said}");
+        stdout(&room.call(&["export", "model", "--format", "reference", "--to", "out"]));
+        let said = room.call(&["import", "out", "--to", "again"]);
+        for part in ["BD3-LM folder", &setting, "missing: 0", "unused: 0", "noise levels"] {
+            assert!(stdout(&said).contains(part), "{part} in {said}");
+        }
+        let weights = |model: &str| std::fs::read(room.path().join(model).join("model.safetensors")).unwrap();
+        assert!(weights("again") == weights("model"));
+        // Nothing but an import reads the published form.
+        let said = room.call(&["sample", "out"]);
+        assert!(said.contains("import"), "{said}");
+        let said = room.call(&["import", file, "--to", "other", "--block-len", "1000000"]);
+        assert!(said.starts_with("exit code: 2\n") && said.contains("--block-len = 1000000"), "{said}");
+        assert!(!room.path().join("other").exists());
+    }
+}
+
+#[test]
 fn what_a_file_does_not_say_has_to_be_given_and_may_not_contradict_it() {
     for file in fixtures("encoder_", "model.pth") {
         let room = Room::new();

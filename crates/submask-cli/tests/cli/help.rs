@@ -307,7 +307,13 @@ fn sample() {
                                      the model's]
           --top-p <p>                Nucleus: only the smallest set of most probable tokens whose
                                      probabilities add up to p, in (0, 1] [default: the model's]
+          --nucleus <NUCLEUS>        Whether the nucleus keeps the token with which the sum crosses p
+                                     [default: the model's] [possible values: inclusive, exclusive]
           --top-k <k>                Only the k most probable tokens; 0 keeps all [default: the model's]
+          --min-entropy <H>          Of a model that writes block by block, the least entropy in nats of
+                                     the last tokens, below which a text stops; 0 is off [default: the
+                                     model's]
+          --entropy-window <W>       How many last tokens those are [default: the model's]
           --draw <DRAW>              How the digits of a token are drawn [default: the model's]
                                      [possible values: joint, marginal]
           --warp <a,n,c>             Time warp a,n,c of the grid: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is

@@ -238,10 +238,23 @@ fn every_way_of_sampling_is_one_of_texts_too() {
     assert_eq!(cost(&[])["evaluations"], 8);
     assert_eq!(cost(&["--corrector", "off", "--unit", "token", "--draw", "marginal"])["jumps"], 0);
     cost(&["--warp", "1,0.5,0", "--temperature", "-0.2,2,1", "--carry-over", "false", "--top-p", "0.9"]);
+    // A nucleus without the crossing token leaves the first of these tokens alone.
+    let tokens = |flags: &[&str]| json(&sample(flags))["samples"].clone();
+    let exclusive = tokens(&["--top-p", "0.000001", "--nucleus", "exclusive"]);
+    assert_eq!(exclusive, tokens(&["--top-p", "0.000001", "--nucleus", "inclusive"]));
+    assert_ne!(tokens(&["--top-p", "0.9", "--nucleus", "exclusive"]), exclusive);
     for (flags, message) in [
         (&["--unit", "token"][..], "--corrector = given is not allowed"),
         (&["--warp", "1,2,3"], "--warp = [1.0, 2.0, 3.0] is not allowed"),
         (&["--top-p", "0"], "--top-p = 0 is not allowed"),
+        (&["--top-p", "1", "--nucleus", "exclusive"], "--nucleus has no meaning with --top-p 1"),
+        (&["--min-entropy", "-1"], "--min-entropy = -1 is not allowed"),
+        (
+            &["--min-entropy", "4"],
+            "--min-entropy = 4 is not allowed: 0, off: texts are stopped after a block",
+        ),
+        (&["--min-entropy", "4", "--entropy-window", "0"], "--entropy-window = 0 is not allowed"),
+        (&["--entropy-window", "9"], "--entropy-window has no meaning with --min-entropy 0"),
         (&["--temperature", "-1"], "--temperature = -1 is not allowed"),
         (&["--sampler", "cifar10-prime-l2-nfe512"], "--sampler has a meaning for images and points only"),
         (&["--label", "3"], "--label has a meaning for images only"),

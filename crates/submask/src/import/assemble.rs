@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::foreign::{Foreign, ForeignTensor, Skipped, WeightSet};
+use super::own_mask::Rows;
 use super::report::Applied;
 use crate::backbone::weights::Parameter;
 use crate::{Error, Result};
@@ -28,6 +29,11 @@ pub(super) fn is_buffer(name: &str) -> bool {
     BUFFERS.contains(&name)
 }
 
+/// Whether a weight has a row per token.
+pub(super) fn is_table(name: &str) -> bool {
+    TABLES.contains(&name)
+}
+
 /// Which tensors are taken and which are not.
 pub(super) struct Assembly<'a> {
     /// One tensor a parameter, in definition order.
@@ -39,7 +45,7 @@ pub(super) struct Assembly<'a> {
 }
 
 /// Finds a tensor for every parameter, in the set of weights asked for; of files with averaged weights, those are
-/// taken if nothing is asked. Tables of a `padded` vocabulary may have rows left over.
+/// taken if nothing is asked. Tables may have more or fewer `rows` than the network's.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a set of weights that is not there; [`Error::Format`] naming every weight that is missing
@@ -48,7 +54,7 @@ pub(super) fn assemble<'a>(
     foreign: &'a Foreign,
     parameters: &[Parameter],
     asked: Option<WeightSet>,
-    padded: bool,
+    rows: Rows,
 ) -> Result<Assembly<'a>> {
     let has_average = !foreign.averaged.is_empty();
     let sets = foreign.sets();
@@ -62,7 +68,7 @@ pub(super) fn assemble<'a>(
         let given = format!("{given}, but {} holds one set of weights", foreign.path.display());
         return Err(Error::invalid("weights", given, format!("{other}, or nothing")));
     }
-    let fits = |tensor: &ForeignTensor, parameter: &Parameter| fits(tensor, parameter, padded);
+    let fits = |tensor: &ForeignTensor, parameter: &Parameter| rows.fit(&tensor.shape, parameter);
     let found = match weights {
         WeightSet::Ema if has_average => averaged(foreign, parameters, &fits),
         _ => by_name(parameters, |name| foreign.tensor(name), &fits),
@@ -107,15 +113,6 @@ type Found<'a> = std::result::Result<Vec<&'a ForeignTensor>, Vec<String>>;
 
 /// Whether a tensor can be a parameter.
 type Fits<'f> = &'f dyn Fn(&ForeignTensor, &Parameter) -> bool;
-
-/// Whether the shapes are the same, or differ in rows left over of a `padded` table.
-fn fits(tensor: &ForeignTensor, parameter: &Parameter, padded: bool) -> bool {
-    let is_table = padded && TABLES.contains(&parameter.name.as_str());
-    match (tensor.shape.as_slice(), parameter.shape.as_slice()) {
-        ([rows, row @ ..], [wanted, wanted_row @ ..]) if is_table => rows >= wanted && row == wanted_row,
-        (shape, wanted) => shape == wanted,
-    }
-}
 
 /// The rows of a table that are left out.
 fn padding((parameter, tensor): (&Parameter, &&ForeignTensor)) -> Option<Skipped> {

@@ -1,9 +1,10 @@
-//! Files by their kind, and folders as models stand on the Hub: `config.json` beside weights in one file, or in several
-//! with an index. Folders that `submask export` wrote are read as well.
+//! Files by their kind, and folders as MDLM and BD3-LM stand on the Hub: `config.json` beside weights in one file, or in
+//! several with an index. Folders that `submask export` wrote are read as well.
 
 use std::fs;
 use std::path::Path;
 
+use super::block_diffusion::MODEL_TYPE;
 use super::facts::Facts;
 use super::foreign::{Container, Foreign, Format, Found};
 use super::safetensors::SafetensorsFile;
@@ -36,7 +37,11 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
         Some(file) => {
             let mut foreign = open_file(&folder.join(&file))?;
             let is_ours = file == WEIGHTS_FILE && ModelConfig::is_in(folder);
-            foreign.format = if is_ours { Format::Submask } else { Format::Mdlm };
+            foreign.format = match is_ours {
+                true => Format::Submask,
+                false if foreign.facts.text(&["model_type"]) == Some(MODEL_TYPE) => Format::Bd3lm,
+                false => Format::Mdlm,
+            };
             Ok(foreign)
         }
         None => {

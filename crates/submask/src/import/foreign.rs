@@ -20,6 +20,8 @@ pub enum Format {
     Lightning,
     /// A folder as MDLM stands on the Hub: `config.json` and weights, in one file or in several with an index.
     Mdlm,
+    /// A folder as BD3-LM stands on the Hub, likewise.
+    Bd3lm,
     /// A model folder of this program, as `submask export` writes it too.
     Submask,
     /// A checkpoint of the reference's image model.
@@ -41,6 +43,7 @@ impl Display for Format {
         f.write_str(match self {
             Self::Lightning => "Lightning checkpoint",
             Self::Mdlm => "MDLM folder",
+            Self::Bd3lm => "BD3-LM folder",
             Self::Submask => "model folder of submask",
             Self::Image => "image checkpoint",
             Self::Module => "pickled module",

@@ -12,6 +12,8 @@
 //! | `shards` | checkpoints in several files with an index |
 //! | `naming` | names of weights, without what wrappers put around them |
 //! | `text`, `visual` | which network the weights are of |
+//! | `own_mask` | vocabularies with the mask among their tokens |
+//! | `block_diffusion` | what the configurations of BD3-LM say of blocks |
 //! | `contents` | what is there, whether or not it can be imported |
 //! | [`hub`] | what is published on the Hub: downloads, kept in its standard cache |
 //!
@@ -19,6 +21,7 @@
 //! there; memory and time are bounded by the size of the file; and what is wrong is said with the file's name.
 
 mod assemble;
+mod block_diffusion;
 mod checkpoint;
 mod contents;
 mod decide;
@@ -28,6 +31,7 @@ mod foreign;
 pub mod hub;
 mod module;
 mod naming;
+mod own_mask;
 mod report;
 mod safetensors;
 mod shapes;
@@ -57,6 +61,7 @@ use crate::model::{
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 use decide::Decisions;
+use own_mask::Rows;
 
 /// The longest sequence that a file may ask for, in tokens.
 const MAX_SEQ_LEN: usize = 1 << 20;
@@ -104,6 +109,8 @@ pub struct ImportOptions {
     pub width: Option<usize>,
     /// Channels of an attention head of an image network.
     pub head_channels: Option<usize>,
+    /// Tokens per block of block diffusion; 0: none.
+    pub block_len: Option<usize>,
     /// Whether tokens that contradict a visible digit are excluded.
     pub carry_over: Option<bool>,
     /// Whether the network reads the time.
@@ -120,6 +127,7 @@ impl ImportOptions {
         let text = [
             ("model.heads", self.heads.is_some()),
             ("model.seq_len", self.seq_len.is_some()),
+            ("model.block_len", self.block_len.is_some()),
             ("model.time_conditioning", self.time_conditioning.is_some()),
             ("codes.assignment.path", self.permutation.is_some()),
             ("tokenizer", self.tokenizer.is_some()),
@@ -148,6 +156,7 @@ impl ImportOptions {
             self.subtokens,
             self.heads,
             self.seq_len,
+            self.block_len,
             self.height,
             self.width,
             self.head_channels,
@@ -294,8 +303,8 @@ struct Plan {
     architecture: Architecture,
     settings: Vec<Setting>,
     tokenizer_note: Option<String>,
-    /// Whether the tables of the vocabulary have more rows than it has tokens.
-    padded: bool,
+    /// How the rows of the vocabulary's tables become the network's.
+    rows: Rows,
 }
 
 /// Reads a model: an opened file, and what the caller says where the file does not.
@@ -324,12 +333,9 @@ fn import_as_said(foreign: &Foreign, options: &ImportOptions) -> Result<Imported
         _ => plan_of_file(foreign, options)?,
     };
     let parameters = plan.architecture.parameters();
-    let assembly = assemble::assemble(foreign, parameters, options.weights, plan.padded)?;
+    let assembly = assemble::assemble(foreign, parameters, options.weights, plan.rows)?;
     let read = |(tensor, parameter): (&&ForeignTensor, &Parameter)| {
-        let mut values = foreign.read(tensor)?;
-        // The rows of a padded table that are left out stand last.
-        values.truncate(parameter.len());
-        Ok(values)
+        Ok(plan.rows.values(foreign.read(tensor)?, parameter))
     };
     let values = assembly.sources.iter().zip(parameters).map(read).collect::<Result<Vec<_>>>()?;
     let report = Report {
@@ -381,7 +387,12 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         check_digits(foreign, config.vocab_size(), config.codes.subtokens)?;
         config.validate()?;
         let architecture = Architecture::new(config, None)?;
-        return Ok(Plan { architecture, settings: decisions.settings, tokenizer_note: None, padded: false });
+        return Ok(Plan {
+            architecture,
+            settings: decisions.settings,
+            tokenizer_note: None,
+            rows: Rows::Same,
+        });
     }
     let text = text::describe(foreign, network, options, &mut decisions)?;
     all_known(foreign, &decisions)?;
@@ -394,7 +405,10 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     if let Some(permutation) = &options.permutation {
         codes = codes.with_permutation(permutation)?;
     }
-    let (tokenizer, tokenizer_note) = tokenizer(foreign, text.vocab_size, options)?;
+    let (tokenizer, mut tokenizer_note) = tokenizer(foreign, text.vocab_size, options)?;
+    if let Rows::OwnMask(mask) = text.rows {
+        tokenizer_note.push_str(&format!("; its token {mask} is the mask, which is never predicted"));
+    }
     let subject = Subject::Text(TextSubject { vocab_size: text.vocab_size, ..TextSubject::of(&tokenizer) });
     let config = ModelConfig {
         format_version: FORMAT_VERSION,
@@ -405,8 +419,8 @@ fn plan_of_file(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
         sample: Sampling::default(),
     };
     let architecture = Architecture::with_codes(config, Some(tokenizer), codes)?;
-    let (settings, padded) = (decisions.settings, text.padded);
-    Ok(Plan { architecture, settings, tokenizer_note: Some(tokenizer_note), padded })
+    let (settings, rows) = (decisions.settings, text.rows);
+    Ok(Plan { architecture, settings, tokenizer_note: Some(tokenizer_note), rows })
 }
 
 /// Refuses a table of digits that is out of all proportion to the file, before memory is taken for it.
@@ -436,7 +450,7 @@ fn folder_of<'a>(foreign: &'a Foreign, options: &ImportOptions) -> Result<&'a Pa
 fn plan_of_folder(foreign: &Foreign, options: &ImportOptions) -> Result<Plan> {
     let architecture = Architecture::read(folder_of(foreign, options)?)?;
     let tokenizer_note = architecture.tokenizer().map(|_| "that of the folder".to_owned());
-    Ok(Plan { architecture, settings: Vec::new(), tokenizer_note, padded: false })
+    Ok(Plan { architecture, settings: Vec::new(), tokenizer_note, rows: Rows::Same })
 }
 
 /// The tokenizer, and why it is this one.

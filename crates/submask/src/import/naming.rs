@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::block_diffusion;
 use super::foreign::{ForeignTensor, Found};
 
 /// The weight that tells where the names of a network begin, for every kind of network.
@@ -71,6 +72,7 @@ fn words(key: &str) -> impl Iterator<Item = String> + '_ {
 /// What is wrong: averaged weights that are not numbered from 0 on, several networks, or several weights of one name.
 pub(super) fn sort(mut tensors: Vec<ForeignTensor>, found: &mut Found) -> Result<(), String> {
     tensors.iter_mut().for_each(|tensor| remove_wrappers(&mut tensor.name, &mut found.stripped));
+    let tensors = without_numbers_of_training(tensors, found);
     let (listed, tensors) = take_list(tensors)?;
     let (statistics, networks): (Vec<_>, Vec<_>) =
         prefixes(&tensors).into_iter().partition(|prefix| is_statistic(prefix));
@@ -101,6 +103,16 @@ pub(super) fn sort(mut tensors: Vec<ForeignTensor>, found: &mut Found) -> Result
     found.raw = raw;
     found.averaged = averaged;
     Ok(())
+}
+
+/// The tensors that are no numbers of training beside the weights.
+fn without_numbers_of_training(tensors: Vec<ForeignTensor>, found: &mut Found) -> Vec<ForeignTensor> {
+    let (skipped, kept): (Vec<_>, Vec<_>) =
+        tensors.into_iter().partition(|tensor| block_diffusion::is_of_training(&tensor.name));
+    for tensor in skipped {
+        found.skip(tensor.path, "a bound of the noise levels of a training, no weight");
+    }
+    kept
 }
 
 /// The tensors that do not stand under the prefixes of `statistics`.

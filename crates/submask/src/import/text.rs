@@ -1,8 +1,10 @@
 //! Which text network a file's weights belong to: sizes, digits and everything else that a model's settings say.
 
+use super::block_diffusion::{self, Sizes};
 use super::decide::{Decisions, Sources};
 use super::facts::Facts;
 use super::foreign::Foreign;
+use super::own_mask::{self, Rows};
 use super::shapes::{length, matrix};
 use super::{Family, ImportOptions};
 use crate::Result;
@@ -32,15 +34,21 @@ pub struct TextArchitecture {
     pub codes: CodeSettings,
     /// The noise schedule.
     pub schedule: Schedule,
-    /// Whether the tables of the vocabulary have more rows than it has tokens.
-    pub padded: bool,
+    /// How the rows of the vocabulary's tables become the network's.
+    pub(super) rows: Rows,
 }
 
-/// Number of token classes C, sub-tokens ℓ, and whether the tables have rows left over.
+/// Number of token classes C, sub-tokens ℓ, and how the rows of tables become the network's.
 struct Digits {
     vocab_size: usize,
     subtokens: usize,
-    padded: bool,
+    rows: Rows,
+}
+
+impl Digits {
+    fn new(vocab_size: usize, subtokens: usize, is_padded: bool) -> Self {
+        Self { vocab_size, subtokens, rows: if is_padded { Rows::Padded } else { Rows::Same } }
+    }
 }
 
 /// Shapes of a text network's first and last layer.
@@ -112,8 +120,9 @@ pub(super) fn describe(
     options: &ImportOptions,
     decisions: &mut Decisions,
 ) -> Result<TextArchitecture> {
+    let block_len = block_diffusion::block_len(foreign, family, options, decisions)?;
     let ends = ends(foreign, family)?;
-    let Digits { vocab_size, subtokens, padded } = match family {
+    let Digits { vocab_size, subtokens, rows } = match family {
         Family::Autoregressive => digits_of_autoregressive(foreign, &ends, options, decisions)?,
         _ => digits(foreign, &ends, options, decisions)?,
     };
@@ -130,18 +139,18 @@ pub(super) fn describe(
     let prefix = if family == Family::Encoder { "transformer.h" } else { "blocks" };
     let blocks = decisions.decide("model.blocks", by_shapes(layers(foreign, prefix)?), 1)?;
     let hidden = decisions.decide("model.hidden", by_shapes(ends.hidden), 1)?;
+    let heads_by_shapes = heads(foreign, hidden)?;
     let heads = Sources {
-        shapes: heads(foreign, hidden)?,
+        shapes: heads_by_shapes,
         flag: options.heads,
         config: facts.integer(&["model.n_heads", "n_heads", "n_head", "config.n_head"]),
         default: None,
     };
     let heads = decisions.decide("model.heads", heads, 1)?;
-    let seq_len = Sources {
-        flag: options.seq_len,
-        config: facts.integer(&["model.length", "model_length", "prime.seq_length", "block_size"]),
-        ..Sources::default()
-    };
+    let lengths = ["model.length", "model_length", "prime.seq_length", "block_size"];
+    // What others call the size of a block is the length of sequences; for block diffusion it is not.
+    let lengths = if block_diffusion::is_theirs(facts) { &lengths[..2] } else { &lengths };
+    let seq_len = Sources { flag: options.seq_len, config: facts.integer(lengths), ..Sources::default() };
     let seq_len = decisions.decide("model.seq_len", seq_len, 1)?;
     let carry_over = Sources {
         flag: options.carry_over,
@@ -152,7 +161,7 @@ pub(super) fn describe(
     let carry_over = decisions.decide("codes.carry_over", carry_over, true)?;
     let time_conditioning = Sources {
         flag: options.time_conditioning,
-        config: facts.flag(&["time_conditioning"]),
+        config: facts.flag(&["time_conditioning", "algo.time_conditioning"]),
         default: Some(false),
         ..Sources::default()
     };
@@ -186,8 +195,11 @@ pub(super) fn describe(
         _ => {
             let width = length(foreign, "sigma_map.mlp.2.bias")?;
             let cond_dim = decisions.decide("model.cond_dim", by_shapes(width), 1)?;
+            let sizes =
+                Sizes { hidden, layers: blocks, heads: heads_by_shapes, cond_dim, classes: ends.outputs };
+            block_diffusion::check_sizes(foreign, &sizes)?;
             NetworkConfig::Diffusion(DitConfig {
-                block_len: 0,
+                block_len,
                 hidden,
                 heads,
                 blocks,
@@ -200,7 +212,7 @@ pub(super) fn describe(
         }
     };
     let codes = CodeSettings { subtokens, carry_over, assignment };
-    Ok(TextArchitecture { vocab_size, network, codes, schedule: schedule(foreign, decisions)?, padded })
+    Ok(TextArchitecture { vocab_size, network, codes, schedule: schedule(foreign, decisions)?, rows })
 }
 
 /// Number of blocks, of which each has several weights.
@@ -243,6 +255,17 @@ fn ends(foreign: &Foreign, family: Family) -> Result<Ends> {
     Ok(Ends { table: matrix(foreign, name)?, hidden, outputs, per_digit, predicts_mask: true })
 }
 
+/// The token that is the mask, where the tables have no row of its own for it.
+fn own_mask(
+    foreign: &Foreign,
+    ends: &Ends,
+    options: &ImportOptions,
+    decisions: &mut Decisions,
+) -> Option<u32> {
+    let may_have = ends.predicts_mask && !ends.per_digit && ends.table == [ends.outputs, ends.hidden];
+    may_have.then(|| own_mask::own_mask(ends.outputs, &foreign.facts, options, decisions)).flatten()
+}
+
 /// C and ℓ of a diffusion network.
 fn digits(
     foreign: &Foreign,
@@ -250,6 +273,13 @@ fn digits(
     options: &ImportOptions,
     decisions: &mut Decisions,
 ) -> Result<Digits> {
+    if let Some(mask) = own_mask(foreign, ends, options, decisions) {
+        let by_shapes = |shapes, flag| Sources { shapes: Some(shapes), flag, ..Sources::default() };
+        let subtokens = decisions.decide("codes.subtokens", by_shapes(1, options.subtokens), 1)?;
+        let vocab_size = by_shapes(ends.outputs, options.vocab_size);
+        let vocab_size = decisions.decide("vocab_size", vocab_size, ends.outputs)?;
+        return Ok(Digits { vocab_size, subtokens, rows: Rows::OwnMask(mask) });
+    }
     let cut = |subtokens: usize| {
         options.vocab_size.filter(|given| {
             *given < ends.vocab_size(subtokens) && ends.fit_padded(*given, subtokens, &foreign.facts)
@@ -287,7 +317,7 @@ fn digits(
     let shapes = (cut.is_none() && !seems_padded).then_some(by_shapes);
     let vocab_size = Sources { shapes, flag: options.vocab_size, ..Sources::default() };
     let vocab_size = decisions.decide("vocab_size", vocab_size, by_shapes)?;
-    Ok(Digits { vocab_size, subtokens, padded: cut.is_some() })
+    Ok(Digits::new(vocab_size, subtokens, cut.is_some()))
 }
 
 /// Notes that tables seem to be padded beyond the `size` tokens of the configuration, and what that may mean. The tables
@@ -352,7 +382,7 @@ fn digits_of_autoregressive(
             "{vocab_size} tokens of {subtokens} digits have base {expected}, but the weights are for base {base}"
         )));
     }
-    Ok(Digits { vocab_size, subtokens, padded })
+    Ok(Digits::new(vocab_size, subtokens, padded))
 }
 
 /// Groups of queries, and the width inside SwiGLU.
@@ -375,12 +405,15 @@ fn encoder_sizes(
 
 /// The schedule that the configuration names, or else the linear one.
 fn schedule(foreign: &Foreign, decisions: &mut Decisions) -> Result<Schedule> {
-    let named = foreign.facts.text(&["noise.type", "noise"]).and_then(|name| match name {
-        "loglinear" => Some("log-linear"),
-        "linear" => Some("linear"),
-        "cosine" => Some("cosine"),
-        _ => None,
-    });
+    // What the programs of block diffusion call log-linear masks with probability t, without an ε.
+    let is_linear = block_diffusion::is_theirs(&foreign.facts);
+    let named =
+        foreign.facts.text(&["noise.type", "noise"]).filter(|_| !is_linear).and_then(|name| match name {
+            "loglinear" => Some("log-linear"),
+            "linear" => Some("linear"),
+            "cosine" => Some("cosine"),
+            _ => None,
+        });
     let sources = Sources { config: named, default: Some("linear"), ..Sources::default() };
     Ok(match decisions.decide("schedule.kind", sources, "linear")? {
         "log-linear" => Schedule::LogLinear { epsilon: 1e-3 },

@@ -15,7 +15,7 @@ use crate::backbone::dit::DitConfig;
 use crate::backbone::encoder::EncoderConfig;
 use crate::durable::{lfs_pointer, write_atomically};
 use crate::ops::Kernels;
-use crate::sampler::Sampling;
+use crate::sampler::{EntropyRule, Sampling};
 use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -330,6 +330,10 @@ impl ModelConfig {
         self.sample.validate()?;
         self.subject.validate()?;
         self.codes.validate()?;
+        if let (Some(rule), 0) = (self.sample.entropy_rule()?, self.network.block_len()) {
+            let error = EntropyRule::without_blocks(rule.least);
+            return Err(error.rename_field(|field| format!("sample.{field}")));
+        }
         let dropout = self.network.dropout();
         if !(0.0..1.0).contains(&dropout) {
             return Err(Error::invalid("model.dropout", dropout, "a number in [0, 1)"));

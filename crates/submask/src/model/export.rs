@@ -16,7 +16,8 @@ use crate::ops::frequency;
 pub enum ExportFormat {
     /// `model.safetensors` with the network's parameters.
     Safetensors,
-    /// The same with the buffers that the reference network has besides, as its `load_state_dict` needs.
+    /// The same with the buffers that the reference network has besides, as its `load_state_dict` needs. Of a model with blocks
+    /// it is a folder as BD3-LM is published, with another `config.json`, which has to be imported to be used here.
     Reference,
 }
 
@@ -25,13 +26,17 @@ impl Model {
     /// shuffled are written as a table, since no other program draws them from the seed.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the folder exists, [`crate::Error::Io`] naming the file.
+    /// [`crate::Error::Invalid`] when the folder exists, and for a model with blocks that the reference's class cannot hold;
+    /// [`crate::Error::Io`] naming the file.
     pub fn export(&self, folder: &Path, format: ExportFormat) -> Result<()> {
         check_free("to", folder)?;
         let buffer = match format {
             ExportFormat::Safetensors => None,
             ExportFormat::Reference => self.rotary_frequencies(),
         };
+        if format == ExportFormat::Reference && self.config().network.block_len() > 0 {
+            return self.export_bd3lm(folder, buffer);
+        }
         let architecture = self.architecture();
         let Some(frequencies) = buffer else {
             return create_folder(folder, |folder| {

@@ -1,6 +1,7 @@
 //! Tensors in safetensors files.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -41,6 +42,28 @@ impl View for Floats<'_> {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_safetensors(path: &Path, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
+    write_floats(path, parameters, values, None)
+}
+
+/// The same with the mark of a file of PyTorch's, which Hugging Face's loaders look for.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub(super) fn write_pytorch_safetensors(
+    path: &Path,
+    parameters: &[Parameter],
+    values: &[Vec<f32>],
+) -> Result<()> {
+    let mark = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_floats(path, parameters, values, Some(mark))
+}
+
+fn write_floats(
+    path: &Path,
+    parameters: &[Parameter],
+    values: &[Vec<f32>],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<()> {
     let tensors = parameters
         .iter()
         .zip(values)
@@ -48,7 +71,7 @@ pub fn write_safetensors(path: &Path, parameters: &[Parameter], values: &[Vec<f3
     write_atomically_with(path, |temporary| {
         // The library makes a file that its owner alone can read: it gets the permissions of an ordinary one.
         let ordinary = fs::File::create(temporary)?.metadata()?.permissions();
-        safetensors::serialize_to_file(tensors, None, temporary).map_err(|error| match error {
+        safetensors::serialize_to_file(tensors, metadata, temporary).map_err(|error| match error {
             SafeTensorError::IoError(error) => error,
             error => std::io::Error::other(error),
         })?;

@@ -8,9 +8,9 @@ use crate::denoiser::Denoiser;
 use crate::order::Order;
 use crate::predictive::{Predictive, Sharpening};
 use crate::sampler::{
-    AutoregressiveRequest, AutoregressiveSequence, Event, FinishedSequence, MixtureDenoiser, Observer,
-    Progress, Prompt, Recipe, Recorder, RevealUnit, SampleReport, SampleSettings, Sampling, SequenceRequest,
-    Stream, Temperature, Trajectory, sample_autoregressive,
+    AutoregressiveRequest, AutoregressiveSequence, EntropyRule, Event, FinishedSequence, MixtureDenoiser,
+    Observer, Progress, Prompt, Recipe, Recorder, RevealUnit, SampleReport, SampleSettings, Sampling,
+    SequenceRequest, Stream, Temperature, Trajectory, sample_autoregressive,
 };
 use crate::{Error, Result};
 
@@ -175,6 +175,7 @@ impl Session {
             ..settings
         };
         settings.validate()?;
+        settings.check_network(single.spec())?;
         let network: &dyn Denoiser = match request.label {
             Label::Mixture => {
                 mixture = MixtureDenoiser::of_classes(single)?;
@@ -223,6 +224,9 @@ impl Session {
                 "autoregressive",
                 "a diffusion model: this one writes left to right",
             ));
+        }
+        if let Some(rule) = request.sampling.entropy_rule()? {
+            return Err(EntropyRule::without_blocks(rule.least));
         }
         let predictive = self.architecture().predictive();
         let prompts =

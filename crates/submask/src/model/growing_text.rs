@@ -12,7 +12,7 @@ const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 
 /// Texts that are shown while they are written, block by block: each from its beginning on as far as it is settled, one after the
 /// other in the order of their numbers. What is shown of a text in all is what [`Session::generate`](super::Session::generate)
-/// gives of it.
+/// gives of it, but where an [`EntropyRule`](crate::sampler::EntropyRule) leaves out tokens that were shown.
 pub struct GrowingTexts<'a, F> {
     tokenizer: &'a Tokenizer,
     codes: &'a SubTokenizer,

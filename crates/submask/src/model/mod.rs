@@ -14,6 +14,7 @@ mod config;
 mod estimator;
 mod evaluate;
 mod export;
+mod export_bd3lm;
 mod files;
 mod folder;
 pub(crate) mod format_1;

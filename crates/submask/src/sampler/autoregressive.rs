@@ -176,10 +176,10 @@ impl Writer<'_> {
         for (logit, allowed) in logits.iter_mut().zip(allowed) {
             *logit = if allowed { *logit } else { f32::NEG_INFINITY };
         }
-        let Sharpening { temperature, top_p, top_k } = self.request.sharpening;
-        let distribution = self.digits.distribution_at(&logits, &[base as u32], temperature);
+        let sharpening = &self.request.sharpening;
+        let distribution = self.digits.distribution_at(&logits, &[base as u32], sharpening.temperature);
         let uniform = self.draws.uniform(row.number, position as u32, 0);
-        Ok(distribution.truncate(top_k, top_p).draw(uniform))
+        Ok(distribution.truncate(sharpening).draw(uniform))
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
         let network = network(&codes);
         let predictive = Predictive::new(codes, true);
         let prompt = [Some(5), Some(36), None, None, None, None];
-        let sharpening = Sharpening { temperature: 0.9, top_p: 0.95, top_k: None };
+        let sharpening = Sharpening { temperature: 0.9, top_p: 0.95, ..Sharpening::default() };
         let sample = |batch| {
             let sequences = numbered(&prompt, 3..12);
             let request = AutoregressiveRequest { batch, seed: 1, sharpening, ..request(&sequences) };

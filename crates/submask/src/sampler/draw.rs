@@ -82,7 +82,7 @@ impl<'a> TokenDraws<'a> {
     /// Whether tokens are drawn from softmax(logits/τ), τ > 0, over the possible tokens, each by one number, and nothing
     /// else is done.
     pub fn is_plain(&self) -> bool {
-        let Sharpening { temperature, top_p, top_k } = self.sharpening;
+        let Sharpening { temperature, top_p, top_k, .. } = self.sharpening;
         let is_softmax = temperature > 0.0 && top_p >= 1.0 && top_k.is_none();
         self.draw == Draw::Joint && is_softmax && !self.may_contradict
     }
@@ -204,7 +204,7 @@ impl<'a> TokenDraws<'a> {
         if !p.is_proper() {
             return Err(improper());
         }
-        Ok(p.truncate(self.sharpening.top_k, self.sharpening.top_p))
+        Ok(p.truncate(&self.sharpening))
     }
 }
 

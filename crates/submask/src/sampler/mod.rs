@@ -69,6 +69,7 @@ mod row;
 mod sample;
 mod sampling;
 mod settings;
+mod stopping;
 mod stream;
 
 pub(crate) use autoregressive::given_tokens;
@@ -87,7 +88,9 @@ pub use report::{Change, SampleReport, Samples, Trajectory};
 pub use sample::Sampler;
 pub use sampling::{Sampling, Temperature};
 pub use settings::{SampleSettings, Steps, Window};
+pub use stopping::EntropyRule;
 pub use stream::{FinishedSequence, SequenceRequest, Stream};
 
 pub use crate::order::Order;
+pub use crate::predictive::Nucleus;
 pub use crate::schedule::RevealUnit;

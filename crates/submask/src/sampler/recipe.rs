@@ -7,6 +7,7 @@ use super::draw::TokenDraws;
 use super::plan::Planner;
 use super::policy::{Corrected, CorrectedSteps, Ordered, Ordering, Planned, Policy};
 use super::settings::{SampleSettings, Window};
+use super::stopping::EntropyRule;
 use crate::Result;
 use crate::order::Order;
 use crate::predictive::Predictive;
@@ -20,6 +21,8 @@ pub struct Recipe<'a> {
     left_to_right: bool,
     /// What blocks read of a text that is longer than the network's length.
     pub(super) window: Window,
+    /// When a text that is written block by block stops before its end.
+    pub(super) entropy_rule: Option<EntropyRule>,
 }
 
 /// What is shared by the policies of all sequences.
@@ -39,7 +42,7 @@ impl<'a> Recipe<'a> {
     pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Result<Self> {
         settings.validate()?;
         let codes = predictive.codes();
-        let SampleSettings { unit, per_step, schedule, seed, window, .. } = *settings;
+        let SampleSettings { unit, per_step, schedule, seed, window, entropy_rule, .. } = *settings;
         let method = match (settings.order.ranking(), &settings.corrector, settings.reveal_steps()?) {
             (Some(ranking), ..) => {
                 Method::Ordered(Arc::new(Ordering::new(ranking, per_step, unit, schedule, codes)))
@@ -50,7 +53,8 @@ impl<'a> Recipe<'a> {
             _ => Method::Planned(Planner::new(settings, codes.subtoken_len())?),
         };
         let left_to_right = settings.order == Order::LeftToRight;
-        Ok(Self { draws: TokenDraws::new(predictive, settings), method, end: None, left_to_right, window })
+        let draws = TokenDraws::new(predictive, settings);
+        Ok(Self { draws, method, end: None, left_to_right, window, entropy_rule })
     }
 
     /// The same, where the token `end` ends a text: revealed from left to right, or block by block, a sequence is complete

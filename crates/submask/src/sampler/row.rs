@@ -27,7 +27,8 @@ pub(super) struct Row<'a> {
     pub policy: Box<dyn Policy>,
     /// Sub-tokens revealed so far.
     pub revealed: usize,
-    /// Tokens up to and with the one that ended the sequence, where that was before its full length.
+    /// Tokens up to and with the one that ended the sequence, or those that are kept of one that was stopped, where that was
+    /// before its full length.
     pub ended: Option<usize>,
     /// Passes of known tokens through the network.
     pub clean_passes: u64,
@@ -137,13 +138,25 @@ impl<'a> Row<'a> {
             self.revealed = self.revealed + visible(value) - visible(self.y[digit]);
             self.y[digit] = value;
         }
-        self.ended = self.recipe.end(self.block_len.is_some()).and_then(|end| self.end_at(end));
+        let end = self.recipe.end(self.block_len.is_some()).and_then(|end| self.end_at(end));
+        self.ended = self.cut()?.or(end);
         if !observer.wants_digits() {
             return Ok(());
         }
         let (sequence, time) = (self.sequence, visit.time);
         let step = self.written.steps_total as usize + visit.step;
         observer.notify(&Event::Revealed { sequence, step, time, digits: &digits })
+    }
+
+    /// How many tokens are kept of a text that stops after its block, because those at its end are too much alike. What is
+    /// given stays.
+    fn cut(&self) -> Result<Option<usize>> {
+        let rule = self.recipe.entropy_rule.filter(|_| self.block_len.is_some() && self.policy.is_done());
+        let Some(rule) = rule else { return Ok(None) };
+        let end = self.block.end;
+        let last = self.digits(end.saturating_sub(rule.window + 1)..end);
+        let stops = rule.stops(&self.recipe.predictive().codes().decode(last)?);
+        Ok(stops.then(|| (end - rule.window).max(self.given)))
     }
 
     /// How many tokens there are up to and with the first `end` that ends a text, among those known from the first one on.

@@ -26,13 +26,14 @@ impl<'a> Sampler<'a> {
     /// A sampler for `network`, whose logits `predictive` turns into p_θ(x_0 | y_t).
     ///
     /// # Errors
-    /// [`Error::Invalid`] for settings out of range and for codes that are not the network's.
+    /// [`Error::Invalid`] for settings out of range or for other networks, and for codes that are not the network's.
     pub fn new(
         network: &'a dyn Denoiser,
         predictive: &'a Predictive,
         settings: SampleSettings,
     ) -> Result<Self> {
         network.spec().check_codes(predictive.codes())?;
+        settings.check_network(network.spec())?;
         let recipe = Arc::new(Recipe::new(predictive, &settings)?);
         let SampleSettings { first_sequence, batch, trajectories, .. } = settings;
         Ok(Self { network, recipe, first_sequence, batch, trajectories })

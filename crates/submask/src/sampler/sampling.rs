@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::corrector::Corrector;
 use super::draw::Draw;
 use super::settings::{SampleSettings, Steps, Window, check_steps};
-use crate::predictive::Sharpening;
+use super::stopping::EntropyRule;
+use crate::predictive::{Nucleus, Sharpening};
 use crate::schedule::{Schedule, TemperatureSchedule, TimeWarp};
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ pub struct Sampling {
     pub temperature: Temperature,
     /// Nucleus p in (0, 1]: the smallest set of most probable tokens with this mass is kept.
     pub top_p: f64,
+    /// Whether the token that crosses p is kept.
+    pub nucleus: Nucleus,
     /// Most probable tokens kept; 0: all.
     pub top_k: usize,
     /// Warp of the time grid, u ↦ 1 − a(1 − u)ⁿ + c; n = 0 is off.
@@ -31,6 +34,10 @@ pub struct Sampling {
     pub corrector: Option<Corrector>,
     /// What a network with blocks reads of a text that is longer than its length; others do not read it.
     pub window: Window,
+    /// Least entropy of the last tokens of a text that is written block by block, in nats; 0 is off. See [`EntropyRule`].
+    pub min_entropy: f64,
+    /// How many last tokens that are, at least 1.
+    pub entropy_window: usize,
 }
 
 /// A temperature, constant or a function of the time.
@@ -83,17 +90,20 @@ impl Default for Sampling {
             draw: Draw::Joint,
             temperature: Temperature::Constant(1.0),
             top_p: 1.0,
+            nucleus: Nucleus::Inclusive,
             top_k: 0,
             warp: TimeWarp::default(),
             corrector: None,
             window: Window::Cached,
+            min_entropy: 0.0,
+            entropy_window: 256,
         }
     }
 }
 
 impl Sampling {
     /// Checks everything that does not depend on a model: that a warped grid decreases, that the temperature is above 0
-    /// on it, the corrector's range, and the nucleus.
+    /// on it, the corrector's range, the nucleus, and the entropy rule.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the key.
@@ -108,7 +118,21 @@ impl Sampling {
             Temperature::Constant(temperature) => temperature,
             Temperature::Schedule(_) => 1.0,
         };
-        Sharpening { temperature, top_p: self.top_p, top_k: (self.top_k > 0).then_some(self.top_k) }
+        let top_k = (self.top_k > 0).then_some(self.top_k);
+        Sharpening { temperature, top_p: self.top_p, nucleus: self.nucleus, top_k }
+    }
+
+    /// When a text that is written block by block stops, besides at its end; `None`: nothing else stops it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the key.
+    pub fn entropy_rule(&self) -> Result<Option<EntropyRule>> {
+        let rule = EntropyRule { window: self.entropy_window, least: self.min_entropy };
+        match self.min_entropy == 0.0 {
+            // What is off has a window that could be used.
+            true => EntropyRule { least: 1.0, ..rule }.validate().map(|()| None),
+            false => rule.validate().map(|()| Some(rule)),
+        }
     }
 
     /// The settings of a [`Sampler`](super::Sampler) for a noise schedule; what this struct does not say (seed,
@@ -143,6 +167,7 @@ impl Sampling {
             temperature_schedule,
             corrector: self.corrector,
             window: self.window,
+            entropy_rule: self.entropy_rule()?,
             schedule,
             ..SampleSettings::default()
         };
@@ -177,6 +202,29 @@ mod tests {
     }
 
     #[test]
+    fn the_entropy_rule_is_off_unless_a_least_entropy_is_given() {
+        let rule = |text: &str| {
+            let sampling: Sampling = toml::from_str(text).unwrap();
+            sampling.settings(Schedule::Linear).unwrap().entropy_rule
+        };
+        assert_eq!((rule(""), rule("min_entropy = 0.0\nentropy_window = 3")), (None, None));
+        assert_eq!(rule("min_entropy = 4.0"), Some(EntropyRule { window: 256, least: 4.0 }));
+        assert_eq!(
+            rule("min_entropy = 1.5\nentropy_window = 9"),
+            Some(EntropyRule { window: 9, least: 1.5 })
+        );
+    }
+
+    #[test]
+    fn the_nucleus_is_inclusive_unless_a_file_says_otherwise() {
+        let nucleus =
+            |text: &str| toml::from_str::<Sampling>(text).map(|sampling| sampling.sharpening().nucleus);
+        assert_eq!(nucleus("top_p = 0.9").unwrap(), Nucleus::Inclusive);
+        assert_eq!(nucleus("nucleus = \"exclusive\"").unwrap(), Nucleus::Exclusive);
+        assert!(nucleus("nucleus = \"open\"").is_err());
+    }
+
+    #[test]
     fn a_temperature_is_a_number_or_a_function_of_the_time() {
         let read = |text: &str| toml::from_str::<Sampling>(text).map(|sampling| sampling.temperature);
         assert_eq!(read("temperature = 0.5").unwrap(), Temperature::Constant(0.5));
@@ -199,6 +247,10 @@ mod tests {
         refused(Sampling { warp: [1.0, 1.0, 0.1].into(), ..default() }, "warp");
         refused(Sampling { corrector: Some([-1.0, 1.0, 0.0].into()), ..default() }, "corrector");
         refused(Sampling { top_p: 0.0, ..default() }, "top_p");
+        refused(Sampling { min_entropy: -4.0, ..default() }, "min_entropy");
+        refused(Sampling { min_entropy: f64::NAN, ..default() }, "min_entropy");
+        refused(Sampling { entropy_window: 0, ..default() }, "entropy_window");
+        refused(Sampling { min_entropy: 4.0, entropy_window: 0, ..default() }, "entropy_window");
         refused(Sampling { temperature: schedule([-1.2, 1.0, 1.0]), ..default() }, "temperature");
         // The last step begins at u = 3/4: τ = 0.0625 there, and at u = 1 it is not used.
         let temperature = schedule([-1.25, 1.0, 1.0]);

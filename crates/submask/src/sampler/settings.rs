@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::corrector::Corrector;
 use super::draw::Draw;
+use super::stopping::EntropyRule;
+use crate::denoiser::Spec;
 use crate::order::Order;
 use crate::predictive::Sharpening;
 use crate::schedule::{MAX_STEPS, RevealSteps, RevealUnit, Schedule, TemperatureSchedule};
@@ -59,6 +61,9 @@ pub struct SampleSettings {
     pub temperature_schedule: Option<TemperatureSchedule>,
     /// Corrector jumps after every step but the last; `None` is off. It needs a grid and single sub-tokens as `unit`.
     pub corrector: Option<Corrector>,
+    /// When a text that is written block by block stops before its length; `None`: at its end alone. Networks without blocks
+    /// have no such rule: [`Self::check_network`].
+    pub entropy_rule: Option<EntropyRule>,
     /// α_t, which says how many sub-tokens a step reveals.
     pub schedule: Schedule,
     /// What blocks read of a text that is longer than the network's length.
@@ -84,6 +89,7 @@ impl Default for SampleSettings {
             sharpening: Sharpening::default(),
             temperature_schedule: None,
             corrector: None,
+            entropy_rule: None,
             schedule: Schedule::Linear,
             window: Window::Cached,
             seed: 0,
@@ -104,6 +110,7 @@ impl SampleSettings {
             return Err(Error::invalid("batch", self.batch, "at least 1"));
         }
         self.sharpening.validate()?;
+        self.entropy_rule.map_or(Ok(()), |rule| rule.validate())?;
         self.schedule.validate()?;
         let grid = self.reveal_steps()?;
         if let Some(temperature) = &self.temperature_schedule {
@@ -122,6 +129,17 @@ impl SampleSettings {
                 "single sub-tokens as the unit: they jump one by one",
             )),
             (Some(corrector), Some(_), RevealUnit::Digits) => corrector.validate(),
+        }
+    }
+
+    /// Checks what asks for a network with blocks, before anything is sampled; a [`Stream`](super::Stream) refuses it, too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the setting.
+    pub fn check_network(&self, spec: &Spec) -> Result<()> {
+        match self.entropy_rule {
+            Some(rule) if spec.block_len == 0 => Err(EntropyRule::without_blocks(rule.least)),
+            _ => Ok(()),
         }
     }
 

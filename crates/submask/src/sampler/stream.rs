@@ -11,6 +11,7 @@ use super::prompt::Prompt;
 use super::recipe::Recipe;
 use super::report::SampleReport;
 use super::row::Row;
+use super::stopping::EntropyRule;
 use crate::denoiser::Denoiser;
 use crate::{Error, Result};
 
@@ -140,6 +141,9 @@ impl<'a> Stream<'a> {
             let allowed =
                 format!("a multiple of {} sub-tokens in base {}", codes.subtoken_len(), codes.mask_id());
             return Err(Error::invalid("prompt", given, allowed));
+        }
+        if let (Some(rule), None) = (request.recipe.entropy_rule, &self.by_blocks) {
+            return Err(EntropyRule::without_blocks(rule.least));
         }
         match self.by_blocks {
             Some(_) => check_holes(&request.prompt, codes.subtoken_len(), spec.block_len)?,

@@ -2,9 +2,11 @@
 
 mod asked_positions;
 mod best_checkpoint;
+mod block_files;
 mod block_reference;
 mod block_sessions;
 mod block_table;
+mod block_traces;
 mod block_training;
 mod counting;
 mod device_sampling;

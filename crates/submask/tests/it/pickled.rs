@@ -6,6 +6,7 @@ use crate::stored_zip::StoredZip;
 #[derive(Clone, Debug)]
 pub enum Saved {
     Int(i64),
+    Flag(bool),
     Text(String),
     List(Vec<Saved>),
     Dict(Vec<(String, Saved)>),
@@ -35,6 +36,7 @@ pub fn save(value: &Saved) -> Vec<u8> {
 fn write(value: &Saved, pickle: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
     match value {
         Saved::Int(number) => int(*number, pickle),
+        Saved::Flag(value) => pickle.push(if *value { 0x88 } else { 0x89 }),
         Saved::Text(value) => text(value, pickle),
         Saved::List(items) => {
             pickle.extend(b"](");

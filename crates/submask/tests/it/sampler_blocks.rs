@@ -13,8 +13,8 @@ use submask::denoiser::{BlockDenoiser, Denoiser, Kept, LogitRows, Spec, States};
 use submask::ops::{Kernels, Precision};
 use submask::predictive::{Predictive, Sharpening};
 use submask::sampler::{
-    Draw, Event, Order, Prompt, Recipe, RevealUnit, SampleReport, SampleSettings, SequenceRequest, Steps,
-    Stream, Window,
+    Draw, EntropyRule, Event, Order, Prompt, Recipe, RevealUnit, SampleReport, SampleSettings, Sampler,
+    SequenceRequest, Steps, Stream, Window,
 };
 use submask::subtoken::SubTokenizer;
 
@@ -328,4 +328,54 @@ fn a_text_of_blocks_ends_at_its_end() {
         }
     }
     assert!(ended > 5, "{ended}");
+}
+
+/// The rule looks at what is written and changes no draw: a text with it is the beginning of the text without it.
+#[test]
+fn a_monotonous_text_of_blocks_is_stopped_after_a_block_and_cut() {
+    let lengths = [(40, 0), (23, 5), (40, 30), (6, 0)];
+    let (mut stopped, mut whole) = (0, 0);
+    for subtoken_len in [1, 2] {
+        let network = dit(subtoken_len, 4, Kernels::FUSED);
+        for settings in all_settings() {
+            let prompts = prompts(subtoken_len, &lengths);
+            let without = sample(&network, &settings, &prompts, None);
+            for (window, least) in [(6, 0.9), (8, 1.5), (6, 1.7), (12, 1e-9), (8, 9.0)] {
+                let rule = EntropyRule { window, least };
+                let settings = SampleSettings { entropy_rule: Some(rule), ..settings.clone() };
+                let with = sample(&network, &settings, &prompts, None);
+                for (((tokens, report), (all, _)), (length, given)) in with.iter().zip(&without).zip(lengths)
+                {
+                    // Blocks that are given are not written.
+                    let ends = (1..=length).filter(|end| end.is_multiple_of(4) || *end == length);
+                    let stop = ends.filter(|end| *end > given).find(|end| rule.stops(&all[..*end]));
+                    let kept = stop.map_or(length, |end| (end - window).max(given));
+                    assert_eq!(tokens, &all[..kept], "{rule:?} {settings:?}");
+                    let written = stop.unwrap_or(length) - given;
+                    assert_eq!(report.digits as usize, written * subtoken_len, "{rule:?} {settings:?}");
+                    stopped += usize::from(stop.is_some());
+                    whole += usize::from(stop.is_none());
+                }
+            }
+        }
+    }
+    assert!(stopped > 20 && whole > 20, "{stopped} {whole}");
+}
+
+#[test]
+fn a_network_without_blocks_has_no_entropy_rule() {
+    let network = dit(1, 0, Kernels::FUSED);
+    let settings = SampleSettings {
+        entropy_rule: Some(EntropyRule { window: 4, least: 2.0 }),
+        ..SampleSettings::default()
+    };
+    let predictive = Predictive::new(codes(1), true);
+    let prompt = Prompt::empty(&predictive, 8).unwrap();
+    let recipe = Arc::new(Recipe::new(&predictive, &settings).unwrap());
+    let mut stream = Stream::new(&network, 1).unwrap();
+    let by_stream = stream.add(SequenceRequest { prompt, recipe, number: 0 }).unwrap_err();
+    let by_sampler = Sampler::new(&network, &predictive, settings).err().unwrap();
+    for error in [by_stream, by_sampler] {
+        assert!(error.to_string().starts_with("min_entropy = 2 is not allowed: 0, off"), "{error}");
+    }
 }

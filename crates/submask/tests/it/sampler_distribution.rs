@@ -39,7 +39,11 @@ fn settings(exact: &ExactSampler, seed: u64) -> SampleSettings {
     SampleSettings {
         steps: steps_of(exact.timing),
         unit: if exact.whole_tokens { RevealUnit::Tokens } else { RevealUnit::Digits },
-        sharpening: Sharpening { temperature: exact.temperature, top_p: exact.top_p, top_k: None },
+        sharpening: Sharpening {
+            temperature: exact.temperature,
+            top_p: exact.top_p,
+            ..Sharpening::default()
+        },
         seed,
         batch: 4096,
         ..SampleSettings::default()
@@ -349,7 +353,7 @@ proptest! {
         let settings = SampleSettings {
             steps: if steps == 0 { Steps::FirstHitting } else { Steps::Grid(steps) },
             unit: if whole_tokens { RevealUnit::Tokens } else { RevealUnit::Digits },
-            sharpening: Sharpening { temperature, top_p: top_p.min(1.0), top_k: None },
+            sharpening: Sharpening { temperature, top_p: top_p.min(1.0), ..Sharpening::default() },
             seed,
             ..SampleSettings::default()
         };

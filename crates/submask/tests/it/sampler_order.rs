@@ -130,7 +130,7 @@ fn settings(exact: &ExactOrder) -> SampleSettings {
         order: exact.order,
         per_step: exact.per_step,
         unit: if whole_tokens { RevealUnit::Tokens } else { RevealUnit::Digits },
-        sharpening: Sharpening { temperature, top_p, top_k: None },
+        sharpening: Sharpening { temperature, top_p, ..Sharpening::default() },
         seed: 5,
         batch: 4096,
         ..SampleSettings::default()
@@ -362,7 +362,7 @@ fn assert_greedy(network: &TableNetwork, predictive: &Predictive, trajectory: &T
 
 #[test]
 fn at_temperature_zero_every_sampler_reveals_the_most_probable_token() {
-    let sharpening = Sharpening { temperature: 0.0, top_p: 0.5, top_k: Some(2) };
+    let sharpening = Sharpening { temperature: 0.0, top_p: 0.5, top_k: Some(2), ..Sharpening::default() };
     let default = || SampleSettings { sharpening, trajectories: true, ..SampleSettings::default() };
     let mut impossible = 0;
     for network in &networks() {

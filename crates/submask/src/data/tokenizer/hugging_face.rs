@@ -11,6 +11,9 @@ use super::train_bpe::byte_of;
 use crate::durable::lfs_pointer;
 use crate::error::{Error, Result};
 
+/// Names of the mask in tokenizers for masked models.
+const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
+
 /// A `tokenizer.json` and the tokenizer that it describes.
 #[derive(Clone)]
 pub(super) struct HuggingFace {
@@ -92,6 +95,10 @@ impl HuggingFace {
 
     pub(super) fn unknown_token(&self) -> Option<u32> {
         self.unknown
+    }
+
+    pub(super) fn mask_token(&self) -> Option<u32> {
+        MASKS.into_iter().find_map(|name| self.tokenizer.token_to_id(name))
     }
 
     pub(super) fn json(&self) -> &str {

@@ -244,6 +244,14 @@ impl Tokenizer {
         }
     }
 
+    /// The token `[MASK]` or `<mask>` of a `tokenizer.json`, which tokenizers for masked models have among their own.
+    pub fn mask_token(&self) -> Option<u32> {
+        match &self.codec {
+            Codec::HuggingFace(inner) => inner.mask_token(),
+            _ => None,
+        }
+    }
+
     /// How many token ids there are (C).
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
