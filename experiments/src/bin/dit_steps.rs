@@ -188,6 +188,7 @@ impl Case {
         let size = SIZES.iter().find(|size| size.name == name).ok_or("no such case")?;
         let codes = SubTokenizer::new(size.vocab_size, size.subtokens)?;
         let config = DitConfig {
+            block_len: 0,
             hidden: size.hidden,
             heads: size.heads,
             blocks: size.blocks,
