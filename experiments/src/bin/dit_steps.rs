@@ -27,7 +27,7 @@ use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{self, Backbone, Embedding, LoadedBackbone};
 use submask::denoiser::{Denoiser, States};
-use submask::forward::{draw_mask, stratified_times};
+use submask::forward::{mask_digits, stratified_times};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::objective::{LossRows, Objective};
 use submask::predictive::Predictive;
@@ -188,6 +188,7 @@ impl Case {
         let size = SIZES.iter().find(|size| size.name == name).ok_or("no such case")?;
         let codes = SubTokenizer::new(size.vocab_size, size.subtokens)?;
         let config = DitConfig {
+            block_len: 0,
             hidden: size.hidden,
             heads: size.heads,
             blocks: size.blocks,
@@ -210,11 +211,13 @@ impl Case {
         let draws = Draws::new(2, Purpose::Mask);
         let tokens = 0..(batch * size.seq_len) as u32;
         let x_0: Vec<u32> = tokens.map(|i| draws.below(size.vocab_size as u64, 0, i, 0) as u32).collect();
-        let times = stratified_times(batch, 1e-3, (0..).map(|b| draws.uniform(1 + batch as u64, b, 0)));
+        let uniforms = (0..).map(|b| draws.uniform(1 + batch as u64, b, 0));
+        let times: Vec<f64> = stratified_times(batch, [1e-3, 1.0], uniforms).collect();
         let mut y_t = Vec::new();
         for (b, x_0) in x_0.chunks_exact(size.seq_len).enumerate() {
             let alpha = Schedule::Linear.alpha(times[b]);
-            y_t.extend(draw_mask(&codes.encode(x_0)?, alpha, codes.mask_id(), &draws, 1 + b as u64));
+            let uniforms = (0..).map(|digit| draws.uniform(1 + b as u64, digit, 0));
+            y_t.extend(mask_digits(&codes.encode(x_0)?, alpha, codes.mask_id(), uniforms));
         }
         let predictive = Arc::new(Predictive::new(codes, true));
         let network = Arc::new(network);

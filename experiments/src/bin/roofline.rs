@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>> {
     let codes = SubTokenizer::new(50_257, 4)?;
     let config = DitConfig {
+        block_len: 0,
         hidden: HIDDEN,
         heads: 12,
         blocks: BLOCKS,

@@ -163,9 +163,12 @@ fn a_block_has_the_same_logits_with_a_cache_without_and_among_others() {
                 let [uncached, cached] = &mut collected;
                 let y_t = [digits(&clean, 0..first), own.clone()].concat();
                 let states = States { y_t: &y_t, t: &[0.0], labels: None };
-                let gather = |into: &mut Vec<f32>, rows: &[f32]| into.extend_from_slice(rows);
+                let gather = |into: &mut Vec<f32>, rows: &[f32]| {
+                    into.extend_from_slice(rows);
+                    Ok(())
+                };
                 let positions: Vec<usize> = (first..end).collect();
-                loaded.evaluate(&states, &positions, &mut |_, rows| Ok(gather(uncached, rows))).unwrap();
+                loaded.evaluate(&states, &positions, &mut |_, rows| gather(uncached, rows)).unwrap();
                 let kept = (block > 0).then(|| {
                     // In two parts: the first block, then the others.
                     let kept = loaded.keep(&digits(&clean, 0..4), 1, None).unwrap();
@@ -175,7 +178,7 @@ fn a_block_has_the_same_logits_with_a_cache_without_and_among_others() {
                     }
                 });
                 let states = States { y_t: &own, t: &[0.0], labels: None };
-                let mut rows = |_: std::ops::Range<usize>, rows: &[f32]| Ok(gather(cached, rows));
+                let mut rows = |_: std::ops::Range<usize>, rows: &[f32]| gather(cached, rows);
                 loaded.evaluate_after(kept.as_ref(), first, &states, &[0, 1, 2, 3], &mut rows).unwrap();
                 let theirs = &trained[(sequence * 12 + first) * 20..(sequence * 12 + end) * 20];
                 let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
