@@ -16,6 +16,7 @@ input. COMPILE=1 compiles the network without its output layer by torch.compile.
 """
 
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -100,12 +101,12 @@ class Block(nn.Module):
         )
         self.adaLN_modulation = nn.Linear(config["cond_dim"], 6 * hidden)
 
-    def forward(self, x, cond, rotary):
+    def forward(self, x, cond, attend):
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(cond).chunk(6, dim=-1)
         batch, length, hidden = x.shape
         qkv = self.attn_qkv(modulated(self.norm1, x, shift_1, scale_1))
         q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(rotary(q), rotary(k), v)
+        mixed = attend(q, k, v)
         x = x + gate_1 * self.attn_out(mixed.transpose(1, 2).reshape(batch, length, hidden))
         return x + gate_2 * self.mlp(modulated(self.norm2, x, shift_2, scale_2))
 
@@ -134,12 +135,20 @@ class Dit(nn.Module):
         )
 
     def forward(self, y_t):
+        def attend(_, q, k, v):
+            return F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v)
+
+        return self.hidden_states(y_t, attend)
+
+    def hidden_states(self, y_t, attend, asked=None):
+        """With `attend(layer, q, k, v)` as attention, heads [B, h, L, w]; of the positions `asked` for, or of all."""
         x = F.embedding(y_t, self.vocab_embed["embedding"]).flatten(2)
         # The network does not read the time: σ = 0, whose features are cos 0 and sin 0.
         features = torch.tensor([1.0, 0.0]).repeat_interleave(FEATURES // 2)
         cond = F.silu(self.sigma_map["mlp"](features))
-        for block in self.blocks:
-            x = block(x, cond, self.rotary)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cond, functools.partial(attend, layer))
+        x = x if asked is None else x[:, asked]
         shift, scale = self.output_layer["adaLN_modulation"](cond).chunk(2, dim=-1)
         return modulated(self.output_layer["norm_final"], x, shift, scale)
 
@@ -149,6 +158,8 @@ class Dit(nn.Module):
 
 class Form:
     """What both forms know: a network and the digits of every token, [C, ℓ]."""
+
+    of_network = Dit
 
     def __init__(self, case, network):
         self.case, self.network, self.mask = case, network, case["base"]
@@ -162,6 +173,10 @@ class Form:
         marginals = torch.stack([probs @ table for table in tables], dim=-2)
         losses = -marginals.gather(-1, y_0[..., None]).squeeze(-1).log()
         return torch.where(y == self.mask, losses, 0.0)
+
+    def states(self, y_t, _):
+        """Hidden states of a batch, [B, L, d], given its tokens, too."""
+        return self.network(y_t)
 
     def start(self, count):
         return torch.full((count, self.case["config"]["seq_len"], self.case["subtokens"]), self.mask)
@@ -218,9 +233,9 @@ class Best(Form):
     def loss(self, x_0, y_t, loss_weights):
         rows = (y_t == self.mask).any(2)
         with autocast():
-            logits = self.logits(self.network(y_t)[rows], y_t[rows])
+            logits = self.logits(self.states(y_t, x_0)[rows], y_t[rows])
             losses = F.cross_entropy(logits, x_0[rows], reduction="none")
-        return losses @ loss_weights[:, None].expand(x_0.shape)[rows]
+        return losses @ loss_weights.repeat_interleave(x_0.numel() // len(loss_weights)).view_as(x_0)[rows]
 
     def bound(self, y_0, y_t):
         rows = (y_t == self.mask).any(2)
@@ -258,17 +273,17 @@ def generate(form, count, limit=None):
     return y_t
 
 
-def load(name, folder):
-    """The form, the batch (x_0 [B, L], y_t [B, L, ℓ], loss weights [B]), and held out sequences [n, L]."""
+def load(form, folder):
+    """A form, the batch (x_0 [B, L], y_t [B, L, ℓ], loss weights [B]), and held out sequences [n, L]."""
     case = json.loads((folder / "case.json").read_text())
     tensors = {name: tensor.to(DEVICE) for name, tensor in load_file(folder / "case.safetensors").items()}
     batch = tensors.pop("x_0").long(), tensors.pop("y_t").long(), tensors.pop("loss_weights")
     held_out = tensors.pop("held_out").long()
-    network = Dit(case)
+    network = form.of_network(case)
     network.load_state_dict(tensors, strict=True)
     if os.environ.get("COMPILE") == "1":
         network.forward = torch.compile(network.forward)
-    return {"reference": Reference, "best": Best}[name](case, network), batch, held_out
+    return form(case, network), batch, held_out
 
 
 def train(form, batch, count):
@@ -304,7 +319,7 @@ def train(form, batch, count):
 
 def evaluate(form, batch):
     with autocast():
-        hidden = form.network(batch[1]).flatten(0, 1)
+        hidden = form.states(batch[1], batch[0]).flatten(0, 1)
         asked = form.network.logits(hidden[:: form.case["asked"]])
     return {"squares": asked.double().square().sum().item()}
 
@@ -355,7 +370,7 @@ def main():
     torch.set_default_device(DEVICE)
     match sys.argv[1:]:
         case [("reference" | "best") as name, verb, folder, *rest] if verb in VERBS:
-            form, batch, held_out = load(name, Path(folder))
+            form, batch, held_out = load({"reference": Reference, "best": Best}[name], Path(folder))
         case _:
             sys.exit(__doc__)
     with contextlib.nullcontext() if verb == "train" else torch.inference_mode():

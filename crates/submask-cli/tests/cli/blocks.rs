@@ -59,7 +59,7 @@ fn holes_before_given_text_of_a_later_block_are_refused() {
     let (room, _) = trained(BLOCKS);
     let within = room.call(&["sample", "run", "--prompt", "the sea[[2]]s wide", "--length", "17"]);
     assert!(within.contains("exit code: 2"), "{within}");
-    let hole = room.call(&["sample", "run", "--prompt", "the [[1]]ea is wide[[3]]", "--length", "20"]);
+    let hole = room.call(&["sample", "run", "--prompt", "the [[1]]ea is wide[[3]]", "--length", "19"]);
     assert!(hole.contains("exit code: 2"), "{hole}");
     for part in ["--prompt", "hole at token 5", "tokens 4 to 7", "tokens 8 to 11", "blocks of 4 tokens"] {
         assert!(hole.contains(part), "{part} in {hole}");

@@ -9,7 +9,7 @@ use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::Result;
 use crate::denoiser::Kept;
-use crate::ops::{AttentionMask, Dropout, Past, Rotary, integers};
+use crate::ops::{AttentionMask, Dropout, Past, PlacedPast, Rotary, integers};
 
 /// Sizes of a transformer.
 pub(super) struct Sizes<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Sizes<'a> {
 /// A transformer's parts. Everything but attention is of each position by itself.
 pub(super) trait Layers: Backbone {
     /// What modulates the layers in a pass.
-    type Conditioning;
+    type Conditioning: Clone;
 
     /// The sizes.
     fn sizes(&self) -> Sizes<'_>;
@@ -115,13 +115,15 @@ impl Asked {
 }
 
 /// What the positions of a pass read besides their own block.
-enum Source {
+enum Source<'a> {
     /// All are one block.
     Everything,
     /// They are the first of several blocks.
     Nothing,
+    /// Keys and values of every layer, not yet placed, perhaps behind queries.
+    Pass(Vec<Tensor<3>>),
     /// What is kept of known tokens.
-    Kept(Kept),
+    Placed(&'a [PlacedPast]),
 }
 
 /// Hidden states of the asked positions, ready for the output layer, [n, d].
@@ -135,36 +137,40 @@ pub(super) fn hidden_states<N: Layers>(
     let [batch, length] = inputs.check(network.spec(), positions)?;
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
     let asked = Asked::new(positions, length, batch * length, &weights.device());
-    let conditioning = || network.conditioning(weights, inputs.t);
+    let conditioning = network.conditioning(weights, inputs.t);
     let clean = |clean| {
         // The masks of this half follow those of the other.
-        let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 2 * depth };
-        Source::Kept(Kept::new(clean_pass(network, &pass, clean, [batch, length], None)))
+        let conditioning = conditioning.clone();
+        let pass = Pass { weights, conditioning, dropout, first_dropout: 2 * depth };
+        Source::Pass(clean_pass(network, &pass, clean, [batch, length]))
     };
     let (source, first) = match inputs.context {
         // One block is all there ever is.
         _ if mask.block_len() >= network.spec().max_seq_len() => (Source::Everything, 0),
-        Context::Kept { kept: Some(kept), first } => (Source::Kept(kept.clone()), first),
+        Context::Kept { kept: Some(kept), first } => (Source::Placed(placed(network, kept)), first),
         Context::Own | Context::Clean(_) | Context::Kept { .. } if length <= mask.block_len() => {
             (Source::Nothing, 0)
         }
         Context::Clean(digits) => (clean(digits), 0),
         Context::Own | Context::Kept { .. } => (clean(inputs.y_t), 0),
     };
-    let pass = Pass { weights, conditioning: conditioning(), dropout, first_dropout: 0 };
+    let pass = Pass { weights, conditioning, dropout, first_dropout: 0 };
     let mut x = network.embed(weights, inputs.y_t).reshape([batch, length, hidden]);
     for layer in 0..depth {
         let asked = asked.as_ref().filter(|_| layer + 1 == depth);
         let qkv = network.queries_keys_values(&pass, layer, x.clone());
         let kernels = network.kernels();
-        let after = |qkv, keys_values| {
-            kernels.attention_with_past(qkv, Past { keys_values, first }, heads, rotary.clone(), mask)
-        };
+        let rotary = rotary.clone();
         let mixed = match &source {
-            Source::Everything => kernels.attention(qkv, heads, rotary.clone(), AttentionMask::FULL),
-            Source::Kept(kept) => after(qkv, kept.layer(layer)),
-            // The first block reads none of its past, which may be anything.
-            Source::Nothing => after(qkv.clone(), qkv.narrow(2, hidden, 2 * hidden)),
+            Source::Everything => kernels.attention(qkv, heads, rotary, AttentionMask::FULL),
+            Source::Nothing => kernels.attention_of_blocks(qkv, heads, rotary, mask),
+            Source::Pass(layers) => {
+                let past = Past { keys_values: layers[layer].clone(), first };
+                kernels.attention_with_past(qkv, past, heads, rotary, mask)
+            }
+            Source::Placed(layers) => {
+                kernels.attention_with_placed(qkv, &layers[layer], first, heads, rotary, mask)
+            }
         };
         x = network.rest(&pass, layer, [x, mixed], asked);
     }
@@ -185,20 +191,53 @@ pub(super) fn keep<N: Layers>(
         dropout: None,
         first_dropout: 0,
     };
-    Kept::new(clean_pass(network, &pass, clean, dims, kept))
+    let layers = match kept {
+        Some(kept) => after_kept(network, &pass, clean, dims, kept),
+        None => {
+            let hidden = network.sizes().hidden;
+            let keys_values = |packed: Tensor<3>| match packed.dims()[2] - 2 * hidden {
+                0 => packed,
+                queries => packed.narrow(2, queries, 2 * hidden),
+            };
+            clean_pass(network, &pass, clean, dims).into_iter().map(keys_values).collect()
+        }
+    };
+    Kept::new(layers)
 }
 
-/// Keys and values of every layer, of those kept and then of the clean tokens, which read their own block and what stands
-/// before it. The last layer makes nothing else of them.
+/// Keys and values of every layer of clean tokens, which read their own block and what stands before it; behind the queries but
+/// for the last layer, which makes nothing else of them.
 fn clean_pass<N: Layers>(
     network: &N,
     pass: &Pass<N>,
     clean: Digits,
     [batch, length]: [usize; 2],
-    kept: Option<&Kept>,
 ) -> Vec<Tensor<3>> {
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
-    let first = kept.map_or(0, Kept::tokens);
+    let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
+    let mut layers = Vec::with_capacity(depth);
+    for layer in 0..depth - 1 {
+        let qkv = network.queries_keys_values(pass, layer, x.clone());
+        layers.push(qkv.clone());
+        let mixed = network.kernels().attention_of_blocks(qkv, heads, rotary.clone(), mask);
+        x = network.rest(pass, layer, [x, mixed], None);
+    }
+    layers.push(network.keys_values(pass, depth - 1, x));
+    layers
+}
+
+/// Keys and values of every layer, of those kept and then of the clean tokens after them.
+fn after_kept<N: Layers>(
+    network: &N,
+    pass: &Pass<N>,
+    clean: Digits,
+    [batch, length]: [usize; 2],
+    kept: &Kept,
+) -> Vec<Tensor<3>> {
+    let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
+    let (first, kernels) = (kept.tokens(), network.kernels());
+    // A single block reads no more than was kept before it.
+    let placed = (length <= mask.block_len()).then(|| placed(network, kept));
     let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
     let mut layers = Vec::with_capacity(depth);
     for layer in 0..depth {
@@ -208,16 +247,24 @@ fn clean_pass<N: Layers>(
             false => network.queries_keys_values(pass, layer, x.clone()),
         };
         let own = packed.clone().narrow(2, packed.dims()[2] - 2 * hidden, 2 * hidden);
-        let all = match kept {
-            Some(kept) => Tensor::cat(vec![kept.layer(layer), own], 1),
-            None => own,
-        };
-        layers.push(all.clone());
+        let keys_values = Tensor::cat(vec![kept.layer(layer), own], 1);
+        layers.push(keys_values.clone());
         if !is_last {
-            let past = Past { keys_values: all, first };
-            let mixed = network.kernels().attention_with_past(packed, past, heads, rotary.clone(), mask);
+            let rotary = rotary.clone();
+            let mixed = match placed {
+                Some(placed) => {
+                    kernels.attention_with_placed(packed, &placed[layer], first, heads, rotary, mask)
+                }
+                None => kernels.attention_with_past(packed, Past { keys_values, first }, heads, rotary, mask),
+            };
             x = network.rest(pass, layer, [x, mixed], None);
         }
     }
     layers
+}
+
+/// What is kept, ready to be read.
+fn placed<'a, N: Layers>(network: &N, kept: &'a Kept) -> &'a [PlacedPast] {
+    let Sizes { heads, rotary, .. } = network.sizes();
+    kept.placed(|keys_values| network.kernels().place(keys_values, heads, rotary.clone()))
 }

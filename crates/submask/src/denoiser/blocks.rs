@@ -1,10 +1,12 @@
 //! Networks with blocks: what they make of known tokens is kept, so that later blocks need not make it again.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::Tensor;
 
 use super::{LogitRows, States};
 use crate::Result;
-use crate::ops::integers;
+use crate::ops::{PlacedPast, integers};
 
 /// What a network keeps of known tokens: in each of its layers a vector per token. For transformers these are keys and
 /// values, which are placed when they are read: the first token kept stands at position 0.
@@ -12,18 +14,25 @@ use crate::ops::integers;
 pub struct Kept {
     /// One [B, P, w] per layer, of at least one layer and one token.
     layers: Vec<Tensor<3>>,
+    /// The same, ready to be read by attention, once that has been asked for.
+    placed: Arc<OnceLock<Vec<PlacedPast>>>,
 }
 
 impl Kept {
     /// Of vectors [B, P, w], one tensor per layer, at least one.
     pub fn new(layers: Vec<Tensor<3>>) -> Self {
         debug_assert!(!layers.is_empty(), "a network has layers");
-        Self { layers }
+        Self { layers, placed: Arc::default() }
     }
 
     /// The vectors of a layer, [B, P, w].
     pub fn layer(&self, layer: usize) -> Tensor<3> {
         self.layers[layer].clone()
+    }
+
+    /// Keys and values of every layer, ready to be read; `place` makes them so, once for all who share what is kept.
+    pub(crate) fn placed(&self, place: impl Fn(Tensor<3>) -> PlacedPast) -> &[PlacedPast] {
+        self.placed.get_or_init(|| self.layers.iter().cloned().map(place).collect())
     }
 
     /// Number of sequences B.

@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, Slice, Tensor, TensorData};
 
-use super::{AttentionMask, Past, Precision, Rotary, RowLoss, plain};
+use super::{AttentionMask, Precision, Rotary, RowLoss, plain};
 
 /// Scores of a block of queries, in all sequences and heads together.
 const BLOCK_SCORES: usize = 1 << 25;
@@ -45,19 +45,14 @@ pub fn attention(
     attention_in_blocks(qkv, heads, rotary, settings)
 }
 
-/// See [`super::Kernels::attention_with_past`].
+/// See [`super::Kernels::attention_with_past`]: of the parts of [`plain::with_placed`].
 pub fn attention_with_past(
-    qkv: Tensor<3>,
-    past: Past,
-    heads: usize,
-    rotary: &Rotary,
+    parts: [Tensor<4>; 3],
+    [past, first]: [usize; 2],
     mask: AttentionMask,
     precision: Precision,
 ) -> Tensor<3> {
-    let (first, length) = (past.first, past.keys_values.dims()[1]);
-    let parts = plain::with_past(qkv, past, heads, rotary);
-    let settings = BlockAttention { mask, first, past: length, precision, block_scores: BLOCK_SCORES };
-    settings.run(parts)
+    BlockAttention { mask, first, past, precision, block_scores: BLOCK_SCORES }.run(parts)
 }
 
 pub(super) fn attention_in_blocks(

@@ -12,6 +12,7 @@ mod flex;
 mod gpu;
 pub(crate) mod lanes;
 mod mask;
+mod past;
 pub mod plain;
 mod row_loss;
 
@@ -26,6 +27,7 @@ use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
 pub use mask::AttentionMask;
+pub use past::{Past, PlacedPast};
 pub use row_loss::{ComposedLoss, RowLoss};
 
 use crate::random::Draws;
@@ -172,29 +174,6 @@ pub struct TableRows {
     pub hidden: usize,
     /// Whether a token's rows are added up; otherwise they stand beside each other, and zeros fill the rest.
     pub summed: bool,
-}
-
-/// Keys and values of positions from 0 on, which later ones read.
-#[derive(Clone, Debug)]
-pub struct Past {
-    /// [B', P, 2d] as (k|v, head, head width), not rotated. Sequence s of B reads that of s·B'/B, B' a divisor of B: so
-    /// the draws of a sequence share one past. Only as many have gradients as there are sequences.
-    pub keys_values: Tensor<3>,
-    /// Which position the first is that reads it, a multiple of the mask's block length.
-    pub first: usize,
-}
-
-impl Past {
-    fn check(&self, [batch, rows, _]: [usize; 3], mask: AttentionMask) {
-        let [pasts, length, _] = self.keys_values.dims();
-        assert_eq!(mask.block_start(self.first), self.first, "a block is read as a whole");
-        assert!(
-            pasts == batch || pasts > 0 && batch.is_multiple_of(pasts),
-            "{batch} sequences, {pasts} pasts"
-        );
-        let needed = if rows == 0 { 0 } else { mask.block_start(self.first + rows - 1) };
-        assert!(length >= needed, "a past of {length} positions where {needed} are read");
-    }
 }
 
 /// Which GroupNorm: groups of channels, and what follows.
@@ -476,31 +455,6 @@ impl Kernels {
             Engine::Fused => flex::attention(qkv, heads, rotary, mask, self.precision),
             Engine::Plain => plain::attention(qkv, heads, &rotary, mask),
             Engine::Gpu => gpu::attention(qkv, heads, &rotary, mask, self.precision),
-        }
-    }
-
-    /// The same for positions from `past.first` on, each of which reads its own block among these, and of `past` what
-    /// stands before its block. The bits of a row do not depend on the other blocks, nor on what follows its past.
-    ///
-    /// # Shapes
-    /// - `qkv`: [B, n, 3d] as (q|k|v, head, head width)
-    /// - result: [B, n, d]
-    ///
-    /// # Panics
-    /// Where `past.first` is inside a block, and where the past ends before the last block of the positions begins.
-    pub fn attention_with_past(
-        self,
-        qkv: Tensor<3>,
-        past: Past,
-        heads: usize,
-        rotary: Arc<Rotary>,
-        mask: AttentionMask,
-    ) -> Tensor<3> {
-        past.check(qkv.dims(), mask);
-        match self.engine {
-            Engine::Fused => flex::attention_with_past(qkv, past, heads, rotary, mask, self.precision),
-            Engine::Plain => plain::attention_with_past(qkv, past, heads, &rotary, mask),
-            Engine::Gpu => gpu::attention_with_past(qkv, past, heads, &rotary, mask, self.precision),
         }
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
-use super::{AttentionMask, Dropout, GroupNorm, Past, Rotary, TableRows, integers};
+use super::{AttentionMask, Dropout, GroupNorm, Rotary, TableRows, integers};
 
 /// √(2/π) and the cubic coefficient of GELU's tanh form.
 pub(super) const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
@@ -109,22 +109,16 @@ pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, mask: AttentionM
     join_heads(activation::softmax(scores, 3).matmul(v))
 }
 
-/// See [`super::Kernels::attention_with_past`].
+/// See [`super::Kernels::attention_with_past`]: of the parts of [`with_placed`], with a past of `length` positions.
 pub fn attention_with_past(
-    qkv: Tensor<3>,
-    past: Past,
-    heads: usize,
-    rotary: &Rotary,
+    [q, k, v]: [Tensor<4>; 3],
+    [length, first]: [usize; 2],
     mask: AttentionMask,
 ) -> Tensor<3> {
-    let device = qkv.device();
-    let [_, rows, _] = qkv.dims();
-    let (first, length) = (past.first, past.keys_values.dims()[1]);
-    let [q, k, v] = with_past(qkv, past, heads, rotary);
-    let head_width = q.dims()[3];
-    let scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
+    let [_, _, rows, head_width] = q.dims();
     let unread =
-        unread([rows, length + rows], &device, |row, column| !reads(mask, first, length, row, column));
+        unread([rows, length + rows], &q.device(), |row, column| !reads(mask, first, length, row, column));
+    let scores = q.matmul(k.transpose()) / (head_width as f32).sqrt();
     let scores = scores.mask_fill(unread, f32::NEG_INFINITY);
     join_heads(activation::softmax(scores, 3).matmul(v))
 }
@@ -145,21 +139,34 @@ fn unread(
     Tensor::from_data(TensorData::new(all, [1, 1, queries, keys]), device)
 }
 
-/// Heads of the queries, and of the keys and values of the past and then of the same positions.
-pub(super) fn with_past(qkv: Tensor<3>, past: Past, heads: usize, rotary: &Rotary) -> [Tensor<4>; 3] {
+/// See [`super::Kernels::place`]: of keys and values of width d each, the last columns of those given.
+pub(super) fn place(keys_values: Tensor<3>, width: usize, heads: usize, rotary: &Rotary) -> Tensor<4> {
+    let [_, length, columns] = keys_values.dims();
+    let keys_values = keys_values.narrow(2, columns - 2 * width, 2 * width);
+    let parts = head_parts(keys_values, 2, heads);
+    let angles = length * width / 2 / heads;
+    let keys = rotate(parts[0].clone(), &rotary.cos[..angles], &rotary.sin[..angles]);
+    Tensor::cat(vec![keys, parts[1].clone()], 2)
+}
+
+/// Heads of the queries, and of the keys and values of a [`place`]d past and then of the same positions.
+pub(super) fn with_placed(
+    qkv: Tensor<3>,
+    placed: Tensor<4>,
+    first: usize,
+    heads: usize,
+    rotary: &Rotary,
+) -> [Tensor<4>; 3] {
     let batch = qkv.dims()[0];
-    let [pasts, length, width] = past.keys_values.dims();
-    let parts = head_parts(past.keys_values, 2, heads);
-    let shared = |x: Tensor<4>| {
-        let [_, _, length, head_width] = x.dims();
-        let x = x.reshape([pasts, 1, heads, length, head_width]);
+    let [pasts, _, double, head_width] = placed.dims();
+    let length = double / 2;
+    let part = |first: usize| {
+        let x = placed.clone().narrow(2, first, length).reshape([pasts, 1, heads, length, head_width]);
         let x = x.expand([pasts, batch / pasts.max(1), heads, length, head_width]);
         x.reshape([batch, heads, length, head_width])
     };
-    let angles = length * width / 4 / heads;
-    let past_k = shared(rotate(parts[0].clone(), &rotary.cos[..angles], &rotary.sin[..angles]));
-    let past_v = shared(parts[1].clone());
-    let [q, k, v] = self::heads(qkv, heads, rotary, past.first);
+    let (past_k, past_v) = (part(0), part(length));
+    let [q, k, v] = self::heads(qkv, heads, rotary, first);
     [q, Tensor::cat(vec![past_k, k], 2), Tensor::cat(vec![past_v, v], 2)]
 }
 

@@ -381,6 +381,65 @@ fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
 }
 
 #[test]
+fn a_placed_past_and_the_positions_themselves_give_the_bits_of_a_past() {
+    let (length, heads, width) = (150, 2, 12);
+    let device = Device::flex();
+    let rotary = Arc::new(Rotary::new(length, 6));
+    let values = |x: Tensor<3>| x.into_data().try_into_vec::<f32>().unwrap();
+    for block_len in [1, 4, 16, 30, 75, 150] {
+        let mask = AttentionMask::blocks(block_len);
+        let qkv = random([2, length, 3 * width], 1, &device);
+        let keys_values = qkv.clone().narrow(2, width, 2 * width);
+        let after = |keys_values| {
+            let past = Past { keys_values, first: 0 };
+            values(Kernels::FUSED.attention_with_past(qkv.clone(), past, heads, rotary.clone(), mask))
+        };
+        let expected = after(keys_values.clone());
+        assert_eq!(after(qkv.clone()), expected, "{block_len}: a past behind queries");
+        let placed = Kernels::FUSED.place(keys_values, heads, rotary.clone());
+        let of_placed =
+            Kernels::FUSED.attention_with_placed(qkv.clone(), &placed, 0, heads, rotary.clone(), mask);
+        assert_eq!(values(of_placed), expected, "{block_len}: a placed past");
+        let of_blocks = Kernels::FUSED.attention_of_blocks(qkv.clone(), heads, rotary.clone(), mask);
+        assert_eq!(values(of_blocks), expected, "{block_len}: the positions themselves");
+    }
+}
+
+#[test]
+fn attention_of_blocks_equals_its_composition() {
+    for (batch, length, heads, block_len) in
+        [(1, 1, 1, 1), (2, 12, 3, 4), (1, 70, 1, 1), (2, 37, 2, 20), (1, 150, 1, 16)]
+    {
+        let (width, mask) = (heads * 6, AttentionMask::blocks(block_len));
+        let rotary = Arc::new(Rotary::new(length, 6));
+        compare([&[batch, length, 3 * width]], |kernels, [qkv]| {
+            kernels.attention_of_blocks(qkv.reshape([batch, length, 3 * width]), heads, rotary.clone(), mask)
+        });
+    }
+}
+
+#[test]
+fn a_past_behind_queries_and_a_placed_one_equal_their_compositions() {
+    let (heads, width, mask) = (3, 18, AttentionMask::blocks(4));
+    let rotary = Arc::new(Rotary::new(12, 6));
+    let shapes: [&[usize]; 2] = [&[2, 8, 3 * width], &[2, 9, 3 * width]];
+    compare(shapes, |kernels, [qkv, past]| {
+        let past = Past { keys_values: past.reshape([2, 9, 3 * width]), first: 4 };
+        kernels.attention_with_past(qkv.reshape([2, 8, 3 * width]), past, heads, rotary.clone(), mask)
+    });
+    let device = Device::flex();
+    let qkv = random([4, 8, 3 * width], 1, &device);
+    let keys_values = random([2, 9, 2 * width], 2, &device);
+    let run = |kernels: Kernels| {
+        let placed = kernels.place(keys_values.clone(), heads, rotary.clone());
+        kernels.attention_with_placed(qkv.clone(), &placed, 4, heads, rotary.clone(), mask).into_data()
+    };
+    for kernels in [Kernels::FUSED, Kernels::GPU] {
+        run(kernels).assert_approx_eq::<f32>(&run(Kernels::PLAIN), Tolerance::rel_abs(2e-5, 2e-6));
+    }
+}
+
+#[test]
 fn the_first_block_reads_no_past() {
     let (length, heads, width) = (37, 2, 12);
     let device = Device::flex();

@@ -30,7 +30,9 @@ pub use group_norm::group_norm;
 pub use head_loss::head_loss;
 pub use linear::{linear, linear_gelu, packed_linear, packed_linear_gelu};
 pub use norm::modulated_norm;
-pub use past_attention::attention_with_past;
+pub use past_attention::{
+    PastAttention, attention_of_blocks, attention_with_past, attention_with_placed, place,
+};
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
 

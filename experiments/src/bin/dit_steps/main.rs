@@ -8,6 +8,11 @@
 //! every sequence was drawn; `bound CASE COUNT` the time of one estimate of the sub-token bound, and the mean and the
 //! standard deviation of COUNT. Times are in milliseconds.
 //!
+//! For a CASE with blocks a training step and `evaluate` read all tokens before a block, and an estimate of `bound` has
+//! BLOCK_DRAWS draws per sequence. `evaluate-kept CASE` gives the sum of the squares of the logits of all blocks of a text of
+//! 2L tokens, one block after the other, each after what is kept of those before it; `sample-long CASE` the time per token of
+//! every quarter of L, of a text of 4L tokens.
+//!
 //! In the environment, `BF16=1` has matrix products of bfloat16 numbers, `BATCH` is another number of sequences per
 //! training step, and `DEVICE` names a device as `--device` does, by default `cpu`. On a GPU weights, moments and gradients
 //! stay there, as in a run: steps are clipped and averaged, no step waits for the one before it, and the time is that of
@@ -15,31 +20,27 @@
 //! `train` and `sample` measure once for each line of standard input. With the cargo
 //! feature `cuda`, `profile-train CASE` and `profile-sample CASE EVALUATIONS` print what kernels a GPU ran.
 
-#[path = "../../../crates/submask-cli/src/allocator.rs"]
+#[path = "../../../../crates/submask-cli/src/allocator.rs"]
 mod allocator;
 
+mod blocks;
+mod case;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use submask::backbone::dit::{Dit, DitConfig};
-use submask::backbone::weights::{Parameter, Weights};
-use submask::backbone::{self, Backbone, Embedding, LoadedBackbone};
+use submask::backbone::LoadedBackbone;
+use submask::backbone::weights::Weights;
 use submask::denoiser::{Denoiser, States};
-use submask::forward::{mask_digits, stratified_times};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
-use submask::objective::{LossRows, Objective};
-use submask::predictive::Predictive;
-use submask::random::{Draws, Purpose};
 use submask::sampler::{Event, Prompt, SampleSettings, Sampler, Steps};
-use submask::schedule::Schedule;
-use submask::subtoken::SubTokenizer;
 use submask::train::optimizer::{AdamW, AdamWConfig};
 use submask::train::settings::{Decay, RunSettings, TrainSettings};
 use submask::train::{Slot, SlotLoss, TrainState, stepper};
-use submask::{Compute, DeviceChoice, Precision};
-use submask_experiments::peers::{Outcome, descend, drawn_values, floats, integers, median, write_case};
+use submask_experiments::peers::{Outcome, descend, median};
+
+use case::{Case, Size};
 
 /// `evaluate` asks for one position in so many.
 const ASKED: usize = 32;
@@ -52,237 +53,13 @@ const LEARNING_RATE: f64 = 3e-4;
 /// Sequences whose bound is estimated.
 const HELD_OUT: usize = 32;
 
-/// A network, a vocabulary, a batch and a grid.
-struct Size {
-    name: &'static str,
-    vocab_size: usize,
-    subtokens: usize,
-    hidden: usize,
-    heads: usize,
-    blocks: usize,
-    seq_len: usize,
-    /// Sequences of a training step.
-    batch: usize,
-    /// Sequences that are sampled together.
-    samples: usize,
-    /// T.
-    steps: usize,
-    /// Radius of the weights that would start at zero.
-    radius: f64,
-}
-
-static SIZES: [Size; 7] = [
-    // That of the published models.
-    Size {
-        name: "published",
-        vocab_size: 50_257,
-        subtokens: 4,
-        hidden: 768,
-        heads: 12,
-        blocks: 12,
-        seq_len: 1024,
-        batch: 16,
-        samples: 16,
-        steps: 512,
-        radius: 0.05,
-    },
-    Size {
-        name: "published-mdm",
-        vocab_size: 50_257,
-        subtokens: 1,
-        hidden: 768,
-        heads: 12,
-        blocks: 12,
-        seq_len: 1024,
-        batch: 16,
-        samples: 16,
-        steps: 512,
-        radius: 0.05,
-    },
-    // That of the preset `dictionary`.
-    Size {
-        name: "dictionary",
-        vocab_size: 4096,
-        subtokens: 2,
-        hidden: 192,
-        heads: 6,
-        blocks: 4,
-        seq_len: 128,
-        batch: 4,
-        samples: 4,
-        steps: 128,
-        radius: 0.05,
-    },
-    Size {
-        name: "bytes",
-        vocab_size: 256,
-        subtokens: 2,
-        hidden: 256,
-        heads: 4,
-        blocks: 6,
-        seq_len: 256,
-        batch: 16,
-        samples: 4,
-        steps: 256,
-        radius: 0.05,
-    },
-    Size {
-        name: "gpt2-vocabulary",
-        vocab_size: 50_257,
-        subtokens: 4,
-        hidden: 384,
-        heads: 6,
-        blocks: 6,
-        seq_len: 128,
-        batch: 8,
-        samples: 1,
-        steps: 256,
-        radius: 0.05,
-    },
-    Size {
-        name: "gpt2-small",
-        vocab_size: 50_257,
-        subtokens: 4,
-        hidden: 768,
-        heads: 12,
-        blocks: 12,
-        seq_len: 256,
-        batch: 1,
-        samples: 1,
-        steps: 256,
-        radius: 0.05,
-    },
-    // 25 sequences of very unequal probability, and codes that no token has.
-    Size {
-        name: "tiny",
-        vocab_size: 5,
-        subtokens: 2,
-        hidden: 32,
-        heads: 2,
-        blocks: 2,
-        seq_len: 2,
-        batch: 4,
-        samples: 10_000,
-        steps: 4,
-        radius: 0.5,
-    },
-];
-
-/// The network, its weights and a masked batch; everything is drawn, and drawn the same way every time.
-struct Case {
-    size: &'static Size,
-    compute: Compute,
-    /// Sequences of a training step.
-    batch: usize,
-    network: Arc<Dit>,
-    predictive: Arc<Predictive>,
-    parameters: Vec<Parameter>,
-    values: Vec<Vec<f32>>,
-    x_0: Vec<u32>,
-    y_t: Vec<u32>,
-    times: Vec<f64>,
-}
+/// Draws per sequence of an estimate of the bound by blocks, which share what is kept of the sequence.
+const BLOCK_DRAWS: usize = 8;
 
 impl Case {
-    fn new(name: &str) -> Outcome<Self> {
-        let size = SIZES.iter().find(|size| size.name == name).ok_or("no such case")?;
-        let codes = SubTokenizer::new(size.vocab_size, size.subtokens)?;
-        let config = DitConfig {
-            block_len: 0,
-            hidden: size.hidden,
-            heads: size.heads,
-            blocks: size.blocks,
-            cond_dim: 128,
-            seq_len: size.seq_len,
-            dropout: 0.0,
-            embedding: Embedding::Concatenated,
-            time_conditioning: false,
-        };
-        let precision = match std::env::var("BF16").is_ok_and(|value| value == "1") {
-            true => Precision::Bf16,
-            false => Precision::Fp32,
-        };
-        let device: DeviceChoice = std::env::var("DEVICE").as_deref().unwrap_or("cpu").parse()?;
-        let compute = Compute::open(device, precision)?;
-        let batch = std::env::var("BATCH").map_or(Ok(size.batch), |batch| batch.parse())?;
-        let network = Dit::new(config, &codes, compute.kernels())?;
-        let parameters = network.parameters().to_vec();
-        let values = drawn_values(&parameters, size.radius);
-        let draws = Draws::new(2, Purpose::Mask);
-        let tokens = 0..(batch * size.seq_len) as u32;
-        let x_0: Vec<u32> = tokens.map(|i| draws.below(size.vocab_size as u64, 0, i, 0) as u32).collect();
-        let uniforms = (0..).map(|b| draws.uniform(1 + batch as u64, b, 0));
-        let times: Vec<f64> = stratified_times(batch, [1e-3, 1.0], uniforms).collect();
-        let mut y_t = Vec::new();
-        for (b, x_0) in x_0.chunks_exact(size.seq_len).enumerate() {
-            let alpha = Schedule::Linear.alpha(times[b]);
-            let uniforms = (0..).map(|digit| draws.uniform(1 + b as u64, digit, 0));
-            y_t.extend(mask_digits(&codes.encode(x_0)?, alpha, codes.mask_id(), uniforms));
-        }
-        let predictive = Arc::new(Predictive::new(codes, true));
-        let network = Arc::new(network);
-        Ok(Self { size, compute, batch, network, predictive, parameters, values, x_0, y_t, times })
-    }
-
-    /// w(t) of every sequence over the number of tokens, which the loss is a mean over.
-    fn loss_weights(&self) -> Vec<f32> {
-        let tokens = self.x_0.len() as f64;
-        self.times.iter().map(|t| (Schedule::Linear.weight(*t) / tokens) as f32).collect()
-    }
-
-    /// Writes `case.safetensors` and `case.json`.
-    fn write(&self, folder: &Path) -> Outcome<()> {
-        let Size { vocab_size, subtokens, seq_len, samples, steps, .. } = *self.size;
-        let batch = self.batch;
-        let others = [
-            integers("x_0", &[batch, seq_len], &self.x_0),
-            integers("y_t", &[batch, seq_len, subtokens], &self.y_t),
-            floats("loss_weights", &[batch], &self.loss_weights()),
-            integers("held_out", &[HELD_OUT, seq_len], &self.held_out()),
-        ];
-        let settings = serde_json::json!({
-            "config": self.network.config(), "vocab_size": vocab_size, "subtokens": subtokens,
-            "base": self.predictive.codes().base(), "asked": ASKED, "samples": samples, "steps": steps,
-            "warm_up": WARM_UP,
-        });
-        write_case(folder, &self.parameters, &self.values, others, &settings)
-    }
-
-    /// Tokens of the sequences whose bound is estimated.
-    fn held_out(&self) -> Vec<u32> {
-        let draws = Draws::new(3, Purpose::Mask);
-        let count = (HELD_OUT * self.size.seq_len) as u32;
-        (0..count).map(|i| draws.below(self.size.vocab_size as u64, 0, i, 0) as u32).collect()
-    }
-
-    /// The network with its weights, ready to be evaluated.
-    fn loaded(&self) -> LoadedBackbone {
-        let weights = Weights::new(&self.parameters, &self.values, self.compute.device());
-        LoadedBackbone { network: self.network.clone(), weights }
-    }
-
     /// Whether state and digits stay on a device.
     fn on_gpu(&self) -> bool {
         *self.compute.device() != Device::flex()
-    }
-
-    /// The loss of the batch by `weights`. A fully visible token costs nothing and needs no logits.
-    fn loss(&self, weights: &Weights) -> submask::Result<Option<Tensor<1>>> {
-        let Size { seq_len, subtokens, .. } = *self.size;
-        let loss_weights = self.loss_weights();
-        let mask_id = self.predictive.codes().mask_id();
-        let digits = |position: usize| &self.y_t[position * subtokens..(position + 1) * subtokens];
-        let positions: Vec<usize> =
-            (0..self.x_0.len()).filter(|&position| digits(position).contains(&mask_id)).collect();
-        let rows = LossRows::new(
-            self.predictive.clone(),
-            Objective::Joint,
-            positions.iter().map(|&position| self.x_0[position]).collect(),
-            positions.iter().flat_map(|&position| digits(position).iter().copied()).collect(),
-            positions.iter().map(|position| loss_weights[position / seq_len]).collect(),
-        );
-        let inputs = States { y_t: &self.y_t, t: &self.times, labels: None }.into();
-        backbone::loss(&*self.network, weights, &inputs, &positions, rows, None)
     }
 
     /// Losses of COUNT + 1 training steps, and the median time of the last COUNT.
@@ -370,11 +147,19 @@ impl Case {
     fn evaluate(&self) -> Outcome<serde_json::Value> {
         let positions: Vec<usize> = (0..self.x_0.len()).step_by(ASKED).collect();
         let mut squares = 0.0;
-        let states = States { y_t: &self.y_t, t: &self.times, labels: None };
-        self.loaded().evaluate(&states, &positions, &mut |_, logits| {
-            squares += logits.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        let states = States { y_t: &self.y_t, t: &self.sequence_times(), labels: None };
+        let network = self.loaded();
+        let mut add = |_, logits: &[f32]| {
+            squares += sum_of_squares(logits);
             Ok(())
-        })?;
+        };
+        match network.by_blocks() {
+            None => network.evaluate(&states, &positions, &mut add)?,
+            Some(blocks) => {
+                let kept = blocks.keep(&self.y_0, self.batch, None)?;
+                blocks.evaluate_after(Some(&kept), 0, &states, &positions, &mut add)?;
+            }
+        }
         Ok(serde_json::json!({ "squares": squares }))
     }
 
@@ -430,13 +215,14 @@ impl Case {
         })
     }
 
-    /// Estimates of the sub-token bound with one draw a sequence: time, mean in nats per token, deviation.
+    /// Estimates of the sub-token bound with one draw per sequence, or some by blocks: time, mean in nats per token, deviation.
     fn bound(&self, count: usize) -> Outcome<serde_json::Value> {
         let (network, x_0) = (self.loaded(), self.held_out());
         let sequences = Sequences::new(&x_0, self.size.seq_len)?;
+        let draws = if self.size.block_len == 0 { 1 } else { BLOCK_DRAWS };
         let (mut seed, mut estimates) = (0, Vec::new());
         let ms = median(count, || {
-            let settings = LikelihoodSettings { draws: 1, seed, batch: self.batch, ..Default::default() };
+            let settings = LikelihoodSettings { draws, seed, batch: self.batch, ..Default::default() };
             seed += 1;
             let estimate = nelbo_subtoken(&network, &self.predictive, &sequences, &settings)?;
             estimates.push(estimate.nats_per_token().value);
@@ -459,6 +245,10 @@ impl Case {
         }
         Ok(serde_json::json!({ "counts": counts }))
     }
+}
+
+fn sum_of_squares(x: &[f32]) -> f64 {
+    x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
 }
 
 /// One measurement, with what was known before. With `ROUNDS=1` in the environment what was known is printed, then one
@@ -487,7 +277,7 @@ fn in_rounds(
 
 /// Clipping and averaging as in a run; nothing is so long that it is clipped.
 fn gpu_settings() -> Outcome<TrainSettings> {
-    let preset = include_str!("../../../crates/submask-cli/presets/dictionary.toml");
+    let preset = include_str!("../../../../crates/submask-cli/presets/dictionary.toml");
     Ok(TrainSettings {
         learning_rate: LEARNING_RATE,
         warmup_steps: 0,
@@ -518,11 +308,14 @@ fn main() -> Outcome<()> {
         ["profile-train", case] => Case::new(case)?.profile_training()?,
         #[cfg(feature = "cuda")]
         ["profile-sample", case, evaluations] => Case::new(case)?.profile_sampling(evaluations.parse()?)?,
+        ["evaluate-kept", case] => Case::new(case)?.evaluate_kept()?,
+        ["sample-long", case] => Case::new(case)?.sample_long()?,
         ["draw", case, count] => Case::new(case)?.draw(count.parse()?)?,
         ["bound", case, count] => Case::new(case)?.bound(count.parse()?)?,
         _ => {
             return Err("dit_steps prepare CASE FOLDER | train CASE COUNT | evaluate CASE | \
-                        sample CASE [EVALUATIONS] | draw CASE COUNT | bound CASE COUNT"
+                        sample CASE [EVALUATIONS] | draw CASE COUNT | bound CASE COUNT | evaluate-kept CASE | \
+                        sample-long CASE"
                 .into());
         }
     };
