@@ -18,7 +18,14 @@ use submask::sampler::{
 };
 use submask::subtoken::SubTokenizer;
 
+use crate::block_table::BlockTable;
+use crate::fixtures::cases;
+use crate::sampler_distribution::{distance, indices};
+
 const LENGTH: usize = 12;
+
+/// Samples of a table.
+const SAMPLES: usize = 20_000;
 
 fn codes(subtoken_len: usize) -> SubTokenizer {
     SubTokenizer::new(11, subtoken_len).unwrap()
@@ -377,5 +384,39 @@ fn a_network_without_blocks_has_no_entropy_rule() {
     let by_sampler = Sampler::new(&network, &predictive, settings).err().unwrap();
     for error in [by_stream, by_sampler] {
         assert!(error.to_string().starts_with("min_entropy = 2 is not allowed: 0, off"), "{error}");
+    }
+}
+
+#[test]
+fn samples_have_the_exact_distribution_of_the_tables() {
+    let (digits, tokens) = (RevealUnit::Digits, RevealUnit::Tokens);
+    let columns = [
+        ("log_lik_random_subtoken_order", Order::Random, digits),
+        ("log_lik_random_token_order", Order::Random, tokens),
+        ("log_lik_left_to_right_subtokens", Order::LeftToRight, digits),
+        ("log_lik_left_to_right_tokens", Order::LeftToRight, tokens),
+        ("log_lik_greedy_confidence_tokens", Order::Confidence, tokens),
+    ];
+    for case in cases("blockexact_") {
+        let table = BlockTable::from_case(&case);
+        let (vocab_size, seq_len) = (table.codes.vocab_size(), table.seq_len);
+        let predictive = Predictive::new(table.codes.clone(), true);
+        let index = |x: &[u32]| x.iter().fold(0, |index, token| index * vocab_size + *token as usize);
+        let sequences = case.ids("oracle", "sequences");
+        let prompts = vec![Prompt::empty(&predictive, seq_len).unwrap(); SAMPLES];
+        for (name, order, unit) in columns {
+            let Some(log_lik) = case.column("oracle", name) else { continue };
+            let mut exact = vec![0.0; vocab_size.pow(seq_len as u32)];
+            let rows = sequences.chunks_exact(seq_len).zip(log_lik);
+            rows.for_each(|(x, log_lik)| exact[index(x)] = log_lik.exp());
+            assert!((exact.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{name}");
+            let settings = SampleSettings { order, unit, batch: 4096, ..SampleSettings::default() };
+            let samples = Sampler::new(&table, &predictive, settings).unwrap().sample(&prompts).unwrap();
+            let found = distance(indices(&samples, vocab_size), &exact);
+            assert!(found < 1.0, "{} {name}: {found} of the distance that chance allows", case.name);
+            // Samples are told from those of another distribution.
+            exact.rotate_right(1);
+            assert!(distance(indices(&samples, vocab_size), &exact) > 1.0);
+        }
     }
 }
