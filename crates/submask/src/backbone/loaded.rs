@@ -84,7 +84,8 @@ impl Denoiser for LoadedBackbone {
     }
 
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
-        self.network.kernels().are_for_gpus().then_some(self)
+        // What is kept of blocks is read by states in memory.
+        (self.network.kernels().are_for_gpus() && self.spec().block_len == 0).then_some(self)
     }
 }
 
@@ -96,6 +97,16 @@ impl BlockDenoiser for LoadedBackbone {
             let allowed =
                 format!("a positive multiple of {} for each of {sequences} sequences", spec.subtoken_len);
             return Err(Error::invalid("clean digits", clean.len(), allowed));
+        }
+        if let Some(kept) = kept {
+            if kept.sequences() != sequences {
+                let allowed = format!("{}, those that are kept", kept.sequences());
+                return Err(Error::invalid("sequences", sequences, allowed));
+            }
+            if !kept.tokens().is_multiple_of(spec.block_len) {
+                let allowed = format!("a multiple of {}: whole blocks", spec.block_len);
+                return Err(Error::invalid("tokens kept", kept.tokens(), allowed));
+            }
         }
         let tokens = clean.len() / rows;
         spec.check_seq_len(kept.map_or(0, Kept::tokens).saturating_add(tokens))?;

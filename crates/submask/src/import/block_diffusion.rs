@@ -81,9 +81,26 @@ fn has_blocks(facts: &Facts) -> bool {
     facts.flag(&["cross_attn", "algo.cross_attn"]).unwrap_or(is_named)
 }
 
-/// Refuses networks that have other layers than the diffusion transformer.
+/// What networks of these programs are trained for that can be imported.
+const OBJECTIVES: [&str; 3] = [MODEL_TYPE, "mdlm", "ar"];
+
+/// Refuses networks that have other layers than the diffusion transformer, or are no masked diffusion.
 fn refuse_others(foreign: &Foreign, family: Family) -> Result<()> {
     let facts = &foreign.facts;
+    if let Some(name) = facts.text(&["algo.name"]).filter(|name| !OBJECTIVES.contains(name)) {
+        let known = OBJECTIVES.join(", ");
+        let problem =
+            format!("its configuration says algo.name = {name:?}: of such files {known} can be imported");
+        return Err(foreign.error(&problem));
+    }
+    if let Some(form) = facts.text(&["parameterization", "algo.parameterization"])
+        && !["subs", "ar"].contains(&form)
+    {
+        let problem = format!(
+            "its configuration says parameterization = {form:?}: subs, that of masked diffusion, can be imported"
+        );
+        return Err(foreign.error(&problem));
+    }
     if family == Family::Autoregressive && !is_published(facts) && facts.text(&["algo.name"]) == Some("ar") {
         return Ok(());
     }

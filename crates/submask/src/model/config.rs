@@ -129,7 +129,7 @@ pub enum Assignment {
 }
 
 /// Most tokens of a sequence that is written block by block: its sub-tokens are held in memory, and their draws are numbered.
-const MAX_TOKENS: usize = 1 << 24;
+const MAX_TOKENS: usize = 1 << 20;
 
 impl NetworkConfig {
     /// Its name in settings.

@@ -1,9 +1,8 @@
 //! A text that is shown while it is written.
 
 use super::architecture::Architecture;
-use super::subject::text_of;
 use crate::data::Tokenizer;
-use crate::sampler::{Event, Observer};
+use crate::sampler::{Ending, Event, Observer};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -16,7 +15,6 @@ const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 pub struct GrowingTexts<'a, F> {
     tokenizer: &'a Tokenizer,
     codes: &'a SubTokenizer,
-    block_len: usize,
     /// The texts under way, by their numbers from that of the present one on.
     texts: Vec<Text>,
     /// The number of the one that is shown.
@@ -32,11 +30,58 @@ struct Text {
     given: usize,
     /// All its tokens, once it is finished.
     tokens: Option<Vec<u32>>,
-    /// Tokens whose blocks are written, of those that have been looked at.
+    /// Tokens whose blocks are written.
     settled: usize,
-    /// What has been handed over, if anything has.
-    shown: String,
+    ending: Ending,
+    has_ended: bool,
+    /// Tokens that have been looked at, without those with which the text begins and those after its end.
+    seen: Vec<u32>,
+    /// Where in these decoding begins, so that what follows decodes as it does in the whole.
+    anchor: usize,
+    /// What they decoded to when the last block was written.
+    last: String,
+    /// Bytes of what is decoded that have been handed over, and whether anything has.
+    shown: usize,
     is_shown: bool,
+}
+
+impl Text {
+    /// Looks at the next tokens.
+    fn look(&mut self, tokens: impl Iterator<Item = u32>, end: Option<u32>) {
+        for token in tokens {
+            let is_end = Some(token) == end;
+            let begins = is_end && !self.ending.has_begun();
+            self.has_ended = self.has_ended || self.ending.ends(is_end, self.given);
+            if !self.has_ended && !begins {
+                self.seen.push(token);
+            }
+        }
+    }
+
+    /// What is new of the text: all of it, or what later tokens cannot change.
+    fn new_text(&mut self, tokenizer: &Tokenizer, is_whole: bool) -> Result<String> {
+        let text = tokenizer.decode(&self.seen[self.anchor..], "")?;
+        let mut settled = match (is_whole, tokenizer.decodes_token_by_token()) {
+            (true, _) => return Ok(text.get(self.shown..).unwrap_or_default().to_owned()),
+            (false, true) => text.len(),
+            // What one more block leaves as it was.
+            (false, false) => common_start(&self.last, &text),
+        };
+        settled = text[..settled].trim_end_matches(INCOMPLETE).len().max(self.shown);
+        let new = text.get(self.shown..settled).unwrap_or_default().to_owned();
+        self.shown = settled;
+        if settled == text.len() && tokenizer.decodes_token_by_token() {
+            (self.anchor, self.shown) = (self.seen.len(), 0);
+        }
+        self.last = text;
+        Ok(new)
+    }
+}
+
+/// Bytes with which both texts begin, up to the end of a character.
+fn common_start(a: &str, b: &str) -> usize {
+    let pairs = a.chars().zip(b.chars());
+    pairs.take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
 /// What is new of a text.
@@ -63,7 +108,7 @@ impl Architecture {
         match self.tokenizer() {
             Some(tokenizer) if block_len > 0 => {
                 let codes = self.predictive().codes();
-                Ok(GrowingTexts { tokenizer, codes, block_len, texts: Vec::new(), present: 0, show })
+                Ok(GrowingTexts { tokenizer, codes, texts: Vec::new(), present: 0, show })
             }
             _ => Err(Error::invalid("model.block_len", block_len, "at least 1, of a model of text")),
         }
@@ -79,40 +124,30 @@ impl<F: FnMut(Growth) -> Result<()>> GrowingTexts<'_, F> {
         &mut self.texts[place]
     }
 
-    /// How many tokens of a text there are whose blocks are written.
-    fn settled(&self, text: &Text) -> usize {
-        let (len, start) = (self.codes.subtoken_len(), text.settled);
-        let masked = text.y[start * len..].iter().position(|digit| *digit == self.codes.mask_id());
-        match masked {
-            Some(masked) => (start + masked / len) / self.block_len * self.block_len,
-            None => text.y.len() / len,
-        }
-    }
-
     /// Shows what is new of the present text, and of those after it that are finished.
     fn show(&mut self) -> Result<()> {
+        let end = self.tokenizer.end_of_text();
         while let Some(text) = self.texts.first() {
-            let (is_whole, settled) = (text.tokens.is_some(), self.settled(text));
-            if !is_whole && settled == text.settled {
+            let (is_whole, from) = (text.tokens.is_some(), text.ending.seen());
+            let settled = text.tokens.as_ref().map_or(text.settled, Vec::len);
+            if !is_whole && settled <= from {
                 return Ok(());
             }
-            let tokens = match &text.tokens {
-                Some(tokens) => tokens.clone(),
-                None => self.codes.decode(&text.y[..settled * self.codes.subtoken_len()])?,
+            let new = match &text.tokens {
+                Some(tokens) => tokens.get(from..).unwrap_or_default().to_vec(),
+                None => {
+                    let len = self.codes.subtoken_len();
+                    self.codes.decode(&text.y[from * len..settled * len])?
+                }
             };
-            let mut all = text_of(self.tokenizer, &tokens, text.given)?;
-            if !is_whole {
-                all.truncate(all.trim_end_matches(INCOMPLETE).len());
-            }
-            let number = self.present;
-            let new = all.strip_prefix(text.shown.as_str()).unwrap_or_default();
+            let text = &mut self.texts[0];
+            text.look(new.into_iter(), end);
+            let new = text.new_text(self.tokenizer, is_whole)?;
             if is_whole || !new.is_empty() {
-                let is_first = !text.is_shown;
-                (self.show)(Growth { number, text: new, is_first, is_whole })?;
-                self.texts[0].is_shown = true;
+                let is_first = !std::mem::replace(&mut text.is_shown, true);
+                (self.show)(Growth { number: self.present, text: &new, is_first, is_whole })?;
             }
             if !is_whole {
-                (self.texts[0].shown, self.texts[0].settled) = (all, settled);
                 return Ok(());
             }
             self.texts.remove(0);
@@ -136,9 +171,10 @@ impl<F: FnMut(Growth) -> Result<()>> Observer for GrowingTexts<'_, F> {
                 text.given = y.iter().rposition(|digit| *digit != mask_id).map_or(0, |last| last / len + 1);
                 sequence
             }
-            Event::Revealed { sequence, digits, .. } => {
+            Event::Revealed { sequence, digits, settled, .. } => {
                 let text = self.text(sequence);
                 digits.iter().for_each(|&(digit, value)| text.y[digit] = value);
+                text.settled = settled;
                 sequence
             }
             Event::Finished { sequence, tokens, .. } => {

@@ -137,7 +137,7 @@ impl Architecture {
                 Part::Text(text) => tokens.extend(tokenizer.encode(text)?.into_iter().map(Some)),
                 // One more than fits is enough to see that it does not.
                 Part::Hole(size) => {
-                    let held = (*size).min(longest + 1);
+                    let held = (*size).min(wanted + 1);
                     taken = taken.saturating_add(size - held);
                     tokens.extend(vec![None; held]);
                 }

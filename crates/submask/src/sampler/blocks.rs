@@ -47,15 +47,22 @@ impl<'a> ByBlocks<'a> {
     /// # Errors
     /// What the network reports.
     pub fn add(&mut self, rows: Vec<Row<'a>>) -> Result<()> {
-        let mut last: Option<(Vec<u32>, Read)> = None;
-        for mut row in rows {
-            let given = row.digits(0..row.block.start);
-            let read = match &last {
-                Some((same, read)) if same == given && read.window == row.recipe.window => read.clone(),
-                _ => last.insert((given.to_vec(), self.read(&row)?)).1.clone(),
+        let mut rows = rows.into_iter().peekable();
+        while let Some(first) = rows.next() {
+            let (given, window, length) =
+                (first.digits(0..first.block.start).to_vec(), first.recipe.window, first.block.len());
+            let Read { first: place, kept, passes } = self.read(&first)?;
+            let mut group = vec![first];
+            let is_same = |row: &Row| {
+                row.digits(0..row.block.start) == given
+                    && (row.recipe.window, row.block.len()) == (window, length)
             };
-            row.clean_passes += read.passes;
-            self.place(Group { first: read.first, rows: vec![row], kept: read.kept });
+            while let Some(row) = rows.next_if(is_same) {
+                group.push(row);
+            }
+            group.iter_mut().for_each(|row| row.clean_passes += passes);
+            let kept = kept.map(|kept| kept.of(&vec![0; group.len()]));
+            self.place(Group { first: place, rows: group, kept });
         }
         Ok(())
     }
@@ -94,24 +101,25 @@ impl<'a> ByBlocks<'a> {
             let (places, rows): (Vec<usize>, Vec<Row>) = going.into_iter().unzip();
             self.place(Group { first, rows, kept: of(&places) });
             let (places, rows): (Vec<usize>, Vec<Row>) = written.into_iter().unzip();
-            self.go_on(Group { first, rows, kept: of(&places) })?;
+            self.write_next(Group { first, rows, kept: of(&places) })?;
         }
         Ok(done)
     }
 
     /// Brings rows whose block is written to their next block.
-    fn go_on(&mut self, group: Group<'a>) -> Result<()> {
+    fn write_next(&mut self, group: Group<'a>) -> Result<()> {
         let Group { first, rows, kept } = group;
         let slides = first + self.spec.block_len >= self.spec.max_seq_len();
-        let is_anew = |row: &Row| slides && row.recipe.window == Window::Recomputed;
-        let (anew, on): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| is_anew(row));
-        for (_, mut row) in anew {
+        let rereads = |row: &Row| slides && row.recipe.window == Window::Recomputed;
+        let (rereading, others): (Vec<_>, Vec<_>) =
+            rows.into_iter().enumerate().partition(|(_, row)| rereads(row));
+        for (_, mut row) in rereading {
             row.begin_next_block();
-            let Read { first, kept, passes, .. } = self.read(&row)?;
+            let Read { first, kept, passes } = self.read(&row)?;
             row.clean_passes += passes;
             self.place(Group { first, rows: vec![row], kept });
         }
-        let (places, mut rows): (Vec<usize>, Vec<Row>) = on.into_iter().unzip();
+        let (places, mut rows): (Vec<usize>, Vec<Row>) = others.into_iter().unzip();
         if rows.is_empty() {
             return Ok(());
         }
@@ -127,9 +135,9 @@ impl<'a> ByBlocks<'a> {
         let mut rows: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
         // The last block of a sequence may be shorter than that of another.
         while let Some(length) = rows.first().map(|(_, row)| row.block.len()) {
-            let (alike, rest) = rows.into_iter().partition(|(_, row)| row.block.len() == length);
-            let (places, alike): (Vec<usize>, Vec<Row>) = Vec::into_iter(alike).unzip();
-            self.place(Group { first, rows: alike, kept: kept.as_ref().map(|kept| kept.of(&places)) });
+            let (equal, rest) = rows.into_iter().partition(|(_, row)| row.block.len() == length);
+            let (places, equal): (Vec<usize>, Vec<Row>) = Vec::into_iter(equal).unzip();
+            self.place(Group { first, rows: equal, kept: kept.as_ref().map(|kept| kept.of(&places)) });
             rows = rest;
         }
         Ok(())
@@ -151,7 +159,7 @@ impl<'a> ByBlocks<'a> {
     /// Reads what stands before the block of a row, as if it had been written by it.
     fn read(&self, row: &Row) -> Result<Read> {
         let (start, most, window) = (row.block.start, self.most_kept(), row.recipe.window);
-        let mut read = Read { window, first: start.min(most), kept: None, passes: 0 };
+        let mut read = Read { first: start.min(most), kept: None, passes: 0 };
         if read.first == 0 {
             return Ok(read);
         }
@@ -187,9 +195,7 @@ impl<'a> ByBlocks<'a> {
 }
 
 /// What stands before a block, read.
-#[derive(Clone)]
 struct Read {
-    window: Window,
     first: usize,
     kept: Option<Kept>,
     /// Passes that it took.

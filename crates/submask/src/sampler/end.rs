@@ -9,7 +9,7 @@ pub(crate) fn first_end(mut is_end: impl Iterator<Item = bool>, given: usize) ->
 
 /// The same for tokens that come one by one.
 #[derive(Debug, Default)]
-pub(in crate::sampler) struct Ending {
+pub(crate) struct Ending {
     seen: usize,
     begun: bool,
 }
@@ -18,6 +18,11 @@ impl Ending {
     /// Tokens that have come.
     pub fn seen(&self) -> usize {
         self.seen
+    }
+
+    /// Whether one of them was no end of text.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether the next token, told whether it is an end of text, ends the text.

@@ -58,6 +58,9 @@ impl<'a> MixtureDenoiser<'a> {
                 let given = format!("a network of {}", sizes(other));
                 return Err(Error::invalid("mixture", given, format!("{}, as the first", sizes(&spec))));
             }
+            if other.block_len > 0 {
+                return Err(Error::invalid("mixture", "a network with blocks", "networks without blocks"));
+            }
             let (start, end) = (*spec.seq_lens.start(), *spec.seq_lens.end());
             spec.seq_lens = start.max(*other.seq_lens.start())..=end.min(*other.seq_lens.end());
             spec.reads_time |= other.reads_time;

@@ -76,7 +76,7 @@ pub(crate) use autoregressive::given_tokens;
 pub use autoregressive::{AutoregressiveRequest, AutoregressiveSequence, sample_autoregressive};
 pub use corrector::Corrector;
 pub use draw::Draw;
-pub(crate) use end::first_end;
+pub(crate) use end::{Ending, first_end};
 pub use mixture::MixtureDenoiser;
 pub use observer::{Event, Observer, Progress, Unobserved, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};

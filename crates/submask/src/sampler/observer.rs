@@ -26,6 +26,9 @@ pub enum Event<'a> {
         /// (i·ℓ + j, digit) of every sub-token revealed, ascending; with a corrector, of every sub-token changed, the
         /// mask included, which may be none.
         digits: &'a [(usize, u32)],
+        /// Tokens, from the first on, that nothing changes any more: those of the blocks that are written. 0 while a sequence
+        /// is written as a whole.
+        settled: usize,
     },
     /// A sequence is complete.
     Finished {

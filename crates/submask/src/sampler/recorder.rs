@@ -44,7 +44,7 @@ impl Observer for Recorder<'_> {
             Event::Started { sequence, y } => {
                 self.trajectories.insert(sequence, Trajectory { start: y.to_vec(), changes: Vec::new() });
             }
-            Event::Revealed { sequence, step, time, digits } => {
+            Event::Revealed { sequence, step, time, digits, .. } => {
                 if let Some(trajectory) = self.trajectories.get_mut(&sequence) {
                     trajectory.changes.push(Change { step, time, digits: digits.to_vec() });
                 }
@@ -68,8 +68,8 @@ mod tests {
         let digits = [(1, 4), (2, 0)];
         let events = [
             Event::Started { sequence: 7, y: &[5, 5, 5] },
-            Event::Revealed { sequence: 7, step: 3, time: 0.5, digits: &digits },
-            Event::Revealed { sequence: 7, step: 4, time: 0.25, digits: &[] },
+            Event::Revealed { sequence: 7, step: 3, time: 0.5, digits: &digits, settled: 0 },
+            Event::Revealed { sequence: 7, step: 4, time: 0.25, digits: &[], settled: 0 },
         ];
         let changes = [
             Change { step: 3, time: 0.5, digits: digits.to_vec() },

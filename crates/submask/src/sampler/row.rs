@@ -91,7 +91,7 @@ impl<'a> Row<'a> {
         !self.is_done() && self.policy.is_done()
     }
 
-    /// Goes on to the next block.
+    /// Begins the next block.
     pub fn begin_next_block(&mut self) {
         self.written = [self.written, self.policy.costs()].iter().sum();
         let end = self.block.end + self.block_len.unwrap_or(self.seq_len());
@@ -145,7 +145,12 @@ impl<'a> Row<'a> {
         }
         let (sequence, time) = (self.sequence, visit.time);
         let step = self.written.steps_total as usize + visit.step;
-        observer.notify(&Event::Revealed { sequence, step, time, digits: &digits })
+        let settled = match (self.policy.is_done(), self.block_len) {
+            (true, _) => self.block.end,
+            (false, Some(_)) => self.block.start,
+            (false, None) => 0,
+        };
+        observer.notify(&Event::Revealed { sequence, step, time, digits: &digits, settled })
     }
 
     /// How many tokens are kept of a text that stops after its block, because those at its end are too much alike. What is
@@ -154,9 +159,10 @@ impl<'a> Row<'a> {
         let rule = self.recipe.entropy_rule.filter(|_| self.block_len.is_some() && self.policy.is_done());
         let Some(rule) = rule else { return Ok(None) };
         let end = self.block.end;
-        let last = self.digits(end.saturating_sub(rule.window + 1)..end);
-        let stops = rule.stops(&self.recipe.predictive().codes().decode(last)?);
-        Ok(stops.then(|| (end - rule.window).max(self.given)))
+        // More than these make no difference.
+        let start = end.saturating_sub(rule.window.saturating_add(1));
+        let last = self.recipe.predictive().codes().decode(self.digits(start..end))?;
+        Ok(rule.cut(&last).map(|kept| (start + kept).max(self.given)))
     }
 
     /// How many tokens there are up to and with the first `end` that ends a text, among those known from the first one on.

@@ -57,12 +57,18 @@ impl EntropyRule {
         self.may_ask(tokens) && self.entropy(tokens) < self.least
     }
 
+    /// How many of `tokens` are left of a text that stops here because its end has too little entropy, all but the last w, and
+    /// `None` where it does not.
+    pub fn cut(&self, tokens: &[u32]) -> Option<usize> {
+        self.stops(tokens).then(|| tokens.len() - self.window)
+    }
+
     /// How many of `tokens` are kept of a text of free length that stops here, and `None` where it goes on. With too little
     /// entropy that is all but the last w; otherwise the text stops behind the second token `end`, the first one being that
     /// with which it begins.
     pub fn kept(&self, tokens: &[u32], end: Option<u32>) -> Option<usize> {
-        if self.stops(tokens) {
-            return Some(tokens.len() - self.window);
+        if let Some(kept) = self.cut(tokens) {
+            return Some(kept);
         }
         let ends = tokens.iter().enumerate().filter(|(_, token)| Some(**token) == end);
         ends.map(|(place, _)| place + 1).nth(1).filter(|_| self.may_ask(tokens))

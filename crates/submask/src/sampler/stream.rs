@@ -12,7 +12,7 @@ use super::recipe::Recipe;
 use super::report::SampleReport;
 use super::row::Row;
 use super::stopping::EntropyRule;
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Denoiser, Spec};
 use crate::{Error, Result};
 
 /// Rounds between waits for a device: then logits that were no distribution are noticed, and finished sequences read.
@@ -108,10 +108,15 @@ impl<'a> Stream<'a> {
     /// A stream without sequences, which evaluates at most `batch` of them at once.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `batch` is 0.
+    /// [`Error::Invalid`] when `batch` is 0, and for a network whose blocks do not divide its length.
     pub fn new(network: &'a dyn Denoiser, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(Error::invalid("batch", batch, "at least 1"));
+        }
+        let Spec { block_len, .. } = *network.spec();
+        if network.by_blocks().is_some() && !network.spec().max_seq_len().is_multiple_of(block_len.max(1)) {
+            let allowed = format!("a divisor of {}, the network's length", network.spec().max_seq_len());
+            return Err(Error::invalid("block_len", block_len, allowed));
         }
         Ok(Self {
             network,

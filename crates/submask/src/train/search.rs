@@ -31,7 +31,7 @@ pub(super) struct Found {
 /// The loss of a block, weighted as in training and per token, is evaluated on held-out sequences for every interval of
 /// [`ClipInterval::candidates`], each with its own times and shares and all by the same uniform numbers. The score of an
 /// interval is the variance of these losses over the blocks of [`GROUP`] sequences, summed over all groups. It has the
-/// variance of the data in it, which is the same for all.
+/// variance of the data in it, which is the same for all, but not independent of them.
 pub(super) struct IntervalSearch<'a> {
     pub masking: &'a Masking,
     pub step: u64,

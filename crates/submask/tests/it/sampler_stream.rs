@@ -224,7 +224,8 @@ fn events_tell_the_whole_story_in_order() {
                 assert!(states.insert(sequence, y.to_vec()).is_none());
                 assert!(states.len() - finished.len() <= 2);
             }
-            Event::Revealed { sequence, step, time, digits } => {
+            Event::Revealed { sequence, step, time, digits, settled } => {
+                assert!(settled == 0 || step == 3);
                 assert_eq!(time, 1.0 - step as f64 / 4.0);
                 evaluations += 1;
                 revealed += digits.len();

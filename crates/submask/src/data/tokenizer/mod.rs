@@ -316,6 +316,11 @@ impl Tokenizer {
         }
     }
 
+    /// Whether the bytes of tokens are those of each, one after the other.
+    pub(crate) fn decodes_token_by_token(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Whether tokens decode to text: whether the bytes between ends of text are UTF-8. At the ends of what is not
     /// `whole`, a character may be cut.
     ///

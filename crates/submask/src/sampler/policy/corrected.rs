@@ -47,7 +47,8 @@ impl CorrectedSteps {
 /// A sequence on its way through the steps; visit k is step k.
 pub(in crate::sampler) struct Corrected {
     steps: Arc<CorrectedSteps>,
-    /// Whether each sub-token was given, [L·ℓ].
+    /// The first sub-token, and whether each from there on was given.
+    first: usize,
     given: Vec<bool>,
     /// Tokens that are not wholly given.
     tokens: Vec<usize>,
@@ -64,10 +65,12 @@ impl Corrected {
         subtoken_len: usize,
         mask_id: u32,
     ) -> Self {
-        let given: Vec<bool> = y.iter().map(|digit| *digit != mask_id).collect();
-        let is_open = |i: &usize| given[i * subtoken_len..(i + 1) * subtoken_len].contains(&false);
-        let tokens = tokens.filter(is_open).collect();
-        Self { steps, given, tokens, mask_id, next: 0, drawn: Outcomes::default() }
+        let digits = tokens.start * subtoken_len..tokens.end * subtoken_len;
+        let first = digits.start;
+        let given: Vec<bool> = y[digits].iter().map(|digit| *digit != mask_id).collect();
+        let open = tokens.zip(given.chunks_exact(subtoken_len)).filter(|(_, given)| given.contains(&false));
+        let tokens = open.map(|(token, _)| token).collect();
+        Self { steps, first, given, tokens, mask_id, next: 0, drawn: Outcomes::default() }
     }
 
     /// The ancestral step and the jumps of a token.
@@ -101,7 +104,7 @@ impl Corrected {
     fn jump(&self, jumps: &Jumps, at: &TokenAt, before: &[u32], target: &[u32]) -> (Vec<u32>, u64) {
         let (mut jumped, mut count) = (before.to_vec(), 0);
         let first = at.i * before.len();
-        for j in (0..before.len()).filter(|j| !self.given[first + j]) {
+        for j in (0..before.len()).filter(|j| !self.given[first + j - self.first]) {
             let place = (first + j) as u32;
             let uniform = |n| self.steps.jumps.uniform(at.sequence, place, 2 * at.event as u32 + n);
             if let Some(value) = jumps.jump(before[j], target[j], self.mask_id, [uniform(0), uniform(1)]) {
