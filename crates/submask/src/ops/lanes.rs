@@ -38,15 +38,24 @@ pub fn sigmoid(x: f32) -> f32 {
 /// The largest element; `f32::MIN` for none.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
-    let mut lanes = [f32::MIN; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value > *lane { value } else { *lane };
+    max_of([x])
+}
+
+/// The largest element of several slices.
+#[inline(always)]
+pub fn max_of<const N: usize>(parts: [&[f32]; N]) -> f32 {
+    let (mut lanes, mut largest) = ([f32::MIN; LANES], f32::MIN);
+    for x in parts {
+        let chunks = x.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane = if value > *lane { value } else { *lane };
+            }
         }
+        largest = rest.iter().fold(largest, |a, &b| if b > a { b } else { a });
     }
-    lanes.iter().chain(rest).fold(f32::MIN, |a, &b| if b > a { b } else { a })
+    lanes.iter().fold(largest, |a, &b| if b > a { b } else { a })
 }
 
 /// Σ f(x).
@@ -66,30 +75,47 @@ pub fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 /// Replaces every element by f of it, and adds these up.
 #[inline(always)]
 pub fn map_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (chunks, rest) = x.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *value = f(*value);
-            *lane += *value;
+    map_sum_of([x], f)
+}
+
+/// Replaces every element of several slices by f of it, and adds these up.
+#[inline(always)]
+pub fn map_sum_of<const N: usize>(parts: [&mut [f32]; N], f: impl Fn(f32) -> f32) -> f32 {
+    let (mut lanes, mut beside) = ([0f32; LANES], 0.0);
+    for x in parts {
+        let (chunks, rest) = x.as_chunks_mut::<LANES>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *value = f(*value);
+                *lane += *value;
+            }
         }
+        rest.iter_mut().for_each(|value| *value = f(*value));
+        beside += rest.iter().sum::<f32>();
     }
-    rest.iter_mut().for_each(|value| *value = f(*value));
-    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    lanes.iter().sum::<f32>() + beside
 }
 
 /// Σ x·y.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in xs.zip(ys) {
-        for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
+    dot_of([(x, y)])
+}
+
+/// Σ x·y over several pairs of slices.
+#[inline(always)]
+pub fn dot_of<const N: usize>(parts: [(&[f32], &[f32]); N]) -> f32 {
+    let (mut lanes, mut beside) = ([0f32; LANES], 0.0);
+    for (x, y) in parts {
+        let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+        beside += xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum::<f32>();
+        for (a, b) in xs.zip(ys) {
+            for i in 0..LANES {
+                lanes[i] += a[i] * b[i];
+            }
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    lanes.iter().sum::<f32>() + beside
 }
 
 /// y += f·x.

@@ -218,9 +218,8 @@ impl Head<'_> {
             &mut weights,
             #[inline(always)]
             |past, own, _| {
-                let max = lanes::max(past).max(lanes::max(own));
-                let sum = lanes::map_sum(past, |score| lanes::exp(score - max));
-                let inverse = 1.0 / (sum + lanes::map_sum(own, |score| lanes::exp(score - max)));
+                let max = lanes::max_of([past, own]);
+                let inverse = 1.0 / lanes::map_sum_of([past, own], |score| lanes::exp(score - max));
                 past.iter_mut().for_each(|weight| *weight *= inverse);
                 own.iter_mut().for_each(|weight| *weight *= inverse);
             },
@@ -300,7 +299,7 @@ impl Head<'_> {
                 |past, own, [row, block, inside]| {
                     let past_p = &p.past[row * group.past..][..past.len()];
                     let own_p = &p.own[block][inside * own.len()..][..own.len()];
-                    let mean = lanes::dot(past, past_p) + lanes::dot(own, own_p);
+                    let mean = lanes::dot_of([(past, past_p), (own, own_p)]);
                     past.iter_mut().zip(past_p).for_each(|(ds, p)| *ds = p * (*ds - mean));
                     own.iter_mut().zip(own_p).for_each(|(ds, p)| *ds = p * (*ds - mean));
                 },
