@@ -176,6 +176,9 @@ pub struct SampleCost {
     /// Passes of known tokens through a network with blocks, whose keys and values are kept.
     #[serde(skip_serializing_if = "is_zero")]
     pub clean_passes: u64,
+    /// Texts that were cut because their last tokens were too monotonous (`sample.min_entropy`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub monotonous: u64,
     /// Sub-tokens that a corrector changed.
     pub jumps: u64,
     /// Sub-tokens that it left as they were to keep codes valid.
@@ -192,6 +195,7 @@ impl From<&SampleReport> for SampleCost {
             sequences: report.sequences,
             positions: report.positions,
             clean_passes: report.clean_passes,
+            monotonous: report.monotonous,
             jumps: report.jumps,
             jumps_dropped: report.jumps_dropped,
         }
@@ -226,7 +230,15 @@ pub fn sampling_cost(report: &SampleReport) -> String {
     let mut text =
         format!("{evaluations} network evaluations, {steps_skipped} of {steps_total} steps idle and skipped");
     if report.clean_passes > 0 {
-        text += &format!(", {} passes of written blocks", report.clean_passes);
+        let passes = match report.clean_passes {
+            1 => "1 pass".to_owned(),
+            passes => format!("{passes} passes"),
+        };
+        text += &format!(", {passes} of written blocks");
+    }
+    if report.monotonous > 0 {
+        let texts = format::counted(report.monotonous, "text");
+        text += &format!(", {texts} cut by sample.min_entropy");
     }
     if *redraws > 0 {
         text += &format!(", {redraws} draws repeated to keep codes valid");

@@ -23,7 +23,9 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let prompt = prompt(args)?;
     let lines = args.prompts.as_deref().map(prompts::read).transpose()?.unwrap_or_default();
     let folder = locate::checkpoint(&args.model, args.checkpoint)?;
-    check(args, &ModelConfig::read(&folder)?)?;
+    let config = ModelConfig::read(&folder)?;
+    check(args, &config)?;
+    note_blocks(args, &config);
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let request = request(args, &session, prompt.as_ref())?;
     let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
@@ -47,6 +49,16 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
         say_cost(&report, time);
     }
     Ok(())
+}
+
+/// Says where blocks beyond the model's length read nothing of what stands before them.
+fn note_blocks(args: &SampleArgs, config: &ModelConfig) {
+    let (block_len, seq_len) = (config.network.block_len(), config.seq_len());
+    if block_len == seq_len && args.length.is_some_and(|length| length.get() > seq_len) {
+        eprintln!(
+            "note: a block is as long as the model: beyond {seq_len} tokens each block is written without what stands before it"
+        );
+    }
 }
 
 /// Samples, while their sub-tokens are counted.

@@ -42,7 +42,11 @@ fn estimator(args: &EstimateArgs, session: &Session) -> Result<Estimator, Failur
                 );
             }
             let sampler = Some(config.sample.steps).filter(|&steps| steps > 0);
-            Estimator::Path { steps: args.steps.map(Into::into).or(sampler).unwrap_or(config.seq_len()) }
+            let together = match config.network.block_len() {
+                0 => config.seq_len(),
+                block_len => block_len,
+            };
+            Estimator::Path { steps: args.steps.map(Into::into).or(sampler).unwrap_or(together) }
         }
         EstimatorArg::Exact => Estimator::Exact {
             order: order(args)?,

@@ -43,7 +43,16 @@ impl Door for Texts {
             None if length.is_none() => Ok(session.request().prompt),
             prompt => {
                 let given = session.prompt(prompt.unwrap_or(&TextPrompt::default()), length);
-                Ok(given.map_err(|error| flags::SAMPLE.name_in(error))?)
+                let writes_on = length.is_none() && config.network.block_len() > 0;
+                given.map_err(|error| {
+                    let is_conflict = matches!(error, submask::Error::Conflict { .. });
+                    let failure = Failure::from(flags::SAMPLE.name_in(error));
+                    match is_conflict && writes_on {
+                        true => failure
+                            .hint("--length N writes texts of N tokens, also beyond the model's length"),
+                        false => failure,
+                    }
+                })
             }
         }
     }

@@ -67,7 +67,7 @@ impl ClipInterval {
             return Ok(());
         }
         let allowed = format!(
-            "an interval that holds a share k/N with k ≥ 1, where N = {digits} is the number of digits of a block"
+            "an interval that holds a share k/N with k ≥ 1, where N = {digits} is the number of sub-tokens of a block"
         );
         Err(Error::invalid("clip interval", self, allowed))
     }

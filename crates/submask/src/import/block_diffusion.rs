@@ -38,6 +38,11 @@ pub(super) fn is_of_training(name: &str) -> bool {
     TRAINING.contains(&name.rsplit('.').next().unwrap_or_default())
 }
 
+/// Whether a file has such a number.
+fn has_training_numbers(foreign: &Foreign) -> bool {
+    foreign.skipped.iter().any(|skipped| is_of_training(&skipped.path))
+}
+
 fn is_published(facts: &Facts) -> bool {
     facts.text(&["model_type"]) == Some(MODEL_TYPE)
 }
@@ -64,7 +69,8 @@ pub(super) fn block_len(
     let config = match is_theirs && family == Family::Diffusion {
         true if has_blocks(&foreign.facts) => foreign.facts.integer(&["block_size"]),
         true => Some(0),
-        false if options.block_len.is_some() => None,
+        // Numbers that these programs alone put beside the weights.
+        false if options.block_len.is_some() || has_training_numbers(foreign) => None,
         false => return Ok(0),
     };
     if config == Some(0) && has_blocks(&foreign.facts) {

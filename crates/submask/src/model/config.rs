@@ -15,7 +15,7 @@ use crate::backbone::dit::DitConfig;
 use crate::backbone::encoder::EncoderConfig;
 use crate::durable::{lfs_pointer, write_atomically};
 use crate::ops::Kernels;
-use crate::sampler::{EntropyRule, Sampling};
+use crate::sampler::{EntropyRule, Sampling, Window};
 use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
@@ -330,9 +330,16 @@ impl ModelConfig {
         self.sample.validate()?;
         self.subject.validate()?;
         self.codes.validate()?;
-        if let (Some(rule), 0) = (self.sample.entropy_rule()?, self.network.block_len()) {
-            let error = EntropyRule::without_blocks(rule.least);
-            return Err(error.rename_field(|field| format!("sample.{field}")));
+        if self.network.block_len() == 0 && self.sample.window != Window::Cached {
+            let allowed = "\"cached\" where the network has no blocks (model.block_len)";
+            return Err(Error::invalid("sample.window", "\"recomputed\"", allowed));
+        }
+        if let Some(rule) = self.sample.entropy_rule()? {
+            let checked = match self.network.block_len() {
+                0 => Err(EntropyRule::without_blocks(rule.least)),
+                _ => rule.check_values(self.vocab_size(), "vocab_size"),
+            };
+            checked.map_err(|error| error.rename_field(|field| format!("sample.{field}")))?;
         }
         let dropout = self.network.dropout();
         if !(0.0..1.0).contains(&dropout) {

@@ -191,6 +191,8 @@ impl<F: FnMut(Growth) -> Result<()>> Observer for GrowingTexts<'_, F> {
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::backbone::dit::DitConfig;
     use crate::backbone::weights::{Init, Parameter};
@@ -230,8 +232,12 @@ mod tests {
         let prompt = |text: &str| session.prompt(&text.parse().unwrap(), Some(37)).unwrap();
         // The beginning of a character that the model would have to complete.
         let prompts = [prompt("abcdefgh"), prompt(""), prompt("äöü")];
-        for batch in [1, 2, 8] {
-            let request = Request { num: 2, batch, ..session.request() };
+        let grid = Sampling { steps: 5, ..Sampling::default() };
+        let corrected = Sampling { corrector: Some([8.0, 0.5, 0.0].into()), ..grid.clone() };
+        for (batch, sampling) in [1, 2, 8].into_iter().flat_map(|batch| {
+            [Sampling::default(), grid.clone(), corrected.clone()].map(|sampling| (batch, sampling))
+        }) {
+            let request = Request { num: 2, batch, sampling, ..session.request() };
             let mut shown = vec![(String::new(), 0, false); 6];
             let mut last = 0;
             let mut texts = session
@@ -256,5 +262,46 @@ mod tests {
             assert!(shown[0].0.starts_with("abcdefgh"));
         }
         assert!(self::session(0).architecture().growing_texts(|_| Ok(())).is_err());
+    }
+
+    /// A tokenizer of bytes and two words, whose bytes decode to characters where all of a run do.
+    fn with_byte_fallback() -> Tokenizer {
+        let mut vocab: serde_json::Map<String, Value> =
+            (0..=255u32).map(|byte| (format!("<0x{byte:02X}>"), json!(byte))).collect();
+        vocab.extend([("\u{2581}sea".to_owned(), json!(256)), ("wide".to_owned(), json!(257))]);
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null,
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+                {"type": "ByteFallback"}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "vocab": vocab, "merges": [], "byte_fallback": true}
+        });
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), file.to_string()).unwrap();
+        Tokenizer::from_file(path.path(), None).unwrap()
+    }
+
+    #[test]
+    fn what_later_tokens_change_is_not_shown_before() {
+        let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
+        let broken =
+            [bytes("\u{4e2d}"), vec![0xe4], vec![257], bytes("\u{e9}"), vec![256, 0xff, 256]].concat();
+        let whole = [vec![256], bytes("\u{4e2d}\u{e9}"), vec![256, 257], bytes("ab")].concat();
+        let tokenizers = [with_byte_fallback(), Tokenizer::bytes()];
+        for (tokenizer, tokens) in tokenizers.iter().flat_map(|one| [(one, &broken), (one, &whole)]) {
+            let tokens: Vec<u32> =
+                tokens.iter().copied().filter(|token| (*token as usize) < tokenizer.vocab_size()).collect();
+            for block_len in 1..=tokens.len() {
+                let (mut text, mut shown) = (Text::default(), String::new());
+                for block in tokens.chunks(block_len) {
+                    text.look(block.iter().copied(), None);
+                    shown += &text.new_text(tokenizer, false).unwrap();
+                }
+                shown += &text.new_text(tokenizer, true).unwrap();
+                assert_eq!(shown, tokenizer.decode(&tokens, "").unwrap(), "{block_len}");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::architecture::Architecture;
 use super::session::Session;
 use crate::data::Tokenizer;
-use crate::sampler::given_tokens;
+use crate::sampler::{check_holes, given_tokens};
 use crate::{Error, Result};
 
 /// A piece of a prompt.
@@ -150,11 +150,7 @@ impl Architecture {
             Err(Error::Conflict { field: "prompt".to_owned(), problem })
         };
         if tokens.len() > wanted {
-            let more = match length {
-                None if wanted < longest => ", unless a length is given: this model writes longer texts, too",
-                _ => "",
-            };
-            return refused(format!("at most {wanted} are allowed{more}"));
+            return refused(format!("at most {wanted} are allowed"));
         }
         if length.is_some_and(|length| length != tokens.len()) {
             return refused(format!(
@@ -181,7 +177,7 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Conflict`] for a prompt that does not fit, [`Error::Invalid`] for a length beyond the model's, text that
+    /// [`Error::Conflict`] for a prompt that does not fit, or whose holes a model with blocks cannot fill, [`Error::Invalid`] for a length beyond the model's, text that
     /// the tokenizer does not know, and models of anything but text.
     pub fn prompt(&self, prompt: &TextPrompt, length: Option<usize>) -> Result<Vec<Option<u32>>> {
         let architecture = self.architecture();
@@ -191,6 +187,10 @@ impl Session {
         let tokens = architecture.prompt_tokens(tokenizer, &prompt.parts, length)?;
         if self.is_autoregressive() {
             given_tokens(&tokens)?;
+        }
+        let block_len = architecture.config().network.block_len();
+        if block_len > 0 {
+            check_holes(tokens.iter().map(|token| (token.is_none(), token.is_some())), block_len)?;
         }
         Ok(architecture.digits_of(&tokens))
     }

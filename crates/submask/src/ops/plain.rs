@@ -109,7 +109,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, mask: AttentionM
     join_heads(activation::softmax(scores, 3).matmul(v))
 }
 
-/// See [`super::Kernels::attention_with_past`]: of the parts of [`with_placed`], with a past of `length` positions.
+/// See [`super::Kernels::attention_with_past`]: of the parts of `with_placed`, with a past of `length` positions.
 pub fn attention_with_past(
     [q, k, v]: [Tensor<4>; 3],
     [length, first]: [usize; 2],

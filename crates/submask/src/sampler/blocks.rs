@@ -2,7 +2,6 @@
 
 use super::memory;
 use super::observer::Observer;
-use super::prompt::Prompt;
 use super::row::Row;
 use super::settings::Window;
 use crate::denoiser::{BlockDenoiser, Kept, Spec};
@@ -203,24 +202,30 @@ struct Read {
 }
 
 /// Checks that a network with blocks of `block_len` tokens can fill the holes of a prompt: what is given in a later block cannot
-/// be read by a hole before it.
+/// be read by a hole before it. Of every token it is told whether something of it is masked, and whether something is given.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming the token that is given, and the blocks.
-pub(super) fn check_holes(prompt: &Prompt, subtoken_len: usize, block_len: usize) -> Result<()> {
-    let (y, mask_id) = (prompt.y(), prompt.mask_id());
-    let Some(hole) = y.iter().position(|digit| *digit == mask_id) else { return Ok(()) };
-    let start = hole / subtoken_len / block_len * block_len;
-    let end = start + block_len;
-    let later = y.iter().skip(end * subtoken_len).position(|digit| *digit != mask_id);
-    let Some(later) = later.map(|later| end + later / subtoken_len) else { return Ok(()) };
-    let (hole, place) = (hole / subtoken_len, later / block_len * block_len);
-    let given = format!("token {later} given behind a hole at token {hole}");
-    let allowed = format!(
-        "nothing given behind the block of a hole: blocks of {block_len} tokens are written one after the other, and that of \
-         tokens {start} to {} is written before that of tokens {place} to {}, from what stands before and in it",
-        end - 1,
-        place + block_len - 1,
-    );
-    Err(Error::invalid("prompt", given, allowed))
+/// [`Error::Conflict`] naming the hole, the token that is given, and their blocks.
+pub(crate) fn check_holes(tokens: impl Iterator<Item = (bool, bool)>, block_len: usize) -> Result<()> {
+    let mut first_hole = None;
+    for (token, (is_open, is_given)) in tokens.enumerate() {
+        if is_open && first_hole.is_none() {
+            first_hole = Some(token);
+        }
+        let Some(hole) = first_hole.filter(|hole| is_given && token / block_len > hole / block_len) else {
+            continue;
+        };
+        let block = |token: usize| {
+            let start = token / block_len * block_len;
+            format!("tokens {start} to {}", start + block_len - 1)
+        };
+        let problem = format!(
+            "has text that a hole before it cannot read: blocks of {block_len} tokens are written one after the other, and the \
+             hole at token {hole} is in that of {}, before token {token}, which is given in that of {}",
+            block(hole),
+            block(token)
+        );
+        return Err(Error::Conflict { field: "prompt".to_owned(), problem });
+    }
+    Ok(())
 }

@@ -74,6 +74,7 @@ mod stream;
 
 pub(crate) use autoregressive::given_tokens;
 pub use autoregressive::{AutoregressiveRequest, AutoregressiveSequence, sample_autoregressive};
+pub(crate) use blocks::check_holes;
 pub use corrector::Corrector;
 pub use draw::Draw;
 pub(crate) use end::{Ending, first_end};

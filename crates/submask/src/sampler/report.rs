@@ -18,6 +18,10 @@ pub struct SampleReport {
     /// Passes of known tokens through a network with blocks, whose keys and values are kept: about one per block.
     #[serde(default)]
     pub clean_passes: u64,
+    /// Sequences that were stopped because their last tokens were too much like each other
+    /// ([`EntropyRule`](super::EntropyRule)).
+    #[serde(default)]
+    pub monotonous: u64,
     /// T, or without a grid the number of events, summed over sequences.
     pub steps_total: u64,
     /// Steps in which nothing was revealed and the network was not evaluated.
@@ -47,6 +51,7 @@ impl<'a> Sum<&'a Self> for SampleReport {
             evaluations: a.evaluations + b.evaluations,
             positions: a.positions + b.positions,
             clean_passes: a.clean_passes + b.clean_passes,
+            monotonous: a.monotonous + b.monotonous,
             steps_total: a.steps_total + b.steps_total,
             steps_skipped: a.steps_skipped + b.steps_skipped,
             redraws: a.redraws + b.redraws,

@@ -30,6 +30,8 @@ pub(super) struct Row<'a> {
     /// Tokens up to and with the one that ended the sequence, or those that are kept of one that was stopped, where that was
     /// before its full length.
     pub ended: Option<usize>,
+    /// Whether that is so because its last tokens were too much like each other.
+    is_monotonous: bool,
     /// Passes of known tokens through the network.
     pub clean_passes: u64,
     /// Tokens per block; `None` where the network has no blocks.
@@ -71,6 +73,7 @@ impl<'a> Row<'a> {
             block,
             revealed: 0,
             ended: None,
+            is_monotonous: false,
             clean_passes: 0,
             block_len,
             mask_id,
@@ -139,7 +142,9 @@ impl<'a> Row<'a> {
             self.y[digit] = value;
         }
         let end = self.recipe.end(self.block_len.is_some()).and_then(|end| self.end_at(end));
-        self.ended = self.cut()?.or(end);
+        let cut = self.cut()?;
+        self.is_monotonous = cut.is_some();
+        self.ended = cut.or(end);
         if !observer.wants_digits() {
             return Ok(());
         }
@@ -203,6 +208,7 @@ impl<'a> Row<'a> {
             evaluations: self.evaluations,
             positions: self.positions,
             clean_passes: self.clean_passes,
+            monotonous: u64::from(self.is_monotonous),
             // From left to right every step is an evaluation.
             steps_total: ended.map_or(costs.steps_total, |_| self.evaluations),
             ..costs

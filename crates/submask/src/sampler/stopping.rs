@@ -29,9 +29,24 @@ impl EntropyRule {
         if !(self.least > 0.0 && self.least.is_finite()) {
             return Err(Error::invalid("min_entropy", self.least, "a number above 0, or 0 for off"));
         }
-        match self.window {
-            0 => Err(Error::invalid("entropy_window", 0, "at least 1 token")),
-            _ => Ok(()),
+        if self.window == 0 {
+            return Err(Error::invalid("entropy_window", 0, "at least 1 token"));
+        }
+        self.check_values(self.window, "entropy_window")
+    }
+
+    /// Checks that some text can pass: no histogram over `values` has more entropy than their logarithm.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming what there are so few of.
+    pub(crate) fn check_values(&self, values: usize, what: &str) -> Result<()> {
+        let most = (values as f64).ln();
+        match self.least < most {
+            true => Ok(()),
+            false => {
+                let allowed = format!("below ln({what}) = {most:.3}, which no text exceeds");
+                Err(Error::invalid("min_entropy", self.least, allowed))
+            }
         }
     }
 

@@ -151,7 +151,12 @@ impl<'a> Stream<'a> {
             return Err(EntropyRule::without_blocks(rule.least));
         }
         match self.by_blocks {
-            Some(_) => check_holes(&request.prompt, codes.subtoken_len(), spec.block_len)?,
+            Some(_) => {
+                let tokens = request.prompt.y().chunks_exact(codes.subtoken_len());
+                let masked = |y: &[u32]| y.iter().filter(|digit| **digit == mask_id).count();
+                let tokens = tokens.map(|y| (masked(y) > 0, masked(y) < y.len()));
+                check_holes(tokens, spec.block_len)?;
+            }
             None => spec.check_seq_len(width / codes.subtoken_len())?,
         }
         match (request.prompt.label(), spec.classes) {

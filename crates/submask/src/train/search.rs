@@ -22,7 +22,7 @@ const INTERVALS: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Found {
     pub interval: ClipInterval,
-    /// Of the losses of blocks, summed over groups of sequences.
+    /// Of the losses of blocks, in (nats per token)², the mean over groups of sequences.
     pub variance: f64,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Found {
 ///
 /// The loss of a block, weighted as in training and per token, is evaluated on held-out sequences for every interval of
 /// [`ClipInterval::candidates`], each with its own times and shares and all by the same uniform numbers. The score of an
-/// interval is the variance of these losses over the blocks of [`GROUP`] sequences, summed over all groups. It has the
+/// interval is the variance of these losses over the blocks of [`GROUP`] sequences, the mean over all groups. It has the
 /// variance of the data in it, which is the same for all, but not independent of them.
 pub(super) struct IntervalSearch<'a> {
     pub masking: &'a Masking,
@@ -46,11 +46,13 @@ impl IntervalSearch<'_> {
     /// What the network cannot evaluate, and tokens outside the vocabulary.
     pub fn run(&self, network: &dyn Denoiser, held_out: &HeldOut) -> Result<Found> {
         let sequences = sequences(held_out);
+        let sequences_in_all = sequences.len();
         let candidates = self.candidates(&sequences);
         let mut scores = vec![0.0; candidates.len()];
         for (group, sequences) in sequences.chunks(GROUP).enumerate() {
             let losses = self.losses(network, &candidates, sequences, group)?;
-            scores.iter_mut().zip(&losses).for_each(|(score, losses)| *score += variance(losses));
+            let groups = sequences_in_all.div_ceil(GROUP) as f64;
+            scores.iter_mut().zip(&losses).for_each(|(score, losses)| *score += variance(losses) / groups);
         }
         let mut found = Found { interval: ClipInterval::WHOLE, variance: scores[0] };
         for (&interval, &variance) in candidates.iter().zip(&scores) {

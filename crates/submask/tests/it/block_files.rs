@@ -468,7 +468,11 @@ fn bare_weights_have_the_blocks_that_are_said() {
         let file = room.path().join("weights.safetensors");
         fs::copy(case.dir.join("model.safetensors"), &file).unwrap();
         let options = ImportOptions { seq_len: Some(case.integer("length")), ..ImportOptions::default() };
-        let without = imported(&file, &options).unwrap();
+        // Numbers of their training say that these are weights of block diffusion, but not of which blocks.
+        let error = imported(&file, &options).unwrap_err();
+        assert!(matches!(&error, Error::Needed { field, .. } if field == "model.block_len"), "{error}");
+        let without = ImportOptions { block_len: Some(0), ..options.clone() };
+        let without = imported(&file, &without).unwrap();
         assert_eq!(sizes(&without.architecture).block_len, 0);
         let with = ImportOptions { block_len: Some(case.integer("block_size")), ..options };
         let with = imported(&file, &with).unwrap();
