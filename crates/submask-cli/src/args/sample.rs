@@ -13,9 +13,9 @@ use submask::sampler::{Nucleus, RevealUnit, Window};
 
 /// Write text, or draw images, with a model
 ///
-/// A prompt may have holes that the model fills, looking at both sides: [[5]] is a hole of five tokens,
-/// [[*]] one up to the end of the sequence. A prompt without holes is continued. \[[ stands for two
-/// brackets.
+/// A prompt may have holes that the model fills, looking at both sides (a model with blocks: at what stands
+/// before and in the hole's block): [[5]] is a hole of five tokens, [[*]] one up to the end of the sequence. A
+/// prompt without holes is continued. \[[ stands for two brackets.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SampleArgs {
@@ -27,7 +27,8 @@ pub struct SampleArgs {
     /// How many samples
     #[arg(long, value_name = "N", default_value = "1")]
     pub num: NonZeroU64,
-    /// Steps T of the time grid, or first-hitting: no grid, sub-tokens one by one [default: the model's]
+    /// Steps T of the time grid, per block of models with blocks; or first-hitting: no grid, sub-tokens one by one
+    /// [default: the model's]
     #[arg(long, value_name = "T|first-hitting")]
     pub steps: Option<StepsArg>,
     /// What is revealed at once
@@ -37,7 +38,8 @@ pub struct SampleArgs {
     /// (confidence, margin, entropy)
     #[arg(long, value_name = "ORDER", default_value_t = Order::Random)]
     pub order: Order,
-    /// Units revealed per network evaluation, with an order other than random [default: 1]
+    /// Units revealed per network evaluation, per block of models with blocks, with an order other than random
+    /// [default: 1]
     #[arg(long, value_name = "N")]
     pub per_step: Option<NonZeroUsize>,
     /// Text with holes: see above
@@ -47,8 +49,8 @@ pub struct SampleArgs {
     /// "id". --num texts of each; text n of line i, both from 0, is number i·num + n under the seed
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Tokens of a text; a model that writes block by block writes texts of any length, and stops at their end [default: the
-    /// model's sequence length]
+    /// Tokens of a text; a model that writes block by block writes texts of up to 1,048,576 tokens, and stops at the end of text
+    /// [default: the model's sequence length]
     #[arg(long, value_name = "L")]
     pub length: Option<NonZeroUsize>,
     /// What blocks read of a text beyond the model's length: what was kept when the last tokens were written, or these tokens
@@ -79,7 +81,7 @@ pub struct SampleArgs {
     /// off [default: the model's]
     #[arg(long, value_name = "H", allow_negative_numbers = true)]
     pub min_entropy: Option<f64>,
-    /// How many last tokens those are [default: the model's]
+    /// Number of last tokens whose entropy --min-entropy bounds [default: the model's]
     #[arg(long, value_name = "W")]
     pub entropy_window: Option<usize>,
     /// How the digits of a token are drawn [default: the model's]
@@ -226,9 +228,9 @@ pub enum DrawArg {
 /// `--nucleus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NucleusArg {
-    /// It is kept
+    /// The crossing token is kept
     Inclusive,
-    /// It is left out, unless it is the most probable one
+    /// The crossing token is left out, unless it is the most probable one
     Exclusive,
 }
 

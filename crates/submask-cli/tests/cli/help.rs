@@ -278,23 +278,24 @@ fn sample() {
           --checkpoint <WHICH>       Which checkpoint of a run: newest, best (of a run with
                                      train.keep_best), or its number of steps [default: newest]
           --num <N>                  How many samples [default: 1]
-          --steps <T|first-hitting>  Steps T of the time grid, or first-hitting: no grid, sub-tokens one
-                                     by one [default: the model's]
+          --steps <T|first-hitting>  Steps T of the time grid, per block of models with blocks; or
+                                     first-hitting: no grid, sub-tokens one by one [default: the
+                                     model's]
           --unit <UNIT>              What is revealed at once [default: subtoken] [possible values:
                                      subtoken, token]
           --order <ORDER>            Order in which masked units are revealed: random, left-to-right, or
                                      where the network is surest first (confidence, margin, entropy)
                                      [default: random]
-          --per-step <N>             Units revealed per network evaluation, with an order other than
-                                     random [default: 1]
+          --per-step <N>             Units revealed per network evaluation, per block of models with
+                                     blocks, with an order other than random [default: 1]
           --prompt <TEXT>            Text with holes: see above
           --prompts <FILE.jsonl>     JSON lines with a prompt each, or - for standard input: {"prompt":
                                      TEXT}, and with it, if wanted, "length" and "id". --num texts of
                                      each; text n of line i, both from 0, is number i·num + n under the
                                      seed
           --length <L>               Tokens of a text; a model that writes block by block writes texts
-                                     of any length, and stops at their end [default: the model's
-                                     sequence length]
+                                     of up to 1,048,576 tokens, and stops at the end of text [default:
+                                     the model's sequence length]
           --window <WINDOW>          What blocks read of a text beyond the model's length: what was kept
                                      when the last tokens were written, or these tokens read anew for
                                      every block. Up to that length both are the same [default: the
@@ -313,7 +314,8 @@ fn sample() {
           --min-entropy <H>          Of a model that writes block by block, the least entropy in nats of
                                      the last tokens, below which a text stops; 0 is off [default: the
                                      model's]
-          --entropy-window <W>       How many last tokens those are [default: the model's]
+          --entropy-window <W>       Number of last tokens whose entropy --min-entropy bounds [default:
+                                     the model's]
           --draw <DRAW>              How the digits of a token are drawn [default: the model's]
                                      [possible values: joint, marginal]
           --warp <a,n,c>             Time warp a,n,c of the grid: u becomes 1 − a(1 − u)ⁿ + c; n = 0 is
