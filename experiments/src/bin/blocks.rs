@@ -92,7 +92,13 @@ fn main() -> Fallible {
         folder: PathBuf::from(args.next().ok_or("give a folder for the runs")?),
         steps: args.next().map_or(Ok(2500), |steps| steps.parse())?,
         seeds: args.next().map_or(Ok(3), |seeds| seeds.parse())?,
-        characters: args.next().as_deref() == Some("characters"),
+        characters: match args.next().as_deref() {
+            None | Some("bpe") => false,
+            Some("characters") => true,
+            Some(other) => {
+                return Err(format!("the fourth argument is bpe or characters, not {other:?}").into());
+            }
+        },
     };
     let kinds = Kind::all();
     // A seed of every kind before the next seed: what is there after a stop can be compared.
@@ -154,14 +160,17 @@ impl Plan {
     fn print(&self, kinds: &[Kind], results: &[Vec<Value>]) -> Fallible {
         println!(
             "{} steps with blocks and {} without, of {BATCH} × {SEQ_LEN} tokens; d = {HIDDEN}, {LAYERS} layers, {HEADS} heads; \
-             {} seeds; bounds of {SEQUENCES} sequences with {DRAWS} draws, exact values of {EXACT_SEQUENCES}.\n",
+             {} seeds; bounds of {SEQUENCES} sequences with {DRAWS} draws, exact values of {EXACT_SEQUENCES}. Errors of the first \
+             table are over seeds and sequences, those of the second over seeds. Samples of {SEQ_LEN} tokens in {STEPS} steps \
+             per sequence: with blocks of one token a step reveals a whole token, so ℓ changes nothing there.\n",
             self.steps,
             2 * self.steps,
             self.seeds,
         );
         println!(
             "| block length | ℓ | bits per character | what it is | against ℓ = 1, same blocks | against one block, ℓ = 1 | \
-             against autoregression | training, s | evaluations per sample | known words |\n|---|---|---|---|---|---|---|---|---|---|"
+             against autoregression | training, s | evaluations per sample | seconds per sample | known words |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|"
         );
         let find = |wanted: Kind| kinds.iter().position(|kind| *kind == wanted).map(|place| &results[place]);
         let diffusion = |block_len, subtokens| find(Kind::Diffusion { block_len, subtokens });
@@ -184,19 +193,14 @@ impl Plan {
                 other.map_or("–".to_owned(), |other| difference(results, other))
             };
             println!(
-                "| {block} | {len} | {} | {what} | {} | {} | {} | {:.0} | {:.0} | {:.1} % |",
-                over_seeds(
-                    &results
-                        .iter()
-                        .map(|result| result["bound"].as_f64().unwrap_or(f64::NAN))
-                        .collect::<Vec<_>>(),
-                    None
-                ),
+                "| {block} | {len} | {} | {what} | {} | {} | {} | {:.0} | {:.0} | {:.3} | {:.1} % |",
+                bits_per_character(&results.iter().map(nats).collect::<Vec<_>>(), results),
                 against(same),
                 against(ordinary),
                 against(baseline),
                 mean_of(results, "seconds"),
                 mean_of(results, "evaluations"),
+                mean_of(results, "sample_seconds"),
                 100.0 * mean_of(results, "known_words"),
             );
         }
@@ -298,27 +302,34 @@ fn over_seeds(values: &[f64], sequences: Option<f64>) -> String {
     format!("{mean:.3} ± {error:.3}")
 }
 
+/// The nats of every sequence.
+fn nats(result: &Value) -> Vec<f64> {
+    result["nats"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
+}
+
+/// Bits per character, from the nats of every sequence by seed, with their error over seeds and over sequences.
+fn bits_per_character(by_seed: &[Vec<f64>], results: &[Value]) -> String {
+    let characters = results[0]["characters"].as_f64().unwrap_or(f64::NAN);
+    let per_bit = characters * std::f64::consts::LN_2;
+    let totals: Vec<f64> = by_seed.iter().map(|nats| nats.iter().sum::<f64>() / per_bit).collect();
+    // The error over sequences, of the means over seeds.
+    let n = by_seed[0].len();
+    let means: Vec<f64> =
+        (0..n).map(|s| by_seed.iter().map(|nats| nats[s]).sum::<f64>() / by_seed.len() as f64).collect();
+    let mean = means.iter().sum::<f64>() / n as f64;
+    let variance = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n as f64 - 1.0);
+    let error = (variance * n as f64).sqrt() / per_bit;
+    over_seeds(&totals, Some(error))
+}
+
 /// The difference of two models in bits per character, by seed and by sequence.
 fn difference(ours: &[Value], others: &[Value]) -> String {
-    let nats = |result: &Value| -> Vec<f64> {
-        result["nats"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
-    };
-    let characters = ours[0]["characters"].as_f64().unwrap_or(f64::NAN);
-    let per_bit = characters * std::f64::consts::LN_2;
     let pairs: Vec<Vec<f64>> = ours
         .iter()
         .zip(others)
         .map(|(a, b)| nats(a).iter().zip(nats(b)).map(|(a, b)| a - b).collect())
         .collect();
-    let by_seed: Vec<f64> = pairs.iter().map(|pair| pair.iter().sum::<f64>() / per_bit).collect();
-    // The error over sequences, of the means over seeds.
-    let n = pairs[0].len();
-    let means: Vec<f64> =
-        (0..n).map(|s| pairs.iter().map(|pair| pair[s]).sum::<f64>() / pairs.len() as f64).collect();
-    let mean = means.iter().sum::<f64>() / n as f64;
-    let variance = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n as f64 - 1.0);
-    let error = (variance * n as f64).sqrt() / per_bit;
-    let text = over_seeds(&by_seed, Some(error));
+    let text = bits_per_character(&pairs, ours);
     if text.starts_with('-') { text.replacen('-', "−", 1) } else { format!("+{text}") }
 }
 
