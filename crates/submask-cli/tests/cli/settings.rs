@@ -244,7 +244,7 @@ fn blocks_and_intervals_of_times() {
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: train.clip_interval = 0.3..0.8 is not allowed: an interval that holds a share k/N with k ≥ 1, where N = 1 is the number of digits of a block
+    error: train.clip_interval = 0.3..0.8 is not allowed: an interval that holds a share k/N with k ≥ 1, where N = 1 is the number of sub-tokens of a block
     hint: train.clip_interval stands in --set train.clip_interval=0.3..0.8
     ");
     let schedule = ["train.clip_interval=search", "schedule.kind=cosine"];

@@ -255,7 +255,7 @@ mod tests {
                 // −log p of a token with a masked digit, log 4 per digit, times 1/t.
                 let mean = losses.iter().sum::<f64>() / losses.len() as f64;
                 assert!(mean > 0.5 * 4f64.ln() && mean < 2.0 * 2.0 * 4f64.ln(), "{mean}");
-                variances[c] += variance(losses);
+                variances[c] += variance(losses) / 4.0;
             }
         }
         let found = search.run(&network, &held_out_64).unwrap();
