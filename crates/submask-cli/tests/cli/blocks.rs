@@ -61,7 +61,9 @@ fn holes_before_given_text_of_a_later_block_are_refused() {
     assert!(within.contains("exit code: 2"), "{within}");
     let hole = room.call(&["sample", "run", "--prompt", "the [[1]]ea is wide[[3]]", "--length", "19"]);
     assert!(hole.contains("exit code: 2"), "{hole}");
-    for part in ["--prompt", "hole at token 5", "tokens 4 to 7", "tokens 8 to 11", "blocks of 4 tokens"] {
+    for part in
+        ["prompt has text", "hole at token 5", "tokens 4 to 7", "tokens 8 to 11", "blocks of 4 tokens"]
+    {
         assert!(hole.contains(part), "{part} in {hole}");
     }
     // The beginning is token 0: "the s" are tokens 1 to 5, and the hole's block ends with token 7.
