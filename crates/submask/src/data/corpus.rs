@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::csv_file::CsvFile;
-use super::dictionary::{dictionary, first_dictionary};
+use super::dictionary::{dictionary, dictionary_pages, first_dictionary};
 use super::document::Document;
 use super::documents::{Documents, FileItems};
 use super::folder;
@@ -52,8 +52,8 @@ pub struct Corpus {
     rules: Option<Rules>,
     /// The fields of pairs, where it is a corpus of pairs.
     pairs: Option<PairSource>,
-    /// Whether that dictionary is the first edition.
-    first_edition: bool,
+    /// Which dictionary that is.
+    dictionary: Option<Source>,
 }
 
 /// One file or stream.
@@ -86,7 +86,7 @@ impl Corpus {
                 .map_err(|error| Error::invalid("source", format!("{source:?}"), error.to_string()))
         };
         let (paths, split, fields, reading) = match source {
-            Source::Dictionary | Source::FirstDictionary => {
+            Source::Dictionary | Source::DictionaryPages | Source::FirstDictionary => {
                 return Ok(Self {
                     settings: settings(source)?,
                     origin: PathBuf::from("dictionary"),
@@ -94,7 +94,7 @@ impl Corpus {
                     left_out: LeftOut::default(),
                     rules: None,
                     pairs: None,
-                    first_edition: *source == Source::FirstDictionary,
+                    dictionary: Some(source.clone()),
                 });
             }
             Source::Files { paths, split, field, reading } => (paths, *split, vec![field], reading),
@@ -126,7 +126,7 @@ impl Corpus {
             left_out,
             rules: rules.into_iter().next(),
             pairs: source.pairs().cloned(),
-            first_edition: false,
+            dictionary: None,
         })
     }
 
@@ -199,13 +199,12 @@ impl Corpus {
         if let Some(source) = self.pairs.clone() {
             documents = self.opened(move |file, _| Ok(Box::new(joined(file.pairs(&source)?))));
         }
-        if self.rules.is_none() {
-            return Ok(match self.first_edition {
-                true => documents.of(first_dictionary()?.map(Ok)),
-                false => documents.of(dictionary()?.map(Ok)),
-            });
-        }
-        Ok(documents)
+        Ok(match self.dictionary {
+            None => documents,
+            Some(Source::FirstDictionary) => documents.of(first_dictionary()?.map(Ok)),
+            Some(Source::DictionaryPages) => documents.of(dictionary_pages()?.map(Ok)),
+            Some(_) => documents.of(dictionary()?.map(Ok)),
+        })
     }
 
     /// The pairs, in the order of the paths and of the files, those without a completion included.

@@ -14,8 +14,24 @@ use crate::error::Result;
 /// [`Error::Invalid`](crate::Error::Invalid) when built without the feature `dictionary`.
 #[cfg(feature = "dictionary")]
 pub fn dictionary() -> Result<impl Iterator<Item = Document> + Send> {
-    static ENTRIES: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(rejoined_entries);
     Ok(ENTRIES.iter().map(|entry| Document::whole(entry.as_str())))
+}
+
+#[cfg(feature = "dictionary")]
+static ENTRIES: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(rejoined_entries);
+
+/// Entries per page of [`dictionary_pages`].
+#[cfg(feature = "dictionary")]
+const ENTRIES_PER_PAGE: usize = 100;
+
+/// The same entries a hundred to a document, with a blank line between two of them: about 410 documents of several thousand tokens
+/// each, for models that write long texts.
+///
+/// # Errors
+/// As [`dictionary`].
+#[cfg(feature = "dictionary")]
+pub fn dictionary_pages() -> Result<impl Iterator<Item = Document> + Send> {
+    Ok(ENTRIES.chunks(ENTRIES_PER_PAGE).map(|entries| Document::whole(entries.join("\n\n"))))
 }
 
 /// The same entries as earlier versions had them: words run together where lines of the source ended.
@@ -72,6 +88,15 @@ pub fn dictionary() -> Result<impl Iterator<Item = Document> + Send> {
     nothing
 }
 
+/// The same of its pages.
+///
+/// # Errors
+/// As [`dictionary`].
+#[cfg(not(feature = "dictionary"))]
+pub fn dictionary_pages() -> Result<impl Iterator<Item = Document> + Send> {
+    dictionary()
+}
+
 /// The same of its first edition.
 ///
 /// # Errors
@@ -98,6 +123,14 @@ mod tests {
         let bytes: usize = entries.iter().map(String::len).sum();
         assert!((4_500_000..5_500_000).contains(&bytes), "{bytes} bytes");
         assert!(entries.iter().all(|entry| !entry.contains("  ") && entry.trim() == entry));
+    }
+
+    #[test]
+    fn pages_hold_all_entries_in_order() {
+        let (pages, entries) = (texts(dictionary_pages().unwrap()), texts(dictionary().unwrap()));
+        assert_eq!(pages.len(), entries.len().div_ceil(100));
+        assert_eq!(pages.join("\n\n"), entries.join("\n\n"));
+        assert!(pages.iter().all(|page| page.len() > 1000), "the last one, too");
     }
 
     #[test]

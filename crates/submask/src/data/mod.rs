@@ -84,7 +84,7 @@ pub use blocks::{BlockLayout, Blocks};
 pub use corpus::{Corpus, LeftOut, STANDARD_INPUT};
 pub use dataset::{Batch, Dataset};
 pub use density::{Density, Points};
-pub use dictionary::{dictionary, first_dictionary};
+pub use dictionary::{dictionary, dictionary_pages, first_dictionary};
 pub use document::{Content, Document, PIECE_BYTES};
 pub use documents::{Documents, Skipped};
 pub use fidelity::{Fidelity, FidelityCount};

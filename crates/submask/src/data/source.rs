@@ -30,6 +30,9 @@ pub enum Source {
     /// The built-in English dictionary, see [`dictionary`](super::dictionary()).
     #[serde(rename = "dictionary_2")]
     Dictionary,
+    /// The same, a hundred entries to a document, see [`dictionary_pages`](super::dictionary_pages()).
+    #[serde(rename = "dictionary_3")]
+    DictionaryPages,
     /// Its first edition, see [`first_dictionary`](super::first_dictionary()); it keeps the name that it had in files.
     #[serde(rename = "dictionary")]
     FirstDictionary,
@@ -443,5 +446,6 @@ mod tests {
         assert!(toml::from_str::<Source>("corpus = \"files\"\npaths = []\nspilt = \"line\"").is_err());
         assert_eq!(toml::from_str::<Source>("corpus = \"dictionary\"").unwrap(), Source::FirstDictionary);
         assert_eq!(toml::from_str::<Source>("corpus = \"dictionary_2\"").unwrap(), Source::Dictionary);
+        assert_eq!(toml::from_str::<Source>("corpus = \"dictionary_3\"").unwrap(), Source::DictionaryPages);
     }
 }

@@ -403,7 +403,7 @@ mod tests {
         refused(|s| s.train.batch_size = 0, "train.batch_size");
         refused(|s| s.train.ema_decay = 1.0, "train.ema_decay");
         refused(|s| text(s).valid_fraction = 0.0, "data.valid_fraction");
-        refused(|s| text(s).edition = 3, "data.edition");
+        refused(|s| text(s).edition = 4, "data.edition");
         refused(|s| dit(s).hidden = 190, "model.hidden");
         refused(|s| s.codes.subtokens = 0, "codes.subtokens");
         refused(|s| s.tokenizer = None, "tokenizer");

@@ -106,7 +106,7 @@ impl PrepareSettings {
     pub fn reading(&self) -> Option<&Reading> {
         match &self.source {
             Source::Files { reading, .. } | Source::Pairs(PairSource { reading, .. }) => Some(reading),
-            Source::Dictionary | Source::FirstDictionary => None,
+            Source::Dictionary | Source::DictionaryPages | Source::FirstDictionary => None,
         }
     }
 

@@ -25,11 +25,11 @@ impl Learnt for TextData {
             _ => {}
         }
         self.check_pairs()?;
-        if !(1..=2).contains(&self.edition) {
+        if !(1..=3).contains(&self.edition) {
             return Err(Error::invalid(
                 "data.edition",
                 self.edition,
-                "1 or 2, the editions of the built-in dictionary",
+                "1 to 3, the editions of the built-in dictionary",
             ));
         }
         // Widths do not depend on the vocabulary; two classes stand for an unknown one.

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub struct TextData {
     /// Files and folders; empty: the built-in dictionary.
     pub paths: Vec<PathBuf>,
-    /// Edition of the built-in dictionary, 1 or 2; settings that do not say it are of the first.
+    /// Edition of the built-in dictionary, 1 to 3: the third has a hundred entries of the second to a document. Settings that do not say it are of the first.
     #[serde(default = "first_edition")]
     pub edition: u32,
     /// What in a text file is one document.
@@ -112,7 +112,11 @@ impl TextData {
     /// Where documents come from.
     pub fn source(&self) -> Source {
         if self.paths.is_empty() {
-            return if self.edition == 1 { Source::FirstDictionary } else { Source::Dictionary };
+            return match self.edition {
+                1 => Source::FirstDictionary,
+                3 => Source::DictionaryPages,
+                _ => Source::Dictionary,
+            };
         }
         self.source_of(&self.paths)
     }
@@ -215,7 +219,7 @@ impl TextData {
                 data.prompt_field.clone_from(&pairs.prompt_field);
                 data.completion_field.clone_from(&pairs.completion_field);
             }
-            Source::Dictionary | Source::FirstDictionary => {}
+            Source::Dictionary | Source::DictionaryPages | Source::FirstDictionary => {}
         }
         if let Some(Reading { format, join, separator, skip_bad }) = prepared.reading().cloned() {
             (data.format, data.join, data.separator, data.skip_bad) = (format, join, separator, skip_bad);
