@@ -50,7 +50,7 @@ fn is_published(facts: &Facts) -> bool {
 /// Tokens per block of a transformer; 0: none. Refuses the networks of these programs that this one does not have.
 ///
 /// # Errors
-/// [`Error::Format`] for a network without modulation or with causal attention, and for blocks of no tokens;
+/// [`Error::Format`] for a network of another objective, without modulation or with causal attention, and for blocks of no tokens;
 /// [`Error::Invalid`] for blocks that the caller asks for of another network.
 pub(super) fn block_len(
     foreign: &Foreign,

@@ -455,6 +455,13 @@ fn lightning_checkpoints_are_read_compiled_or_not_with_their_scalars_first() {
         }
         let error = variant("bd3lm", vec![("time_conditioning", Saved::Flag(true))]).unwrap_err();
         assert_says(&error, &["last.ckpt", "model.time_conditioning = true", "blocks"]);
+        for other in ["sedd", "duo"] {
+            let error = variant(other, vec![]).unwrap_err();
+            assert_says(&error, &["last.ckpt", &format!("algo.name = {other:?}"), "bd3lm, mdlm, ar"]);
+        }
+        assert!(variant("bd3lm", vec![("parameterization", Saved::Text("subs".to_owned()))]).is_ok());
+        let error = variant("mdlm", vec![("parameterization", Saved::Text("d3pm".to_owned()))]).unwrap_err();
+        assert_says(&error, &["last.ckpt", "parameterization = \"d3pm\"", "subs"]);
         let error = variant("ar", vec![("causal_attention", Saved::Flag(true))]).unwrap_err();
         assert_says(&error, &["last.ckpt", "causal = true"]);
     }
