@@ -19,9 +19,12 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Of vectors [B, P, w], one tensor per layer, at least one.
+    /// Of vectors [B, P, w], one tensor per layer.
+    ///
+    /// # Panics
+    /// Where there is no layer.
     pub fn new(layers: Vec<Tensor<3>>) -> Self {
-        debug_assert!(!layers.is_empty(), "a network has layers");
+        assert!(!layers.is_empty(), "a network has layers");
         Self { layers, placed: Arc::default() }
     }
 
@@ -47,6 +50,9 @@ impl Kept {
 
     /// The same without the first `tokens` of every sequence, fewer than there are: those after them move to their places, and
     /// keep what they read of them.
+    ///
+    /// # Panics
+    /// For as many tokens as there are, or more.
     #[must_use]
     pub fn without_first(&self, tokens: usize) -> Self {
         self.map(|x| {
@@ -55,7 +61,7 @@ impl Kept {
         })
     }
 
-    /// The same of some `sequences`, in their order; one may come several times.
+    /// The same of some `sequences`, in their order, at least one; one may come several times.
     #[must_use]
     pub fn of(&self, sequences: &[usize]) -> Self {
         if sequences.iter().copied().eq(0..self.sequences()) {

@@ -142,7 +142,7 @@ impl<'a> Row<'a> {
             self.y[digit] = value;
         }
         let end = self.recipe.end(self.block_len.is_some()).and_then(|end| self.end_at(end));
-        let cut = self.cut()?;
+        let cut = self.cut()?.filter(|cut| end.is_none_or(|end| *cut < end));
         self.is_monotonous = cut.is_some();
         self.ended = cut.or(end);
         if !observer.wants_digits() {
@@ -158,7 +158,7 @@ impl<'a> Row<'a> {
         observer.notify(&Event::Revealed { sequence, step, time, digits: &digits, settled })
     }
 
-    /// How many tokens are kept of a text that stops after its block, because those at its end are too much alike. What is
+    /// How many tokens are kept of a text that stops after its block, because its last ones are too much like each other. What is
     /// given stays.
     fn cut(&self) -> Result<Option<usize>> {
         let rule = self.recipe.entropy_rule.filter(|_| self.block_len.is_some() && self.policy.is_done());

@@ -1,14 +1,16 @@
 //! Hidden states at some positions are those of the whole batch there, and so are the gradients.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use submask::backbone::Backbone;
 use submask::backbone::dit::{Dit, DitConfig};
-use submask::backbone::encoder::{Encoder, EncoderConfig};
+use submask::backbone::encoder::Encoder;
 use submask::backbone::weights::Weights;
-use submask::backbone::{Backbone, Embedding};
 use submask::denoiser::States;
 use submask::ops::Kernels;
 use submask::random::{Draws, Purpose};
 use submask::subtoken::SubTokenizer;
+
+use crate::tiny_networks::{dit_config, encoder_config};
 
 /// Tokens of a sequence, and times of the sequences.
 const LENGTH: usize = 9;
@@ -17,31 +19,10 @@ const TIMES: [f64; 3] = [0.2, 0.5, 0.9];
 fn networks(kernels: Kernels) -> Vec<(&'static str, Box<dyn Backbone>)> {
     let codes = SubTokenizer::new(20, 2).unwrap();
     let dit = |time_conditioning| {
-        let config = DitConfig {
-            block_len: 0,
-            hidden: 16,
-            heads: 2,
-            blocks: 2,
-            cond_dim: 8,
-            seq_len: LENGTH,
-            dropout: 0.0,
-            embedding: Embedding::PerDigitSummed,
-            time_conditioning,
-        };
+        let config = DitConfig { time_conditioning, ..dit_config(LENGTH, 0) };
         Box::new(Dit::new(config, &codes, kernels).unwrap())
     };
-    let config = EncoderConfig {
-        block_len: 0,
-        hidden: 16,
-        heads: 4,
-        query_groups: 2,
-        blocks: 2,
-        intermediate: 10,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitSummed,
-    };
-    let encoder = Box::new(Encoder::new(config, &codes, kernels).unwrap());
+    let encoder = Box::new(Encoder::new(encoder_config(LENGTH, 0), &codes, kernels).unwrap());
     vec![("dit", dit(false)), ("dit that reads the time", dit(true)), ("encoder", encoder)]
 }
 

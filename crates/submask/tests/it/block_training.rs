@@ -22,6 +22,8 @@ use submask::train::settings::{RunData, RunSettings, TokenizerChoice, TrainSetti
 use submask::train::{ClipChoice, LossFunction, Outcome, RunRequest, Slot, checkpoint, run};
 use submask::{Compute, Device};
 
+use crate::tiny_networks::{dit_config, encoder_config};
+
 fn preset() -> RunSettings {
     toml::from_str(include_str!("../../../submask-cli/presets/dictionary.toml")).unwrap()
 }
@@ -31,32 +33,13 @@ fn codes() -> SubTokenizer {
 }
 
 fn dit(block_len: usize, kernels: Kernels) -> Dit {
-    let config = DitConfig {
-        hidden: 16,
-        heads: 2,
-        blocks: 2,
-        cond_dim: 8,
-        seq_len: 12,
-        dropout: 0.2,
-        embedding: Embedding::Concatenated,
-        time_conditioning: false,
-        block_len,
-    };
+    let config = dit_config(12, block_len);
+    let config = DitConfig { dropout: 0.2, embedding: Embedding::Concatenated, ..config };
     Dit::new(config, &codes(), kernels).unwrap()
 }
 
 fn encoder(block_len: usize, kernels: Kernels) -> Encoder {
-    let config = EncoderConfig {
-        hidden: 16,
-        heads: 4,
-        query_groups: 2,
-        blocks: 2,
-        intermediate: 10,
-        seq_len: 12,
-        dropout: 0.2,
-        embedding: Embedding::PerDigitSummed,
-        block_len,
-    };
+    let config = EncoderConfig { dropout: 0.2, ..encoder_config(12, block_len) };
     Encoder::new(config, &codes(), kernels).unwrap()
 }
 

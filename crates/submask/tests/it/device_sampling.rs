@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use submask::backbone::dit::{Dit, DitConfig};
-use submask::backbone::encoder::{Encoder, EncoderConfig};
+use submask::backbone::encoder::Encoder;
 use submask::backbone::toy::{Toy, ToyConfig};
 use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
@@ -21,33 +21,15 @@ use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::{assert_close, hold, places};
+use crate::tiny_networks::{dit_config, encoder_config};
 
 const LENGTH: usize = 11;
 
 /// Transformers, of one output layer; the U-Net with labels, of one per colour channel; the toy, of one per token.
 fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
-    let dit = DitConfig {
-        block_len: 0,
-        hidden: 16,
-        heads: 2,
-        blocks: 2,
-        cond_dim: 8,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::Concatenated,
-        time_conditioning: true,
-    };
-    let encoder = EncoderConfig {
-        block_len: 0,
-        hidden: 16,
-        heads: 4,
-        query_groups: 2,
-        blocks: 2,
-        intermediate: 10,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitSummed,
-    };
+    let dit = dit_config(LENGTH, 0);
+    let dit = DitConfig { embedding: Embedding::Concatenated, time_conditioning: true, ..dit };
+    let encoder = encoder_config(LENGTH, 0);
     let unet = UnetConfig {
         channels: 2,
         height: 2,

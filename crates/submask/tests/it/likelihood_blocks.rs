@@ -1,13 +1,10 @@
 //! Likelihoods of networks with blocks whose weights are drawn: what must hold whatever they have learnt.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::tensor::Device;
-use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::dit::Dit;
 use submask::backbone::encoder::{Encoder, EncoderConfig};
-use submask::backbone::weights::Weights;
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::{Embedding, LoadedBackbone};
 use submask::denoiser::{BlockDenoiser, Denoiser, Kept, LogitRows, Spec, States};
 use submask::likelihood::{
     Estimate, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_in_order, joint_objective,
@@ -22,6 +19,7 @@ use submask::subtoken::SubTokenizer;
 use submask::{Error, Result};
 
 use crate::table_network::HashNetwork;
+use crate::tiny_networks::{dit_config, encoder_config, loaded};
 
 /// The networks' length in tokens.
 const LENGTH: usize = 6;
@@ -33,44 +31,13 @@ fn codes() -> SubTokenizer {
     SubTokenizer::new(7, 2).unwrap()
 }
 
-fn loaded(network: impl Backbone + 'static) -> LoadedBackbone {
-    let drawn = |id: usize, len: usize| -> Vec<f32> {
-        let draws = Draws::new(id as u64, Purpose::Init);
-        (0..len).map(|i| 0.4 * draws.normal(0, i as u32, 0) as f32).collect()
-    };
-    let parameters = network.parameters().iter().enumerate();
-    let values: Vec<Vec<f32>> = parameters.map(|(i, parameter)| drawn(i, parameter.len())).collect();
-    let weights = Weights::new(network.parameters(), &values, &Device::flex());
-    LoadedBackbone { network: Arc::new(network), weights }
-}
-
 fn dit(block_len: usize) -> LoadedBackbone {
-    let config = DitConfig {
-        block_len,
-        hidden: 16,
-        heads: 2,
-        blocks: 2,
-        cond_dim: 8,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitSummed,
-        time_conditioning: false,
-    };
-    loaded(Dit::new(config, &codes(), Kernels::FUSED).unwrap())
+    loaded(Dit::new(dit_config(LENGTH, block_len), &codes(), Kernels::FUSED).unwrap())
 }
 
 fn encoder(block_len: usize) -> LoadedBackbone {
-    let config = EncoderConfig {
-        block_len,
-        hidden: 16,
-        heads: 4,
-        query_groups: 2,
-        blocks: 2,
-        intermediate: 10,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitConcatenated,
-    };
+    let config = encoder_config(LENGTH, block_len);
+    let config = EncoderConfig { embedding: Embedding::PerDigitConcatenated, ..config };
     loaded(Encoder::new(config, &codes(), Kernels::FUSED).unwrap())
 }
 

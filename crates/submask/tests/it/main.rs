@@ -45,6 +45,7 @@ mod scores;
 mod stored_zip;
 mod stub;
 mod table_network;
+mod tiny_networks;
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use submask::Error;
-use submask::backbone::dit::{Dit, DitConfig};
-use submask::backbone::encoder::{Encoder, EncoderConfig};
-use submask::backbone::weights::{Init, Parameter, Weights};
-use submask::backbone::{Backbone, Embedding, LoadedBackbone};
+use submask::backbone::LoadedBackbone;
+use submask::backbone::dit::Dit;
+use submask::backbone::encoder::Encoder;
 use submask::denoiser::{BlockDenoiser, Denoiser, Kept, LogitRows, Spec, States};
 use submask::ops::{Kernels, Precision};
 use submask::predictive::{Predictive, Sharpening};
 use submask::sampler::{
-    Draw, EntropyRule, Event, Order, Prompt, Recipe, RevealUnit, SampleReport, SampleSettings, Sampler,
-    SequenceRequest, Steps, Stream, Window,
+    Draw, EntropyRule, Event, MixtureDenoiser, Order, Prompt, Recipe, RevealUnit, SampleReport,
+    SampleSettings, Sampler, SequenceRequest, Steps, Stream, Window,
 };
 use submask::subtoken::SubTokenizer;
 
 use crate::block_table::BlockTable;
 use crate::fixtures::cases;
 use crate::sampler_distribution::{distance, indices};
+use crate::tiny_networks::{dit_config, encoder_config, loaded};
 
 const LENGTH: usize = 12;
 
@@ -31,45 +31,13 @@ fn codes(subtoken_len: usize) -> SubTokenizer {
     SubTokenizer::new(11, subtoken_len).unwrap()
 }
 
-/// A network whose weights are far from zero, also in layers that begin there.
-fn load(network: Arc<dyn Backbone>) -> LoadedBackbone {
-    let drawn = |(index, parameter): (usize, &Parameter)| {
-        let parameter = Parameter { init: Init::Normal(0.4), ..parameter.clone() };
-        parameter.initial(3, index)
-    };
-    let values: Vec<_> = network.parameters().iter().enumerate().map(drawn).collect();
-    let weights = Weights::new(network.parameters(), &values, &Device::flex());
-    LoadedBackbone { network, weights }
-}
-
 fn dit(subtoken_len: usize, block_len: usize, kernels: Kernels) -> LoadedBackbone {
-    let config = DitConfig {
-        hidden: 16,
-        heads: 2,
-        blocks: 2,
-        cond_dim: 8,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitSummed,
-        time_conditioning: false,
-        block_len,
-    };
-    load(Arc::new(Dit::new(config, &codes(subtoken_len), kernels).unwrap()))
+    loaded(Dit::new(dit_config(LENGTH, block_len), &codes(subtoken_len), kernels).unwrap())
 }
 
 fn encoder(subtoken_len: usize, block_len: usize) -> LoadedBackbone {
-    let config = EncoderConfig {
-        hidden: 16,
-        heads: 4,
-        query_groups: 2,
-        blocks: 2,
-        intermediate: 10,
-        seq_len: LENGTH,
-        dropout: 0.0,
-        embedding: Embedding::PerDigitSummed,
-        block_len,
-    };
-    load(Arc::new(Encoder::new(config, &codes(subtoken_len), Kernels::FUSED).unwrap()))
+    let config = encoder_config(LENGTH, block_len);
+    loaded(Encoder::new(config, &codes(subtoken_len), Kernels::FUSED).unwrap())
 }
 
 /// The same network, which keeps tokens and reads all of them again for every evaluation.
@@ -367,6 +335,98 @@ fn a_monotonous_text_of_blocks_is_stopped_after_a_block_and_cut() {
         }
     }
     assert!(stopped > 20 && whole > 20, "{stopped} {whole}");
+}
+
+/// Where a text whose blocks of 4 tokens are all known ends or is cut, given the token that ends it: whichever keeps less.
+fn kept(all: &[u32], given: usize, end: u32, rule: EntropyRule) -> usize {
+    let begin = all.iter().position(|token| *token != end).unwrap_or(all.len());
+    for block in (4..all.len()).step_by(4).chain([all.len()]).filter(|block| *block > given) {
+        let known = &all[..block];
+        let ended = (given.max(begin)..block).find(|place| known[*place] == end).map(|place| place + 1);
+        let cut = rule.stops(known).then(|| (block - rule.window).max(given));
+        if let Some(kept) = [ended, cut].into_iter().flatten().min() {
+            return kept;
+        }
+    }
+    all.len()
+}
+
+#[test]
+fn a_text_that_ends_in_the_block_after_which_it_is_cut_keeps_what_stands_before_both() {
+    let network = dit(2, 4, Kernels::FUSED);
+    let (end, lengths) = (7, [(60, 0), (60, 7), (24, 2), (60, 1)]);
+    let (mut both, prompts) = (0, prompts(2, &lengths));
+    for settings in all_settings().into_iter().filter(|settings| settings.order != Order::LeftToRight) {
+        let whole = sample(&network, &settings, &prompts, None);
+        for rule in [(2, 0.5), (3, 0.8), (3, 1.05)].map(|(window, least)| EntropyRule { window, least }) {
+            let settings = SampleSettings { entropy_rule: Some(rule), ..settings.clone() };
+            let texts = sample(&network, &settings, &prompts, Some(end));
+            for (((text, report), (all, _)), (_, given)) in texts.iter().zip(&whole).zip(lengths) {
+                let expected = kept(all, given, end, rule);
+                assert_eq!(*text, all[..expected], "{rule:?} {settings:?}");
+                let ends = expected > 0 && all[expected - 1] == end;
+                both += usize::from(ends && report.monotonous == 0 && expected < all.len());
+            }
+        }
+    }
+    assert!(both > 5, "{both} texts end");
+}
+
+#[test]
+fn what_a_network_with_blocks_cannot_read_is_refused() {
+    let network = dit(1, 4, Kernels::FUSED);
+    let refused = |result: submask::Result<Kept>, field: &str| {
+        let error = result.err().unwrap();
+        assert!(error.to_string().starts_with(field), "{error}");
+    };
+    let block = network.keep(&[1; 8], 2, None).unwrap();
+    assert_eq!((block.sequences(), block.tokens()), (2, 4));
+    refused(network.keep(&[1; 4], 1, Some(&block)), "sequences = 1");
+    refused(network.keep(&[1; 3], 2, None), "clean digits = 3");
+    refused(network.keep(&[1; 20], 2, Some(&block)), "sequence length = 14");
+    let part = network.keep(&[1; 10], 2, None).unwrap();
+    refused(network.keep(&[1; 8], 2, Some(&part)), "tokens kept = 5");
+    let states = States { y_t: &[11; 8], t: &[0.0; 2], labels: None };
+    let mut rows = |_: std::ops::Range<usize>, _: &[f32]| Ok(());
+    for (kept, first, field) in [
+        (Some(&block), 3, "first token of a block = 3"),
+        (Some(&block), 8, "tokens kept = 4"),
+        (None, 4, "tokens kept = 0"),
+        (Some(&block), 12, "sequence length = 16"),
+    ] {
+        let error = network.evaluate_after(kept, first, &states, &[0], &mut rows).unwrap_err();
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
+    let alone = States { y_t: &[11; 12], t: &[0.0; 3], labels: None };
+    let error = network.evaluate_after(Some(&block), 4, &alone, &[0], &mut rows).unwrap_err();
+    assert!(error.to_string().starts_with("sequences kept = 2"), "{error}");
+    let error = MixtureDenoiser::new(&[&network]).err().unwrap();
+    assert!(error.to_string().contains("without blocks"), "{error}");
+}
+
+/// A network whose blocks do not divide its length.
+struct Odd(LoadedBackbone, Spec);
+
+impl Denoiser for Odd {
+    fn spec(&self) -> &Spec {
+        &self.1
+    }
+
+    fn evaluate(&self, states: &States, positions: &[usize], rows: LogitRows) -> submask::Result<()> {
+        self.0.evaluate(states, positions, rows)
+    }
+
+    fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
+        self.0.by_blocks()
+    }
+}
+
+#[test]
+fn blocks_divide_the_length_of_a_network_that_writes() {
+    let network = dit(1, 4, Kernels::FUSED);
+    let spec = Spec { block_len: 5, ..network.spec().clone() };
+    let error = Stream::new(&Odd(network, spec), 1).err().unwrap();
+    assert!(error.to_string().starts_with("block_len = 5 is not allowed: a divisor of 12"), "{error}");
 }
 
 #[test]
