@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::rounds::{json, stdout, trained};
+use super::rounds::{json, stdout, tiny, trained};
+use super::{Room, submask};
 
 /// Blocks of 4 of 16 tokens.
 const BLOCKS: &[&str] = &["--subtokens", "2", "--set", "model.block_len=4"];
@@ -80,6 +81,51 @@ fn holes_before_given_text_of_a_later_block_are_refused() {
     let (other, _) = trained(&["--subtokens", "2"]);
     let said = other.call(&["sample", "run", "--window", "cached"]);
     assert!(said.contains("exit code: 2") && said.contains("model.block_len"), "{said}");
+}
+
+#[test]
+fn one_block_as_long_as_the_model_writes_on_without_what_stands_before() {
+    let room = Room::new();
+    room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+    let train = ["train", "--data", "text.txt", "--out", "run", "--steps", "2", "--set"];
+    let settings = tiny(&["model.block_len=16", "sample.steps=0"]);
+    assert!(room.call(&[&train[..], &settings].concat()).contains("exit code: 0"));
+    let note = "beyond 16 tokens each block is written without what stands before it";
+    for (length, is_noted) in [("16", false), ("40", true)] {
+        let said = room.call(&["sample", "run", "--length", length]);
+        assert!(said.contains("exit code: 0") && said.contains(note) == is_noted, "{said}");
+    }
+    // Where nothing says the steps of the path bound, there are as many as a block has tokens.
+    let blocks = ["train", "--data", "text.txt", "--out", "blocks", "--steps", "2", "--set"];
+    let settings = tiny(&["model.block_len=4", "sample.steps=0"]);
+    assert!(room.call(&[&blocks[..], &settings].concat()).contains("exit code: 0"));
+    for (run, steps) in [("run", 16), ("blocks", 4)] {
+        let said = room.call(&["eval", run, "--estimator", "path", "--sequences", "2", "--json"]);
+        assert_eq!(json(&said)["steps"], steps, "{said}");
+    }
+}
+
+#[test]
+fn settings_of_sampling_that_no_text_could_follow_are_refused() {
+    let train = ["train", "--set", "tokenizer.kind=bytes"];
+    for (settings, said) in [
+        (
+            &["sample.window=recomputed"][..],
+            "sample.window = \"recomputed\" is not allowed: \"cached\" where",
+        ),
+        (&["sample.min_entropy=2"], "sample.min_entropy = 2 is not allowed: 0, off"),
+        (
+            &["model.block_len=4", "sample.min_entropy=2.1", "sample.entropy_window=8"],
+            "sample.min_entropy = 2.1 is not allowed: below ln(entropy_window) = 2.079",
+        ),
+        (
+            &["model.block_len=4", "sample.min_entropy=5.6", "sample.entropy_window=1000"],
+            "sample.min_entropy = 5.6 is not allowed: below ln(vocab_size) = 5.549",
+        ),
+    ] {
+        let refused = submask(&[&train[..], settings].concat());
+        assert!(refused.contains("exit code: 2") && refused.contains(said), "{refused}");
+    }
 }
 
 #[test]
