@@ -137,6 +137,10 @@ impl Plan {
         if let RunData::Text(data) = &mut settings.data {
             let corpus = if self.characters { "data-characters" } else { "data" };
             data.cache = self.folder.join(corpus);
+            // What is held out follows from the seed: all seeds have the first one's.
+            if seed > 0 {
+                data.paths = vec![data.cache.clone()];
+            }
         }
         if let (Some(tokenizer), true) = (&mut settings.tokenizer, self.characters) {
             tokenizer.kind = TokenizerChoice::Bytes;
@@ -178,8 +182,7 @@ impl Plan {
             let (block, len, what) = match kind {
                 Kind::Autoregressive => ("–".to_owned(), "–".to_owned(), "exact"),
                 Kind::Diffusion { block_len, subtokens } => {
-                    let block = if *block_len == SEQ_LEN { "L".to_owned() } else { block_len.to_string() };
-                    (block, subtokens.to_string(), "upper bound")
+                    (block_name(*block_len), subtokens.to_string(), "upper bound")
                 }
             };
             let same = match kind {
@@ -220,10 +223,16 @@ impl Plan {
                 )
             };
             let [left, confidence, bound] = ["left_to_right", "confidence", "bound_of_exact"].map(exact);
-            println!("| {block_len} | {subtokens} | {left} | {confidence} | {bound} |");
+            let block = block_name(*block_len);
+            println!("| {block} | {subtokens} | {left} | {confidence} | {bound} |");
         }
         Ok(())
     }
+}
+
+/// A block length in a table.
+fn block_name(block_len: usize) -> String {
+    if block_len == SEQ_LEN { "L".to_owned() } else { block_len.to_string() }
 }
 
 /// The network of a kind, with the dropout of the preset's.
