@@ -170,6 +170,7 @@ fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) ->
         first_sequence: args.first_sequence,
         batch: args.batch.get(),
         trajectories: args.trace,
+        log_probs: None,
     })
 }
 

@@ -161,10 +161,14 @@ impl Autoregressive {
         self.shape.kernels.linear(self.trunk(weights, inputs, batch, None), weight, Some(bias))
     }
 
-    /// Logits [B, b] of the digit after `inputs` \[B\], one position further than the last call with the
-    /// same cache: keys and values of earlier positions are kept, not computed again.
+    /// Logits [B, b] of the digit after `inputs` \[B\], one for every sequence of `cache`, each one position further than at the
+    /// last call with the same cache: keys and values of earlier positions are kept, not computed again.
+    ///
+    /// # Panics
+    /// For another number of inputs than there are sequences.
     pub fn next_logits(&self, weights: &Weights, inputs: &[u32], cache: &mut Cache) -> Tensor<2> {
         let (batch, hidden) = (inputs.len(), self.config.hidden);
+        assert_eq!(batch, cache.sequences(), "an input per sequence");
         let kernels = self.shape.kernels;
         let Modulation { shift, scale, .. } = self.identity(&weights.device());
         let norm = |layer: &ModulatedNorm, x: Tensor<2>| {
@@ -172,31 +176,42 @@ impl Autoregressive {
             layer.forward(weights, x, shift.clone(), scale.clone()).reshape([batch, hidden])
         };
         let mut x = self.embed(weights, inputs);
-        cache.blocks.resize_with(self.config.blocks, Default::default);
-        for (block, kept) in self.blocks.iter().zip(&mut cache.blocks) {
+        for (layer, block) in self.blocks.iter().enumerate() {
             let qkv = block.qkv.forward(weights, norm(&block.attention_norm, x.clone()));
-            let mixed = self.attend(qkv, cache.position, kept);
+            let mixed = self.attend_each(qkv, layer, cache);
             x = x + block.attention_out.forward(weights, mixed);
             x = x.clone() + block.mlp(weights, norm(&block.mlp_norm, x));
         }
-        cache.position += 1;
+        cache.parts.iter_mut().for_each(|part| part.position += 1);
         let (weight, bias) = self.output_layer(weights);
         kernels.linear(norm(&self.norm, x), weight, Some(bias))
     }
 
-    /// Attention of one new position over all kept ones: [B, 3d] → [B, d].
-    fn attend(
-        &self,
-        qkv: Tensor<2>,
-        position: usize,
-        kept: &mut Option<(Tensor<4>, Tensor<4>)>,
-    ) -> Tensor<2> {
-        let batch = qkv.dims()[0];
+    /// Attention of one new position of every sequence over all kept ones of it: [B, 3d] → [B, d]. Sequences at one position are
+    /// attended together.
+    fn attend_each(&self, qkv: Tensor<2>, layer: usize, cache: &mut Cache) -> Tensor<2> {
+        if let [part] = cache.parts.as_mut_slice() {
+            return self.attend(qkv, layer, part);
+        }
+        let mut first = 0;
+        let mixed = cache.parts.iter_mut().map(|part| {
+            let own = qkv.clone().narrow(0, first, part.sequences);
+            first += part.sequences;
+            self.attend(own, layer, part)
+        });
+        Tensor::cat(mixed.collect(), 0)
+    }
+
+    /// Attention of one new position of sequences at the same position over all kept ones: [B, 3d] → [B, d].
+    fn attend(&self, qkv: Tensor<2>, layer: usize, part: &mut Part) -> Tensor<2> {
+        let (batch, position) = (part.sequences, part.position);
         let (heads, width) = (self.shape.heads, self.config.hidden / self.shape.heads);
         let parts = qkv.reshape([batch, 3, heads, width]);
-        let part = |index: usize| parts.clone().narrow(1, index, 1).reshape([batch, heads, 1, width]);
+        let third = |index: usize| parts.clone().narrow(1, index, 1).reshape([batch, heads, 1, width]);
         let rotate = |x: Tensor<4>| self.shape.rotary.rotate_at(x, position);
-        let (q, k, v) = (rotate(part(0)), rotate(part(1)), part(2));
+        let (q, k, v) = (rotate(third(0)), rotate(third(1)), third(2));
+        part.layers.resize_with(self.config.blocks, Default::default);
+        let kept = &mut part.layers[layer];
         let (k, v) = match kept.take() {
             Some((keys, values)) => (Tensor::cat(vec![keys, k], 2), Tensor::cat(vec![values, v], 2)),
             None => (k, v),
@@ -208,19 +223,62 @@ impl Autoregressive {
     }
 }
 
-/// Keys and values of the positions that [`Autoregressive::next_logits`] has seen.
+/// Keys and values of the positions that [`Autoregressive::next_logits`] has seen, of sequences that may stand at different
+/// positions.
 #[derive(Default)]
 pub struct Cache {
+    parts: Vec<Part>,
+}
+
+/// Sequences one after the other that stand at the same position.
+struct Part {
+    sequences: usize,
     position: usize,
     /// Rotated keys and values of every block, each [B, h, positions, w].
-    blocks: Vec<Option<(Tensor<4>, Tensor<4>)>>,
+    layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
 }
 
 impl Cache {
-    /// Goes on with some rows of the batch only.
+    /// Takes in sequences that begin, after the others.
+    pub fn add(&mut self, sequences: usize) {
+        match self.parts.last_mut() {
+            Some(part) if part.position == 0 => part.sequences += sequences,
+            _ if sequences == 0 => {}
+            _ => self.parts.push(Part { sequences, position: 0, layers: Vec::new() }),
+        }
+    }
+
+    /// How many sequences there are.
+    pub fn sequences(&self) -> usize {
+        self.parts.iter().map(|part| part.sequences).sum()
+    }
+
+    /// Goes on with some rows of the batch only, ascending.
     fn keep(&mut self, rows: &[usize]) {
-        for (keys, values) in self.blocks.iter_mut().flatten() {
-            let rows = integers(rows.iter().map(|row| *row as u32), [rows.len()], &keys.device());
+        let mut first = 0;
+        for part in &mut self.parts {
+            let range = first..first + part.sequences;
+            first = range.end;
+            let own: Vec<u32> =
+                rows.iter().filter(|row| range.contains(row)).map(|row| (row - range.start) as u32).collect();
+            part.keep(&own);
+        }
+        self.parts.retain(|part| part.sequences > 0);
+    }
+}
+
+impl Part {
+    /// Goes on with some of the sequences only.
+    fn keep(&mut self, rows: &[u32]) {
+        if rows.len() == self.sequences {
+            return;
+        }
+        self.sequences = rows.len();
+        if rows.is_empty() {
+            return;
+        }
+        for (keys, values) in self.layers.iter_mut().flatten() {
+            let rows = integers(rows.iter().copied(), [rows.len()], &keys.device());
             *keys = keys.clone().select(0, rows.clone());
             *values = values.clone().select(0, rows);
         }
@@ -260,6 +318,10 @@ struct Begun<'a> {
 }
 
 impl Continuation for Begun<'_> {
+    fn add(&mut self, sequences: usize) {
+        self.cache.add(sequences);
+    }
+
     fn next_logits(&mut self, inputs: &[u32]) -> Result<Vec<f32>> {
         let LoadedAutoregressive { network, weights } = self.loaded;
         floats(network.next_logits(weights, inputs, &mut self.cache))

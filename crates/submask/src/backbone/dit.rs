@@ -329,6 +329,10 @@ impl Backbone for Dit {
         &self.definition
     }
 
+    fn takes_lengths(&self) -> bool {
+        !self.config.time_conditioning && self.config.block_len == 0
+    }
+
     fn heads(
         &self,
         weights: &Weights,

@@ -256,6 +256,10 @@ impl Backbone for Encoder {
         &self.definition
     }
 
+    fn takes_lengths(&self) -> bool {
+        self.config.block_len == 0
+    }
+
     fn heads(
         &self,
         weights: &Weights,

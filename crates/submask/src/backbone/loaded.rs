@@ -8,7 +8,10 @@ use burn::tensor::{Device, Tensor};
 use super::head::Heads;
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs};
-use crate::denoiser::{BlockDenoiser, Denoiser, DeviceDenoiser, DeviceStates, Kept, LogitRows, Spec, States};
+use crate::denoiser::{
+    BlockDenoiser, BlocksAt, Denoiser, DeviceDenoiser, DeviceStates, Kept, LogitRows, Spec, States,
+    evaluate_runs,
+};
 use crate::{Error, Result};
 
 /// A network with its weights, ready to be evaluated.
@@ -79,6 +82,23 @@ impl Denoiser for LoadedBackbone {
         self.evaluate_inputs(&(*states).into(), positions, rows)
     }
 
+    fn evaluate_each(
+        &self,
+        states: &States,
+        lengths: &[usize],
+        positions: &[usize],
+        rows: LogitRows,
+    ) -> Result<()> {
+        let differ = lengths.windows(2).any(|pair| pair[0] != pair[1]);
+        match differ && self.network.takes_lengths() {
+            true => {
+                let inputs = Inputs { context: Context::Lengths(lengths), ..(*states).into() };
+                self.evaluate_inputs(&inputs, positions, rows)
+            }
+            false => evaluate_runs(self, states, lengths, positions, rows),
+        }
+    }
+
     fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
         (self.spec().block_len > 0).then_some(self)
     }
@@ -123,6 +143,20 @@ impl BlockDenoiser for LoadedBackbone {
         rows: LogitRows,
     ) -> Result<()> {
         let inputs = Inputs { context: Context::Kept { kept, first }, ..(*states).into() };
+        self.evaluate_inputs(&inputs, positions, rows)
+    }
+
+    fn evaluate_after_each(
+        &self,
+        groups: &[BlocksAt],
+        states: &States,
+        positions: &[usize],
+        rows: LogitRows,
+    ) -> Result<()> {
+        if let [BlocksAt { kept, first, .. }] = *groups {
+            return self.evaluate_after(kept, first, states, positions, rows);
+        }
+        let inputs = Inputs { context: Context::KeptOfEach(groups), ..(*states).into() };
         self.evaluate_inputs(&inputs, positions, rows)
     }
 }

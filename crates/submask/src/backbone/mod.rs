@@ -154,6 +154,11 @@ pub trait Backbone: Debug + Send + Sync {
         dropout: Option<TrainingDropout>,
     ) -> Result<Vec<Head>>;
 
+    /// Whether it takes sequences of several lengths together ([`Context::Lengths`]): they then share everything but attention.
+    fn takes_lengths(&self) -> bool {
+        false
+    }
+
     /// Keys and values of clean tokens, whole blocks of them, after those that are `kept` already; `None` where the
     /// network has no blocks. `dims` are the sequences and their tokens.
     fn keep(&self, _: &Weights, _clean: Digits, _dims: [usize; 2], _kept: Option<&Kept>) -> Option<Kept> {

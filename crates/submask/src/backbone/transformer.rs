@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::Result;
-use crate::denoiser::Kept;
+use crate::denoiser::{BlocksAt, Kept};
 use crate::ops::{AttentionMask, Dropout, Past, PlacedPast, Rotary, integers};
 
 /// Sizes of a transformer.
@@ -118,6 +118,10 @@ impl Asked {
 enum Source<'a> {
     /// All are one block.
     Everything,
+    /// Those of each sequence are one block; the sequences have these lengths.
+    Each(&'a [usize]),
+    /// Blocks at several places.
+    Groups(&'a [BlocksAt<'a>]),
     /// They are the first of several blocks.
     Nothing,
     /// Keys and values of every layer, not yet placed, perhaps behind queries.
@@ -145,6 +149,8 @@ pub(super) fn hidden_states<N: Layers>(
         Source::Pass(clean_pass(network, &pass, clean, [batch, length]))
     };
     let (source, first) = match inputs.context {
+        Context::Lengths(lengths) => (Source::Each(lengths), 0),
+        Context::KeptOfEach(groups) => (Source::Groups(groups), 0),
         // One block is all there ever is.
         _ if mask.block_len() >= network.spec().max_seq_len() => (Source::Everything, 0),
         Context::Kept { kept: Some(kept), first } => (Source::Placed(placed(network, kept)), first),
@@ -163,6 +169,8 @@ pub(super) fn hidden_states<N: Layers>(
         let rotary = rotary.clone();
         let mixed = match &source {
             Source::Everything => kernels.attention(qkv, heads, rotary, AttentionMask::FULL),
+            Source::Each(lengths) => kernels.attention_of_each(qkv, lengths, heads, rotary),
+            Source::Groups(groups) => attention_of_groups(network, qkv, layer, groups),
             Source::Nothing => kernels.attention_of_blocks(qkv, heads, rotary, mask),
             Source::Pass(layers) => {
                 let past = Past { keys_values: layers[layer].clone(), first };
@@ -175,6 +183,36 @@ pub(super) fn hidden_states<N: Layers>(
         x = network.rest(&pass, layer, [x, mixed], asked);
     }
     Ok(network.finished(&pass, x, asked.as_ref()))
+}
+
+/// Attention of blocks at several places, each after what is kept of its own sequence: [1, n, 3d] → [1, n, d].
+fn attention_of_groups<N: Layers>(
+    network: &N,
+    qkv: Tensor<3>,
+    layer: usize,
+    groups: &[BlocksAt],
+) -> Tensor<3> {
+    let Sizes { hidden, heads, rotary, mask, .. } = network.sizes();
+    let kernels = network.kernels();
+    let mut start = 0;
+    let mixed = groups.iter().map(|&BlocksAt { kept, first, sequences, tokens }| {
+        let count = sequences * tokens;
+        let own = qkv.clone().narrow(1, start, count).reshape([sequences, tokens, 3 * hidden]);
+        start += count;
+        let mixed = match kept {
+            Some(kept) => {
+                let past = &placed(network, kept)[layer];
+                kernels.attention_with_placed(own, past, first, heads, rotary.clone(), mask)
+            }
+            // One block is all there ever is.
+            None if mask.block_len() >= network.spec().max_seq_len() => {
+                kernels.attention(own, heads, rotary.clone(), AttentionMask::FULL)
+            }
+            None => kernels.attention_of_blocks(own, heads, rotary.clone(), mask),
+        };
+        mixed.reshape([1, count, hidden])
+    });
+    Tensor::cat(mixed.collect(), 1)
 }
 
 /// Keys and values of clean tokens [B, n·ℓ], after those that are kept already.

@@ -18,7 +18,7 @@ pub trait Autoregressor: Send + Sync {
     /// What the implementation cannot evaluate.
     fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>>;
 
-    /// Begins sequences that are continued digit by digit: what the network made of earlier digits is kept.
+    /// For sequences that are continued digit by digit: what the network made of earlier digits is kept. There are none yet.
     fn begin(&self) -> Box<dyn Continuation + '_>;
 
     /// Inputs that predict `digits` [B, P]: class b, then all but the last digit of every row.
@@ -33,9 +33,13 @@ pub trait Autoregressor: Send + Sync {
     }
 }
 
-/// Sequences on their way.
+/// Sequences on their way, which may stand at different positions. What becomes of one does not depend on the others.
 pub trait Continuation {
-    /// Logits [B, b] of the digit after `inputs` \[B\], one position further than the last call.
+    /// Takes in sequences that begin, after the others.
+    fn add(&mut self, sequences: usize);
+
+    /// Logits [B, b] of the digit after `inputs` \[B\], one for every sequence, each one position further than at its last
+    /// call.
     ///
     /// # Errors
     /// As [`Autoregressor::logits`].

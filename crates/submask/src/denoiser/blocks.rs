@@ -92,6 +92,19 @@ impl Kept {
     }
 }
 
+/// Blocks of some sequences that stand at one place.
+#[derive(Clone, Copy, Debug)]
+pub struct BlocksAt<'a> {
+    /// What is kept of their known tokens: of as many sequences; `None` for the first block.
+    pub kept: Option<&'a Kept>,
+    /// The place of their first token among the known ones.
+    pub first: usize,
+    /// How many sequences these are.
+    pub sequences: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+}
+
 /// A network with blocks of [`block_len`](super::Spec::block_len) tokens each, the last of a sequence being shorter where
 /// that does not divide its length.
 ///
@@ -126,4 +139,38 @@ pub trait BlockDenoiser: Send + Sync {
         positions: &[usize],
         rows: LogitRows,
     ) -> Result<()>;
+
+    /// The same of blocks that stand at several places, `groups` of them one after the other in `states`; `positions`, in ascending
+    /// order, are those of all blocks together. A network that takes only one place at a time is evaluated once per group.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate_after`].
+    fn evaluate_after_each(
+        &self,
+        groups: &[BlocksAt],
+        states: &States,
+        positions: &[usize],
+        rows: LogitRows,
+    ) -> Result<()> {
+        let tokens: usize = groups.iter().map(|group| group.sequences * group.tokens).sum();
+        let len = states.y_t.len() / tokens.max(1);
+        let (mut sequence, mut token, mut asked) = (0, 0, 0);
+        for group in groups {
+            let tokens = token..token + group.sequences * group.tokens;
+            let sequences = sequence..sequence + group.sequences;
+            let end = positions.partition_point(|position| *position < tokens.end);
+            let own: Vec<usize> =
+                positions[asked..end].iter().map(|position| position - tokens.start).collect();
+            let states = States {
+                y_t: &states.y_t[tokens.start * len..tokens.end * len],
+                t: &states.t[sequences.clone()],
+                labels: states.labels.map(|labels| &labels[sequences.clone()]),
+            };
+            self.evaluate_after(group.kept, group.first, &states, &own, &mut |range, logits| {
+                rows(range.start + asked..range.end + asked, logits)
+            })?;
+            (sequence, token, asked) = (sequences.end, tokens.end, end);
+        }
+        Ok(())
+    }
 }

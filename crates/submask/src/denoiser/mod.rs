@@ -12,7 +12,7 @@ use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 pub use autoregressor::{Autoregressor, Continuation};
-pub use blocks::{BlockDenoiser, Kept};
+pub use blocks::{BlockDenoiser, BlocksAt, Kept};
 
 /// What a network takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +153,22 @@ pub trait Denoiser: Send + Sync {
     /// What the implementation cannot evaluate, and the first error of `rows`.
     fn evaluate(&self, states: &States, positions: &[usize], rows: LogitRows) -> Result<()>;
 
+    /// The same of sequences of several `lengths` \[B\] in tokens, whose digits stand one after the other in `states`; `positions`,
+    /// in ascending order, are those of all sequences together. A network that takes only one length at a time is evaluated once
+    /// per run of neighbours of one length.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    fn evaluate_each(
+        &self,
+        states: &States,
+        lengths: &[usize],
+        positions: &[usize],
+        rows: LogitRows,
+    ) -> Result<()> {
+        evaluate_runs(self, states, lengths, positions, rows)
+    }
+
     /// The same network where it has blocks, and can keep what it makes of those that are known.
     fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
         None
@@ -162,6 +178,34 @@ pub trait Denoiser: Send + Sync {
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
         None
     }
+}
+
+/// [`Denoiser::evaluate_each`] by one evaluation per run of neighbours of one length.
+pub(crate) fn evaluate_runs(
+    network: &(impl Denoiser + ?Sized),
+    states: &States,
+    lengths: &[usize],
+    positions: &[usize],
+    rows: LogitRows,
+) -> Result<()> {
+    let len = network.spec().subtoken_len;
+    let (mut sequence, mut token, mut asked) = (0, 0, 0);
+    for run in lengths.chunk_by(|a, b| a == b) {
+        let tokens = token..token + run.len() * run[0];
+        let sequences = sequence..sequence + run.len();
+        let end = positions.partition_point(|position| *position < tokens.end);
+        let own: Vec<usize> = positions[asked..end].iter().map(|position| position - tokens.start).collect();
+        let states = States {
+            y_t: &states.y_t[tokens.start * len..tokens.end * len],
+            t: &states.t[sequences.clone()],
+            labels: states.labels.map(|labels| &labels[sequences.clone()]),
+        };
+        network.evaluate(&states, &own, &mut |range, logits| {
+            rows(range.start + asked..range.end + asked, logits)
+        })?;
+        (sequence, token, asked) = (sequences.end, tokens.end, end);
+    }
+    Ok(())
 }
 
 /// A batch of partially masked sequences on a network's device.

@@ -14,7 +14,7 @@ use crate::schedule::Schedule;
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A model without its weights.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Architecture {
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     predictive: Arc<Predictive>,
+    /// The same codes with the opposite constraint, once it has been asked for.
+    other_predictive: OnceLock<Predictive>,
     parameters: Vec<Parameter>,
 }
 
@@ -52,7 +54,7 @@ impl Architecture {
         }
         let parameters = Network::new(&config, &codes, Kernels::PLAIN)?.parameters().to_vec();
         let predictive = Arc::new(Predictive::new(codes, config.codes.carry_over));
-        Ok(Self { config, tokenizer, predictive, parameters })
+        Ok(Self { config, tokenizer, predictive, other_predictive: OnceLock::new(), parameters })
     }
 
     /// Reads the architecture of the model in `folder`.
@@ -82,12 +84,12 @@ impl Architecture {
     }
 
     /// Sub-tokens, and the carry-over constraint as asked for: with `None` as the model has it.
-    pub(super) fn predictive_with(&self, carry_over: Option<bool>) -> Arc<Predictive> {
+    pub(super) fn predictive_with(&self, carry_over: Option<bool>) -> &Predictive {
         match carry_over {
-            Some(carry_over) if carry_over != self.predictive.carry_over() => {
-                Arc::new(Predictive::new(self.predictive.codes().clone(), carry_over))
-            }
-            _ => self.predictive.clone(),
+            Some(carry_over) if carry_over != self.predictive.carry_over() => self
+                .other_predictive
+                .get_or_init(|| Predictive::new(self.predictive.codes().clone(), carry_over)),
+            _ => &self.predictive,
         }
     }
 

@@ -172,14 +172,14 @@ impl Session {
         };
         let predictive = architecture.predictive_with(request.carry_over);
         if !self.is_autoregressive() {
-            return request.estimator.estimate(self.denoiser()?, &predictive, parts, &settings);
+            return request.estimator.estimate(self.denoiser()?, predictive, parts, &settings);
         }
         if request.estimator != Estimator::LEFT_TO_RIGHT {
             let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
             return Err(Error::invalid("estimator", request.estimator.name(), allowed));
         }
         let network = self.autoregressive()?;
-        let exact = |sequences: &Sequences| exact_autoregressive(network, &predictive, sequences, &settings);
+        let exact = |sequences: &Sequences| exact_autoregressive(network, predictive, sequences, &settings);
         parts.estimate(exact).map(Estimated::Exact)
     }
 }

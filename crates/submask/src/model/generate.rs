@@ -1,16 +1,11 @@
 //! New sequences from a model, with holes filled wherever they are.
 
-use std::sync::Arc;
-
+use super::generator::{Generator, Prepared};
 use super::session::Session;
 use super::subject::text_of;
-use crate::denoiser::Denoiser;
 use crate::order::Order;
-use crate::predictive::{Predictive, Sharpening};
 use crate::sampler::{
-    AutoregressiveRequest, AutoregressiveSequence, EntropyRule, Event, FinishedSequence, MixtureDenoiser,
-    Observer, Progress, Prompt, Recipe, Recorder, RevealUnit, SampleReport, SampleSettings, Sampling,
-    SequenceRequest, Stream, Temperature, Trajectory, sample_autoregressive,
+    Event, FinishedSequence, Observer, Progress, Recorder, RevealUnit, SampleReport, Sampling, Trajectory,
 };
 use crate::{Error, Result};
 
@@ -61,6 +56,9 @@ pub struct Request {
     pub batch: usize,
     /// Whether trajectories are kept.
     pub trajectories: bool,
+    /// Whether observers are told with what probabilities sub-tokens were drawn, and of how many most probable tokens beside:
+    /// [`SampleSettings::log_probs`](crate::sampler::SampleSettings::log_probs).
+    pub log_probs: Option<usize>,
 }
 
 /// Samples and what they cost.
@@ -96,6 +94,7 @@ impl Session {
             first_sequence: 0,
             batch: 8,
             trajectories: false,
+            log_probs: None,
         }
     }
 
@@ -107,8 +106,7 @@ impl Session {
         self.architecture().digits_of(&tokens)
     }
 
-    /// Generates samples; `observer` is told what happens as it happens, and its error ends the work. The baseline tells
-    /// nothing.
+    /// Generates samples; `observer` is told what happens as it happens, and its error ends the work.
     ///
     /// A text that is written from left to right stops at its end: what would follow takes no evaluation.
     ///
@@ -132,10 +130,9 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Generated>> {
         check_number(request, prompts.len())?;
-        let mut generated = match self.is_autoregressive() {
-            false => self.diffuse(request, prompts, observer)?,
-            true => self.continue_texts(request, prompts)?,
-        };
+        let way = self.way(request)?;
+        let given: Result<_> = prompts.iter().map(|prompt| self.prepared(request, &way, prompt)).collect();
+        let mut generated = Calls { session: self, prompts: given?, request }.sample(observer)?;
         let Some(tokenizer) = self.architecture().tokenizer() else { return Ok(generated) };
         let len = self.architecture().predictive().codes().subtoken_len();
         for (generated, prompt) in generated.iter_mut().zip(prompts) {
@@ -147,57 +144,12 @@ impl Session {
     }
 
     /// The token that ends a text.
-    fn end_of_text(&self) -> Option<u32> {
+    pub(super) fn end_of_text(&self) -> Option<u32> {
         self.architecture().tokenizer().and_then(|tokenizer| tokenizer.end_of_text())
     }
 
-    /// Samples of a diffusion model.
-    fn diffuse(
-        &self,
-        request: &Request,
-        prompts: &[Vec<Option<u32>>],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Generated>> {
-        let architecture = self.architecture();
-        let predictive = architecture.predictive_with(request.carry_over);
-        let prompts = prompts.iter().map(|prompt| Prompt::from_digits(&predictive, prompt));
-        let prompts = prompts.collect::<Result<Vec<_>>>()?;
-        let labels = self.labels(request)?;
-        let single = self.denoiser()?;
-        let mut mixture;
-        let settings = request.sampling.settings(architecture.schedule())?;
-        let mut settings = SampleSettings {
-            unit: request.unit,
-            order: request.order,
-            per_step: request.per_step,
-            seed: request.seed,
-            batch: request.batch,
-            ..settings
-        };
-        settings.validate()?;
-        settings.check_network(single.spec())?;
-        let network: &dyn Denoiser = match request.label {
-            Label::Mixture => {
-                mixture = MixtureDenoiser::of_classes(single)?;
-                // As the published sampler does: the temperature of every prediction, then the mean. Orders rank the
-                // mean before any temperature, and the limit 0 is that of the mean: there it divides the mean's logits.
-                let by_member = request.order == Order::Random
-                    && request.sampling.temperature != Temperature::Constant(0.0);
-                if by_member {
-                    mixture = mixture.with_temperature(request.sampling.temperature.schedule());
-                    settings.temperature_schedule = None;
-                    settings.sharpening.temperature = 1.0;
-                }
-                &mixture
-            }
-            Label::Every | Label::Class(_) => single,
-        };
-        let recipe = Arc::new(Recipe::new(&predictive, &settings)?.ending_at(self.end_of_text()));
-        Calls { network, recipe, prompts, labels, request }.sample(observer)
-    }
-
     /// The class of every sample.
-    fn labels(&self, request: &Request) -> Result<Vec<Option<usize>>> {
+    pub(super) fn labels(&self, request: &Request) -> Result<Vec<Option<usize>>> {
         match (request.label, self.architecture().config().classes()) {
             (Label::Every, Some(classes)) => {
                 // The first classes have one more where there is no even share.
@@ -214,42 +166,6 @@ impl Session {
                 Err(Error::invalid("label", "given", "none: the model does not read classes"))
             }
         }
-    }
-
-    /// Samples of the baseline.
-    fn continue_texts(&self, request: &Request, prompts: &[Vec<Option<u32>>]) -> Result<Vec<Generated>> {
-        if request.trajectories {
-            return Err(Error::invalid(
-                "trace",
-                "autoregressive",
-                "a diffusion model: this one writes left to right",
-            ));
-        }
-        if let Some(rule) = request.sampling.entropy_rule()? {
-            return Err(EntropyRule::without_blocks(rule.least));
-        }
-        let predictive = self.architecture().predictive();
-        let prompts =
-            prompts.iter().map(|prompt| tokens_of(predictive, prompt)).collect::<Result<Vec<_>>>()?;
-        let numbers = request.first_sequence..;
-        let each = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, request.num)).zip(numbers);
-        let sequences: Vec<AutoregressiveSequence> =
-            each.map(|(prompt, number)| AutoregressiveSequence { prompt, number }).collect();
-        let finished = sample_autoregressive(
-            self.autoregressive()?,
-            predictive,
-            &AutoregressiveRequest {
-                sequences: &sequences,
-                batch: request.batch,
-                seed: request.seed,
-                sharpening: without_times(&request.sampling)?,
-                end: self.end_of_text(),
-            },
-        )?;
-        let places = (0..finished.len()).map(|sample| sample / request.num);
-        let mut generated = vec![Generated::default(); prompts.len()];
-        places.zip(finished).for_each(|(prompt, finished)| generated[prompt].push(finished, None));
-        Ok(generated)
     }
 }
 
@@ -282,28 +198,10 @@ fn check_number(request: &Request, prompts: usize) -> Result<()> {
     }
 }
 
-/// Temperature, nucleus and top-k of a network that has no times.
-fn without_times(sampling: &Sampling) -> Result<Sharpening> {
-    let mut sharpening = sampling.sharpening();
-    if let Temperature::Schedule(schedule) = sampling.temperature {
-        let [scale, exponent, _] = schedule.into();
-        if scale != 0.0 && exponent != 0.0 {
-            let given = format!("{:?}", <[f64; 3]>::from(schedule));
-            let allowed = "a number: an autoregressive model has no times";
-            return Err(Error::invalid("sample.temperature", given, allowed));
-        }
-        sharpening.temperature = schedule.at(0.0);
-    }
-    Ok(sharpening)
-}
-
 /// Sample n of prompt i is number i·num + n of a call.
 struct Calls<'a> {
-    network: &'a dyn Denoiser,
-    recipe: Arc<Recipe<'a>>,
-    prompts: Vec<Prompt>,
-    /// The class of every sample of a prompt.
-    labels: Vec<Option<usize>>,
+    session: &'a Session,
+    prompts: Vec<Prepared<'a>>,
     request: &'a Request,
 }
 
@@ -312,8 +210,8 @@ impl Calls<'_> {
     fn sample(&self, observer: &mut dyn Observer) -> Result<Vec<Generated>> {
         let Request { num, batch, .. } = *self.request;
         let mut samples: Vec<usize> = (0..self.prompts.len() * num).collect();
-        samples.sort_by_key(|sample| self.prompts[sample / num].y().len());
-        let masked: Vec<usize> = self.prompts.iter().map(|prompt| prompt.masked().len()).collect();
+        samples.sort_by_key(|sample| self.prompts[sample / num].digits());
+        let masked: Vec<usize> = self.prompts.iter().map(Prepared::masked).collect();
         let mut left = num * masked.iter().sum::<usize>();
         let (mut done, mut digits) = (0, 0);
         let mut finished: Vec<_> = samples.iter().map(|_| None).collect();
@@ -342,18 +240,17 @@ impl Calls<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<(usize, FinishedSequence, Option<Trajectory>)>> {
         let Request { num, batch, first_sequence, trajectories, .. } = *self.request;
-        let mut stream = Stream::new(self.network, batch)?;
+        let mut generator = Generator::new(self.session, batch, false)?;
         for sample in part {
-            let prompt = self.prompts[sample / num].clone().with_label(self.labels[sample % num]);
-            let (recipe, number) = (Arc::clone(&self.recipe), first_sequence + *sample as u64);
-            stream.add(SequenceRequest { prompt, recipe, number })?;
+            let number = first_sequence + *sample as u64;
+            generator.add_numbered(&self.prompts[sample / num], sample % num, number)?;
         }
         let mut recorder = Recorder::new(observer);
         let mut samples = Vec::with_capacity(part.len());
-        while !stream.is_empty() {
+        while !generator.is_empty() {
             let finished = match trajectories {
-                true => stream.round(&mut recorder)?,
-                false => stream.round(recorder.inner())?,
+                true => generator.round(&mut recorder)?,
+                false => generator.round(recorder.inner())?,
             };
             for one in finished {
                 let trajectory = recorder.take(one.sequence);
@@ -377,8 +274,8 @@ struct Later<'a> {
 }
 
 impl Observer for Later<'_> {
-    fn wants_digits(&self) -> bool {
-        self.observer.wants_digits()
+    fn wants_digits(&self, sequence: usize) -> bool {
+        self.part.get(sequence).is_some_and(|sample| self.observer.wants_digits(*sample))
     }
 
     fn notify(&mut self, event: &Event) -> Result<()> {
@@ -397,19 +294,4 @@ impl Observer for Later<'_> {
         }
         self.observer.notify(&event)
     }
-}
-
-/// Whole tokens, given or not, of given sub-tokens.
-fn tokens_of(predictive: &Predictive, digits: &[Option<u32>]) -> Result<Vec<Option<u32>>> {
-    let codes = predictive.codes();
-    let token = |digits: &[Option<u32>]| match digits.iter().copied().collect::<Option<Vec<u32>>>() {
-        Some(whole) => codes.decode_token(&whole).map(Some),
-        None if digits.iter().all(Option::is_none) => Ok(None),
-        None => Err(Error::invalid(
-            "prompt",
-            "a part of a token",
-            "whole tokens: an autoregressive model fills them",
-        )),
-    };
-    digits.chunks(codes.subtoken_len()).map(token).collect()
 }

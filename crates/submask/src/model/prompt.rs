@@ -13,6 +13,10 @@ use crate::{Error, Result};
 enum Part {
     /// Text that is given.
     Text(String),
+    /// Tokens that are given.
+    Tokens(Vec<u32>),
+    /// Tokens of which some sub-tokens are given, each \[ℓ\].
+    Digits(Vec<Vec<Option<u32>>>),
     /// A hole of so many tokens, at least one.
     Hole(usize),
     /// A hole up to the end of the sequence; always the last part.
@@ -23,6 +27,48 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextPrompt {
     parts: Vec<Part>,
+}
+
+impl TextPrompt {
+    /// A prompt without parts, to which parts are added; left without any hole it is one of given text.
+    pub fn new() -> Self {
+        Self { parts: Vec::new() }
+    }
+
+    /// The same with a text that is given, whatever it says: brackets in it are no holes.
+    #[must_use]
+    pub fn text(self, text: impl Into<String>) -> Self {
+        self.part(Part::Text(text.into()))
+    }
+
+    /// The same with tokens that are given.
+    #[must_use]
+    pub fn tokens(self, tokens: Vec<u32>) -> Self {
+        self.part(Part::Tokens(tokens))
+    }
+
+    /// The same with tokens of which some sub-tokens are given, each \[ℓ\].
+    #[must_use]
+    pub fn digits(self, digits: Vec<Vec<Option<u32>>>) -> Self {
+        self.part(Part::Digits(digits))
+    }
+
+    /// The same with a hole of so many tokens.
+    #[must_use]
+    pub fn hole(self, tokens: usize) -> Self {
+        self.part(Part::Hole(tokens))
+    }
+
+    /// The same with a hole up to the end of the sequence, behind which nothing can follow.
+    #[must_use]
+    pub fn rest(self) -> Self {
+        self.part(Part::Rest)
+    }
+
+    fn part(mut self, part: Part) -> Self {
+        self.parts.push(part);
+        self
+    }
 }
 
 impl Default for TextPrompt {
@@ -115,10 +161,10 @@ impl Architecture {
         tokens.iter().flat_map(digits).collect()
     }
 
-    /// The tokens of a prompt, holes being none; it begins where a text begins, after the end of another where the
+    /// The sub-tokens [L·ℓ] of a prompt, holes being none; it begins where a text begins, after the end of another where the
     /// tokenizer has one. `length`: tokens of the whole sequence, its beginning included; `None`: as many as the prompt
     /// asks for, up to the model's length. A model that writes block by block writes longer texts where `length` says so.
-    fn prompt_tokens(
+    fn prompt_digits(
         &self,
         tokenizer: &Tokenizer,
         parts: &[Part],
@@ -129,38 +175,63 @@ impl Architecture {
         if wanted > longest {
             return Err(Error::invalid("length", wanted, format!("at most {longest} tokens for this model")));
         }
+        let len = self.predictive().codes().subtoken_len();
         // Of long holes, what is not held here.
         let mut taken = 0_usize;
-        let mut tokens: Vec<Option<u32>> = tokenizer.end_of_text().map(Some).into_iter().collect();
+        let begin: Vec<Option<u32>> = tokenizer.end_of_text().map(Some).into_iter().collect();
+        let mut digits = self.digits_of(&begin);
         for part in parts {
             match part {
-                Part::Text(text) => tokens.extend(tokenizer.encode(text)?.into_iter().map(Some)),
+                Part::Text(text) => digits.extend(self.given(&tokenizer.encode(text)?)?),
+                Part::Tokens(tokens) => digits.extend(self.given(tokens)?),
+                Part::Digits(tokens) => digits.extend(self.partly_given(tokens)?),
                 // One more than fits is enough to see that it does not.
                 Part::Hole(size) => {
                     let held = (*size).min(wanted + 1);
                     taken = taken.saturating_add(size - held);
-                    tokens.extend(vec![None; held]);
+                    digits.extend(vec![None; held * len]);
                 }
-                Part::Rest => tokens.extend(vec![None; wanted.saturating_sub(tokens.len())]),
+                Part::Rest => digits.extend(vec![None; (wanted * len).saturating_sub(digits.len())]),
             }
         }
-        let taken = taken.saturating_add(tokens.len());
+        let tokens = digits.len() / len;
+        let taken = taken.saturating_add(tokens);
         let refused = |problem: String| {
             let problem = format!("takes {taken} tokens, its beginning included: {problem}");
             Err(Error::Conflict { field: "prompt".to_owned(), problem })
         };
-        if tokens.len() > wanted {
+        if tokens > wanted {
             return refused(format!("at most {wanted} are allowed"));
         }
-        if length.is_some_and(|length| length != tokens.len()) {
+        if length.is_some_and(|length| length != tokens) {
             return refused(format!(
                 "length is {wanted}, and [[*]] at the end of the prompt would fill the rest"
             ));
         }
-        if tokens.iter().all(Option::is_some) {
+        if digits.iter().all(Option::is_some) {
             return refused("nothing is left to write".to_owned());
         }
-        Ok(tokens)
+        Ok(digits)
+    }
+
+    /// The sub-tokens of given tokens.
+    fn given(&self, tokens: &[u32]) -> Result<Vec<Option<u32>>> {
+        let vocab_size = self.predictive().codes().vocab_size();
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab_size) {
+            return Err(Error::invalid("prompt token", token, format!("0 to {}", vocab_size - 1)));
+        }
+        Ok(self.digits_of(&tokens.iter().copied().map(Some).collect::<Vec<_>>()))
+    }
+
+    /// The sub-tokens of tokens that are given in part.
+    fn partly_given(&self, tokens: &[Vec<Option<u32>>]) -> Result<Vec<Option<u32>>> {
+        let len = self.predictive().codes().subtoken_len();
+        match tokens.iter().find(|token| token.len() != len) {
+            Some(token) => {
+                Err(Error::invalid("digits of a token", token.len(), format!("{len}, some of them none")))
+            }
+            None => Ok(tokens.concat()),
+        }
     }
 }
 
@@ -184,15 +255,20 @@ impl Session {
         let tokenizer = architecture
             .tokenizer()
             .ok_or_else(|| Error::invalid("prompt", "given", "none: this is no model of text"))?;
-        let tokens = architecture.prompt_tokens(tokenizer, &prompt.parts, length)?;
+        let digits = architecture.prompt_digits(tokenizer, &prompt.parts, length)?;
         if self.is_autoregressive() {
-            given_tokens(&tokens)?;
+            // The first sub-tokens: all or none of those of a token, or it is refused when it is sampled.
+            given_tokens(&digits)?;
         }
         let block_len = architecture.config().network.block_len();
         if block_len > 0 {
-            check_holes(tokens.iter().map(|token| (token.is_none(), token.is_some())), block_len)?;
+            let tokens = digits.chunks_exact(architecture.predictive().codes().subtoken_len());
+            let of = |token: &[Option<u32>]| {
+                (token.iter().any(Option::is_none), token.iter().any(Option::is_some))
+            };
+            check_holes(tokens.map(of), block_len)?;
         }
-        Ok(architecture.digits_of(&tokens))
+        Ok(digits)
     }
 }
 

@@ -409,6 +409,30 @@ impl Kernels {
         }
     }
 
+    /// [`attention`](Self::attention) of sequences of several lengths, one after the other, each by itself and with the same bits.
+    ///
+    /// # Shapes
+    /// - `qkv`: [1, ΣL, 3d], `lengths`: their L
+    /// - result: [1, ΣL, d]
+    pub fn attention_of_each(
+        self,
+        qkv: Tensor<3>,
+        lengths: &[usize],
+        heads: usize,
+        rotary: Arc<Rotary>,
+    ) -> Tensor<3> {
+        let mut first = 0;
+        // Neighbours of one length go together.
+        let mixed = lengths.chunk_by(|a, b| a == b).map(|equal| {
+            let [batch, length, width] = [equal.len(), equal[0], qkv.dims()[2]];
+            let own = qkv.clone().narrow(1, first, batch * length).reshape([batch, length, width]);
+            first += batch * length;
+            let mixed = self.attention(own, heads, rotary.clone(), AttentionMask::FULL);
+            mixed.reshape([1, batch * length, width / 3])
+        });
+        Tensor::cat(mixed.collect(), 1)
+    }
+
     /// x + gate · dropout(h).
     ///
     /// # Shapes

@@ -1,30 +1,22 @@
 //! Sampling the autoregressive baseline: digit by digit, left to right, earlier keys and values kept.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::end::first_end;
+use super::observer::{Event, Observer, Progress, TokenLogProb, Unobserved};
 use super::report::SampleReport;
+use super::settings::check_plain;
 use super::stream::FinishedSequence;
-use crate::denoiser::Autoregressor;
-use crate::predictive::{Predictive, Sharpening, next_digits};
+use crate::denoiser::{Autoregressor, Continuation};
+use crate::predictive::{Predictive, Sharpening, TokenDistribution, next_digits};
 use crate::random::{Draws, Purpose};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
-/// A sequence to sample.
-#[derive(Clone, Copy, Debug)]
-pub struct AutoregressiveSequence<'a> {
-    /// L tokens, given or not. Given tokens must come first: what follows cannot be known to this network.
-    pub prompt: &'a [Option<u32>],
-    /// Number of the sequence under the seed, the key of its draws.
-    pub number: u64,
-}
-
-/// What is sampled from an autoregressive network.
-#[derive(Clone, Debug)]
-pub struct AutoregressiveRequest<'a> {
-    /// The sequences, which may be of different lengths.
-    pub sequences: &'a [AutoregressiveSequence<'a>],
-    /// Sequences at once; the samples do not depend on it.
-    pub batch: usize,
+/// How a sequence is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AutoregressiveRecipe {
     /// Seed of all draws.
     pub seed: u64,
     /// Temperature, top-k and nucleus, of every digit; at temperature 0 the most probable digit is taken.
@@ -32,36 +24,218 @@ pub struct AutoregressiveRequest<'a> {
     /// The token that ends a text: a sequence is complete with the first one behind everything that is given and behind
     /// those with which it begins. `None`: all sequences have their full length.
     pub end: Option<u32>,
+    /// Whether it is told with what probabilities digits were drawn, and of how many most probable tokens beside, which digits
+    /// alone do not say where a token has several. As [`SampleSettings::log_probs`](super::SampleSettings::log_probs).
+    pub log_probs: Option<usize>,
 }
 
-/// Samples sequences of L tokens, in L·ℓ network evaluations each, or fewer where a text ends. Digits that would end in a
-/// code that no token has are never drawn. The sequences come in the order of the request.
+impl AutoregressiveRecipe {
+    /// Checks the ranges, for tokens of `subtoken_len` digits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn validate(&self, subtoken_len: usize) -> Result<()> {
+        self.sharpening.validate()?;
+        match self.log_probs {
+            Some(top) if top > 0 && subtoken_len > 1 => {
+                let allowed = "0 for an autoregressive model of several sub-tokens per token, which says one after the other";
+                Err(Error::invalid("log_probs", top, allowed))
+            }
+            Some(top) => check_plain(top, &self.sharpening, true),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A sequence to sample.
+#[derive(Clone, Debug)]
+pub struct AutoregressiveSequence {
+    /// L tokens, given or not. Given tokens must come first: what follows cannot be known to this network.
+    pub prompt: Arc<[Option<u32>]>,
+    /// Number of the sequence under the seed, the key of its draws.
+    pub number: u64,
+    /// How it is written.
+    pub recipe: AutoregressiveRecipe,
+}
+
+/// Samples sequences of L tokens that may be added at any time, `batch` of them at once, in L·ℓ network evaluations each, or
+/// fewer where a text ends. Digits that would end in a code that no token has are never drawn. What becomes of a sequence
+/// depends on nothing but the network and itself: as with a [`Stream`](super::Stream) of a diffusion network, whose events are
+/// told, too.
+pub struct AutoregressiveStream<'a> {
+    network: &'a dyn Autoregressor,
+    predictive: &'a Predictive,
+    /// The draw of a digit is one over b classes: a distribution over single sub-tokens.
+    digits: Predictive,
+    batch: usize,
+    /// Whether a sequence begins as soon as there is room, or only with others, once those under way are finished: their keys and
+    /// values are then of one length.
+    joins: bool,
+    continuation: Box<dyn Continuation + 'a>,
+    waiting: VecDeque<Row>,
+    /// Those of the continuation.
+    rows: Vec<Row>,
+    added: usize,
+    cancelled: usize,
+    digits_finished: usize,
+    progress: Progress,
+}
+
+impl<'a> AutoregressiveStream<'a> {
+    /// A stream without sequences, which evaluates at most `batch` of them at once; others begin when all of these are finished.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `batch` is 0.
+    pub fn new(network: &'a dyn Autoregressor, predictive: &'a Predictive, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::invalid("batch", batch, "at least 1"));
+        }
+        Ok(Self {
+            network,
+            predictive,
+            digits: Predictive::new(SubTokenizer::new(network.base(), 1)?, true),
+            batch,
+            joins: false,
+            continuation: network.begin(),
+            waiting: VecDeque::new(),
+            rows: Vec::new(),
+            added: 0,
+            cancelled: 0,
+            digits_finished: 0,
+            progress: Progress::default(),
+        })
+    }
+
+    /// The same, where a sequence begins as soon as there is room.
+    #[must_use]
+    pub fn joining(self) -> Self {
+        Self { joins: true, ..self }
+    }
+
+    /// Adds a sequence and returns its number in the stream: 0 for the first, 1 for the second, …
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a prompt that is too long, is empty, or has a given token after one that is not, and as
+    /// [`AutoregressiveRecipe::validate`].
+    pub fn add(&mut self, sequence: AutoregressiveSequence) -> Result<usize> {
+        sequence.recipe.validate(self.predictive.codes().subtoken_len())?;
+        let row = Row::new(self.added, sequence, self.network.spec().max_seq_len())?;
+        self.progress.digits_total += row.masked(self.predictive.codes().subtoken_len());
+        self.waiting.push_back(row);
+        self.added += 1;
+        Ok(self.added - 1)
+    }
+
+    /// Takes a sequence out, of which nothing is told any more. Returns whether it was there and not finished.
+    pub fn cancel(&mut self, sequence: usize) -> bool {
+        let of = |row: &Row| row.sequence == sequence;
+        let row = match (self.waiting.iter().position(of), self.rows.iter().position(of)) {
+            (Some(place), _) => self.waiting.remove(place),
+            (None, Some(place)) => {
+                let others: Vec<usize> = (0..self.rows.len()).filter(|other| *other != place).collect();
+                self.continuation.keep(&others);
+                Some(self.rows.remove(place))
+            }
+            (None, None) => None,
+        };
+        let Some(row) = row else { return false };
+        self.progress.digits_total -= row.masked(self.predictive.codes().subtoken_len());
+        self.cancelled += 1;
+        true
+    }
+
+    /// Whether every sequence that was added is finished.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many sequences that were added are not finished.
+    pub fn len(&self) -> usize {
+        self.added - self.progress.sequences - self.cancelled
+    }
+
+    /// Takes waiting sequences in and continues every sequence by a digit. Returns the sequences that this finishes.
+    ///
+    /// # Errors
+    /// What the network reports, and what `observer` returns. After an error the stream is to be dropped.
+    pub fn round(&mut self, observer: &mut dyn Observer) -> Result<Vec<FinishedSequence>> {
+        self.start(observer)?;
+        if self.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let base = self.network.base();
+        let last = |row: &Row| row.digits.last().copied().unwrap_or(base as u32);
+        let inputs: Vec<u32> = self.rows.iter().map(last).collect();
+        let logits = self.continuation.next_logits(&inputs)?;
+        let writer = Writer { predictive: self.predictive, digits: &self.digits };
+        for (row, logits) in self.rows.iter_mut().zip(logits.chunks_exact(base)) {
+            writer.write(row, logits, observer)?;
+        }
+        self.finish(observer)
+    }
+
+    fn start(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.rows.is_empty() {
+            self.continuation = self.network.begin();
+        } else if !self.joins {
+            return Ok(());
+        }
+        let mut begun = 0;
+        while self.rows.len() < self.batch
+            && let Some(row) = self.waiting.pop_front()
+        {
+            let y = row.start(self.predictive.codes());
+            observer.notify(&Event::Started { sequence: row.sequence, y: &y })?;
+            self.rows.push(row);
+            begun += 1;
+        }
+        self.continuation.add(begun);
+        Ok(())
+    }
+
+    /// Takes out the sequences that are complete.
+    fn finish(&mut self, observer: &mut dyn Observer) -> Result<Vec<FinishedSequence>> {
+        let len = self.predictive.codes().subtoken_len();
+        let under_way: usize = self.rows.iter().map(|row| row.written(len)).sum();
+        self.progress.digits = self.digits_finished + under_way;
+        observer.notify(&Event::Progress(self.progress))?;
+        let kept: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].is_done).collect();
+        if kept.len() < self.rows.len() {
+            self.continuation.keep(&kept);
+        }
+        let done: Vec<Row> = self.rows.extract_if(.., |row| row.is_done).collect();
+        let mut finished = Vec::with_capacity(done.len());
+        for row in done {
+            self.digits_finished += row.written(len);
+            self.progress.digits_total -= row.masked(len) - row.written(len);
+            self.progress.sequences += 1;
+            let one = row.finished(len);
+            let FinishedSequence { sequence, tokens, report } = &one;
+            observer.notify(&Event::Finished { sequence: *sequence, tokens, report })?;
+            finished.push(one);
+        }
+        Ok(finished)
+    }
+}
+
+/// Samples sequences, `batch` of them at once; they come in the order in which they are given.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a prompt that is too long, is empty, or has a given token after one that is not.
+/// As [`AutoregressiveStream::add`] and [`AutoregressiveStream::round`].
 pub fn sample_autoregressive(
     network: &dyn Autoregressor,
     predictive: &Predictive,
-    request: &AutoregressiveRequest,
+    sequences: impl IntoIterator<Item = AutoregressiveSequence>,
+    batch: usize,
 ) -> Result<Vec<FinishedSequence>> {
-    request.sharpening.validate()?;
-    let longest = network.spec().max_seq_len();
-    let begin = |(sequence, asked)| Row::new(sequence, asked, longest);
-    let mut rows = request.sequences.iter().enumerate().map(begin).collect::<Result<Vec<_>>>()?;
-    // Sequences of one length make full batches.
-    rows.sort_by_key(|row| row.prompt.len());
-    let writer = Writer {
-        network,
-        codes: predictive.codes(),
-        predictive,
-        // The draw of a digit is one over b classes: a distribution over single sub-tokens.
-        digits: Predictive::new(SubTokenizer::new(network.base(), 1)?, true),
-        draws: Draws::new(request.seed, Purpose::Token),
-        request,
-    };
-    rows.chunks_mut(request.batch.max(1)).try_for_each(|rows| writer.write(rows))?;
-    rows.sort_by_key(|row| row.sequence);
-    Ok(rows.into_iter().map(|row| row.finished(predictive.codes().subtoken_len())).collect())
+    let mut stream = AutoregressiveStream::new(network, predictive, batch)?;
+    sequences.into_iter().try_for_each(|sequence| stream.add(sequence).map(drop))?;
+    let mut finished = Vec::new();
+    while !stream.is_empty() {
+        finished.extend(stream.round(&mut Unobserved)?);
+    }
+    finished.sort_by_key(|one| one.sequence);
+    Ok(finished)
 }
 
 /// How many tokens of a prompt are given.
@@ -78,11 +252,11 @@ pub(crate) fn given_tokens(prompt: &[Option<u32>]) -> Result<usize> {
 }
 
 /// A sequence on its way.
-struct Row<'a> {
-    /// Its place in the request.
+struct Row {
+    /// Its number in the stream.
     sequence: usize,
-    number: u64,
-    prompt: &'a [Option<u32>],
+    asked: AutoregressiveSequence,
+    draws: Draws,
     /// How many tokens are given.
     given: usize,
     digits: Vec<u32>,
@@ -90,30 +264,49 @@ struct Row<'a> {
     is_done: bool,
 }
 
-impl<'a> Row<'a> {
-    fn new(sequence: usize, asked: &AutoregressiveSequence<'a>, longest: usize) -> Result<Self> {
-        let AutoregressiveSequence { prompt, number } = *asked;
-        if prompt.is_empty() || prompt.len() > longest {
+impl Row {
+    fn new(sequence: usize, asked: AutoregressiveSequence, longest: usize) -> Result<Self> {
+        let tokens = asked.prompt.len();
+        if tokens == 0 || tokens > longest {
             let allowed = format!("1 to {longest} tokens, the model's length");
-            return Err(Error::invalid("sequence length", prompt.len(), allowed));
+            return Err(Error::invalid("sequence length", tokens, allowed));
         }
-        let given = given_tokens(prompt)?;
-        let (digits, tokens) = (Vec::new(), Vec::new());
-        Ok(Self { sequence, number, prompt, given, digits, tokens, is_done: false })
+        let (given, draws) = (given_tokens(&asked.prompt)?, Draws::new(asked.recipe.seed, Purpose::Token));
+        Ok(Self { sequence, asked, draws, given, digits: Vec::new(), tokens: Vec::new(), is_done: false })
+    }
+
+    /// Its sub-tokens before anything is written, [L·ℓ].
+    fn start(&self, codes: &SubTokenizer) -> Vec<u32> {
+        let (len, mask_id) = (codes.subtoken_len(), codes.mask_id());
+        let digits = |token: &Option<u32>| match token {
+            Some(token) => codes.digits(*token).to_vec(),
+            None => vec![mask_id; len],
+        };
+        self.asked.prompt.iter().flat_map(digits).collect()
+    }
+
+    /// Sub-tokens that are not given.
+    fn masked(&self, subtoken_len: usize) -> usize {
+        (self.asked.prompt.len() - self.given) * subtoken_len
+    }
+
+    /// Those of them that are written.
+    fn written(&self, subtoken_len: usize) -> usize {
+        self.digits.len().saturating_sub(self.given * subtoken_len)
     }
 
     /// Appends a digit; with a token, notes whether the sequence is complete.
-    fn push(&mut self, digit: u32, codes: &SubTokenizer, end: Option<u32>) -> Result<()> {
+    fn push(&mut self, digit: u32, codes: &SubTokenizer) -> Result<()> {
         self.digits.push(digit);
         let len = codes.subtoken_len();
         if !self.digits.len().is_multiple_of(len) {
             return Ok(());
         }
         self.tokens.push(codes.decode_token(&self.digits[self.digits.len() - len..])?);
-        let is_end = |token: &u32| Some(*token) == end;
+        let is_end = |token: &u32| Some(*token) == self.asked.recipe.end;
         let may_end = self.tokens.last().is_some_and(is_end);
         let ends = may_end && first_end(self.tokens.iter().map(is_end), self.given).is_some();
-        self.is_done = ends || self.tokens.len() == self.prompt.len();
+        self.is_done = ends || self.tokens.len() == self.asked.prompt.len();
         Ok(())
     }
 
@@ -121,7 +314,7 @@ impl<'a> Row<'a> {
         let evaluations = self.digits.len() as u64;
         let report = SampleReport {
             sequences: 1,
-            digits: evaluations - (self.given * subtoken_len) as u64,
+            digits: self.written(subtoken_len) as u64,
             evaluations,
             positions: evaluations,
             steps_total: evaluations,
@@ -131,56 +324,66 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What all sequences of a request share.
-struct Writer<'a> {
-    network: &'a dyn Autoregressor,
-    predictive: &'a Predictive,
-    codes: &'a SubTokenizer,
+/// What says which digit follows.
+struct Writer<'w> {
+    predictive: &'w Predictive,
     /// Single sub-tokens.
-    digits: Predictive,
-    draws: Draws,
-    request: &'a AutoregressiveRequest<'a>,
+    digits: &'w Predictive,
 }
 
 impl Writer<'_> {
-    /// Writes the sequences of a batch; those that are complete leave it.
-    fn write(&self, rows: &mut [Row]) -> Result<()> {
-        let base = self.network.base();
-        let mut continuation = self.network.begin();
-        let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
-        while !rows.is_empty() {
-            let inputs: Vec<u32> =
-                rows.iter().map(|row| row.digits.last().copied().unwrap_or(base as u32)).collect();
-            let logits = continuation.next_logits(&inputs)?;
-            for (row, logits) in rows.iter_mut().zip(logits.chunks_exact(base)) {
-                row.push(self.next_digit(row, logits)?, self.codes, self.request.end)?;
-            }
-            let kept: Vec<usize> = (0..rows.len()).filter(|b| !rows[*b].is_done).collect();
-            if (1..rows.len()).contains(&kept.len()) {
-                continuation.keep(&kept);
-            }
-            rows.retain(|row| !row.is_done);
+    /// Appends the digit that follows those of a row: given, or drawn by `logits` \[b\], which is told.
+    fn write(&self, row: &mut Row, logits: &[f32], observer: &mut dyn Observer) -> Result<()> {
+        let codes = self.predictive.codes();
+        let (len, place) = (codes.subtoken_len(), row.digits.len());
+        if let Some(token) = row.asked.prompt[place / len] {
+            return row.push(codes.encode(&[token])?[place % len], codes);
         }
-        Ok(())
+        let recipe = row.asked.recipe;
+        let distribution = self.distribution(row, logits, recipe.sharpening.temperature);
+        let log_prob = |digit: u32| recipe.log_probs.map(|top| term(&distribution, place / len, digit, top));
+        let uniform = row.draws.uniform(row.asked.number, place as u32, 0);
+        let digit = distribution.clone().truncate(&recipe.sharpening).draw(uniform);
+        let log_prob = log_prob(digit);
+        let masked = row.masked(len);
+        let time = (masked - row.written(len)) as f64 / masked as f64;
+        let step = row.written(len);
+        row.push(digit, codes)?;
+        if !observer.wants_digits(row.sequence) {
+            return Ok(());
+        }
+        observer.notify(&Event::Revealed {
+            sequence: row.sequence,
+            step,
+            time,
+            digits: &[(place, digit)],
+            settled: row.tokens.len(),
+            log_probs: log_prob.as_slice(),
+        })
     }
 
-    /// The digit that follows those of a row: given, or drawn by `logits` \[b\].
-    fn next_digit(&self, row: &Row, logits: &[f32]) -> Result<u32> {
-        let (len, base) = (self.codes.subtoken_len(), self.network.base());
-        let position = row.digits.len();
-        if let Some(token) = row.prompt[position / len] {
-            return Ok(self.codes.encode(&[token])?[position % len]);
-        }
-        let allowed = next_digits(self.predictive, &row.digits[position - position % len..]);
+    /// The distribution of the digit that follows those of a row: of those that lead to a token.
+    fn distribution(&self, row: &Row, logits: &[f32], temperature: f64) -> TokenDistribution<'_> {
+        let (len, base) = (self.predictive.codes().subtoken_len(), self.digits.codes().base());
+        let place = row.digits.len();
+        let allowed = next_digits(self.predictive, &row.digits[place - place % len..]);
         let mut logits = logits.to_vec();
         for (logit, allowed) in logits.iter_mut().zip(allowed) {
             *logit = if allowed { *logit } else { f32::NEG_INFINITY };
         }
-        let sharpening = &self.request.sharpening;
-        let distribution = self.digits.distribution_at(&logits, &[base as u32], sharpening.temperature);
-        let uniform = self.draws.uniform(row.number, position as u32, 0);
-        Ok(distribution.truncate(sharpening).draw(uniform))
+        self.digits.distribution_at(&logits, &[base], temperature)
     }
+}
+
+/// With what probability a digit of token `i` was drawn, and the `top` most probable ones, which are tokens where each has one digit.
+fn term(distribution: &TokenDistribution, i: usize, digit: u32, top: usize) -> TokenLogProb {
+    let mut likeliest = Vec::new();
+    if top > 0 {
+        distribution.for_each_probability(|digit, p| likeliest.push((digit, p.ln())));
+        likeliest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        likeliest.truncate(top);
+    }
+    TokenLogProb { token: i, nats: (-distribution.log_prob(digit)).max(0.0), top: likeliest }
 }
 
 #[cfg(test)]
@@ -192,7 +395,9 @@ mod tests {
     use super::*;
     use crate::backbone::autoregressive::{Autoregressive, AutoregressiveConfig, LoadedAutoregressive};
     use crate::backbone::weights::Weights;
+    use crate::likelihood::{LikelihoodSettings, Sequences, exact_autoregressive};
     use crate::ops::Kernels;
+    use crate::sampler::WithDigits;
 
     fn network(codes: &SubTokenizer) -> LoadedAutoregressive {
         let config = AutoregressiveConfig { hidden: 24, heads: 2, blocks: 2, seq_len: 8, dropout: 0.0 };
@@ -208,21 +413,21 @@ mod tests {
         LoadedAutoregressive { network, weights }
     }
 
-    fn numbered(prompt: &[Option<u32>], numbers: Range<u64>) -> Vec<AutoregressiveSequence<'_>> {
-        numbers.map(|number| AutoregressiveSequence { prompt, number }).collect()
-    }
-
-    fn request<'a>(sequences: &'a [AutoregressiveSequence<'a>]) -> AutoregressiveRequest<'a> {
-        let sharpening = Sharpening::default();
-        AutoregressiveRequest { sequences, batch: 3, seed: 1, sharpening, end: None }
+    fn numbered(
+        prompt: &[Option<u32>],
+        numbers: Range<u64>,
+        recipe: AutoregressiveRecipe,
+    ) -> Vec<AutoregressiveSequence> {
+        numbers.map(|number| AutoregressiveSequence { prompt: prompt.into(), number, recipe }).collect()
     }
 
     fn tokens(
         network: &LoadedAutoregressive,
         predictive: &Predictive,
-        request: &AutoregressiveRequest,
+        sequences: Vec<AutoregressiveSequence>,
+        batch: usize,
     ) -> Vec<Vec<u32>> {
-        let finished = sample_autoregressive(network, predictive, request).unwrap();
+        let finished = sample_autoregressive(network, predictive, sequences, batch).unwrap();
         finished.into_iter().map(|sequence| sequence.tokens).collect()
     }
 
@@ -234,9 +439,8 @@ mod tests {
         let prompt = [Some(5), Some(36), None, None, None, None];
         let sharpening = Sharpening { temperature: 0.9, top_p: 0.95, ..Sharpening::default() };
         let sample = |batch| {
-            let sequences = numbered(&prompt, 3..12);
-            let request = AutoregressiveRequest { batch, seed: 1, sharpening, ..request(&sequences) };
-            tokens(&network, &predictive, &request)
+            let recipe = AutoregressiveRecipe { seed: 1, sharpening, ..AutoregressiveRecipe::default() };
+            tokens(&network, &predictive, numbered(&prompt, 3..12, recipe), batch)
         };
         let one = sample(1);
         assert_eq!(one, sample(4));
@@ -250,9 +454,9 @@ mod tests {
         let network = network(&codes);
         let predictive = Predictive::new(codes, true);
         let sample = |temperature, seed| {
-            let sequences = numbered(&[None; 5], 0..3);
             let sharpening = Sharpening { temperature, ..Sharpening::default() };
-            tokens(&network, &predictive, &AutoregressiveRequest { seed, sharpening, ..request(&sequences) })
+            let recipe = AutoregressiveRecipe { seed, sharpening, ..AutoregressiveRecipe::default() };
+            tokens(&network, &predictive, numbered(&[None; 5], 0..3, recipe), 3)
         };
         let greedy = sample(0.0, 1);
         assert!(greedy.iter().all(|row| row == &greedy[0]));
@@ -265,9 +469,9 @@ mod tests {
     fn text_after_a_hole_is_refused() {
         let codes = SubTokenizer::new(37, 1).unwrap();
         let network = network(&codes);
-        let sequences = numbered(&[Some(1), None, Some(2)], 0..1);
+        let sequences = numbered(&[Some(1), None, Some(2)], 0..1, AutoregressiveRecipe::default());
         let predictive = Predictive::new(codes, true);
-        let error = sample_autoregressive(&network, &predictive, &request(&sequences)).unwrap_err();
+        let error = sample_autoregressive(&network, &predictive, sequences, 3).unwrap_err();
         assert!(error.to_string().contains("beginning only"), "{error}");
     }
 
@@ -278,11 +482,12 @@ mod tests {
         let predictive = Predictive::new(codes, true);
         let short = [Some(0), Some(2), None, None, None];
         let long = [Some(0), None, None, None, None, None, None, None];
-        let sequences = [numbered(&long, 0..20), numbered(&short, 20..40)].concat();
-        let sample = |end, batch| {
-            let request = AutoregressiveRequest { end, batch, ..request(&sequences) };
-            sample_autoregressive(&network, &predictive, &request).unwrap()
+        let sequences = |end| {
+            let recipe = AutoregressiveRecipe { seed: 1, end, ..AutoregressiveRecipe::default() };
+            [numbered(&long, 0..20, recipe), numbered(&short, 20..40, recipe)].concat()
         };
+        let sample =
+            |end, batch| sample_autoregressive(&network, &predictive, sequences(end), batch).unwrap();
         let (whole, ended) = (sample(None, 7), sample(Some(0), 7));
         assert_eq!(ended, sample(Some(0), 1));
         let mut fewer = 0;
@@ -296,5 +501,94 @@ mod tests {
             fewer += usize::from(tokens < whole.tokens.len());
         }
         assert!(fewer > 10, "{fewer} of 40 end early");
+    }
+
+    /// Sequences that come and go share evaluations, and each is what it is alone; what is told of one is how it came about, and
+    /// its probabilities are those of the chain rule.
+    #[test]
+    fn sequences_join_and_leave_and_are_what_they_are_alone() {
+        let codes = SubTokenizer::new(37, 3).unwrap();
+        let network = network(&codes);
+        let predictive = Predictive::new(codes, true);
+        let recipe = |seed| AutoregressiveRecipe {
+            seed,
+            end: Some(3),
+            log_probs: Some(0),
+            ..AutoregressiveRecipe::default()
+        };
+        let prompts = [vec![Some(5), Some(3), None, None], vec![None; 8], vec![Some(1), None, None]];
+        let sequence = |number: u64| AutoregressiveSequence {
+            prompt: prompts[number as usize % 3].as_slice().into(),
+            number,
+            recipe: recipe(number % 2),
+        };
+        let alone: Vec<FinishedSequence> = (0..12)
+            .flat_map(|number| sample_autoregressive(&network, &predictive, [sequence(number)], 1).unwrap())
+            .collect();
+        let mut stream = AutoregressiveStream::new(&network, &predictive, 4).unwrap().joining();
+        let (mut states, mut nats) = (vec![Vec::new(); 12], [0.0; 12]);
+        let mut together: Vec<Option<FinishedSequence>> = vec![None; 12];
+        for round in 0..200 {
+            if round % 2 == 0 && round < 24 {
+                assert_eq!(stream.add(sequence(round / 2)).unwrap(), round as usize / 2);
+            }
+            if round == 9 {
+                // One on its way and one that waits, and neither twice.
+                let gone = [3, 4].map(|sequence| (stream.cancel(sequence), stream.cancel(sequence)));
+                assert_eq!(gone, [(true, false); 2]);
+            }
+            let mut observer = WithDigits(|event: &Event| {
+                match *event {
+                    Event::Started { sequence, y } => states[sequence] = y.to_vec(),
+                    Event::Revealed { sequence, digits, settled, log_probs, time, step } => {
+                        digits.iter().for_each(|&(digit, value)| states[sequence][digit] = value);
+                        nats[sequence] += log_probs.iter().map(|term| term.nats).sum::<f64>();
+                        assert_eq!(settled, (digits[0].0 + 1) / 3);
+                        assert!(time > 0.0 && time <= 1.0 && (step > 0 || time == 1.0));
+                    }
+                    _ => {}
+                }
+                Ok(())
+            });
+            for one in stream.round(&mut observer).unwrap() {
+                let sequence = one.sequence;
+                assert!(together[sequence].replace(one).is_none());
+            }
+        }
+        assert!(stream.is_empty());
+        for (sequence, (together, alone)) in together.into_iter().zip(alone).enumerate() {
+            if [3, 4].contains(&sequence) {
+                assert_eq!(together, None);
+                continue;
+            }
+            let together = together.unwrap();
+            assert_eq!((&together.tokens, together.report), (&alone.tokens, alone.report));
+            let written = together.tokens.len() * 3;
+            assert_eq!(predictive.codes().decode(&states[sequence][..written]).unwrap(), together.tokens);
+            let given = prompts[sequence % 3].iter().flatten().count() * 3;
+            let given: Vec<bool> = (0..written).map(|digit| digit < given).collect();
+            let scored = Sequences::new(&together.tokens, together.tokens.len()).unwrap().with_given(&given);
+            let settings = LikelihoodSettings::default();
+            let exact = exact_autoregressive(&network, &predictive, &scored, &settings).unwrap();
+            assert!(
+                (exact.nats()[0] - nats[sequence]).abs() < 1e-4,
+                "{} {}",
+                exact.nats()[0],
+                nats[sequence]
+            );
+        }
+    }
+
+    #[test]
+    fn probabilities_are_told_of_the_networks_own_draws_only() {
+        let recipe = |log_probs, temperature| AutoregressiveRecipe {
+            log_probs,
+            sharpening: Sharpening { temperature, ..Sharpening::default() },
+            ..AutoregressiveRecipe::default()
+        };
+        recipe(Some(5), 1.0).validate(1).unwrap();
+        recipe(Some(0), 1.0).validate(2).unwrap();
+        assert!(recipe(Some(1), 1.0).validate(2).is_err());
+        assert!(recipe(Some(0), 0.5).validate(1).is_err());
     }
 }

@@ -4,13 +4,16 @@ use super::memory;
 use super::observer::Observer;
 use super::row::Row;
 use super::settings::Window;
-use crate::denoiser::{BlockDenoiser, Kept, Spec};
+use crate::denoiser::{BlockDenoiser, BlocksAt, Kept, Spec};
 use crate::{Error, Result};
 
 /// Rows that are written block by block.
 pub(super) struct ByBlocks<'a> {
     network: &'a dyn BlockDenoiser,
     spec: &'a Spec,
+    /// Most rows of a round, and of a group.
+    batch: usize,
+    /// Those that have waited longest for their turn come first.
     groups: Vec<Group<'a>>,
 }
 
@@ -30,9 +33,9 @@ impl Group<'_> {
 }
 
 impl<'a> ByBlocks<'a> {
-    /// No rows yet, of a network with the given `spec`.
-    pub fn new(network: &'a dyn BlockDenoiser, spec: &'a Spec) -> Self {
-        Self { network, spec, groups: Vec::new() }
+    /// No rows yet, of a network with the given `spec`, at most `batch` of which are evaluated in a round.
+    pub fn new(network: &'a dyn BlockDenoiser, spec: &'a Spec, batch: usize) -> Self {
+        Self { network, spec, batch, groups: Vec::new() }
     }
 
     /// All rows on their way.
@@ -56,7 +59,9 @@ impl<'a> ByBlocks<'a> {
                 row.digits(0..row.block.start) == given
                     && (row.recipe.window, row.block.len()) == (window, length)
             };
-            while let Some(row) = rows.next_if(is_same) {
+            while group.len() < self.batch
+                && let Some(row) = rows.next_if(is_same)
+            {
                 group.push(row);
             }
             group.iter_mut().for_each(|row| row.clean_passes += passes);
@@ -66,18 +71,42 @@ impl<'a> ByBlocks<'a> {
         Ok(())
     }
 
-    /// The next visit of every row, in one network call per group.
+    /// The next visit of every row, or of those that have waited longest where there are too many, in one network call.
     ///
     /// # Errors
     /// What the network reports, [`Error::Invalid`] for logits that are no distribution, and what the observer returns.
     pub fn visit(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        for Group { first, rows, kept } in &mut self.groups {
-            let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
-            memory::visit_together(self.spec, &mut rows, observer, |states, positions, logits| {
-                self.network.evaluate_after(kept.as_ref(), *first, states, positions, logits)
-            })?;
+        let rows = self.groups.iter().scan(0, |rows, group| {
+            *rows += group.rows.len();
+            Some(*rows)
+        });
+        let turn = rows.take_while(|rows| *rows <= self.batch).count().max(1).min(self.groups.len());
+        let (mut places, mut rows) = (Vec::new(), Vec::<&mut Row>::new());
+        for group in &mut self.groups[..turn] {
+            let (sequences, tokens) = (group.rows.len(), group.length());
+            places.push(BlocksAt { kept: group.kept.as_ref(), first: group.first, sequences, tokens });
+            rows.extend(&mut group.rows);
         }
+        memory::visit_together(self.spec, &mut rows, observer, |states, positions, logits| {
+            self.network.evaluate_after_each(&places, states, positions, logits)
+        })?;
+        self.groups.rotate_left(turn);
         Ok(())
+    }
+
+    /// Takes out a row. Returns it where it was there.
+    pub fn take(&mut self, sequence: usize) -> Option<Row<'a>> {
+        let of = |row: &Row| row.sequence == sequence;
+        let group = self.groups.iter_mut().find(|group| group.rows.iter().any(of))?;
+        let place = group.rows.iter().position(of)?;
+        let row = group.rows.remove(place);
+        if group.rows.is_empty() {
+            self.groups.retain(|group| !group.rows.is_empty());
+        } else if let Some(kept) = &group.kept {
+            let others: Vec<usize> = (0..=group.rows.len()).filter(|other| *other != place).collect();
+            group.kept = Some(kept.of(&others));
+        }
+        Some(row)
     }
 
     /// Takes out the rows that are done, and brings those whose block is written to their next block.
@@ -181,7 +210,10 @@ impl<'a> ByBlocks<'a> {
         if group.rows.is_empty() {
             return;
         }
-        let fits = |other: &&mut Group| (other.first, other.length()) == (group.first, group.length());
+        let fits = |other: &&mut Group| {
+            (other.first, other.length()) == (group.first, group.length())
+                && other.rows.len() + group.rows.len() <= self.batch
+        };
         match self.groups.iter_mut().find(fits) {
             None => self.groups.push(group),
             Some(other) => {

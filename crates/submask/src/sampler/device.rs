@@ -79,6 +79,18 @@ impl<'a> OnDevice<'a> {
         self.batch.reveal(&tokens, &times, labels.as_deref())
     }
 
+    /// Takes out a row for which nobody waits any more, where it is there; returns how many sub-tokens were masked at its start.
+    pub fn abandon(&mut self, sequence: usize) -> Option<usize> {
+        let of = |row: &Row| row.sequence == sequence && !row.is_abandoned;
+        if let Some(place) = self.rows.iter().position(of) {
+            self.batch.retire((0..self.rows.len()).map(|row| row == place));
+            self.done.push(self.rows.remove(place));
+        }
+        let row = self.done.iter_mut().find(|row| of(row))?;
+        row.is_abandoned = true;
+        Some(row.masked())
+    }
+
     /// Takes out the rows that are done.
     pub fn retire(&mut self) {
         self.batch.retire(self.rows.iter().map(|row| row.policy.is_done()));

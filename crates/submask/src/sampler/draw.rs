@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::observer::TokenLogProb;
 use super::settings::SampleSettings;
 use crate::predictive::{Predictive, Sharpening, TokenDistribution};
 use crate::random::{Draws, Purpose};
 use crate::schedule::TemperatureSchedule;
+use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
 /// How the digits that a token reveals in one step are drawn (math.md §7, §8).
@@ -51,6 +53,35 @@ pub(super) struct Candidate {
     x_0: u32,
     /// The token to copy from where digits of x̂ would leave no possible token; `None` where that cannot be.
     spare: Option<u32>,
+    /// The possible tokens with their probabilities, where they are to be told.
+    probabilities: Option<Vec<(u32, f64)>>,
+}
+
+impl Candidate {
+    /// With what probability the digits `reveals` (j) of token `i` came to be those of `after` \[ℓ\], and the `top` most probable
+    /// tokens.
+    pub fn log_prob(
+        &self,
+        i: usize,
+        codes: &SubTokenizer,
+        reveals: &[usize],
+        after: &[u32],
+        top: usize,
+    ) -> TokenLogProb {
+        let possible = self.probabilities.as_deref().unwrap_or_default();
+        let agrees = |token: u32| {
+            let digits = codes.digits(token);
+            reveals.iter().all(|&j| digits[j] == after[j])
+        };
+        let all: f64 = possible.iter().map(|(_, p)| p).sum();
+        let agreeing: f64 = possible.iter().filter(|(token, _)| agrees(*token)).map(|(_, p)| p).sum();
+        let mut likeliest: Vec<(u32, f64)> = possible.to_vec();
+        let place = top.min(likeliest.len());
+        likeliest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        likeliest.truncate(place);
+        let top = likeliest.into_iter().map(|(token, p)| (token, (p / all).ln())).collect();
+        TokenLogProb { token: i, nats: (all / agreeing).ln().max(0.0), top }
+    }
 }
 
 /// Draws for tokens of one sampler.
@@ -77,6 +108,11 @@ impl<'a> TokenDraws<'a> {
             digits: Draws::new(settings.seed, Purpose::Digit),
             may_contradict: unconstrained && predictive.codes().has_invalid_codes(),
         }
+    }
+
+    /// Whether digits may have to be drawn again, because they would leave no possible token.
+    pub fn may_contradict(&self) -> bool {
+        self.may_contradict
     }
 
     /// Whether tokens are drawn from softmax(logits/τ), τ > 0, over the possible tokens, each by one number, and nothing
@@ -131,11 +167,17 @@ impl<'a> TokenDraws<'a> {
         if p.is_proper() { Ok(p) } else { Err(improper()) }
     }
 
-    /// A joint draw for whichever digits of a token are revealed.
-    pub fn candidate(&self, at: &TokenAt) -> Result<Candidate> {
-        let x_0 = self.predict(at)?.draw(self.uniform(at.sequence, at.i, at.event));
+    /// A joint draw for whichever digits of a token are revealed; with all `probabilities` where they are to be told.
+    pub fn candidate(&self, at: &TokenAt, probabilities: bool) -> Result<Candidate> {
+        let p = self.predict(at)?;
+        let x_0 = p.draw(self.uniform(at.sequence, at.i, at.event));
+        let probabilities = probabilities.then(|| {
+            let mut all = Vec::new();
+            p.for_each_probability(|token, p| all.push((token, p)));
+            all
+        });
         let spare = if self.may_contradict { Some(self.redraw(at)?) } else { None };
-        Ok(Candidate { x_0, spare })
+        Ok(Candidate { x_0, spare, probabilities })
     }
 
     /// Writes the digits `reveals` (j) of a candidate over those of `after`, the digits that it was drawn for. Returns

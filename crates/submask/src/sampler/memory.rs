@@ -10,25 +10,25 @@ use super::row::Row;
 use crate::Result;
 use crate::denoiser::{Denoiser, LogitRows, Spec, States};
 
-/// The next visit of every row, in one network call per length.
+/// The next visit of every row, in one network call for all lengths where the network takes them together.
 ///
 /// # Errors
 /// What the network reports, [`Error::Invalid`](crate::Error::Invalid) for logits that are no distribution, and what
 /// the observer returns.
 pub(super) fn visit(network: &dyn Denoiser, rows: &mut [Row], observer: &mut dyn Observer) -> Result<()> {
-    let mut lengths: Vec<usize> = rows.iter().map(Row::seq_len).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
-    for seq_len in lengths {
-        let mut rows: Vec<&mut Row> = rows.iter_mut().filter(|row| row.seq_len() == seq_len).collect();
-        visit_together(network.spec(), &mut rows, observer, |states, positions, logits| {
-            network.evaluate(states, positions, logits)
-        })?;
+    if rows.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
+    rows.sort_by_key(|row| row.seq_len());
+    let lengths: Vec<usize> = rows.iter().map(|row| row.seq_len()).collect();
+    visit_together(network.spec(), &mut rows, observer, |states, positions, logits| {
+        network.evaluate_each(states, &lengths, positions, logits)
+    })
 }
 
-/// The next visit of rows whose blocks are equally long, which `evaluate` evaluates by themselves.
+/// The next visit of rows, whose blocks `evaluate` evaluates together: their states stand one after the other, positions are those
+/// of all blocks.
 ///
 /// # Errors
 /// As [`visit`].
@@ -42,11 +42,13 @@ pub(super) fn visit_together(
     let y_t: Vec<u32> = rows.iter().flat_map(|row| row.digits(row.block.clone()).to_vec()).collect();
     let t: Vec<f64> = visits.iter().map(|visit| visit.time).collect();
     let labels = spec.labels(rows.iter().map(|row| row.label));
-    let of_row = |(b, (row, visit)): (usize, (&&mut Row, &Visit))| {
-        let place = |i: &usize| b * row.block.len() + i - row.block.start;
-        visit.tokens.iter().map(place).collect()
+    let mut first = 0;
+    let of_row = |(row, visit): (&&mut Row, &Visit)| {
+        let start = first;
+        first += row.block.len();
+        visit.tokens.iter().map(|i| start + i - row.block.start).collect()
     };
-    let positions: Vec<Vec<usize>> = rows.iter().zip(&visits).enumerate().map(of_row).collect();
+    let positions: Vec<Vec<usize>> = rows.iter().zip(&visits).map(of_row).collect();
     // Row b asks for the positions starts[b]..starts[b + 1].
     let starts: Vec<usize> = std::iter::once(0)
         .chain(positions.iter().scan(0, |end, row| {

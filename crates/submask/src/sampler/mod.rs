@@ -73,13 +73,15 @@ mod stopping;
 mod stream;
 
 pub(crate) use autoregressive::given_tokens;
-pub use autoregressive::{AutoregressiveRequest, AutoregressiveSequence, sample_autoregressive};
+pub use autoregressive::{
+    AutoregressiveRecipe, AutoregressiveSequence, AutoregressiveStream, sample_autoregressive,
+};
 pub(crate) use blocks::check_holes;
 pub use corrector::Corrector;
 pub use draw::Draw;
 pub(crate) use end::{Ending, first_end};
 pub use mixture::MixtureDenoiser;
-pub use observer::{Event, Observer, Progress, Unobserved, WithDigits};
+pub use observer::{Event, Observer, Progress, TokenLogProb, Unobserved, WithDigits};
 pub use plan::{Planner, RevealEvent, RevealPlan};
 pub use prompt::Prompt;
 pub use published::{PixelTokens, PublishedSampler, published_sampler, published_samplers};

@@ -21,14 +21,18 @@ pub enum Event<'a> {
         sequence: usize,
         /// Step on the grid, from 0; without a grid the number of the evaluation.
         step: usize,
-        /// The time t of the evaluation.
+        /// The time t of the evaluation; of the autoregressive baseline, which has none, the share of the sub-tokens to write that
+        /// are not written.
         time: f64,
         /// (i·ℓ + j, digit) of every sub-token revealed, ascending; with a corrector, of every sub-token changed, the
         /// mask included, which may be none.
         digits: &'a [(usize, u32)],
-        /// Tokens, from the first on, that nothing changes any more: those of the blocks that are written. 0 while a sequence
-        /// is written as a whole.
+        /// Tokens, from the first on, that nothing changes any more: of a text that is written block by block those of the blocks
+        /// that are written, of others those before the first that is masked in part. 0 while a corrector may change them all.
         settled: usize,
+        /// With what probabilities the sub-tokens were drawn, token by token; empty unless asked for
+        /// ([`SampleSettings::log_probs`](super::SampleSettings::log_probs)).
+        log_probs: &'a [TokenLogProb],
     },
     /// A sequence is complete.
     Finished {
@@ -44,6 +48,18 @@ pub enum Event<'a> {
     Progress(Progress),
 }
 
+/// With what probability the sub-tokens of a token that are revealed together were drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogProb {
+    /// Position of the token.
+    pub token: usize,
+    /// −log p ≥ 0, in nats, of the revealed sub-tokens given everything that was known before: their term of the chain rule.
+    /// The terms of a token add up.
+    pub nats: f64,
+    /// The most probable tokens at this place and their log p ≤ 0, the most probable first; as many as were asked for.
+    pub top: Vec<(u32, f64)>,
+}
+
 /// How far a call or a stream is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -57,9 +73,9 @@ pub struct Progress {
 
 /// Who is told of events. A closure of an [`Event`] is one, which does not want digits.
 pub trait Observer {
-    /// Whether [`Event::Revealed`] is wanted. It is asked when a sequence starts: if so, its digits are drawn in
-    /// memory, since a device would have to be waited for at every step.
-    fn wants_digits(&self) -> bool {
+    /// Whether [`Event::Revealed`] is wanted of a sequence. It is asked when the sequence starts, too: if so, its digits are
+    /// drawn in memory, since a device would have to be waited for at every step.
+    fn wants_digits(&self, _sequence: usize) -> bool {
         false
     }
 
@@ -90,7 +106,7 @@ impl Observer for Unobserved {
 pub struct WithDigits<F>(pub F);
 
 impl<F: FnMut(&Event) -> Result<()>> Observer for WithDigits<F> {
-    fn wants_digits(&self) -> bool {
+    fn wants_digits(&self, _sequence: usize) -> bool {
         true
     }
 

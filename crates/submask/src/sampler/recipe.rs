@@ -8,9 +8,9 @@ use super::plan::Planner;
 use super::policy::{Corrected, CorrectedSteps, Ordered, Ordering, Planned, Policy};
 use super::settings::{SampleSettings, Window};
 use super::stopping::EntropyRule;
-use crate::Result;
 use crate::order::Order;
 use crate::predictive::Predictive;
+use crate::{Error, Result};
 
 /// The part of [`SampleSettings`] that says how each sequence is sampled, ready for use with a [`Predictive`].
 pub struct Recipe<'a> {
@@ -38,14 +38,15 @@ impl<'a> Recipe<'a> {
     /// `batch`, `first_sequence` and `trajectories` are about many sequences: they are checked and not kept.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for settings out of range.
+    /// [`Error::Invalid`] for settings out of range.
     pub fn new(predictive: &'a Predictive, settings: &SampleSettings) -> Result<Self> {
         settings.validate()?;
         let codes = predictive.codes();
         let SampleSettings { unit, per_step, schedule, seed, window, entropy_rule, .. } = *settings;
         let method = match (settings.order.ranking(), &settings.corrector, settings.reveal_steps()?) {
             (Some(ranking), ..) => {
-                Method::Ordered(Arc::new(Ordering::new(ranking, per_step, unit, schedule, codes)))
+                let ordering = Ordering::new(ranking, per_step, unit, schedule, codes);
+                Method::Ordered(Arc::new(Ordering { log_probs: settings.log_probs, ..ordering }))
             }
             (None, Some(corrector), Some(grid)) => {
                 Method::Corrected(Arc::new(CorrectedSteps::new(corrector, &grid, &schedule, seed)))
@@ -54,6 +55,11 @@ impl<'a> Recipe<'a> {
         };
         let left_to_right = settings.order == Order::LeftToRight;
         let draws = TokenDraws::new(predictive, settings);
+        if let (Some(top), true) = (settings.log_probs, draws.may_contradict()) {
+            let allowed =
+                "off without carry-over where digits may belong to no token: some draws are then repeated";
+            return Err(Error::invalid("log_probs", top, allowed));
+        }
         Ok(Self { draws, method, end: None, left_to_right, window, entropy_rule })
     }
 

@@ -35,7 +35,7 @@ impl<'o> Recorder<'o> {
 }
 
 impl Observer for Recorder<'_> {
-    fn wants_digits(&self) -> bool {
+    fn wants_digits(&self, _sequence: usize) -> bool {
         true
     }
 
@@ -48,7 +48,7 @@ impl Observer for Recorder<'_> {
                 if let Some(trajectory) = self.trajectories.get_mut(&sequence) {
                     trajectory.changes.push(Change { step, time, digits: digits.to_vec() });
                 }
-                if !self.inner.wants_digits() {
+                if !self.inner.wants_digits(sequence) {
                     return Ok(());
                 }
             }
@@ -68,8 +68,8 @@ mod tests {
         let digits = [(1, 4), (2, 0)];
         let events = [
             Event::Started { sequence: 7, y: &[5, 5, 5] },
-            Event::Revealed { sequence: 7, step: 3, time: 0.5, digits: &digits, settled: 0 },
-            Event::Revealed { sequence: 7, step: 4, time: 0.25, digits: &[], settled: 0 },
+            Event::Revealed { sequence: 7, step: 3, time: 0.5, digits: &digits, settled: 0, log_probs: &[] },
+            Event::Revealed { sequence: 7, step: 4, time: 0.25, digits: &[], settled: 0, log_probs: &[] },
         ];
         let changes = [
             Change { step: 3, time: 0.5, digits: digits.to_vec() },

@@ -34,6 +34,10 @@ pub(super) struct Row<'a> {
     is_monotonous: bool,
     /// Passes of known tokens through the network.
     pub clean_passes: u64,
+    /// Whether nobody waits for it any more.
+    pub is_abandoned: bool,
+    /// Tokens known to stand before the first that is masked in part; counted only where that is told.
+    clean: usize,
     /// Tokens per block; `None` where the network has no blocks.
     block_len: Option<usize>,
     mask_id: u32,
@@ -75,6 +79,8 @@ impl<'a> Row<'a> {
             ended: None,
             is_monotonous: false,
             clean_passes: 0,
+            is_abandoned: false,
+            clean: 0,
             block_len,
             mask_id,
             ending: Ending::default(),
@@ -100,6 +106,11 @@ impl<'a> Row<'a> {
         let end = self.block.end + self.block_len.unwrap_or(self.seq_len());
         self.block = self.block.end..end.min(self.seq_len());
         self.policy = self.recipe.begin(self.number, &self.y, self.block.clone());
+    }
+
+    /// Sub-tokens masked at the start.
+    pub fn masked(&self) -> usize {
+        self.masked
     }
 
     /// Sub-tokens that are masked and stay so.
@@ -145,17 +156,37 @@ impl<'a> Row<'a> {
         let cut = self.cut()?.filter(|cut| end.is_none_or(|end| *cut < end));
         self.is_monotonous = cut.is_some();
         self.ended = cut.or(end);
-        if !observer.wants_digits() {
+        if !observer.wants_digits(self.sequence) {
             return Ok(());
         }
         let (sequence, time) = (self.sequence, visit.time);
         let step = self.written.steps_total as usize + visit.step;
-        let settled = match (self.policy.is_done(), self.block_len) {
+        let settled = self.settled();
+        let log_probs = self.policy.take_log_probs();
+        observer.notify(&Event::Revealed {
+            sequence,
+            step,
+            time,
+            digits: &digits,
+            settled,
+            log_probs: &log_probs,
+        })
+    }
+
+    /// How many tokens, from the first on, nothing changes any more.
+    fn settled(&mut self) -> usize {
+        match (self.policy.is_done(), self.block_len) {
             (true, _) => self.block.end,
             (false, Some(_)) => self.block.start,
-            (false, None) => 0,
-        };
-        observer.notify(&Event::Revealed { sequence, step, time, digits: &digits, settled })
+            (false, None) if self.policy.revises() => 0,
+            (false, None) => {
+                let masked = |row: &Self| row.digits(row.clean..row.clean + 1).contains(&row.mask_id);
+                while self.clean < self.block.end && !masked(self) {
+                    self.clean += 1;
+                }
+                self.clean
+            }
+        }
     }
 
     /// How many tokens are kept of a text that stops after its block, because its last ones are too much like each other. What is

@@ -76,6 +76,10 @@ pub struct SampleSettings {
     pub batch: usize,
     /// Whether trajectories are kept.
     pub trajectories: bool,
+    /// Whether it is told with what probabilities sub-tokens were drawn ([`TokenLogProb`](super::TokenLogProb)), and of how many
+    /// most probable tokens beside; `None`: not at all. It asks for an order other than random, at temperature 1 without
+    /// truncation, so that the terms are those of an exact chain rule, and for whole tokens where others are told beside.
+    pub log_probs: Option<usize>,
 }
 
 impl Default for SampleSettings {
@@ -96,6 +100,7 @@ impl Default for SampleSettings {
             first_sequence: 0,
             batch: 16,
             trajectories: false,
+            log_probs: None,
         }
     }
 }
@@ -118,6 +123,7 @@ impl SampleSettings {
             temperature.validate(grid.as_ref().map_or(&[1.0, 0.0], RevealSteps::times))?;
         }
         self.validate_order()?;
+        self.validate_log_probs()?;
         match (&self.corrector, grid, self.unit) {
             (None, ..) => Ok(()),
             (Some(_), None, _) => {
@@ -171,6 +177,23 @@ impl SampleSettings {
         }
     }
 
+    /// Checks that draws have probabilities that can be told.
+    fn validate_log_probs(&self) -> Result<()> {
+        let Some(top) = self.log_probs else { return Ok(()) };
+        if self.order == Order::Random {
+            let allowed = "off with the order random: a text then has no exact chain rule";
+            return Err(Error::invalid("log_probs", top, allowed));
+        }
+        if top > 0 && self.unit != RevealUnit::Tokens {
+            let allowed =
+                "0 with sub-tokens as the unit: whole tokens alone have most probable tokens beside them";
+            return Err(Error::invalid("log_probs", top, allowed));
+        }
+        let schedule = self.temperature_schedule.map(<[f64; 3]>::from);
+        let constant = schedule.is_none_or(|[a, n, c]| (a == 0.0 || n == 0.0) && a + c == 1.0);
+        check_plain(top, &self.sharpening, constant)
+    }
+
     /// The reveal-step distribution of the grid; `None` where there is no grid.
     pub(super) fn reveal_steps(&self) -> Result<Option<RevealSteps>> {
         match &self.steps {
@@ -182,6 +205,17 @@ impl SampleSettings {
             Steps::FirstHitting => Ok(None),
         }
     }
+}
+
+/// Checks that probabilities are those that the network says: of draws of which `top` most probable tokens are told beside.
+pub(super) fn check_plain(top: usize, sharpening: &Sharpening, constant: bool) -> Result<()> {
+    let Sharpening { temperature, top_p, top_k, .. } = *sharpening;
+    if temperature == 1.0 && constant && top_p == 1.0 && top_k.is_none() {
+        return Ok(());
+    }
+    let allowed =
+        "off at another temperature than 1, and with top_p or top_k: the draws are then not the network's";
+    Err(Error::invalid("log_probs", top, allowed))
 }
 
 /// Checks T.

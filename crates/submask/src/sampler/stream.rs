@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::blocks::{ByBlocks, check_holes};
 use super::device::OnDevice;
 use super::memory;
+use super::mixture::MixtureDenoiser;
 use super::observer::{Event, Observer, Progress};
 use super::prompt::Prompt;
 use super::recipe::Recipe;
 use super::report::SampleReport;
 use super::row::Row;
 use super::stopping::EntropyRule;
-use crate::denoiser::{Denoiser, Spec};
+use crate::denoiser::{Denoiser, DeviceDenoiser, Spec};
 use crate::{Error, Result};
 
 /// Rounds between waits for a device: then logits that were no distribution are noticed, and finished sequences read.
@@ -48,13 +49,16 @@ pub struct FinishedSequence {
 /// # Batches
 ///
 /// Sequences start in the order in which they were added, as soon as there is room. The sequences of a batch may differ
-/// in everything. A network takes sequences of one length, so a round is one network call per length in the batch.
+/// in everything; a round is one network call, or one per length in the batch where a network takes one length at a time.
+///
+/// In a stream whose sequences take turns ([`Self::taking_turns`]) all start at once, and those go through the next round that
+/// have waited longest: a short sequence need not wait until a long one is finished.
 ///
 /// # Blocks
 ///
 /// A network with blocks writes sequences of any length, block after block, and keeps what it makes of those that are written
-/// ([`BlockDenoiser`](crate::denoiser::BlockDenoiser)). So a round is one network call per place at which a block stands, and
-/// a sequence takes one more pass per block. Its holes are filled from what stands before them and in their own block:
+/// ([`BlockDenoiser`](crate::denoiser::BlockDenoiser)): a sequence takes one more pass per block, which it shares with those
+/// whose block stands at the same place. Its holes are filled from what stands before them and in their own block:
 /// nothing may be given behind the first block that has a hole. Sub-tokens of a block are revealed by the recipe as those of a
 /// sequence: with a grid in T steps per block, with an order the first of those masked in the block.
 ///
@@ -90,18 +94,44 @@ pub struct FinishedSequence {
 /// }
 /// ```
 pub struct Stream<'a> {
-    network: &'a dyn Denoiser,
+    network: Network<'a>,
     batch: usize,
+    /// Sequences under way at most; more than a batch where they take turns.
+    most_active: usize,
     waiting: VecDeque<(usize, SequenceRequest<'a>)>,
     in_memory: Vec<Row<'a>>,
     on_device: Vec<OnDevice<'a>>,
     /// Of a network with blocks; then all rows are there.
     by_blocks: Option<ByBlocks<'a>>,
     added: usize,
+    cancelled: usize,
     rounds: usize,
     /// Sub-tokens of finished sequences that were revealed.
     digits_finished: usize,
     progress: Progress,
+}
+
+/// What evaluates the sequences.
+enum Network<'a> {
+    Borrowed(&'a dyn Denoiser),
+    /// It has neither blocks nor a device on which digits are drawn.
+    Mixture(Box<MixtureDenoiser<'a>>),
+}
+
+impl<'a> Network<'a> {
+    fn get(&self) -> &dyn Denoiser {
+        match self {
+            Self::Borrowed(network) => *network,
+            Self::Mixture(mixture) => &**mixture,
+        }
+    }
+
+    fn borrowed(&self) -> Option<&'a dyn Denoiser> {
+        match self {
+            Self::Borrowed(network) => Some(*network),
+            Self::Mixture(_) => None,
+        }
+    }
 }
 
 impl<'a> Stream<'a> {
@@ -110,26 +140,48 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`Error::Invalid`] when `batch` is 0, and for a network whose blocks do not divide its length.
     pub fn new(network: &'a dyn Denoiser, batch: usize) -> Result<Self> {
-        if batch == 0 {
-            return Err(Error::invalid("batch", batch, "at least 1"));
-        }
         let Spec { block_len, .. } = *network.spec();
         if network.by_blocks().is_some() && !network.spec().max_seq_len().is_multiple_of(block_len.max(1)) {
             let allowed = format!("a divisor of {}, the network's length", network.spec().max_seq_len());
             return Err(Error::invalid("block_len", block_len, allowed));
         }
+        Self::of(Network::Borrowed(network), batch)
+    }
+
+    /// The same with a mixture of networks, which the stream keeps.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `batch` is 0.
+    pub fn of_mixture(mixture: MixtureDenoiser<'a>, batch: usize) -> Result<Self> {
+        Self::of(Network::Mixture(Box::new(mixture)), batch)
+    }
+
+    fn of(network: Network<'a>, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::invalid("batch", batch, "at least 1"));
+        }
+        let blocks = network.borrowed().and_then(|network| Some((network.by_blocks()?, network.spec())));
         Ok(Self {
-            network,
             batch,
+            most_active: batch,
             waiting: VecDeque::new(),
             in_memory: Vec::new(),
             on_device: Vec::new(),
-            by_blocks: network.by_blocks().map(|blocks| ByBlocks::new(blocks, network.spec())),
+            by_blocks: blocks.map(|(blocks, spec)| ByBlocks::new(blocks, spec, batch)),
+            network,
             added: 0,
+            cancelled: 0,
             rounds: 0,
             digits_finished: 0,
             progress: Progress::default(),
         })
+    }
+
+    /// The same, where all sequences are under way at once and take turns: `batch` of them in a round, those first that have waited
+    /// longest. Sequences whose digits stay on a device wait for room there.
+    #[must_use]
+    pub fn taking_turns(self) -> Self {
+        Self { most_active: usize::MAX, ..self }
     }
 
     /// Adds a sequence and returns its number in the stream: 0 for the first, 1 for the second, …
@@ -137,7 +189,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`Error::Invalid`] for a prompt, a recipe or a class that is not for this network.
     pub fn add(&mut self, request: SequenceRequest<'a>) -> Result<usize> {
-        let spec = self.network.spec();
+        let spec = self.network.get().spec();
         let codes = request.recipe.predictive().codes();
         spec.check_codes(codes)?;
         let (width, mask_id) = (request.prompt.y().len(), request.prompt.mask_id());
@@ -174,6 +226,29 @@ impl<'a> Stream<'a> {
         Ok(self.added - 1)
     }
 
+    /// Takes a sequence out, of which nothing is told any more. Returns whether it was there and not finished. The others are what
+    /// they would have been.
+    pub fn cancel(&mut self, sequence: usize) -> bool {
+        let Some(masked) = self.take(sequence) else { return false };
+        self.progress.digits_total -= masked;
+        self.cancelled += 1;
+        true
+    }
+
+    /// Takes a sequence out; returns how many sub-tokens were masked at its start.
+    fn take(&mut self, sequence: usize) -> Option<usize> {
+        if let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == sequence) {
+            return self.waiting.remove(place).map(|(_, request)| request.prompt.masked().len());
+        }
+        if let Some(place) = self.in_memory.iter().position(|row| row.sequence == sequence) {
+            return Some(self.in_memory.remove(place).masked());
+        }
+        if let Some(row) = self.by_blocks.as_mut().and_then(|blocks| blocks.take(sequence)) {
+            return Some(row.masked());
+        }
+        self.on_device.iter_mut().find_map(|group| group.abandon(sequence))
+    }
+
     /// Whether every sequence that was added is finished.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -181,7 +256,7 @@ impl<'a> Stream<'a> {
 
     /// How many sequences that were added are not finished.
     pub fn len(&self) -> usize {
-        self.added - self.progress.sequences
+        self.added - self.progress.sequences - self.cancelled
     }
 
     /// Takes waiting sequences into the batch and gives every sequence of the batch its next evaluation. Returns the
@@ -197,11 +272,13 @@ impl<'a> Stream<'a> {
             self.sync(observer, &mut finished)?;
             return Ok(finished);
         }
-        memory::visit(self.network, &mut self.in_memory, observer)?;
+        let turn = self.batch.min(self.in_memory.len());
+        memory::visit(self.network.get(), &mut self.in_memory[..turn], observer)?;
+        self.in_memory.rotate_left(turn);
         if let Some(blocks) = &mut self.by_blocks {
             blocks.visit(observer)?;
         }
-        let spec = self.network.spec();
+        let spec = self.network.get().spec();
         self.on_device.iter_mut().try_for_each(|group| group.visit(spec))?;
         self.rounds += 1;
         self.progress.digits = self.digits_finished + self.rows().map(|row| row.revealed).sum::<usize>();
@@ -218,39 +295,54 @@ impl<'a> Stream<'a> {
         Ok(finished)
     }
 
-    /// Rows in the batch.
+    /// Rows on devices that are not done.
+    fn active_on_device(&self) -> usize {
+        self.on_device.iter().map(|group| group.rows.len()).sum()
+    }
+
+    /// Rows under way.
     fn active(&self) -> usize {
-        let on_device = self.on_device.iter().map(|group| group.rows.len()).sum::<usize>();
+        let on_device = self.active_on_device();
         let by_blocks = self.by_blocks.as_ref().map_or(0, |blocks| blocks.rows().count());
         self.in_memory.len() + on_device + by_blocks
     }
 
     /// Rows that were started and are not finished.
     fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
-        let elsewhere = self.on_device.iter().flat_map(OnDevice::all_rows);
+        let elsewhere = self.on_device.iter().flat_map(OnDevice::all_rows).filter(|row| !row.is_abandoned);
         self.in_memory.iter().chain(elsewhere).chain(self.by_blocks.iter().flat_map(ByBlocks::rows))
     }
 
     fn start(&mut self, observer: &mut dyn Observer, finished: &mut Vec<FinishedSequence>) -> Result<()> {
-        let block_len = self.by_blocks.as_ref().map(|_| self.network.spec().block_len);
+        let block_len = self.by_blocks.as_ref().map(|_| self.network.get().spec().block_len);
         let mut started = Vec::new();
-        while self.active() + started.len() < self.batch
+        while self.active() + started.len() < self.most_active
             && let Some((sequence, request)) = self.waiting.pop_front()
         {
+            let device = self.device(&request.recipe, observer.wants_digits(sequence));
+            if device.is_some() && self.active_on_device() >= self.batch {
+                self.waiting.push_front((sequence, request));
+                break;
+            }
             let row = Row::new(sequence, request, block_len);
             observer.notify(&Event::Started { sequence, y: &row.y })?;
             match (row.is_done(), block_len) {
                 (true, _) => self.finish(row, observer, finished)?,
                 (false, Some(_)) => started.push(row),
-                (false, None) => self.place(row, observer.wants_digits()),
+                (false, None) => self.place(row, device),
             }
         }
         self.by_blocks.as_mut().map_or(Ok(()), |blocks| blocks.add(started))
     }
 
+    /// Where the digits of a sequence can be drawn but in memory.
+    fn device(&self, recipe: &Recipe, wants_digits: bool) -> Option<&'a dyn DeviceDenoiser> {
+        let device = self.network.borrowed()?.on_device()?;
+        (recipe.fits_device() && !wants_digits && self.by_blocks.is_none()).then_some(device)
+    }
+
     /// Puts a row where its digits are drawn.
-    fn place(&mut self, row: Row<'a>, wants_digits: bool) {
-        let device = self.network.on_device().filter(|_| row.recipe.fits_device() && !wants_digits);
+    fn place(&mut self, row: Row<'a>, device: Option<&'a dyn DeviceDenoiser>) {
         let Some(device) = device else { return self.in_memory.push(row) };
         match self.on_device.iter_mut().find(|group| group.takes(&row)) {
             Some(group) => group.add(row),
@@ -262,7 +354,9 @@ impl<'a> Stream<'a> {
     fn sync(&mut self, observer: &mut dyn Observer, finished: &mut Vec<FinishedSequence>) -> Result<()> {
         for mut group in std::mem::take(&mut self.on_device) {
             for row in group.sync()? {
-                self.finish(row, observer, finished)?;
+                if !row.is_abandoned {
+                    self.finish(row, observer, finished)?;
+                }
             }
             if !group.rows.is_empty() {
                 self.on_device.push(group);

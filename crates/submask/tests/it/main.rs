@@ -14,6 +14,7 @@ mod device_training;
 mod encoder;
 mod fixtures;
 mod format_1;
+mod generator;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]

@@ -501,6 +501,7 @@ fn next_token_gradients_agree(
 fn cached_logits_agree(network: &Autoregressive, weights: &Weights, x: &[u32], batch: usize, all: &[f32]) {
     let (length, classes) = (x.len() / batch, network.base());
     let mut cache = Cache::default();
+    cache.add(batch);
     for position in 0..length {
         let inputs: Vec<u32> = (0..batch).map(|b| x[b * length + position]).collect();
         let next = floats(network.next_logits(weights, &inputs, &mut cache).into_data());

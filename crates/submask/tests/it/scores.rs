@@ -51,7 +51,7 @@ pub fn encoder() -> NetworkConfig {
     })
 }
 
-fn baseline() -> NetworkConfig {
+pub fn baseline() -> NetworkConfig {
     NetworkConfig::Autoregressive(AutoregressiveConfig {
         hidden: 16,
         heads: 2,

@@ -121,6 +121,10 @@ impl Policy for Corrected {
         self.tokens.is_empty() || self.next == self.steps.steps.len()
     }
 
+    fn revises(&self) -> bool {
+        true
+    }
+
     fn ask(&self, _: &[u32]) -> Visit {
         let time = self.steps.steps[self.next].time;
         Visit { step: self.next, event: self.next, time, tokens: self.tokens.clone() }

@@ -19,6 +19,7 @@ pub(super) use ordered::{Ordered, Ordering};
 pub(super) use planned::Planned;
 
 use super::draw::{TokenAt, TokenDraws};
+use super::observer::TokenLogProb;
 use super::plan::RevealEvent;
 use super::report::SampleReport;
 use crate::Result;
@@ -45,6 +46,16 @@ pub(super) trait Policy: Send + Sync {
 
     /// Steps and what was drawn so far; the rest of a report does not depend on the policy.
     fn costs(&self) -> SampleReport;
+
+    /// Whether what is revealed may change again.
+    fn revises(&self) -> bool {
+        false
+    }
+
+    /// With what probabilities the last visit drew what it revealed, token by token; empty where that is not asked for.
+    fn take_log_probs(&mut self) -> Vec<TokenLogProb> {
+        Vec::new()
+    }
 
     /// What the next visit reveals, where no value decides it: then nothing need wait for the values.
     fn planned(&self) -> Option<&RevealEvent> {

@@ -8,6 +8,7 @@ use super::{Chunk, Outcome, Outcomes, Policy, Visit};
 use crate::Result;
 use crate::order::{self, Ranking};
 use crate::sampler::draw::{Candidate, TokenAt, TokenDraws};
+use crate::sampler::observer::TokenLogProb;
 use crate::sampler::report::SampleReport;
 use crate::schedule::{RevealUnit, Schedule};
 use crate::subtoken::SubTokenizer;
@@ -22,6 +23,8 @@ pub(in crate::sampler) struct Ordering {
     pub schedule: Schedule,
     pub mask_id: u32,
     pub subtoken_len: usize,
+    /// Whether probabilities are told, and of how many tokens beside those drawn.
+    pub log_probs: Option<usize>,
 }
 
 impl Ordering {
@@ -34,7 +37,7 @@ impl Ordering {
         codes: &SubTokenizer,
     ) -> Self {
         let (mask_id, subtoken_len) = (codes.mask_id(), codes.subtoken_len());
-        Self { ranking, per_step, unit, schedule, mask_id, subtoken_len }
+        Self { ranking, per_step, unit, schedule, mask_id, subtoken_len, log_probs: None }
     }
 
     /// The masked units of token `i` with the digits `y` \[ℓ\], as indices in the sequence.
@@ -87,6 +90,8 @@ pub(in crate::sampler) struct Ordered {
     /// Draws of tokens, ascending: of all that may still reveal something.
     candidates: Vec<(usize, Candidate)>,
     drawn: Outcomes,
+    /// With what probabilities the last visit revealed.
+    log_probs: Vec<TokenLogProb>,
 }
 
 impl Ordered {
@@ -102,6 +107,7 @@ impl Ordered {
             scores: Vec::new(),
             candidates: Vec::new(),
             drawn: Outcomes::default(),
+            log_probs: Vec::new(),
         }
     }
 
@@ -149,7 +155,10 @@ impl Policy for Ordered {
         // Tokens that come later only push units out: what is not chosen yet never will be.
         let chosen: Vec<usize> = self.chosen().map(|unit| self.ordering.token_of(unit)).collect();
         let candidates = chunk.map(|at| match chosen.binary_search(&at.i) {
-            Ok(_) => chunk.draws.candidate(at).map(|candidate| Some((at.i, candidate))),
+            Ok(_) => {
+                let candidate = chunk.draws.candidate(at, self.ordering.log_probs.is_some())?;
+                Ok(Some((at.i, candidate)))
+            }
             Err(_) => Ok(None),
         })?;
         self.candidates.extend(candidates.into_iter().flatten());
@@ -164,6 +173,9 @@ impl Policy for Ordered {
             let reveals = self.reveals(&chosen, i, before);
             let mut after = before.to_vec();
             let redrawn = draws.reveal_candidate(&candidate, &reveals, &mut after);
+            if let Some(top) = self.ordering.log_probs.filter(|_| !reveals.is_empty()) {
+                self.log_probs.push(candidate.log_prob(i, draws.predictive.codes(), &reveals, &after, top));
+            }
             let writes = reveals.iter().map(|&j| (i * len + j, after[j])).collect();
             self.drawn.add(Outcome { writes, redrawn, ..Outcome::default() });
         }
@@ -172,6 +184,10 @@ impl Policy for Ordered {
         self.ranked.clear();
         self.scores.clear();
         std::mem::take(&mut self.drawn.writes)
+    }
+
+    fn take_log_probs(&mut self) -> Vec<TokenLogProb> {
+        std::mem::take(&mut self.log_probs)
     }
 
     fn costs(&self) -> SampleReport {
