@@ -1,0 +1,98 @@
+// The picture at the head of the page: one token from masked over partial to clean, and the legend.
+
+import { newChip, showToken } from "./chips.js";
+import { byId, element, setText } from "./dom.js";
+import { plural, visible } from "./words.js";
+
+/** Draws the figure and the legend for a model, before anything has run. */
+export function explain(model) {
+  const images = model.kind === "images";
+  const figure = byId("example");
+  figure.closest(".intro-figure").hidden = model.subtokens === undefined;
+  setText(byId("intro-text"), "");
+  byId("intro-text").append(...sentences(model));
+  byId("legend").replaceChildren(...(images ? pictureLegend() : textLegend(model)));
+  showExample(model, null);
+}
+
+function sentences(model) {
+  const { subtokens, base } = model;
+  const strong = (words) => element("strong", {}, words);
+  if (subtokens === 1) {
+    return [
+      "A masked diffusion model begins with masks and fills them in, in any order. This one has one digit per token (ℓ = 1), " +
+        "so a token is either masked or known, and ",
+      strong("nothing is in between"),
+      ". Models with more digits per token know tokens in part.",
+    ];
+  }
+  const what = model.kind === "images" ? "colour value" : "token";
+  return [
+    `A masked diffusion model begins with masks and fills them in, in any order. Here every ${what} is written as `,
+    strong(`${subtokens} digits`),
+    ` in base ${base}, and each digit is masked by itself. So a ${what} can be `,
+    strong("known in part"),
+    ": fewer values are left to choose from, and the network already uses what is known.",
+  ];
+}
+
+/**
+ * One token of a run, if there is one to explain with, or else one that is made up of unknown digits.
+ *
+ * @param example what `TextRun.exampleToken` found, or null.
+ */
+export function showExample(model, example) {
+  const { subtokens, vocab_size: all } = model;
+  const masked = { kind: "masked", digits: Array(subtokens).fill(null), possible: all, piece: null };
+  const states = [masked];
+  if (example) states.push({ ...example.partial, kind: "partial" }, { ...example.last, kind: "clean" });
+  else if (subtokens > 1) states.push(madeUp(model));
+  const where = example ? `token ${example.token + 1} below` : model.kind === "images" ? "one colour value" : "one token";
+  setText(byId("example-caption"), `How ${where} resolves`);
+  const noun = model.kind === "images" ? "value" : "token";
+  byId("example").replaceChildren(...states.map((token) => stageOf(token, noun)));
+}
+
+/** A token of which the first digit is known, for instance 0. */
+function madeUp({ subtokens, base, vocab_size: all }) {
+  const digits = Array(subtokens).fill(null);
+  digits[0] = 0;
+  return { kind: "partial", digits, possible: Math.min(all, base ** (subtokens - 1)), piece: null };
+}
+
+function stageOf(token, noun) {
+  const chip = newChip(token.digits.length);
+  showToken(chip, token);
+  const known = token.digits.filter((digit) => digit !== null).length;
+  const words = token.kind === "clean" ? `clean: “${visible(token.piece)}”` : token.kind;
+  const left = token.possible === null ? "" : `${plural(token.possible, noun)} possible`;
+  const digits = `${known} of ${token.digits.length} digits`;
+  const label = element("span", { className: "stage-label" }, element("b", {}, words));
+  label.append(element("span", {}, digits), element("span", { className: "quiet" }, left));
+  return element("li", {}, chip, label);
+}
+
+function textLegend(model) {
+  const { subtokens, base, vocab_size: all } = model;
+  const none = Array(subtokens).fill(null);
+  const full = Array.from({ length: subtokens }, (_, place) => (7 * place + 1) % base);
+  const some = full.map((digit, place) => (place === 0 ? digit : null));
+  const entries = [
+    [{ kind: "given", digits: full, possible: 1, piece: "text" }, "given by you"],
+    [{ kind: "masked", digits: none, possible: all, piece: null }, "masked: nothing known"],
+    [{ kind: "partial", digits: some, possible: Math.min(all, base ** (subtokens - 1)), piece: null }, "partial: some digits known, fewer tokens left"],
+    [{ kind: "clean", digits: full, possible: 1, piece: "word" }, "clean: filled in"],
+  ];
+  return entries.filter(([token]) => token.kind !== "partial" || subtokens > 1).map(([token, words]) => {
+    const swatch = newChip(subtokens);
+    showToken(swatch, token);
+    swatch.classList.add("swatch");
+    return element("li", {}, swatch, element("span", {}, words));
+  });
+}
+
+function pictureLegend() {
+  const words = "While a colour value is not known, its expected value is shown: what is left to choose from, weighed by the network.";
+  return [element("li", {}, element("span", {}, words))];
+}
+

@@ -1,0 +1,398 @@
+// The page: a model and a template are chosen, one or two runs are asked for, and shown on one clock.
+
+import { answer, models, ServerError, stream, token } from "./api.js";
+import { Composer } from "./compose.js";
+import { drawSeed, firstTemplates, secondSettings } from "./defaults.js";
+import { byId, download, element, setText, wantsStillness } from "./dom.js";
+import { explain, showExample } from "./explain.js";
+import { SettingsForm } from "./form.js";
+import { Inspector } from "./inspector.js";
+import { chosenOf, fragmentOf } from "./link.js";
+import { Painter } from "./painter.js";
+import { Panel } from "./panel.js";
+import { PictureRun, TextRun } from "./replay.js";
+import { jsonOf, pngOf } from "./save.js";
+import { diffuses, FieldError, summaryOf, valuesOf } from "./settings.js";
+import { Stage } from "./stage.js";
+import { openTokenDialog, wireTokenDialog } from "./token.js";
+import { plural } from "./words.js";
+
+/** Texts above this many tokens are scored when somebody asks for it only. */
+const SCORED_AT_ONCE = 512;
+
+const LETTERS = ["a", "b"];
+
+const served = { models: [], model: null };
+const composer = new Composer();
+const painter = new Painter();
+const forms = Object.fromEntries(
+  LETTERS.map((letter) => [letter, new SettingsForm(document.querySelector(`fieldset[data-run=${letter}]`), letter)]),
+);
+const inspector = new Inspector(byId("inspector"), subjectOf);
+const stage = new Stage(() => inspector.refresh());
+let running = { aborter: new AbortController(), runs: [] };
+/** Templates that are tried in the place of the first one, until the user chooses. */
+let spareTemplates = [];
+
+// --- What is chosen ------------------------------------------------------------------------------------
+
+function isComparing() {
+  return byId("compare").checked;
+}
+
+function chosen() {
+  const { model } = served;
+  return {
+    model: model.id,
+    template: model.kind === "text" ? composer.template : undefined,
+    compare: isComparing(),
+    clock: stage.clock,
+    a: forms.a.values,
+    b: forms.b.values,
+  };
+}
+
+function linkOf() {
+  return `${location.href.split("#")[0]}#${fragmentOf(chosen())}`;
+}
+
+/** Shows a model with its own settings and template, or with those of a link. */
+function choose(model, link) {
+  served.model = model;
+  byId("model").value = model.id;
+  explain(model);
+  byId("text-source").hidden = model.kind !== "text";
+  byId("image-source").hidden = model.kind !== "images";
+  if (model.image) painter.setSize(model.image);
+  spareTemplates = [];
+  if (link) restore(link);
+  else begin(model);
+  if (!forms.a.values.seed) forms.a.values.seed = "0";
+  for (const letter of LETTERS) forms[letter].build(model);
+  showComparison();
+}
+
+/** The page's own beginning with a model. */
+function begin(model) {
+  forms.a.values = { seed: forms.a.values.seed };
+  forms.b.values = {};
+  if (model.kind === "text") [composer.template, ...spareTemplates] = firstTemplates(model);
+}
+
+function restore(link) {
+  if (link.template !== undefined) composer.template = link.template;
+  byId("compare").checked = link.compare;
+  stage.clock = link.clock;
+  for (const letter of LETTERS) forms[letter].set(link[letter]);
+}
+
+function showComparison() {
+  const compares = isComparing();
+  document.querySelector("fieldset[data-run=b]").hidden = !compares;
+  if (compares && Object.keys(forms.b.values).length === 0) forms.b.set(secondSettings(served.model, forms.a.values));
+}
+
+// --- Running ---------------------------------------------------------------------------------------------
+
+/** Asks for the runs that are chosen. `autoplay` is false where nothing should move by itself. */
+async function start(autoplay = true) {
+  clearProblems();
+  let requests;
+  try {
+    requests = requestsOf();
+  } catch (error) {
+    return showError(error, error.letter);
+  }
+  running.aborter.abort();
+  const aborter = new AbortController();
+  running = { aborter, runs: requests.map((request) => newRun(request)) };
+  stage.set(running.runs.map(({ panel }) => panel));
+  inspector.hide();
+  offerFiles();
+  history.replaceState(null, "", `#${fragmentOf(chosen())}`);
+  if (autoplay) stage.play();
+  await Promise.all(running.runs.map((run) => follow(run, aborter.signal)));
+  if (aborter.signal.aborted) return;
+  if (!autoplay) stage.seek(Math.floor(Math.max(...stage.runs.map((run) => run.frames)) / 2));
+}
+
+function requestsOf() {
+  const { model } = served;
+  const letters = isComparing() ? LETTERS : ["a"];
+  if (model.kind === "points") throw new Error("This model draws points; this page shows text and images.");
+  if (model.kind === "text" && composer.check()) throw new FieldError("template", composer.check());
+  if (painter.isEmpty && model.kind === "images") throw new Error("Nothing of the picture is painted over: paint, or remove it.");
+  return letters.map((letter) => ({ letter, body: bodyOf(letter) }));
+}
+
+function bodyOf(letter) {
+  const { model } = served;
+  try {
+    const values = valuesOf(model, forms[letter].values);
+    if (model.kind === "images") return { model: model.id, ...values, ...painter.request() };
+    return { model: model.id, template: composer.template, ...values };
+  } catch (error) {
+    error.letter = letter;
+    throw error;
+  }
+}
+
+function newRun({ letter, body }) {
+  const { model } = served;
+  const run = model.kind === "images" ? new PictureRun() : new TextRun(model.vocab_size);
+  const summary = summaryOf(model, forms[letter].values);
+  const panel = new Panel({ letter: letter.toUpperCase(), summary, run, model });
+  inspector.watch(panel.body);
+  return { letter, body, run, panel, summary, model, events: [], score: null, id: crypto.randomUUID?.() ?? String(Math.random()) };
+}
+
+/** Takes the events of a run as they come. */
+async function follow(each, signal) {
+  const { run, panel, body, events, model } = each;
+  const path = model.kind === "images" ? "v1/images" : "v1/infill";
+  const busy = (seconds) => panel.say(`The server has no room; asking again in ${plural(seconds, "second")} …`);
+  try {
+    for await (const event of stream(path, body, { signal, busy })) {
+      if (signal.aborted) return;
+      events.push(event);
+      run.take(event);
+      if (event.type === "started") panel.started();
+      if (event.type === "finished") await finished(each, signal);
+      stage.render();
+    }
+  } catch (error) {
+    if (!signal.aborted) failed(each, error);
+  }
+}
+
+async function finished(each, signal) {
+  const { run, panel, model } = each;
+  panel.finished();
+  offerFiles();
+  if (run.kind !== "text") return;
+  learnLengths(run.finished);
+  if (each.letter === "a") showExample(model, run.exampleToken());
+  const { text, tokens } = run.finished;
+  if (text === "") panel.notScored("An empty text has no likelihood to show.");
+  else if ((tokens?.length ?? 0) > SCORED_AT_ONCE) panel.notScored(scoreButton(each, signal));
+  else score(each, signal);
+}
+
+function scoreButton(each, signal) {
+  const button = element("button", { type: "button" }, "How likely is it?");
+  button.addEventListener("click", () => score(each, signal));
+  return button;
+}
+
+async function score(each, signal) {
+  const { panel, run, model } = each;
+  try {
+    const told = await answer("v1/score", { model: model.id, texts: [run.finished.text] }, signal);
+    each.score = told.scores[0];
+    panel.scored(each.score);
+  } catch (error) {
+    if (!signal.aborted) panel.notScored(`No likelihood: ${error.message}`);
+  }
+}
+
+/** How long this model's tokens are, for holes made of a selection. */
+function learnLengths({ text, tokens }) {
+  if (tokens?.length >= 8 && text.length > 0) composer.charactersPerToken = Math.max(1, Math.min(8, text.length / tokens.length));
+}
+
+function failed(each, error) {
+  if (["template", "prompt"].includes(error.field) && spareTemplates.length > 0) {
+    composer.template = spareTemplates.shift();
+    start();
+    return;
+  }
+  each.panel.say(error.message, true);
+  showError(error, each.letter);
+}
+
+// --- Errors -----------------------------------------------------------------------------------------------
+
+function clearProblems() {
+  byId("problem").hidden = true;
+  composer.complain("");
+  for (const letter of LETTERS) forms[letter].clearComplaints();
+}
+
+/** Shows an error at its field, or below the form. */
+function showError(error, letter = "a") {
+  stage.pause();
+  if (error instanceof ServerError && error.status === 401) return askForToken(error);
+  if (["template", "prompt"].includes(error.field)) return composer.complain(error.message);
+  if (error.field && forms[letter].complain(error.field, error.message)) return undefined;
+  byId("problem").hidden = false;
+  setText(byId("problem"), error.message);
+  return undefined;
+}
+
+function askForToken(error) {
+  openTokenDialog(token.get() === "" ? null : error.message);
+}
+
+// --- What is on the stage ----------------------------------------------------------------------------------
+
+/** What the inspector is to tell of a chip. */
+function subjectOf(chip) {
+  const letter = chip.closest(".panel").dataset.run;
+  const each = running.runs.find((run) => run.letter === letter);
+  const { frame } = each.panel;
+  const index = Number(chip.dataset.token);
+  return {
+    id: each.id,
+    run: each.run,
+    frame,
+    index,
+    model: each.model.id,
+    vocabSize: each.model.vocab_size,
+    token: { ...each.run.token(index, frame), isStart: each.run.isStart(index) },
+    since: each.run.since(index),
+    label: `${letter.toUpperCase()}, token ${index + 1}`,
+  };
+}
+
+function offerFiles() {
+  const complete = running.runs.length > 0 && running.runs.every(({ run }) => run.finished);
+  byId("save-json").disabled = !complete;
+  byId("save-png").disabled = !complete;
+  byId("use-result").disabled = !(complete && served.model.kind === "images");
+}
+
+function fileName(ending) {
+  return `${served.model.id.replace(/[^\w.-]+/g, "-")}-${forms.a.values.seed || 0}.${ending}`;
+}
+
+function saveJson() {
+  const runs = running.runs.map(({ letter, body, events, score: told }) => ({ run: letter, request: body, events, score: told }));
+  download(fileName("json"), jsonOf({ link: linkOf(), model: served.model, runs }));
+  setText(byId("share-state"), "JSON saved.");
+}
+
+async function savePng() {
+  const { model } = served;
+  const panels = running.runs.map(({ letter, run, panel, summary }) => {
+    const { frame } = panel;
+    const statistics = [...panel.host.querySelectorAll(".statistics > div")];
+    const lines = [statistics.map((box) => `${box.querySelector("dt").textContent}: ${box.querySelector("dd").textContent}`).join("   ")];
+    if (panel.isAtEnd() && panel.likelihood) lines.push(panel.likelihood.textContent);
+    const shown = { letter: letter.toUpperCase(), summary, lines, text: panel.isAtEnd() ? run.finished.text : undefined };
+    if (run.kind === "images") return { ...shown, picture: run.picture(frame)?.png };
+    return { ...shown, tokens: Array.from({ length: run.length }, (_, i) => ({ ...run.token(i, frame), isStart: run.isStart(i) })) };
+  });
+  download(fileName("png"), await pngOf(panels, model.kind === "text" ? `${model.id}: ${composer.template}` : model.id));
+  setText(byId("share-state"), "PNG saved.");
+}
+
+async function share() {
+  const link = linkOf();
+  history.replaceState(null, "", `#${fragmentOf(chosen())}`);
+  const picture = "image" in painter.request() ? " The picture and its mask are not part of it." : "";
+  try {
+    await navigator.clipboard.writeText(link);
+    setText(byId("share-state"), `Link copied.${picture}`);
+  } catch {
+    byId("link-box").hidden = false;
+    byId("link").value = link;
+    byId("link").select();
+    setText(byId("share-state"), `Copy the link below.${picture}`);
+  }
+}
+
+// --- The page ------------------------------------------------------------------------------------------------
+
+function wire() {
+  byId("compose").addEventListener("submit", (event) => {
+    event.preventDefault();
+    start();
+  });
+  byId("model").addEventListener("change", () => {
+    choose(served.models.find((model) => model.id === byId("model").value), null);
+    start(!wantsStillness());
+  });
+  byId("new-seed").addEventListener("click", newSeed);
+  byId("compare").addEventListener("change", () => {
+    showComparison();
+    start();
+  });
+  composer.area.addEventListener("input", () => (spareTemplates = []));
+  byId("share").addEventListener("click", share);
+  byId("save-json").addEventListener("click", saveJson);
+  byId("save-png").addEventListener("click", () => savePng().catch((error) => showError(error)));
+  byId("use-result").addEventListener("click", useResult);
+  byId("theme").addEventListener("click", nextTheme);
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("stage").focus();
+  });
+  byId("settings").open = matchMedia("(min-width: 52rem)").matches;
+  addEventListener("hashchange", () => load(false));
+  wireTokenDialog(() => load(served.models.length > 0));
+  showTheme();
+}
+
+/** Draws a seed; runs that shared one still do. */
+function newSeed() {
+  const shared = (forms.b.values.seed || "0") === (forms.a.values.seed || "0");
+  const seed = drawSeed();
+  forms.a.setOne("seed", seed);
+  if (isComparing()) forms.b.setOne("seed", shared ? seed : drawSeed());
+  start();
+}
+
+async function useResult() {
+  const picture = running.runs[0].run.finished.b64_json;
+  const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+  await painter.take(new Blob([bytes], { type: "image/png" }));
+}
+
+const THEMES = ["system", "light", "dark"];
+
+function nextTheme() {
+  const root = document.documentElement;
+  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "system") + 1) % THEMES.length];
+  if (next === "system") delete root.dataset.theme;
+  else root.dataset.theme = next;
+  try {
+    localStorage.setItem("submask-theme", next);
+  } catch {
+    // It holds until the page is left.
+  }
+  showTheme();
+}
+
+function showTheme() {
+  setText(byId("theme"), `Theme: ${document.documentElement.dataset.theme ?? "system"}`);
+}
+
+/** Asks for the models, and runs what the address or the page's own beginning says. `keeps`: what is chosen stays. */
+async function load(keeps) {
+  const { chosen: link, unknown } = keeps ? { chosen: chosen(), unknown: [] } : chosenOf(location.hash);
+  try {
+    served.models = await models();
+  } catch (error) {
+    return showError(error);
+  }
+  if (served.models.length === 0) return showError(new Error("The server has no models."));
+  byId("model").replaceChildren(...served.models.map(({ id }) => element("option", { value: id }, id)));
+  const model = link?.model ? served.models.find(({ id }) => id === link.model) : preferred();
+  if (!model) {
+    choose(preferred(), null);
+    return showError(new Error(`The link names the model “${link.model}”, which this server does not have.`));
+  }
+  choose(model, link);
+  await start(!wantsStillness());
+  if (unknown.length > 0) showError(new Error(`The link has settings that this page does not know: ${unknown.join(", ")}.`));
+  return undefined;
+}
+
+/** The model that shows best what this page is about. */
+function preferred() {
+  const partial = served.models.find((model) => model.kind === "text" && diffuses(model) && model.subtokens > 1);
+  return partial ?? served.models.find((model) => model.kind === "text") ?? served.models[0];
+}
+
+wire();
+load(false);

@@ -1,0 +1,7 @@
+// Light or dark, before anything is drawn. The switch itself is in main.js.
+try {
+  const theme = localStorage.getItem("submask-theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+} catch {
+  // Where nothing may be stored, the system's choice holds.
+}

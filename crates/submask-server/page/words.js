@@ -1,0 +1,92 @@
+// Numbers and states in words.
+
+const whole = new Intl.NumberFormat("en");
+
+/** 4096 as “4,096”. */
+export function count(number) {
+  return whole.format(number);
+}
+
+/** “1 token”, “5 tokens”. */
+export function plural(number, noun) {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** A probability as a percentage. */
+export function percent(probability) {
+  if (probability > 0 && probability < 0.001) return "< 0.1 %";
+  return `${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)} %`;
+}
+
+/** A piece of text as it can be seen: spaces and line ends where nothing else would show. */
+export function visible(piece) {
+  if (piece === null || piece === undefined) return "";
+  if (piece === "") return "∅";
+  if (/^<[^<>\s]+>$/.test(piece)) return piece.includes("end") || piece === "</s>" ? "end" : piece.slice(1, -1);
+  const shown = piece.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥");
+  return shown.trim() === "" ? shown.replaceAll(" ", "␣") : shown.replace(/^ +| +$/g, "");
+}
+
+/** How far a token is, in words. */
+export function stateInWords(token) {
+  const known = token.digits.filter((digit) => digit !== null).length;
+  const digits = `${known} of ${token.digits.length} digits known`;
+  const left = token.possible === null ? "" : `, ${plural(token.possible, "token")} possible`;
+  if (token.isStart) return "given: the end of another text, behind which this one begins";
+  switch (token.kind) {
+    case "given":
+      return `given: ${spoken(token.piece)}`;
+    case "clean":
+      return `clean: ${spoken(token.piece)}`;
+    case "partial":
+      return `partial, ${digits}${left}`;
+    default:
+      return `masked${left}`;
+  }
+}
+
+function spoken(piece) {
+  const shown = visible(piece);
+  return shown === "" ? "no text" : `“${shown}”`;
+}
+
+const kinds = {
+  exact: { sign: "=", words: "exact" },
+  upper_bound: { sign: "≤", words: "upper bound" },
+};
+
+/**
+ * A score in words: `{value, kind, more}`, so that no number stands without what it is. Bits per character are made of likelihoods
+ * only.
+ */
+export function scoreInWords(score) {
+  const kind = kinds[score.kind];
+  const error = score.standard_error > 0 ? ` ± ${score.standard_error.toFixed(2)}` : "";
+  const number = `${score.nats.toFixed(2)}${error} nats`;
+  const estimator = score.estimator.replaceAll("_", " ").replaceAll("-", " ");
+  if (!kind) return { value: number, kind: `surrogate, no likelihood (${estimator})`, more: "" };
+  const bits = score.characters ? score.nats / (score.characters * Math.LN2) : null;
+  return {
+    value: `−log p ${kind.sign} ${number}`,
+    kind: `${kind.words} (${estimator})`,
+    more: bits === null ? "" : `${bits.toFixed(2)} bits per character`,
+  };
+}
+
+/** Runs of given and filled-in text that make up the choice's text; null where the pieces do not. */
+export function markedOf({ text, pieces, given }) {
+  const runs = [];
+  let made = "";
+  for (let i = 0; i < (pieces?.length ?? 0) && made !== text; i += 1) {
+    const piece = pieces[i] ?? "";
+    if (!text.startsWith(made + piece)) {
+      if (made === "") continue;
+      return null;
+    }
+    made += piece;
+    const last = runs[runs.length - 1];
+    if (last && last.given === given[i]) last.text += piece;
+    else if (piece !== "") runs.push({ text: piece, given: given[i] });
+  }
+  return made === text && text !== "" ? runs : null;
+}
