@@ -1,0 +1,193 @@
+//! One model at work: a thread that samples all requests together, and one that scores and predicts beside it.
+//!
+//! A handler makes a [`Job`], which says what is sampled and how its [`Listener`] is made, and hands it to
+//! [`Engine::submit`]. The thread gives every sequence under way its turn; what becomes of a sequence depends on its own
+//! request alone. Everything a request hears comes through its listener, on the engine's thread; a client that has gone is
+//! noticed between two rounds.
+
+mod active;
+mod answer;
+mod board;
+mod queue;
+mod sampler;
+mod worker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use submask::sampler::{Event, FinishedSequence};
+use submask::{Request, Session};
+use tokio_util::sync::CancellationToken;
+
+pub use answer::{Answer, Answerer, answer};
+pub use worker::Check;
+
+use crate::error::ApiError;
+use crate::metrics::ModelMetrics;
+use crate::settings::ServerSettings;
+use queue::{Queue, Refused};
+
+/// When a request is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// So long from now on.
+    pub fn after(limit: Duration) -> Self {
+        let now = Instant::now();
+        // Settings allow no time limit that overflows.
+        Self { at: now.checked_add(limit).unwrap_or(now), limit }
+    }
+
+    /// The error, once the time has come.
+    fn check(self, now: Instant) -> Result<(), ApiError> {
+        if now < self.at { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn error(self) -> ApiError {
+        ApiError::timed_out(self.limit)
+    }
+}
+
+/// What is to be sampled, and who hears of it.
+pub struct Job {
+    /// The samples of these, one request after the other, are numbered from 0 on.
+    pub requests: Vec<Request>,
+    /// When it is given up.
+    pub deadline: Deadline,
+    /// Makes the listener, on the engine's thread.
+    pub listen: Listen,
+}
+
+/// Makes a listener for a session; `None` where that failed, and the client was told.
+pub type Listen = Box<dyn for<'s> FnOnce(&'s Session) -> Option<Box<dyn Listener + 's>> + Send>;
+
+/// Whether a sample is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is.
+    Continue,
+    /// It is complete as it is, and is not told to be finished.
+    Stop,
+}
+
+/// Who hears of the samples of a job, on the engine's thread: so it never waits.
+pub trait Listener {
+    /// Whether [`Event::Revealed`] is wanted.
+    fn wants_digits(&self) -> bool {
+        false
+    }
+
+    /// Something happened to a sample.
+    ///
+    /// # Errors
+    /// What ends the job; the client is told of it by [`Self::fail`].
+    fn notify(&mut self, sample: usize, event: &Event) -> Result<Next, ApiError> {
+        let _ = (sample, event);
+        Ok(Next::Continue)
+    }
+
+    /// A sample is complete.
+    ///
+    /// # Errors
+    /// As [`Self::notify`].
+    fn finished(&mut self, sample: usize, finished: FinishedSequence) -> Result<(), ApiError>;
+
+    /// All samples are.
+    fn done(&mut self);
+
+    /// The job failed.
+    fn fail(&mut self, error: ApiError);
+
+    /// Whether nobody waits for the answer any more.
+    fn is_gone(&self) -> bool;
+}
+
+/// What the thread that samples shares with those who submit.
+struct Shared {
+    queue: Queue<Job>,
+    max_batch: usize,
+    metrics: ModelMetrics,
+    /// Cancelled when the engine is dropped: what is under way is given up.
+    dropped: CancellationToken,
+}
+
+/// A model at work.
+pub struct Engine {
+    shared: Arc<Shared>,
+    worker: worker::Worker,
+    max_queue: usize,
+}
+
+impl Engine {
+    /// Starts the threads of a model. While the server shuts down, requests that were accepted are still worked on.
+    ///
+    /// # Errors
+    /// What the operating system says of a thread that cannot be started.
+    pub fn start(
+        name: &str,
+        session: Arc<Session>,
+        settings: &ServerSettings,
+        metrics: ModelMetrics,
+    ) -> std::io::Result<Self> {
+        let dropped = CancellationToken::new();
+        // Requests beyond those that a batch has room for wait for their turns.
+        let limit = settings.max_batch.saturating_add(settings.max_queue);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(limit),
+            max_batch: settings.max_batch,
+            metrics,
+            dropped: dropped.clone(),
+        });
+        let worker = worker::Worker::start(name, Arc::clone(&session), settings.max_queue, dropped)?;
+        let thread_shared = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name(format!("sample {name}"))
+            .spawn(move || sampler::run(&session, &thread_shared))?;
+        Ok(Self { shared, worker, max_queue: settings.max_queue })
+    }
+
+    /// Hands a job to the thread.
+    ///
+    /// # Errors
+    /// 429 where too many wait.
+    pub fn submit(&self, job: Job) -> Result<(), ApiError> {
+        self.shared.queue.push(job).map_err(|refused| self.refusal(refused))
+    }
+
+    /// Computes something beside the samples, on a thread of its own, one after the other. `work` asks its [`Check`] between
+    /// pieces whether anybody still waits.
+    ///
+    /// # Errors
+    /// 429 where too many wait, 504 at the deadline, and what `work` says.
+    pub async fn compute<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+    {
+        let (sender, answer) = answer(deadline);
+        self.worker.submit(sender, deadline, work).map_err(|refused| self.refusal(refused))?;
+        answer.wait().await
+    }
+
+    fn refusal(&self, refused: Refused) -> ApiError {
+        match refused {
+            Refused::Full => ApiError::queue_full(self.max_queue),
+            Refused::Closed => ApiError::shutting_down(),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.dropped.cancel();
+        self.shared.queue.close();
+        self.worker.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

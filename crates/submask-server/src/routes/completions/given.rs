@@ -1,0 +1,86 @@
+//! Prompts of which nothing is written: they are given back, with what each of their tokens costs where that is asked for.
+
+use axum::response::Response;
+use submask::Session;
+use submask::model::{Estimator, EvaluateRequest, TextLayout};
+
+use super::answer::{CompletionChoice, FinishReason, Logprobs};
+use super::listener::Head;
+use super::logprobs::offsets;
+use super::plan::{Plan, named, tokenizer};
+use super::request::{CompletionRequest, PromptText};
+use crate::common::Usage;
+use crate::engine::{Check, Deadline};
+use crate::error::ApiError;
+use crate::routes::json;
+use crate::sse;
+use crate::state::{AppState, ServedModel};
+
+/// Answers with the prompts themselves.
+pub async fn answer(
+    state: &AppState,
+    model: &ServedModel,
+    request: &CompletionRequest,
+    plan: Plan,
+    head: Head,
+    deadline: Deadline,
+) -> Result<Response, ApiError> {
+    let given = plan.prompts.iter().map(|prompt| prompt.tokens as u64).sum();
+    let usage = Usage::given(given);
+    let logprobs = match request.logprobs {
+        None => vec![None; plan.prompts.len()],
+        Some(_) => {
+            let prompts = request.prompts()?;
+            let scored =
+                model.engine.compute(deadline, move |session, check| scored(&prompts, session, check));
+            scored.await?.into_iter().map(Some).collect()
+        }
+    };
+    usage.record(&model.metrics, &tracing::Span::current());
+    let choice = |index: usize| CompletionChoice {
+        text: plan.prompts[index / plan.n].echo.clone(),
+        index,
+        logprobs: logprobs[index / plan.n].clone(),
+        finish_reason: Some(FinishReason::Length),
+    };
+    let choices: Vec<CompletionChoice> = (0..plan.prompts.len() * plan.n).map(choice).collect();
+    if !request.stream() {
+        return json(&head.answer(choices, usage));
+    }
+    let (events, response) = sse::channel(state);
+    for choice in choices {
+        // Who has gone misses nothing.
+        let _ = events.send(&head.chunk(vec![choice], None));
+    }
+    if request.include_usage() {
+        let _ = events.send(&head.chunk(Vec::new(), Some(usage)));
+    }
+    events.done();
+    Ok(response)
+}
+
+/// Log-probabilities of the tokens of prompts, from left to right.
+fn scored(prompts: &[PromptText], session: &Session, check: &Check) -> Result<Vec<Logprobs>, ApiError> {
+    let tokenizer = tokenizer(session)?;
+    let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+    let score = |prompt: &PromptText| {
+        check.check()?;
+        let tokens = match prompt {
+            PromptText::Text(text) => tokenizer.encode(text).map_err(|error| named("prompt", error))?,
+            PromptText::Tokens(tokens) => tokens.clone(),
+        };
+        let layout = TextLayout::default();
+        let passage = session.architecture().passage_of_tokens(layout, &[], &tokens, false);
+        let passage = passage.map_err(|error| named("prompt", error))?;
+        let scores = session.score(&request, &[passage]).map_err(|error| named("prompt", error))?;
+        let terms = scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default());
+        let mut logprobs = Logprobs::default();
+        for term in terms {
+            logprobs.tokens.push(term.text);
+            logprobs.token_logprobs.push(-term.nats);
+        }
+        logprobs.text_offset = offsets(session.architecture(), &tokens)?;
+        Ok(logprobs)
+    };
+    prompts.iter().map(score).collect()
+}

@@ -1,0 +1,183 @@
+//! A request for completions, checked and encoded.
+
+use std::ops::Range;
+
+use submask::Session;
+use submask::data::Tokenizer;
+use submask::model::{Request, TextPrompt};
+
+use super::request::{CompletionRequest, PromptText};
+use crate::common::{check_choices, check_size, seed};
+use crate::error::ApiError;
+use crate::sampling::refusal;
+use crate::settings::ServerSettings;
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The prompts, in order.
+    pub prompts: Vec<PlannedPrompt>,
+    /// Completions of each.
+    pub n: usize,
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Before which texts completions end.
+    pub stops: Vec<String>,
+    /// What the library is asked for, prompt by prompt; nothing where nothing is to be written.
+    pub requests: Vec<Request>,
+    /// Log-probabilities with so many other tokens.
+    pub logprobs: Option<usize>,
+    /// Whether the text may be complete before its sequence is, or more than its end is told of it.
+    pub follows: bool,
+}
+
+/// A prompt of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedPrompt {
+    /// What stands before a completion that it is repeated in; empty unless asked for.
+    pub echo: String,
+    /// Its tokens, and those of the suffix.
+    pub tokens: usize,
+    /// Where the tokens that are written stand in the sequence.
+    pub hole: Range<usize>,
+}
+
+impl Plan {
+    /// Checks a request and works it out.
+    ///
+    /// # Errors
+    /// 400 and 422 naming the field.
+    pub fn of(
+        request: &CompletionRequest,
+        session: &Session,
+        settings: &ServerSettings,
+    ) -> Result<Self, ApiError> {
+        request.check()?;
+        let (stops, n, prompts) = (request.stops()?, request.n()?, request.prompts()?);
+        check_choices(settings, prompts.len().saturating_mul(n))?;
+        let tokenizer = tokenizer(session)?;
+        let writer = Writer { request, session, tokenizer, settings, choices: prompts.len() * n };
+        writer.check_model()?;
+        let suffix =
+            tokenizer.encode(request.suffix().unwrap_or_default()).map_err(|error| named("suffix", error))?;
+        let seed = seed(request.seed);
+        let sampled =
+            Request { seed, num: n, log_probs: request.logprobs, ..request.sampling().request(session)? };
+        let (mut planned, mut requests) = (Vec::new(), Vec::new());
+        for (place, prompt) in prompts.iter().enumerate() {
+            let given = writer.encode(prompt)?;
+            planned.push(writer.planned(prompt, &given, &suffix)?);
+            if request.max_tokens() > 0 {
+                let prompt = writer.digits(given, &suffix)?;
+                let first_sequence = (place * n) as u64;
+                requests.push(Request { prompt, first_sequence, ..sampled.clone() });
+            }
+        }
+        requests.iter().try_for_each(|request| session.prepare(request).map(drop)).map_err(refused)?;
+        let follows = request.stream() || request.logprobs.is_some() || !stops.is_empty();
+        Ok(Self { prompts: planned, n, seed, stops, requests, logprobs: request.logprobs, follows })
+    }
+}
+
+struct Writer<'a> {
+    request: &'a CompletionRequest,
+    session: &'a Session,
+    tokenizer: &'a Tokenizer,
+    settings: &'a ServerSettings,
+    choices: usize,
+}
+
+impl Writer<'_> {
+    /// Refuses what the model cannot do.
+    fn check_model(&self) -> Result<(), ApiError> {
+        if self.session.is_autoregressive() && self.request.suffix().is_some() {
+            let message =
+                "suffix has no meaning with an autoregressive model, which knows what stands before alone";
+            return Err(ApiError::invalid("suffix", message));
+        }
+        Ok(())
+    }
+
+    fn encode(&self, prompt: &PromptText) -> Result<Vec<u32>, ApiError> {
+        match prompt {
+            PromptText::Text(text) => self.tokenizer.encode(text).map_err(|error| named("prompt", error)),
+            PromptText::Tokens(tokens) => {
+                check_tokens("prompt", tokens, self.tokenizer.vocab_size())?;
+                Ok(tokens.clone())
+            }
+        }
+    }
+
+    /// The sequence of a prompt, whose length is checked.
+    fn planned(&self, prompt: &PromptText, given: &[u32], suffix: &[u32]) -> Result<PlannedPrompt, ApiError> {
+        let beginning = usize::from(self.tokenizer.end_of_text().is_some());
+        let new = self.request.max_tokens();
+        let start = beginning + given.len();
+        let length = start.saturating_add(new).saturating_add(suffix.len());
+        let longest = self.session.architecture().config().longest_text();
+        if length > longest {
+            let parts = match suffix.is_empty() {
+                true => format!("{} of the prompt", given.len()),
+                false => format!("{} of the prompt, {} of the suffix", given.len(), suffix.len()),
+            };
+            let message = format!(
+                "max_tokens = {new} is not allowed: the model's sequences have at most {longest} tokens, and {beginning} at the beginning, {parts} and {new} to write are {length}"
+            );
+            return Err(ApiError::invalid("max_tokens", message));
+        }
+        check_size(self.settings, self.choices, "max_tokens", length)?;
+        let echo = match (self.request.echo(), prompt) {
+            (false, _) => String::new(),
+            (true, PromptText::Text(text)) => text.clone(),
+            (true, PromptText::Tokens(tokens)) => self.tokenizer.decode(tokens, "").map_err(refusal)?,
+        };
+        Ok(PlannedPrompt { echo, tokens: given.len() + suffix.len(), hole: start..start + new })
+    }
+
+    fn digits(&self, given: Vec<u32>, suffix: &[u32]) -> Result<Vec<Option<u32>>, ApiError> {
+        let beginning = usize::from(self.tokenizer.end_of_text().is_some());
+        let new = self.request.max_tokens();
+        let length = beginning + given.len() + new + suffix.len();
+        let prompt = TextPrompt::new().tokens(given).hole(new).tokens(suffix.to_vec());
+        self.session.prompt(&prompt, Some(length)).map_err(refusal)
+    }
+}
+
+/// That a model's tokens are.
+///
+/// # Errors
+/// 400 naming the first that is none.
+pub fn check_tokens(field: &str, tokens: &[u32], vocab_size: usize) -> Result<(), ApiError> {
+    match tokens.iter().find(|token| **token as usize >= vocab_size) {
+        Some(token) => Err(ApiError::refused(
+            field,
+            format!("token {token}"),
+            format!("tokens from 0 to {}", vocab_size - 1),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The tokenizer of a model of text.
+///
+/// # Errors
+/// 400 for other models.
+pub fn tokenizer(session: &Session) -> Result<&Tokenizer, ApiError> {
+    let refused = || ApiError::invalid("model", "the model is no model of text");
+    session.architecture().tokenizer().ok_or_else(refused)
+}
+
+/// What the library says of a text, with the field that it stands in.
+pub fn named(field: &str, error: submask::Error) -> ApiError {
+    refusal(error.rename_field(|_| field.to_owned()))
+}
+
+/// What the library says of a request.
+fn refused(error: submask::Error) -> ApiError {
+    let is_of_logprobs = matches!(&error, submask::Error::Invalid { field, .. } if field == "log_probs");
+    let error = refusal(error);
+    match is_of_logprobs {
+        true => ApiError::invalid("logprobs", format!("{error}; /v1/score tells what any text costs")),
+        false => error,
+    }
+}
