@@ -37,7 +37,7 @@ test("steps go with the random order, units per evaluation with the others", () 
 
 test("the baseline has a seed and sharpening only, and one digit has no unit", () => {
   const keys = (other) => fieldsFor({ ...model, ...other }, {}).map(({ key }) => key);
-  assert.deepEqual(keys({ network: "autoregressive" }), ["seed", "temperature", "top_p", "top_k"]);
+  assert.deepEqual(keys({ network: "autoregressive" }), ["seed", "temperature", "top_p", "top_k", "length"]);
   assert.ok(!keys({ subtokens: 1 }).includes("unit"));
   assert.ok(keys({ kind: "images", classes: ["cat"] }).includes("label"));
 });

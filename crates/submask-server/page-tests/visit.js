@@ -27,10 +27,10 @@ export async function launch() {
 /**
  * A page at the address with a fragment. `faults` collects errors of the console and of scripts, and requests to elsewhere.
  */
-export async function visit(browser, { fragment = "", settle = true, ...options } = {}) {
+export async function visit(browser, { fragment = "", settle = true, token = process.env.SUBMASK_PAGE_TOKEN ?? "", ...options } = {}) {
   const usual = { viewport: { width: 1360, height: 900 }, permissions: ["clipboard-read", "clipboard-write"] };
   const context = await browser.newContext({ ...usual, ...options });
-  await context.addInitScript((token) => token && sessionStorage.setItem("submask-token", token), process.env.SUBMASK_PAGE_TOKEN ?? "");
+  await context.addInitScript((value) => value && sessionStorage.setItem("submask-token", value), token);
   const page = await context.newPage();
   const faults = [];
   page.on("console", (message) => message.type() === "error" && faults.push(`console: ${message.text()}`));

@@ -32,7 +32,7 @@ function sentences(model) {
     strong(`${subtokens} digits`),
     ` in base ${base}, and each digit is masked by itself. So a ${what} can be `,
     strong("known in part"),
-    ": fewer values are left to choose from, and the network already uses what is known.",
+    `: fewer ${model.kind === "images" ? "values" : "tokens"} are left to choose from, and the network already uses what is known.`,
   ];
 }
 
@@ -80,7 +80,7 @@ function textLegend(model) {
   const entries = [
     [{ kind: "given", digits: full, possible: 1, piece: "text" }, "given by you"],
     [{ kind: "masked", digits: none, possible: all, piece: null }, "masked: nothing known"],
-    [{ kind: "partial", digits: some, possible: Math.min(all, base ** (subtokens - 1)), piece: null }, "partial: some digits known, fewer tokens left"],
+    [{ kind: "partial", digits: some, possible: Math.min(all, base ** (subtokens - 1)), piece: null }, "partial: fewer tokens left"],
     [{ kind: "clean", digits: full, possible: 1, piece: "word" }, "clean: filled in"],
   ];
   return entries.filter(([token]) => token.kind !== "partial" || subtokens > 1).map(([token, words]) => {

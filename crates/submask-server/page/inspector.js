@@ -79,11 +79,12 @@ export class Inspector {
     this.#subject = subject;
     const { token, label } = subject;
     const title = element("p", { className: "inspector-title" }, `${label} `);
-    title.append(element("span", { className: "state-name", "data-state": token.kind }, token.kind));
+    title.append(element("span", { className: "state-name", "data-state": token.kind }, stateName(token)));
     const open = token.kind === "masked" || token.kind === "partial";
     // What was told of the same token stays until there is more, so that nothing flickers while the clock runs.
     if (!open || isOther) this.likeliest = element("div", { className: "likeliest", "aria-live": "polite" });
     this.box.replaceChildren(title, element("p", {}, sentenceOf(subject)), this.likeliest);
+    this.likeliest.classList.toggle("open", open);
     this.box.hidden = false;
     clearTimeout(this.#timer);
     this.#aborter?.abort();
@@ -142,20 +143,32 @@ export class Inspector {
 function rowOf({ text, token, probability }) {
   const bar = element("span", { className: "bar-fill", "aria-hidden": "true" });
   bar.style.width = `${Math.max(1, 100 * probability)}%`;
-  const words = element("span", { className: "bar-text" }, text === null ? `token ${token}` : visible(text) || "·");
+  const words = element("span", { className: "bar-text" }, text === null ? `token ${token}` : spaced(text));
   return element("li", {}, words, element("span", { className: "bar-track" }, bar), ` ${percent(probability)}`);
+}
+
+function stateName({ kind, digits }) {
+  if (kind !== "partial") return kind;
+  return `partial: ${digits.filter((digit) => digit !== null).length} of ${digits.length} digits`;
 }
 
 function sentenceOf({ token, vocabSize, since, frame }) {
   const words = stateInWords(token);
   const sentence = `${words[0].toUpperCase()}${words.slice(1)}`;
-  if (token.kind === "given") return `${sentence}. You gave it; it does not change.`;
+  if (token.kind === "given") return `${sentence}. It does not change.`;
   if (token.kind === "clean") return `${sentence}. ${whenKnown(since, frame)}`;
-  if (token.kind === "partial") return `${sentence} of ${count(vocabSize)}. ${whenKnown(since, frame)}`;
-  return `${sentence}.`;
+  if (token.kind === "masked") return `All ${plural(vocabSize, "token")} are possible.`;
+  const left = token.possible === null ? "" : `${count(token.possible)} of ${plural(vocabSize, "token")} are still possible.`;
+  return `${whenKnown(since, frame)} ${left}`.trim();
 }
 
 function whenKnown(since, frame) {
   const told = since.flatMap((at, place) => (at !== null && at <= frame ? [`digit ${place + 1} at evaluation ${at}`] : []));
   return told.length === 0 ? "" : `Revealed: ${told.join(", ")}.`;
+}
+
+/** A piece with its leading space, which tells tokens apart. */
+function spaced(piece) {
+  const shown = visible(piece) || "·";
+  return piece.startsWith(" ") && piece.trim() !== "" ? `␣${shown}` : shown;
 }

@@ -14,6 +14,7 @@ import { PictureRun, TextRun } from "./replay.js";
 import { jsonOf, pngOf } from "./save.js";
 import { diffuses, FieldError, summaryOf, valuesOf } from "./settings.js";
 import { Stage } from "./stage.js";
+import { escaped } from "./template.js";
 import { openTokenDialog, wireTokenDialog } from "./token.js";
 import { plural } from "./words.js";
 
@@ -141,9 +142,15 @@ function newRun({ letter, body }) {
   const { model } = served;
   const run = model.kind === "images" ? new PictureRun() : new TextRun(model.vocab_size);
   const summary = summaryOf(model, forms[letter].values);
-  const panel = new Panel({ letter: letter.toUpperCase(), summary, run, model });
+  const panel = new Panel({ letter: letter.toUpperCase(), summary, run, model, reuse });
   inspector.watch(panel.body);
   return { letter, body, run, panel, summary, model, events: [], score: null, id: crypto.randomUUID?.() ?? String(Math.random()) };
+}
+
+/** A result becomes the text, in which holes can be made. */
+function reuse(text) {
+  composer.template = escaped(text);
+  composer.area.focus();
 }
 
 /** Takes the events of a run as they come. */
@@ -158,7 +165,7 @@ async function follow(each, signal) {
       run.take(event);
       if (event.type === "started") panel.started();
       if (event.type === "finished") await finished(each, signal);
-      stage.render();
+      stage.renderSoon();
     }
   } catch (error) {
     if (!signal.aborted) failed(each, error);
@@ -201,7 +208,7 @@ function learnLengths({ text, tokens }) {
 }
 
 function failed(each, error) {
-  if (["template", "prompt"].includes(error.field) && spareTemplates.length > 0) {
+  if (error.status === 400 && spareTemplates.length > 0) {
     composer.template = spareTemplates.shift();
     start();
     return;
@@ -348,12 +355,12 @@ async function useResult() {
   await painter.take(new Blob([bytes], { type: "image/png" }));
 }
 
-const THEMES = ["system", "light", "dark"];
+const THEMES = ["auto", "light", "dark"];
 
 function nextTheme() {
   const root = document.documentElement;
-  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "system") + 1) % THEMES.length];
-  if (next === "system") delete root.dataset.theme;
+  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length];
+  if (next === "auto") delete root.dataset.theme;
   else root.dataset.theme = next;
   try {
     localStorage.setItem("submask-theme", next);
@@ -364,7 +371,7 @@ function nextTheme() {
 }
 
 function showTheme() {
-  setText(byId("theme"), `Theme: ${document.documentElement.dataset.theme ?? "system"}`);
+  setText(byId("theme"), `Theme: ${document.documentElement.dataset.theme ?? "auto"}`);
 }
 
 /** Asks for the models, and runs what the address or the page's own beginning says. `keeps`: what is chosen stays. */

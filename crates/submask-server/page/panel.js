@@ -12,8 +12,10 @@ export class Panel {
   #frame = null;
   #chips = null;
 
-  constructor({ letter, summary, run, model }) {
+  /** @param reuse called with the text of the result when it is to be the next text. */
+  constructor({ letter, summary, run, model, reuse }) {
     this.run = run;
+    this.reuse = reuse;
     this.model = model;
     this.letter = letter;
     this.numbers = {
@@ -133,7 +135,10 @@ export class Panel {
     this.say("");
     if (this.run.kind !== "text") return;
     this.likelihood = element("p", { className: "likelihood" }, "Likelihood …");
-    this.result.replaceChildren(element("h4", {}, "Result"), textOf(this.run.finished), this.likelihood);
+    const edit = element("button", { type: "button", className: "small" }, "Use as text");
+    edit.addEventListener("click", () => this.reuse(this.run.finished.text));
+    const head = element("div", { className: "row between" }, element("h4", {}, "Result"), edit);
+    this.result.replaceChildren(head, textOf(this.run.finished), this.likelihood);
   }
 
   /** Shows how likely the result is: a number, what it is, and its error. */

@@ -111,11 +111,12 @@ function paintChip(context, colours, token, { x, y, width }) {
     clean: [colours.clean, colours["clean-line"], colours["clean-ink"]],
   }[token.kind];
   const [fill, line, ink] = look;
-  const known = token.digits.filter((digit) => digit !== null).length / token.digits.length;
-  if (fill) {
+  const share = width / token.digits.length;
+  token.digits.forEach((digit, place) => {
+    if (!fill || digit === null) return;
     context.fillStyle = fill;
-    context.fillRect(x, y, width * known, CHIP_HEIGHT);
-  }
+    context.fillRect(x + place * share, y, share, CHIP_HEIGHT);
+  });
   if (line) {
     context.strokeStyle = line;
     context.setLineDash(token.kind === "masked" ? [4, 3] : []);

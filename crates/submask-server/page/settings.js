@@ -22,6 +22,7 @@ const orderNames = {
 /** What a setting is called where people read it. */
 export function nameOf(key, value) {
   if (key === "order") return orderNames[value] ?? value;
+  if (key === "unit" && value === "tokens") return "whole tokens";
   return value;
 }
 
@@ -110,6 +111,15 @@ export const FIELDS = [
     read: (value) => whole("top_k", "Top k", value, 0),
   },
   {
+    key: "length",
+    label: "Length",
+    help: "Tokens of the whole text; a model that writes block by block may write more than it reads.",
+    more: true,
+    fallback: (model) => text(model.seq_len),
+    fits: (model) => model.kind === "text",
+    read: (value) => whole("length", "Length", value, 1),
+  },
+  {
     key: "draw",
     label: "Digits of a token are drawn",
     help: "Together, or each by itself.",
@@ -173,7 +183,7 @@ export function summaryOf(model, settings) {
 function whole(field, label, typed, least, most = 2 ** 32 - 1) {
   const value = /^\d+$/.test(typed) ? Number(typed) : NaN;
   if (value >= least && value <= most) return value;
-  throw new FieldError(field, `${label}: “${typed}” is not a whole number from ${least} to ${most.toLocaleString("en")}.`);
+  throw new FieldError(field, `${label}: “${typed}” is not a whole number from ${least} to ${most === LARGEST_SEED ? "2⁵³ − 1" : most.toLocaleString("en")}.`);
 }
 
 function inRange(field, label, typed, above, most) {

@@ -11,6 +11,7 @@ export class Stage {
   position = 0;
   playing = false;
   #last = 0;
+  #due = 0;
 
   constructor(moved) {
     this.moved = moved;
@@ -111,8 +112,15 @@ export class Stage {
     this.moved();
   }
 
+  /** Renders with the next frame of the screen, however many events come until then. */
+  renderSoon() {
+    this.#due ||= requestAnimationFrame(() => this.render());
+  }
+
   /** Shows everything as it is at the position of the clock. */
   render() {
+    cancelAnimationFrame(this.#due);
+    this.#due = 0;
     const withTimes = this.runs.length > 0 && this.runs.every(hasTimes);
     const time = byId("clock").options[1];
     if (time.disabled === withTimes) time.disabled = !withTimes;
