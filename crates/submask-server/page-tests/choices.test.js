@@ -6,7 +6,7 @@ import { chosenOf, fragmentOf } from "../page/link.js";
 import { brushed, line } from "../page/painter.js";
 import { FieldError, fieldsFor, summaryOf, valuesOf } from "../page/settings.js";
 import { problemOf } from "../page/template.js";
-import { markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
+import { figureInWords, markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
 
 const model = {
   id: "dictionary",
@@ -74,7 +74,7 @@ test("a link without a second run leaves it out, and what is not known is told",
 });
 
 test("first templates are proper and fit", () => {
-  for (const other of [{}, { network: "autoregressive" }, { vocab_size: 27 }, { longest_text: 10 }, { longest_text: 30 }]) {
+  for (const other of [{}, { network: "autoregressive" }, { tokenizer: { kind: "text8" } }, { tokenizer: { kind: "numbers" } }, { longest_text: 10 }, { longest_text: 30 }]) {
     const templates = firstTemplates({ ...model, ...other });
     assert.ok(templates.length > 0);
     for (const template of templates) assert.equal(problemOf(template), null);
@@ -103,6 +103,8 @@ test("a score never stands without what it is", () => {
     more: "2.00 bits per character",
   });
   assert.equal(scoreInWords({ ...score, kind: "exact", standard_error: null }).value, "−log p = 69.31 nats");
+  const figure = { name: "nelbo_subtoken", value: 2.5988, unit: "bits per character", kind: "upper_bound", standard_error: 0.0159 };
+  assert.equal(figureInWords(figure), "2.60 ± 0.02 bits per character (upper bound)");
   const surrogate = scoreInWords({ ...score, kind: "surrogate" });
   assert.ok(!surrogate.value.includes("log p") && surrogate.more === "" && surrogate.kind.includes("no likelihood"));
 });

@@ -117,4 +117,7 @@ test("pictures stay until the next one, and the last is the result", () => {
   made.take({ type: "finished", b64_json: "c", usage: { network_evaluations: 9 } });
   assert.deepEqual([1, 2, 4, 5, 8, 9].map((frame) => made.picture(frame).png), ["a", "a", "a", "b", "b", "c"]);
   assert.equal(made.frames, 9);
+  const filling = new PictureRun(0.5);
+  filling.take({ type: "started", b64_json: "s", evaluations_at_most: 12 });
+  assert.deepEqual([filling.picture(0), filling.framesAtMost], [{ at: 0, known: 0.5, png: "s" }, 12]);
 });

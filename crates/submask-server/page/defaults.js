@@ -10,10 +10,10 @@ export function firstTemplates(model) {
   const holes = (long) => Math.max(1, Math.min(long, Math.floor((model.longest_text ?? model.seq_len) / 3)));
   const plain = model.longest_text < 20 ? `[[${holes(16)}]]` : PLAIN;
   if (model.longest_text < 24) return [plain];
-  const alphabet = `${model.tokenizer ?? ""}`;
-  if (alphabet.includes("numbers")) return [plain];
+  const tokenizer = model.tokenizer?.kind;
+  if (tokenizer === "numbers") return [plain];
   if (!diffuses(model)) return ["lantern: [[16]]", "the [[16]]", plain];
-  if (alphabet.includes("text8") || model.vocab_size === 27) return [`the light of the [[${holes(12)}]] in the [[${holes(12)}]]`, plain];
+  if (tokenizer === "text8") return [`the light of the [[${holes(12)}]] in the [[${holes(12)}]]`, plain];
   return ["lantern: [[12]] light.", "the [[12]] light", plain];
 }
 

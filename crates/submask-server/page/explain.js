@@ -2,7 +2,7 @@
 
 import { newChip, showToken } from "./chips.js";
 import { byId, element, setText } from "./dom.js";
-import { plural, visible } from "./words.js";
+import { figureInWords, plural, visible } from "./words.js";
 
 /** Draws the figure and the legend for a model, before anything has run. */
 export function explain(model) {
@@ -12,7 +12,14 @@ export function explain(model) {
   setText(byId("intro-text"), "");
   byId("intro-text").append(...sentences(model));
   byId("legend").replaceChildren(...(images ? pictureLegend() : textLegend(model)));
+  setText(byId("about-model"), aboutModel(model));
   showExample(model, null);
+}
+
+function aboutModel({ parameters, figures = [] }) {
+  const likelihood = figures.find(({ kind, unit }) => kind !== "surrogate" && unit.startsWith("bits"));
+  const told = likelihood ? ` On text or pictures that it was not trained on: ${figureInWords(likelihood)}.` : "";
+  return parameters === undefined ? "" : `${plural(parameters, "weight")}.${told}`;
 }
 
 function sentences(model) {
@@ -92,7 +99,7 @@ function textLegend(model) {
 }
 
 function pictureLegend() {
-  const words = "While a colour value is not known, its expected value is shown: what is left to choose from, weighed by the network.";
+  const words = "Where a colour value is not known, the mean of the values that are left is shown.";
   return [element("li", {}, element("span", {}, words))];
 }
 

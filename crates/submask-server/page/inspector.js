@@ -80,7 +80,7 @@ export class Inspector {
     const { token, label } = subject;
     const title = element("p", { className: "inspector-title" }, `${label} `);
     title.append(element("span", { className: "state-name", "data-state": token.kind }, stateName(token)));
-    const open = token.kind === "masked" || token.kind === "partial";
+    const open = subject.predicts && (token.kind === "masked" || token.kind === "partial");
     // What was told of the same token stays until there is more, so that nothing flickers while the clock runs.
     if (!open || isOther) this.likeliest = element("div", { className: "likeliest", "aria-live": "polite" });
     this.box.replaceChildren(title, element("p", {}, sentenceOf(subject)), this.likeliest);

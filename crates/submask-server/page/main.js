@@ -140,7 +140,7 @@ function bodyOf(letter) {
 
 function newRun({ letter, body }) {
   const { model } = served;
-  const run = model.kind === "images" ? new PictureRun() : new TextRun(model.vocab_size);
+  const run = model.kind === "images" ? new PictureRun(painter.kept) : new TextRun(model.vocab_size);
   const summary = summaryOf(model, forms[letter].values);
   const panel = new Panel({ letter: letter.toUpperCase(), summary, run, model, reuse });
   inspector.watch(panel.body);
@@ -255,6 +255,7 @@ function subjectOf(chip) {
     index,
     model: each.model.id,
     vocabSize: each.model.vocab_size,
+    predicts: diffuses(each.model),
     token: { ...each.run.token(index, frame), isStart: each.run.isStart(index) },
     since: each.run.since(index),
     label: `${letter.toUpperCase()}, token ${index + 1}`,

@@ -90,6 +90,12 @@ export class Painter {
     return { image: base64Of(this.#picture), mask: base64Of(mask) };
   }
 
+  /** The share of the picture that is kept; 0 without a picture. */
+  get kept() {
+    if (!this.#picture) return 0;
+    return this.#mask.reduce((sum, masked) => sum + 1 - masked, 0) / this.#mask.length;
+  }
+
   get isEmpty() {
     return this.#picture !== null && !this.#mask.includes(1);
   }
@@ -167,8 +173,7 @@ export class Painter {
       if (masked) hatch(context, (cell % width) * scale, Math.floor(cell / width) * scale, scale);
     });
     if (document.activeElement === this.canvas) this.#drawBrush(context, scale);
-    const share = this.#mask.reduce((sum, masked) => sum + masked, 0) / (width * height);
-    byId("paint-state").textContent = `${percent(share)} of the picture is to be drawn anew.`;
+    byId("paint-state").textContent = `${percent(1 - this.kept)} of the picture is to be drawn anew.`;
   }
 
   #drawBrush(context, scale) {

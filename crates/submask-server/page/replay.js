@@ -221,10 +221,20 @@ export class PictureRun {
   finished = null;
   #pictures = [];
 
+  /** @param {number} given share of the digits that are known from the beginning. */
+  constructor(given = 0) {
+    this.given = given;
+  }
+
   take(event) {
-    if (event.type === "started") this.framesAtMost = event.evaluations_at_most ?? null;
+    if (event.type === "started") this.#start(event);
     else if (event.type === "picture") this.#add(event.evaluation, event.known, event.b64_json);
     else if (event.type === "finished") this.#finish(event);
+  }
+
+  #start(event) {
+    this.framesAtMost = event.evaluations_at_most ?? null;
+    if (event.b64_json) this.#add(0, this.given, event.b64_json);
   }
 
   #add(at, known, png) {

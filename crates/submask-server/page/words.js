@@ -55,6 +55,12 @@ const kinds = {
   upper_bound: { sign: "≤", words: "upper bound" },
 };
 
+/** A figure of a model with its unit and kind, such as “2.60 ± 0.02 bits per character (upper bound)”. */
+export function figureInWords({ value, unit, kind, standard_error: error }) {
+  const errorWords = error > 0 ? ` ± ${error.toFixed(2)}` : "";
+  return `${value.toFixed(2)}${errorWords} ${unit} (${kinds[kind]?.words ?? "surrogate, no likelihood"})`;
+}
+
 /**
  * A score in words: `{value, kind, more}`, so that no number stands without what it is. Bits per character are made of likelihoods
  * only.
