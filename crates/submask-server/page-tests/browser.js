@@ -203,6 +203,11 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await other.context.close();
   });
 
+  onPage("a link with what the page does not know says so", { fragment: fragment({ ...usual, "a.colour": "red" }) }, async (page) => {
+    assert.match(await page.textContent("#problem"), /a\.colour/);
+    assert.equal(await page.inputValue("#a-seed"), "3");
+  });
+
   onPage("a run is saved as JSON and as PNG", { fragment: fragment(usual) }, async (page) => {
     const json = await saved(page, "#save-json");
     const file = JSON.parse(json.bytes);

@@ -11,7 +11,7 @@ import { chosenOf, fragmentOf } from "./link.js";
 import { Painter } from "./painter.js";
 import { Panel } from "./panel.js";
 import { PictureRun, TextRun } from "./replay.js";
-import { jsonOf, pngOf } from "./save.js";
+import { jsonOf, pngOf, shownOn } from "./save.js";
 import { diffuses, FieldError, summaryOf, valuesOf } from "./settings.js";
 import { Stage } from "./stage.js";
 import { escaped } from "./template.js";
@@ -210,7 +210,7 @@ function learnLengths({ text, tokens }) {
 function failed(each, error) {
   if (error.status === 400 && spareTemplates.length > 0) {
     composer.template = spareTemplates.shift();
-    start();
+    start(!wantsStillness());
     return;
   }
   each.panel.say(error.message, true);
@@ -231,9 +231,14 @@ function showError(error, letter = "a") {
   if (error instanceof ServerError && error.status === 401) return askForToken(error);
   if (["template", "prompt"].includes(error.field)) return composer.complain(error.message);
   if (error.field && forms[letter].complain(error.field, error.message)) return undefined;
-  byId("problem").hidden = false;
-  setText(byId("problem"), error.message);
+  complain(error.message);
   return undefined;
+}
+
+/** Says below the form what is wrong. */
+function complain(message) {
+  byId("problem").hidden = false;
+  setText(byId("problem"), message);
 }
 
 function askForToken(error) {
@@ -281,15 +286,7 @@ function saveJson() {
 
 async function savePng() {
   const { model } = served;
-  const panels = running.runs.map(({ letter, run, panel, summary }) => {
-    const { frame } = panel;
-    const statistics = [...panel.host.querySelectorAll(".statistics > div")];
-    const lines = [statistics.map((box) => `${box.querySelector("dt").textContent}: ${box.querySelector("dd").textContent}`).join("   ")];
-    if (panel.isAtEnd() && panel.likelihood) lines.push(panel.likelihood.textContent);
-    const shown = { letter: letter.toUpperCase(), summary, lines, text: panel.isAtEnd() ? run.finished.text : undefined };
-    if (run.kind === "images") return { ...shown, picture: run.picture(frame)?.png };
-    return { ...shown, tokens: Array.from({ length: run.length }, (_, i) => ({ ...run.token(i, frame), isStart: run.isStart(i) })) };
-  });
+  const panels = running.runs.map(({ panel, summary }) => shownOn(panel, summary));
   download(fileName("png"), await pngOf(panels, model.kind === "text" ? `${model.id}: ${composer.template}` : model.id));
   setText(byId("share-state"), "PNG saved.");
 }
@@ -391,9 +388,9 @@ async function load(keeps) {
     return showError(new Error(`The link names the model “${link.model}”, which this server does not have.`));
   }
   choose(model, link);
-  await start(!wantsStillness());
-  if (unknown.length > 0) showError(new Error(`The link has settings that this page does not know: ${unknown.join(", ")}.`));
-  return undefined;
+  const run = start(!wantsStillness());
+  if (unknown.length > 0) complain(`The link has settings that this page does not know: ${unknown.join(", ")}.`);
+  return run;
 }
 
 /** The model that shows best what this page is about. */

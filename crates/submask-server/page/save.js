@@ -15,11 +15,18 @@ export function jsonOf({ link, model, runs }) {
   return new Blob([JSON.stringify(file, null, 1)], { type: "application/json" });
 }
 
-/**
- * The picture of panels as they stand on the stage.
- *
- * @param panels `[{letter, summary, lines, tokens | picture, text}]`, tokens as `TextRun.token` gives them.
- */
+/** What a panel shows now: letter, summary, lines of numbers, tokens or a picture, and the text if it is complete. */
+export function shownOn(panel, summary) {
+  const { letter, run, frame } = panel;
+  const statistics = [...panel.host.querySelectorAll(".statistics > div")];
+  const lines = [statistics.map((box) => `${box.querySelector("dt").textContent}: ${box.querySelector("dd").textContent}`).join("   ")];
+  if (panel.isAtEnd() && panel.likelihood) lines.push(panel.likelihood.textContent);
+  const shown = { letter, summary, lines, text: panel.isAtEnd() ? run.finished.text : undefined };
+  if (run.kind === "images") return { ...shown, picture: run.picture(frame)?.png };
+  return { ...shown, tokens: Array.from({ length: run.length }, (_, i) => ({ ...run.token(i, frame), isStart: run.isStart(i) })) };
+}
+
+/** The picture of panels, each as `shownOn` tells. */
 export async function pngOf(panels, title) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
