@@ -1,0 +1,225 @@
+//! Bodies of requests: JSON, read within limits of size and time, whose errors name the field.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, EXPECT};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// A body of JSON, of at most `max_body` bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiJson<T>(pub T);
+
+/// The same of at most `max_large_body` bytes: pictures and many texts.
+#[derive(Clone, Copy, Debug)]
+pub struct LargeApiJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let limit = Limit { bytes: state.settings.max_body, flag: "--max-body" };
+        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<AppState> for LargeApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let limit = Limit { bytes: state.settings.max_large_body, flag: "--max-large-body" };
+        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+    }
+}
+
+/// How large a body may be, and which flag says so.
+#[derive(Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    flag: &'static str,
+}
+
+async fn json_of<T: DeserializeOwned>(request: Request, limit: Limit, time: Duration) -> Result<T, ApiError> {
+    let (head, mut body) = request.into_parts();
+    let kind = head.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let read = match kind.as_deref().is_some_and(is_json) {
+        true => tokio::time::timeout(time, read(&mut body, limit)).await,
+        false => Ok(Err(ApiError::not_json(kind.as_deref()))),
+    };
+    match read.map_err(|_| ApiError::body_timeout(time))? {
+        Ok(body) => parse(&body),
+        Err(error) => {
+            // Who asks first whether to send the body is told before.
+            if !head.headers.contains_key(EXPECT) {
+                discard(body, limit.bytes).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Whether a content type is that of JSON.
+fn is_json(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+async fn read(body: &mut Body, limit: Limit) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::body_too_large(limit.bytes, limit.flag);
+    if body.size_hint().lower() > limit.bytes as u64 {
+        return Err(too_large());
+    }
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::malformed("the body broke off, or its framing is wrong"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > limit.bytes {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
+/// How long what is refused is read on.
+const DISCARD: Duration = Duration::from_secs(2);
+
+/// Reads on and forgets what comes, for a while: many clients read the answer only once they have sent everything, and
+/// would otherwise find the connection broken.
+async fn discard(mut body: Body, most: usize) {
+    let read = async {
+        let mut left = 8 * most;
+        while let Some(Ok(frame)) = body.frame().await {
+            match frame.data_ref() {
+                Some(data) if data.len() > left => break,
+                Some(data) => left -= data.len(),
+                None => {}
+            }
+        }
+    };
+    // Whether it came to an end does not matter.
+    let _ = tokio::time::timeout(DISCARD, read).await;
+}
+
+/// The request that a body says.
+///
+/// # Errors
+/// 400 naming the field.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        explained(&path, error.inner())
+    })?;
+    json.end().map_err(|error| explained(".", &error))?;
+    Ok(parsed)
+}
+
+/// What is wrong at a place of a body.
+fn explained(path: &str, error: &serde_json::Error) -> ApiError {
+    let message = error.to_string();
+    if error.is_syntax() || error.is_eof() || error.is_io() {
+        return ApiError::malformed(format!("the body is not JSON: {message}"));
+    }
+    // Where in the body it stands is of no use to who sent a field.
+    let message = message.rfind(" at line ").map_or(message.as_str(), |place| &message[..place]);
+    let field = named(message, "unknown field `").or(named(message, "missing field `"));
+    let field = field.or(named(message, "duplicate field `"));
+    match (path, field) {
+        (".", None) => ApiError::malformed(format!("the body: {message}")),
+        (".", Some(field)) => ApiError::invalid(field, message),
+        (path, None) => ApiError::invalid(path, format!("{path}: {message}")),
+        (path, Some(field)) if path == field || path.ends_with(&format!(".{field}")) => {
+            ApiError::invalid(path, message)
+        }
+        (path, Some(field)) => ApiError::invalid(format!("{path}.{field}"), format!("{path}: {message}")),
+    }
+}
+
+/// The name after `before`, up to the next quote.
+fn named<'a>(message: &'a str, before: &str) -> Option<&'a str> {
+    message.strip_prefix(before)?.split('`').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only how it is read is tested")]
+    struct Whole {
+        n: u32,
+        parts: Option<Vec<Part>>,
+        prompt: Option<Either>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only how it is read is tested")]
+    struct Part {
+        hole: u32,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged, expecting = "a string or a list of strings")]
+    #[expect(dead_code, reason = "only how it is read is tested")]
+    enum Either {
+        One(String),
+        Many(Vec<String>),
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let error = |body: &str| {
+            let error = parse::<Whole>(body.as_bytes()).unwrap_err();
+            (error.detail().param.clone().unwrap_or_default(), error.to_string())
+        };
+        for (body, param, message) in [
+            (r#"{"n": "x"}"#, "n", "n: invalid type: string \"x\", expected u32"),
+            (r#"{"n": -1}"#, "n", "n: invalid value: integer `-1`, expected u32"),
+            (r#"{"n": 1, "m": 2}"#, "m", "unknown field `m`, expected one of `n`, `parts`, `prompt`"),
+            (r#"{"n": 1, "n": 2}"#, "n", "duplicate field `n`"),
+            ("{}", "n", "missing field `n`"),
+            (
+                r#"{"n": 1, "parts": [{"hole": 1}, {"hole": true}]}"#,
+                "parts[1].hole",
+                "parts[1].hole: invalid type",
+            ),
+            (r#"{"n": 1, "parts": [{"hole": 1, "size": 1}]}"#, "parts[0].size", "unknown field `size`"),
+            (r#"{"n": 1, "parts": [{}]}"#, "parts[0].hole", "missing field `hole`"),
+            (r#"{"n": 1, "prompt": 3}"#, "prompt", "a string or a list of strings"),
+            ("[", "", "the body is not JSON"),
+            ("", "", "the body is not JSON"),
+            ("[1]", "", "the body: invalid type"),
+            (r#"{"n": 1} {}"#, "", "the body is not JSON: trailing characters"),
+            (r#"{"n": 1e999}"#, "", "number out of range"),
+            ("\u{1}\u{2}", "", "the body is not JSON"),
+        ] {
+            let (found, said) = error(body);
+            assert_eq!(found, param, "{body}: {said}");
+            assert!(said.contains(message), "{body}: {said}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse::<serde_json::Value>(deep.as_bytes()).is_err());
+        assert!(parse::<Whole>(b"{\"n\": 1, \"prompt\": \"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn content_types_of_json() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["", "text/plain", "application/x-www-form-urlencoded", "text/json", "application/jsonl"]
+        {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+}
