@@ -51,8 +51,15 @@ fn engine(session: &Arc<Session>, max_batch: usize, max_queue: usize) -> Engine 
 }
 
 fn request(session: &Session, tokens: usize, num: usize) -> Request {
-    let prompt = session.prompt(&format!("[[{tokens}]]").parse().unwrap(), Some(tokens)).unwrap();
+    let prompt = session.prompt(&format!("[[{tokens}]]").parse().unwrap(), Some(tokens + 1)).unwrap();
     Request { prompt, num, seed: 3, ..session.request() }
+}
+
+/// One that takes long: at temperature 0 the tiny model repeats itself, and does not come to an end.
+fn long(session: &Session, tokens: usize, num: usize) -> Request {
+    let mut request = request(session, tokens, num);
+    request.sampling.temperature = submask::model::Temperature::Constant(0.0);
+    request
 }
 
 /// What a listener heard, with the name of its job.
@@ -181,7 +188,7 @@ fn a_short_request_need_not_wait_for_long_ones() {
     let engine = engine(&session, 2, 64);
     let (sender, heard) = channel();
     for name in ["long", "longer"] {
-        Test::new(name, &sender).submit(&engine, vec![request(&session, 200, 8)]).unwrap();
+        Test::new(name, &sender).submit(&engine, vec![long(&session, 200, 8)]).unwrap();
     }
     // Both are under way.
     while heard.recv().unwrap() != Heard::Started("longer") {}
@@ -197,7 +204,7 @@ fn who_goes_away_makes_room() {
     let gone = CancellationToken::new();
     for name in ["first", "second"] {
         let test = Test { gone: gone.clone(), ..Test::new(name, &sender) };
-        test.submit(&engine, vec![request(&session, 4000, 4)]).unwrap();
+        test.submit(&engine, vec![long(&session, 4000, 4)]).unwrap();
     }
     let refused = Test::new("third", &sender).submit(&engine, vec![request(&session, 2, 1)]).unwrap_err();
     assert_eq!(refused.status().as_u16(), 429);
@@ -214,7 +221,7 @@ fn a_deadline_ends_a_request_and_no_other() {
     let engine = engine(&session, 2, 8);
     let (sender, heard) = channel();
     let late = Test { limit: Duration::from_millis(50), ..Test::new("late", &sender) };
-    late.submit(&engine, vec![request(&session, 100_000, 1)]).unwrap();
+    late.submit(&engine, vec![long(&session, 100_000, 1)]).unwrap();
     assert_eq!(end(&heard), Heard::Failed("late", 504));
     Test::new("next", &sender).submit(&engine, vec![request(&session, 5, 1)]).unwrap();
     assert!(matches!(end(&heard), Heard::Done("next", _)));
@@ -229,7 +236,7 @@ fn errors_and_stops_of_a_listener_are_its_own() {
     Test::new("right", &sender).submit(&engine, vec![request(&session, 40, 2)]).unwrap();
     wrong.submit(&engine, vec![request(&session, 40, 2)]).unwrap();
     let stopped = Test { mishap: Some(Mishap::Stop), ..Test::new("stopped", &sender) };
-    stopped.submit(&engine, vec![request(&session, 4000, 3)]).unwrap();
+    stopped.submit(&engine, vec![long(&session, 4000, 3)]).unwrap();
     let mut ends: Vec<Heard> = (0..3).map(|_| end(&heard)).collect();
     ends.sort_by_key(|heard| format!("{heard:?}"));
     assert_eq!(ends[2], Heard::Failed("wrong", 400));
@@ -245,7 +252,7 @@ fn after_a_panic_the_engine_goes_on() {
     let engine = engine(&session, 1, 1);
     let (sender, heard) = channel();
     for _ in 0..3 {
-        Test::new("beside", &sender).submit(&engine, vec![request(&session, 4000, 1)]).unwrap();
+        Test::new("beside", &sender).submit(&engine, vec![long(&session, 4000, 1)]).unwrap();
         while heard.recv().unwrap() != Heard::Started("beside") {}
         let bad = Test { mishap: Some(Mishap::Panic), ..Test::new("bad", &sender) };
         bad.submit(&engine, vec![request(&session, 40, 1)]).unwrap();
@@ -273,7 +280,7 @@ fn a_dropped_engine_ends_its_threads() {
     let session = session(0.3);
     let engine = engine(&session, 1, 1);
     let (sender, heard) = channel();
-    Test::new("long", &sender).submit(&engine, vec![request(&session, 100_000, 1)]).unwrap();
+    Test::new("long", &sender).submit(&engine, vec![long(&session, 100_000, 1)]).unwrap();
     drop((engine, sender));
     // The listener is dropped with the thread, and the last sender with it.
     while heard.recv().is_ok() {}

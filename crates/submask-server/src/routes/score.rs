@@ -138,7 +138,7 @@ pub struct ScoreAnswer {
 pub struct ScoreValue {
     /// −log p of the text given what stands before it, a bound of it, or a surrogate: `kind` says which.
     pub nats: f64,
-    /// What the value is: `exact`, `upper-bound` or `surrogate`.
+    /// What the value is: `exact`, `upper_bound` or `surrogate`.
     #[schema(value_type = String)]
     pub kind: Kind,
     /// `nats`.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use submask::Result;
-use submask::model::{Architecture, GrowingText};
+use submask::model::Architecture;
 use submask::sampler::{Event, FinishedSequence, SampleReport};
 
 use super::answer::{FinishReason, Logprobs};
@@ -29,12 +29,15 @@ impl Growth {
     }
 }
 
+type Growing<'s> = Box<dyn FnMut(&Event) -> Result<String> + 's>;
+
 /// A completion on its way.
 pub struct Choice<'s> {
     architecture: &'s Architecture,
     /// Places of the tokens that are written.
     hole: Range<usize>,
-    growing: GrowingText<'s>,
+    /// Gives what is new of the text after an event.
+    growing: Growing<'s>,
     cutter: StopCutter,
     log: Option<TokenLog<'s>>,
     /// The sub-tokens [L·ℓ], and how many tokens nothing changes any more.
@@ -66,9 +69,10 @@ impl<'s> Choice<'s> {
         stops: &[String],
         logprobs: Option<usize>,
     ) -> Result<Self> {
+        let mut text = architecture.growing_text(hole.clone())?;
         Ok(Self {
             architecture,
-            growing: architecture.growing_text(hole.clone())?,
+            growing: Box::new(move |event| text.notify(event)),
             cutter: StopCutter::new(stops),
             log: logprobs.map(|top| TokenLog::new(architecture, top, hole.start)),
             hole,
@@ -96,7 +100,7 @@ impl<'s> Choice<'s> {
             }
             _ => {}
         }
-        let new = self.growing.notify(event)?;
+        let new = (self.growing)(event)?;
         let text = self.cutter.push(&new);
         let finish_reason = self.cutter.is_stopped().then_some(FinishReason::Stop);
         self.grow(text, finish_reason, None)
@@ -108,7 +112,7 @@ impl<'s> Choice<'s> {
     /// What the tokenizer reports.
     pub fn finish(&mut self, finished: &FinishedSequence) -> Result<(Growth, Cost)> {
         let FinishedSequence { tokens, report, .. } = finished;
-        let new = self.growing.notify(&Event::Finished { sequence: 0, tokens, report })?;
+        let new = (self.growing)(&Event::Finished { sequence: 0, tokens, report })?;
         let text = self.cutter.push(&new) + &self.cutter.finish();
         let until = self.hole.end.min(tokens.len());
         let (_, end) = self.architecture.text_between(tokens, self.hole.start.min(until)..until)?;

@@ -7,7 +7,6 @@ use super::request::InfillRequest;
 use crate::common::{check_choices, check_size, seed};
 use crate::error::ApiError;
 use crate::routes::score::ScoreSettings;
-use crate::sampling::refusal;
 use crate::settings::ServerSettings;
 
 /// What is to be written.
@@ -97,8 +96,7 @@ fn refused(request: &InfillRequest, error: submask::Error) -> ApiError {
         submask::Error::Invalid { field, allowed, .. } if field == "log_probs" => {
             ApiError::refused("logprobs", "true", format!("{allowed}; /v1/score tells what any text costs"))
         }
-        submask::Error::Invalid { field, .. } if field.starts_with("prompt") => request.refused(error),
-        _ => refusal(error),
+        _ => request.refused(error),
     }
 }
 

@@ -170,10 +170,13 @@ impl InfillRequest {
             submask::Error::Conflict { field: of, problem } if of == "prompt" => {
                 ApiError::invalid(field, format!("{field} {problem}"))
             }
-            error => crate::sampling::refusal(error.rename_field(|name| match name.strip_prefix("prompt") {
-                Some(rest) => format!("{field}{rest}"),
-                None => name.to_owned(),
-            })),
+            submask::Error::Invalid { field: ref of, .. }
+                if of.starts_with("prompt") || of.starts_with("digits") =>
+            {
+                ApiError::invalid(field, format!("{field}: {error}"))
+            }
+            submask::Error::InvalidCode { .. } => ApiError::invalid(field, format!("{field}: {error}")),
+            error => crate::sampling::refusal(error),
         }
     }
 

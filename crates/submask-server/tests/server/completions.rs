@@ -1,0 +1,509 @@
+//! `/v1/completions`: texts as the library writes them, in OpenAI's shape.
+
+use axum::Router;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use submask::model::{Estimator, EvaluateRequest, Generated, Request, Session, TextLayout};
+use submask::order::Order;
+use submask::sampler::{RevealUnit, Unobserved};
+use submask_server::state::AppState;
+use submask_server::{ServerSettings, app};
+
+use crate::ends;
+use crate::support::{self, Answer, post};
+
+const PATH: &str = "/v1/completions";
+
+fn server(names: &[&str]) -> (AppState, Router) {
+    let state = support::state(ServerSettings::default(), names);
+    let router = app(state.clone());
+    (state, router)
+}
+
+fn with_ends(block_len: usize) -> (AppState, Router) {
+    let state = AppState::new(ServerSettings::default(), vec![ends::model(block_len)]).unwrap();
+    let router = app(state.clone());
+    (state, router)
+}
+
+async fn ok(server: &Router, body: Value) -> Value {
+    let answer = post(server, PATH, &body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{body}: {}", answer.text());
+    answer.json()
+}
+
+/// The events of a stream, all but `[DONE]`, with which it has to end.
+pub fn events(answer: &Answer) -> Vec<Value> {
+    let lines = answer.text().split("\n\n").filter(|line| !line.is_empty());
+    let mut events: Vec<&str> = lines.filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(events.pop(), Some("[DONE]"), "{}", answer.text());
+    events.into_iter().map(|event| serde_json::from_str(event).unwrap()).collect()
+}
+
+/// What the library writes in a hole after a prompt.
+fn written(session: &Session, template: &str, change: impl FnOnce(Request) -> Request) -> Generated {
+    let prompt = session.prompt(&template.parse().unwrap(), None).unwrap();
+    let request = change(Request { prompt, ..session.request() });
+    session.generate(&request, &mut Unobserved).unwrap()
+}
+
+#[tokio::test]
+async fn choices_are_the_samples_of_the_library() {
+    let (state, server) = server(&["words", "blocks", "baseline"]);
+    for name in ["words", "blocks", "baseline"] {
+        let session = support::session(&state, name);
+        let body = json!({"model": name, "prompt": "sea", "max_tokens": 12, "n": 3, "seed": 7});
+        let answer = ok(&server, body).await;
+        let expected = written(&session, "sea[[12]]", |request| Request { num: 3, seed: 7, ..request });
+        for (choice, text) in expected.texts.iter().enumerate() {
+            let found = &answer["choices"][choice];
+            assert_eq!(found["index"], choice);
+            assert_eq!(format!("sea{}", found["text"].as_str().unwrap()), *text, "{name}");
+            assert_eq!((&found["finish_reason"], &found["logprobs"]), (&json!("length"), &Value::Null));
+        }
+        let report = expected.report;
+        let usage = json!({
+            "prompt_tokens": 3, "completion_tokens": 36, "total_tokens": 39,
+            "network_evaluations": report.evaluations, "idle_steps": report.steps_skipped,
+            "clean_passes": report.clean_passes
+        });
+        assert_eq!(answer["usage"], usage, "{name}");
+        assert_eq!(
+            (&answer["object"], &answer["model"], &answer["seed"]),
+            (&json!("text_completion"), &json!(name), &json!(7))
+        );
+    }
+}
+
+#[tokio::test]
+async fn fields_of_sampling_reach_the_library() {
+    let (state, server) = server(&["words"]);
+    let session = support::session(&state, "words");
+    let body = json!({
+        "model": "words", "prompt": "ab", "max_tokens": 9, "seed": 1, "order": "confidence", "per_step": 2,
+        "unit": "tokens", "temperature": 0.7, "top_p": 0.8, "top_k": 40, "nucleus": "exclusive", "carry_over": false
+    });
+    let answer = ok(&server, body).await;
+    let expected = written(&session, "ab[[9]]", |mut request| {
+        request.sampling.temperature = submask::model::Temperature::Constant(0.7);
+        (request.sampling.top_p, request.sampling.top_k) = (0.8, 40);
+        request.sampling.nucleus = submask::predictive::Nucleus::Exclusive;
+        let (order, unit) = (Order::Confidence, RevealUnit::Tokens);
+        Request { seed: 1, order, per_step: 2, unit, carry_over: Some(false), ..request }
+    });
+    assert_eq!(format!("ab{}", answer["choices"][0]["text"].as_str().unwrap()), expected.texts[0]);
+    assert_eq!(answer["usage"]["network_evaluations"], 5);
+}
+
+#[tokio::test]
+async fn prompts_are_texts_or_tokens_and_number_their_choices_on() {
+    let (_, server) = server(&["words"]);
+    let ask = |prompt: Value, n: usize| {
+        ok(&server, json!({"model": "words", "prompt": prompt, "max_tokens": 5, "n": n, "seed": 3}))
+    };
+    let texts = ask(json!(["ab", "xyz"]), 2).await;
+    assert_eq!(texts["choices"].as_array().unwrap().len(), 4);
+    let tokens = ask(json!([[97, 98], [120, 121, 122]]), 2).await;
+    assert_eq!(texts["choices"], tokens["choices"]);
+    assert_eq!(texts["usage"]["prompt_tokens"], 5);
+    let alone = ask(json!("ab"), 2).await;
+    assert_eq!(alone["choices"][1], texts["choices"][1]);
+    assert_eq!(ask(json!([97, 98]), 2).await["choices"], alone["choices"]);
+    // Of the second prompt the numbers 2 and 3, which alone it does not have.
+    assert_ne!(ask(json!("xyz"), 2).await["choices"][0]["text"], texts["choices"][2]["text"]);
+    assert_eq!(ask(json!(null), 1).await["choices"], ask(json!(""), 1).await["choices"]);
+}
+
+#[tokio::test]
+async fn a_seed_that_is_drawn_is_told_and_gives_the_same_again() {
+    let (_, server) = server(&["words"]);
+    let first = ok(&server, json!({"model": "words", "prompt": "a", "max_tokens": 8})).await;
+    let again =
+        ok(&server, json!({"model": "words", "prompt": "a", "max_tokens": 8, "seed": first["seed"]})).await;
+    assert_eq!((&first["choices"], &first["seed"]), (&again["choices"], &again["seed"]));
+    let other = ok(&server, json!({"model": "words", "prompt": "a", "max_tokens": 8})).await;
+    assert_ne!(first["seed"], other["seed"]);
+    assert_ne!(first["id"], other["id"]);
+}
+
+#[tokio::test]
+async fn a_suffix_stands_behind_what_is_written() {
+    let (state, server) = server(&["words", "baseline"]);
+    let session = support::session(&state, "words");
+    let body = json!({"model": "words", "prompt": "abc", "suffix": "xyz", "max_tokens": 6, "seed": 5});
+    let answer = ok(&server, body.clone()).await;
+    let expected = written(&session, "abc[[6]]xyz", |request| Request { seed: 5, ..request });
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    let whole = session.architecture().text_between(&expected.tokens[0], 4..10).unwrap().0;
+    assert_eq!(text, whole);
+    assert_eq!(answer["usage"]["prompt_tokens"], 6);
+    let refused = post(&server, PATH, &json!({"model": "baseline", "prompt": "abc", "suffix": "xyz"})).await;
+    assert_eq!(
+        (refused.status, refused.json()["error"]["param"].clone()),
+        (StatusCode::BAD_REQUEST, json!("suffix"))
+    );
+    let empty =
+        ok(&server, json!({"model": "baseline", "prompt": "abc", "suffix": "", "max_tokens": 4})).await;
+    assert_eq!(empty["usage"]["completion_tokens"], 4);
+}
+
+#[tokio::test]
+async fn a_text_ends_where_its_end_stands() {
+    for block_len in [0, 4] {
+        let (state, server) = with_ends(block_len);
+        let session = support::session(&state, "ends");
+        let body = json!({"model": "ends", "prompt": "the sea", "max_tokens": 17, "n": 32, "seed": 11});
+        let answer = ok(&server, body.clone()).await;
+        let expected = written(&session, "the sea[[17]]", |request| Request { num: 32, seed: 11, ..request });
+        let (mut stopped, mut tokens) = (0, 0);
+        for (choice, own) in answer["choices"].as_array().unwrap().iter().zip(&expected.tokens) {
+            let end = own[3..].iter().position(|token| *token == 15);
+            let reason = if end.is_some() { "stop" } else { "length" };
+            assert_eq!(choice["finish_reason"], reason);
+            let (text, _) = session.architecture().text_between(own, 3..own.len()).unwrap();
+            assert_eq!(choice["text"], text);
+            stopped += usize::from(end.is_some());
+            tokens += end.map_or(17, |end| end + 1);
+        }
+        assert!((4..32).contains(&stopped), "{stopped} of 32 texts end");
+        assert_eq!(answer["usage"]["completion_tokens"], tokens);
+        let mut streamed = body;
+        streamed["stream"] = json!(true);
+        same_as_stream(&server, &streamed, &answer).await;
+    }
+}
+
+/// Checks that the chunks of a stream add up to an answer.
+async fn same_as_stream(server: &Router, body: &Value, whole: &Value) {
+    let answer = post(server, PATH, body).await;
+    assert_eq!(answer.header("content-type").map(|kind| kind.starts_with("text/event-stream")), Some(true));
+    let count = whole["choices"].as_array().unwrap().len();
+    let mut texts = vec![String::new(); count];
+    let mut reasons = vec![Value::Null; count];
+    let mut logprobs: Vec<Vec<Value>> = vec![Vec::new(); count];
+    for chunk in events(&answer) {
+        assert_eq!(chunk["object"], "text_completion");
+        for choice in chunk["choices"].as_array().unwrap() {
+            let index = choice["index"].as_u64().unwrap() as usize;
+            assert_eq!(reasons[index], Value::Null, "nothing follows the end of a choice");
+            texts[index] += choice["text"].as_str().unwrap();
+            reasons[index] = choice["finish_reason"].clone();
+            logprobs[index]
+                .extend(choice["logprobs"]["token_logprobs"].as_array().into_iter().flatten().cloned());
+        }
+    }
+    for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(choice["text"], texts[index]);
+        assert_eq!(choice["finish_reason"], reasons[index]);
+        if let Some(told) = choice["logprobs"]["token_logprobs"].as_array() {
+            assert_eq!(*told, logprobs[index]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_add_up_to_the_answer() {
+    let (_, server) = server(&["words", "blocks", "baseline"]);
+    for name in ["words", "blocks", "baseline"] {
+        for more in [
+            json!({}),
+            json!({"echo": true, "n": 3}),
+            json!({"steps": 5}),
+            json!({"order": "left-to-right", "logprobs": 0}),
+        ] {
+            if name == "baseline" && more["steps"].is_u64() {
+                continue;
+            }
+            let mut body = json!({"model": name, "prompt": "hé", "max_tokens": 14, "seed": 2});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let whole = ok(&server, body.clone()).await;
+            body["stream"] = json!(true);
+            same_as_stream(&server, &body, &whole).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_tell_the_usage_at_the_end_where_asked_for() {
+    let (_, server) = server(&["blocks"]);
+    let mut body =
+        json!({"model": "blocks", "prompt": "a", "max_tokens": 15, "seed": 2, "order": "left-to-right"});
+    let whole = ok(&server, body.clone()).await;
+    body["stream"] = json!(true);
+    let chunks = events(&post(&server, PATH, &body).await);
+    assert!(chunks.iter().all(|chunk| chunk["usage"].is_null()));
+    let told = chunks.iter().filter(|chunk| chunk["choices"][0]["text"] != "").count();
+    assert!(told > 1, "{told} chunks of a text of several blocks");
+    body["stream_options"] = json!({"include_usage": true});
+    let chunks = events(&post(&server, PATH, &body).await);
+    let last = chunks.last().unwrap();
+    assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &whole["usage"]));
+    body["stream"] = json!(false);
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(refused.json()["error"]["param"], "stream_options");
+}
+
+#[tokio::test]
+async fn a_text_is_cut_before_stop_in_streams_too() {
+    let (_, server) = server(&["words", "blocks", "baseline"]);
+    for name in ["words", "blocks", "baseline"] {
+        let body = json!({"model": name, "prompt": "a", "max_tokens": 20, "seed": 4});
+        let whole = ok(&server, body.clone()).await;
+        let text = whole["choices"][0]["text"].as_str().unwrap();
+        let characters: Vec<char> = text.chars().collect();
+        for (from, until) in [(0, 1), (3, 5), (6, 9), (characters.len() - 2, characters.len())] {
+            let stop: String = characters[from..until].iter().collect();
+            let expected = &text[..text.find(&stop).unwrap()];
+            let mut cut = body.clone();
+            cut["stop"] = json!([stop, "never in it"]);
+            let answer = ok(&server, cut.clone()).await;
+            let choice = &answer["choices"][0];
+            assert_eq!(
+                (choice["text"].as_str(), &choice["finish_reason"]),
+                (Some(expected), &json!("stop")),
+                "{name} {stop:?}"
+            );
+            let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
+            assert!(tokens <= 20 && (tokens as usize) >= expected.chars().count().min(1));
+            cut["stream"] = json!(true);
+            same_as_stream(&server, &cut, &answer).await;
+        }
+        let mut other = body.clone();
+        other["stop"] = json!("never in it");
+        assert_eq!(ok(&server, other).await["choices"], whole["choices"]);
+    }
+}
+
+#[tokio::test]
+async fn an_early_stop_saves_evaluations() {
+    let (_, server) = server(&["baseline"]);
+    let body = json!({"model": "baseline", "prompt": "a", "max_tokens": 20, "seed": 4, "logprobs": 0});
+    let whole = ok(&server, body.clone()).await;
+    let first: String = whole["choices"][0]["text"].as_str().unwrap().chars().take(1).collect();
+    let mut cut = body.clone();
+    cut["stop"] = json!(first);
+    let answer = ok(&server, cut).await;
+    let evaluations = |answer: &Value| answer["usage"]["network_evaluations"].as_u64().unwrap();
+    assert!(
+        evaluations(&answer) < evaluations(&whole) / 2,
+        "{} of {}",
+        evaluations(&answer),
+        evaluations(&whole)
+    );
+    assert_eq!(answer["choices"][0]["logprobs"]["tokens"], json!([]));
+}
+
+#[tokio::test]
+async fn echo_repeats_the_prompt() {
+    let (_, server) = server(&["words"]);
+    let body = json!({"model": "words", "prompt": ["ab", "c"], "max_tokens": 3, "seed": 4, "n": 2});
+    let plain = ok(&server, body.clone()).await;
+    let mut echoed = body;
+    echoed["echo"] = json!(true);
+    let echoed = ok(&server, echoed).await;
+    for (index, prompt) in ["ab", "ab", "c", "c"].iter().enumerate() {
+        let text = format!("{prompt}{}", plain["choices"][index]["text"].as_str().unwrap());
+        assert_eq!(echoed["choices"][index]["text"], text);
+    }
+    let given =
+        ok(&server, json!({"model": "words", "prompt": [104, 105], "max_tokens": 0, "echo": true})).await;
+    assert_eq!(
+        (&given["choices"][0]["text"], &given["usage"]["completion_tokens"]),
+        (&json!("hi"), &json!(0))
+    );
+    let mut stream = json!({"model": "words", "prompt": "hi", "max_tokens": 0, "echo": true, "stream": true});
+    let chunks = events(&post(&server, PATH, &stream).await);
+    assert_eq!(chunks[0]["choices"][0]["text"], "hi");
+    stream["echo"] = json!(false);
+    assert_eq!(post(&server, PATH, &stream).await.json()["error"]["param"], "max_tokens");
+}
+
+fn sum(logprobs: &Value) -> f64 {
+    logprobs["token_logprobs"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn log_probabilities_add_up_to_the_score() {
+    let (state, server) = server(&["words", "blocks", "baseline"]);
+    for name in ["words", "blocks", "baseline"] {
+        let session = support::session(&state, name);
+        let body = json!({
+            "model": name, "prompt": "sea", "max_tokens": 20, "seed": 3, "order": "left-to-right", "logprobs": 0
+        });
+        let mut tokens = body.clone();
+        if name != "baseline" {
+            tokens["unit"] = json!("tokens");
+        }
+        let answer = ok(&server, tokens).await;
+        let logprobs = &answer["choices"][0]["logprobs"];
+        let own = written(&session, "sea[[20]]", |request| {
+            let unit = if name == "baseline" { RevealUnit::Digits } else { RevealUnit::Tokens };
+            Request { seed: 3, order: Order::LeftToRight, unit, ..request }
+        });
+        // The end of another text stands at the beginning.
+        let (prompt, text) = own.tokens[0][1..].split_at(3);
+        let passage =
+            session.architecture().passage_of_tokens(TextLayout::default(), prompt, text, false).unwrap();
+        let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+        let score = &session.score(&request, &[passage]).unwrap()[0];
+        assert!(
+            (sum(logprobs) + score.nats).abs() < 1e-4 * score.nats,
+            "{name}: {} {}",
+            sum(logprobs),
+            score.nats
+        );
+        assert_eq!(logprobs["tokens"].as_array().unwrap().len(), text.len());
+        assert_eq!(logprobs["top_logprobs"], Value::Null);
+        // Offsets are characters of the text.
+        let offsets: Vec<usize> = logprobs["text_offset"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_u64().unwrap() as usize)
+            .collect();
+        assert!(offsets[0] == 0 && offsets.is_sorted());
+        assert!(*offsets.last().unwrap() <= answer["choices"][0]["text"].as_str().unwrap().chars().count());
+    }
+}
+
+#[tokio::test]
+async fn whole_tokens_have_others_beside_them() {
+    let (_, server) = server(&["words"]);
+    let mut body = json!({
+        "model": "words", "prompt": "sea", "max_tokens": 6, "seed": 3, "order": "confidence", "unit": "tokens",
+        "logprobs": 3
+    });
+    let answer = ok(&server, body.clone()).await;
+    let logprobs = &answer["choices"][0]["logprobs"];
+    let top = logprobs["top_logprobs"].as_array().unwrap();
+    assert_eq!(top.len(), 6);
+    for (place, top) in top.iter().enumerate() {
+        let (top, own) = (top.as_object().unwrap(), logprobs["tokens"][place].as_str().unwrap());
+        assert!((3..=4).contains(&top.len()), "{top:?}");
+        let told = logprobs["token_logprobs"][place].as_f64().unwrap();
+        assert!((top[own].as_f64().unwrap() - told).abs() < 1e-9);
+        let most = top.values().map(|value| value.as_f64().unwrap()).fold(f64::MIN, f64::max);
+        assert!(told <= most && most <= 0.0);
+    }
+    for (field, value) in [("unit", "digits"), ("order", "random")] {
+        let before = std::mem::replace(&mut body[field], json!(value));
+        let refused = post(&server, PATH, &body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["param"]),
+            (StatusCode::BAD_REQUEST, &json!("logprobs"))
+        );
+        assert!(refused.message().contains("/v1/score"), "{}", refused.message());
+        body[field] = before;
+    }
+    body["temperature"] = json!(0.5);
+    assert_eq!(post(&server, PATH, &body).await.json()["error"]["param"], "logprobs");
+}
+
+#[tokio::test]
+async fn a_prompt_alone_has_log_probabilities_as_score_says() {
+    for (state, server) in [server(&["words"]), with_ends(0)] {
+        let name = state.models[0].name.clone();
+        let text = if name == "ends" { "the sea and a lamp" } else { "größe" };
+        let body = json!({"model": name, "prompt": text, "max_tokens": 0, "echo": true, "logprobs": 1});
+        let answer = ok(&server, body).await;
+        let logprobs = &answer["choices"][0]["logprobs"];
+        let scored = json!({"model": name, "texts": [text], "estimator": "exact", "by_token": true});
+        let score = post(&server, "/v1/score", &scored).await.json()["scores"][0].clone();
+        assert!((sum(logprobs) + score["nats"].as_f64().unwrap()).abs() < 1e-9);
+        let count = score["tokens"].as_u64().unwrap() as usize;
+        assert_eq!(logprobs["tokens"].as_array().unwrap().len(), count);
+        assert_eq!(logprobs["text_offset"].as_array().unwrap().len(), count);
+        assert_eq!(
+            logprobs["text_offset"][count - 1],
+            text.chars().count() - if name == "ends" { 5 } else { 1 }
+        );
+        assert_eq!(answer["choices"][0]["text"], text);
+    }
+}
+
+#[tokio::test]
+async fn bad_fields_are_refused_by_name() {
+    let (_, server) = server(&["words", "baseline", "blocks", "pictures"]);
+    for (more, param, status) in [
+        (json!({"best_of": 2}), "best_of", 400),
+        (json!({"presence_penalty": 0.5}), "presence_penalty", 400),
+        (json!({"frequency_penalty": -0.5}), "frequency_penalty", 400),
+        (json!({"logit_bias": {"5": 1}}), "logit_bias", 400),
+        (json!({"n": 0}), "n", 400),
+        (json!({"n": 129}), "n", 422),
+        (json!({"max_tokens": 0}), "max_tokens", 400),
+        (json!({"max_tokens": 24}), "max_tokens", 400),
+        (json!({"max_tokens": u64::MAX}), "max_tokens", 400),
+        (json!({"max_tokens": -1}), "max_tokens", 400),
+        (json!({"prompt": 7}), "prompt", 400),
+        (json!({"prompt": []}), "prompt", 400),
+        (json!({"prompt": [257]}), "prompt", 400),
+        (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop", 400),
+        (json!({"stop": ""}), "stop", 400),
+        (json!({"logprobs": 6}), "logprobs", 400),
+        (json!({"logprobs": 1, "echo": true}), "logprobs", 400),
+        (json!({"temperature": -1}), "temperature", 400),
+        (json!({"temperature": "warm"}), "temperature", 400),
+        (json!({"top_p": 0}), "top_p", 400),
+        (json!({"top_p": 1.5}), "top_p", 400),
+        (json!({"nucleus": "exclusive"}), "nucleus", 400),
+        (json!({"order": "backwards"}), "order", 400),
+        (json!({"per_step": 2}), "per_step", 400),
+        (json!({"order": "margin", "per_step": 0}), "per_step", 400),
+        (json!({"order": "margin", "steps": 4}), "steps", 400),
+        (json!({"steps": 16_777_216}), "steps", 422),
+        (json!({"window": "cached"}), "window", 400),
+        (json!({"min_entropy": 1}), "min_entropy", 400),
+        (json!({"entropy_window": 5}), "entropy_window", 400),
+        (json!({"max_token": 5}), "max_token", 400),
+        (json!({"model": "wordz"}), "model", 404),
+        (json!({"model": "pictures"}), "model", 400),
+        (json!({"model": "baseline", "steps": 4}), "steps", 400),
+        (json!({"model": "baseline", "order": "entropy"}), "order", 400),
+        (json!({"model": "baseline", "carry_over": true}), "carry_over", 400),
+        (json!({"model": "blocks", "prompt": "abcd", "suffix": "efgh", "max_tokens": 4}), "prompt", 400),
+        (json!({"model": "blocks", "max_tokens": 70_000}), "max_tokens", 422),
+    ] {
+        let mut body = json!({"model": "words", "prompt": "a"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = post(&server, PATH, &body).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!(
+            (answer.status.as_u16(), error["param"].as_str()),
+            (status, Some(param)),
+            "{more}: {error}"
+        );
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(param), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn neutral_values_change_nothing() {
+    let (_, server) = server(&["words"]);
+    let body = json!({"model": "words", "prompt": "a", "max_tokens": 5, "seed": 1});
+    let plain = ok(&server, body.clone()).await;
+    let mut neutral = body;
+    neutral.as_object_mut().unwrap().extend(
+        json!({
+            "best_of": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "suffix": null,
+            "logprobs": null, "stop": null, "user": "somebody", "stream": false, "stream_options": null, "echo": false,
+            "temperature": 1, "top_p": 1, "top_k": 0, "n": 1, "order": "random", "unit": "digits", "steps": 0
+        })
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    assert_eq!(ok(&server, neutral).await["choices"], plain["choices"]);
+}
+
+#[tokio::test]
+async fn texts_of_blocks_are_longer_than_the_model() {
+    let (state, server) = server(&["blocks"]);
+    let session = support::session(&state, "blocks");
+    let answer = ok(&server, json!({"model": "blocks", "prompt": "ab", "max_tokens": 61, "seed": 6})).await;
+    let prompt = session.prompt(&"ab[[61]]".parse().unwrap(), Some(64)).unwrap();
+    let own = session.generate(&Request { prompt, seed: 6, ..session.request() }, &mut Unobserved).unwrap();
+    assert_eq!(format!("ab{}", answer["choices"][0]["text"].as_str().unwrap()), own.texts[0]);
+    assert_eq!(answer["usage"]["completion_tokens"], 61);
+}
