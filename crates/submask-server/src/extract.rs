@@ -112,6 +112,14 @@ async fn discard(mut body: Body, most: usize) {
 /// 400 naming the field.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
+    // A list would be taken for the values of fields without their names.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        let read: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(body);
+        return Err(read.map_or_else(
+            |error| explained(".", &error),
+            |_| ApiError::malformed("the body has to be an object of JSON"),
+        ));
+    }
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         explained(&path, error.inner())
@@ -198,7 +206,8 @@ mod tests {
             (r#"{"n": 1, "prompt": 3}"#, "prompt", "a string or a list of strings"),
             ("[", "", "the body is not JSON"),
             ("", "", "the body is not JSON"),
-            ("[1]", "", "the body: invalid type"),
+            ("[1]", "", "an object of JSON"),
+            (" null", "", "an object of JSON"),
             (r#"{"n": 1} {}"#, "", "the body is not JSON: trailing characters"),
             (r#"{"n": 1e999}"#, "", "number out of range"),
             ("\u{1}\u{2}", "", "the body is not JSON"),

@@ -201,16 +201,41 @@ impl Bodies {
         (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below
     }
 
-    fn one(&mut self) -> Vec<u8> {
-        const WHOLE: [&str; 8] = [
-            r#"{"model":"words","prompt":"ab","max_tokens":3,"n":2,"seed":1,"stop":["c"],"temperature":0.5,"top_p":0.9}"#,
-            r#"{"model":"baseline","prompt":["ab",""],"max_tokens":2,"echo":true,"logprobs":2,"suffix":null}"#,
-            r#"{"model":"blocks","prompt":[[97,98]],"max_tokens":5,"stream":true,"order":"entropy","unit":"tokens"}"#,
-            r#"{"model":"words","template":"a[[2]]b[[*]]","length":9,"n":1,"steps":4,"corrector":null,"stream":true}"#,
-            r#"{"model":"words","parts":[{"text":"a"},{"hole":2},{"tokens":[98]},{"digits":[[1,null]]},{"hole":"rest"}]}"#,
-            r#"{"model":"words","digits":[[1,null],[null,null]],"tokens":[0,1],"top":3,"label":null}"#,
-            r#"{"model":"words","texts":["ab",{"prompt":"a","text":"b"}],"end":true,"draws":2,"seed":3,"by_token":false}"#,
-            r#"{"model":"pictures","n":1,"seed":1,"label":"round","steps":2,"image":null,"mask":null,"scale":2}"#,
+    /// A body, and the path that it is sent to: mostly its own.
+    fn one(&mut self) -> (&'static str, Vec<u8>) {
+        const WHOLE: [(&str, &str); 8] = [
+            (
+                "/v1/completions",
+                r#"{"model":"words","prompt":"ab","max_tokens":3,"n":2,"seed":1,"stop":["c"],"temperature":0.5,"top_p":0.9}"#,
+            ),
+            (
+                "/v1/completions",
+                r#"{"model":"baseline","prompt":["ab",""],"max_tokens":2,"echo":true,"logprobs":2,"suffix":null}"#,
+            ),
+            (
+                "/v1/completions",
+                r#"{"model":"blocks","prompt":[[97,98]],"max_tokens":5,"stream":true,"order":"entropy","unit":"tokens"}"#,
+            ),
+            (
+                "/v1/infill",
+                r#"{"model":"words","template":"a[[2]]b[[*]]","length":9,"n":1,"steps":4,"corrector":null,"stream":true}"#,
+            ),
+            (
+                "/v1/infill",
+                r#"{"model":"words","parts":[{"text":"a"},{"hole":2},{"tokens":[98]},{"digits":[[1,null]]},{"hole":"rest"}]}"#,
+            ),
+            (
+                "/v1/predict",
+                r#"{"model":"words","digits":[[1,null],[null,null]],"tokens":[0,1],"top":3,"label":null}"#,
+            ),
+            (
+                "/v1/score",
+                r#"{"model":"words","texts":["ab",{"prompt":"a","text":"b"}],"end":true,"draws":2,"seed":3,"by_token":false}"#,
+            ),
+            (
+                "/v1/images",
+                r#"{"model":"pictures","n":1,"seed":1,"label":"round","steps":2,"image":null,"mask":null,"scale":2}"#,
+            ),
         ];
         const VALUES: [&str; 16] = [
             "null",
@@ -230,8 +255,10 @@ impl Bodies {
             "4294967295",
             "\"\\u0000\"",
         ];
-        let mut body = WHOLE[self.next(WHOLE.len())].as_bytes().to_vec();
-        for _ in 0..=self.next(3) {
+        let (own, whole) = WHOLE[self.next(WHOLE.len())];
+        let path = if self.next(8) == 0 { COMPUTING[self.next(COMPUTING.len())] } else { own };
+        let mut body = whole.as_bytes().to_vec();
+        for _ in 0..self.next(4) {
             let place = self.next(body.len().max(1)).min(body.len().saturating_sub(1));
             match self.next(5) {
                 0 => body.truncate(place),
@@ -240,7 +267,7 @@ impl Bodies {
                 _ => self.replace_value(&mut body, VALUES),
             }
         }
-        body
+        (path, body)
     }
 
     /// Puts another value after one of the colons.
@@ -264,8 +291,7 @@ async fn no_body_makes_the_server_fail() {
     let mut bodies = Bodies { random: 0x5EED };
     let mut done = 0;
     for _ in 0..count {
-        let body = bodies.one();
-        let path = COMPUTING[bodies.next(COMPUTING.len())];
+        let (path, body) = bodies.one();
         let answer = post_bytes(&server, path, body.clone()).await;
         let sent = String::from_utf8_lossy(&body);
         assert!(answer.status.as_u16() < 500, "{path} {sent}: {}", answer.text());
@@ -276,5 +302,5 @@ async fn no_body_makes_the_server_fail() {
             assert!(!answer.message().is_empty() && answer.message().len() < 2000 + body.len(), "{sent}");
         }
     }
-    assert!(done > count / 100, "{done} of {count} were whole: what comes after reading is tried, too");
+    assert!(done > count / 10, "{done} of {count} were whole: what comes after reading is tried, too");
 }

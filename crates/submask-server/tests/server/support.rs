@@ -48,11 +48,11 @@ fn baseline() -> NetworkConfig {
 fn unet() -> NetworkConfig {
     NetworkConfig::Unet(UnetSettings {
         class_conditional: true,
-        model_channels: 8,
+        model_channels: 32,
         channel_mult: vec![1],
         res_blocks: 1,
         attention_resolutions: Vec::new(),
-        head_channels: 8,
+        head_channels: 32,
         dropout: 0.0,
     })
 }
