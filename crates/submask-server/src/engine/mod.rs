@@ -1,4 +1,4 @@
-//! One model at work: a thread that samples all requests together, and one that scores and predicts beside it.
+//! One model at work: a thread that samples all requests together, and beside it one that scores and one that predicts.
 //!
 //! A handler makes a [`Job`], which says what is sampled and how its [`Listener`] is made, and hands it to
 //! [`Engine::submit`]. The thread gives every sequence under way its turn; what becomes of a sequence depends on its own
@@ -26,6 +26,7 @@ use crate::error::ApiError;
 use crate::metrics::ModelMetrics;
 use crate::settings::ServerSettings;
 use queue::{Queue, Refused};
+use worker::Worker;
 
 /// When a request is given up.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +119,8 @@ struct Shared {
 /// A model at work.
 pub struct Engine {
     shared: Arc<Shared>,
-    worker: worker::Worker,
+    scores: Worker,
+    predictions: Worker,
     max_queue: usize,
 }
 
@@ -142,12 +144,16 @@ impl Engine {
             metrics,
             dropped: dropped.clone(),
         });
-        let worker = worker::Worker::start(name, Arc::clone(&session), settings.max_queue, dropped)?;
+        let beside = |what: &str| {
+            let session = Arc::clone(&session);
+            Worker::start(format!("{what} {name}"), session, settings.max_queue, dropped.clone())
+        };
+        let (scores, predictions) = (beside("score")?, beside("predict")?);
         let thread_shared = Arc::clone(&shared);
         std::thread::Builder::new()
             .name(format!("sample {name}"))
             .spawn(move || sampler::run(&session, &thread_shared))?;
-        Ok(Self { shared, worker, max_queue: settings.max_queue })
+        Ok(Self { shared, scores, predictions, max_queue: settings.max_queue })
     }
 
     /// Hands a job to the thread.
@@ -158,18 +164,38 @@ impl Engine {
         self.shared.queue.push(job).map_err(|refused| self.refusal(refused))
     }
 
-    /// Computes something beside the samples, on a thread of its own, one after the other. `work` asks its [`Check`] between
-    /// pieces whether anybody still waits.
+    /// Scores something beside the samples, one request after the other. `work` asks its [`Check`] between pieces whether anybody
+    /// still waits.
     ///
     /// # Errors
     /// 429 where too many wait, 504 at the deadline, and what `work` says.
-    pub async fn compute<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    pub async fn score<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+    {
+        self.compute(&self.scores, deadline, work).await
+    }
+
+    /// The same of a prediction, which is short and need not wait for scores.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub async fn predict<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+    {
+        self.compute(&self.predictions, deadline, work).await
+    }
+
+    async fn compute<T, F>(&self, worker: &Worker, deadline: Deadline, work: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
         F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
     {
         let (sender, answer) = answer(deadline);
-        self.worker.submit(sender, deadline, work).map_err(|refused| self.refusal(refused))?;
+        worker.submit(sender, deadline, work).map_err(|refused| self.refusal(refused))?;
         answer.wait().await
     }
 
@@ -185,7 +211,8 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.dropped.cancel();
         self.shared.queue.close();
-        self.worker.close();
+        self.scores.close();
+        self.predictions.close();
     }
 }
 

@@ -295,26 +295,28 @@ async fn computations_are_limited_in_number_and_time() {
     let engine = Arc::new(engine(&session, 1, 1));
     let (go, wait) = channel::<()>();
     let deadline = Deadline::after(LONG);
-    let at_work = engine.compute(deadline, move |_, _| Ok(wait.recv().is_ok()));
-    let waiting = engine.compute(deadline, |_, check| check.check());
+    let at_work = engine.score(deadline, move |_, _| Ok(wait.recv().is_ok()));
+    let waiting = engine.score(deadline, |_, check| check.check());
     let work = async { tokio::join!(at_work, waiting) };
     tokio::pin!(work);
     // Polled once, both are handed over.
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut work).await.is_err());
-    let refused = engine.compute(deadline, |_, _| Ok(())).await.unwrap_err();
+    let refused = engine.score(deadline, |_, _| Ok(())).await.unwrap_err();
     assert_eq!(refused.status().as_u16(), 429);
+    // A prediction need not wait for scores.
+    assert_eq!(engine.predict(deadline, |_, _| Ok(5)).await.unwrap(), 5);
     go.send(()).unwrap();
     let (first, second) = work.await;
     assert!(first.unwrap());
     second.unwrap();
-    let late = engine.compute(Deadline::after(Duration::from_millis(20)), |_, check| {
+    let late = engine.score(Deadline::after(Duration::from_millis(20)), |_, check| {
         while check.check().is_ok() {
             std::thread::sleep(Duration::from_millis(1));
         }
         check.check()
     });
     assert_eq!(late.await.unwrap_err().status().as_u16(), 504);
-    let panics = engine.compute(deadline, |_, _| -> Result<(), ApiError> { panic!("work that panics") });
+    let panics = engine.score(deadline, |_, _| -> Result<(), ApiError> { panic!("work that panics") });
     assert_eq!(panics.await.unwrap_err().status().as_u16(), 500);
-    assert_eq!(engine.compute(deadline, |_, _| Ok(7)).await.unwrap(), 7);
+    assert_eq!(engine.score(deadline, |_, _| Ok(7)).await.unwrap(), 7);
 }

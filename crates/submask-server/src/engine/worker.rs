@@ -1,4 +1,4 @@
-//! The thread that scores and predicts, so that sampling does not wait for it.
+//! A thread that computes beside the one that samples, which does not wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn start(
-        name: &str,
+        name: String,
         session: Arc<Session>,
         max_queue: usize,
         dropped: CancellationToken,
@@ -49,7 +49,7 @@ impl Worker {
         // One is at work, the others wait.
         let tasks = Arc::new(Queue::new(max_queue.saturating_add(1)));
         let own = Arc::clone(&tasks);
-        std::thread::Builder::new().name(format!("score {name}")).spawn(move || run(&session, &own))?;
+        std::thread::Builder::new().name(name).spawn(move || run(&session, &own))?;
         Ok(Self { tasks, dropped })
     }
 

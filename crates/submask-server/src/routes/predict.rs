@@ -102,7 +102,7 @@ pub async fn create(
     let asked = blocking(move || Asked::of(request, &session, &own.settings)).await?;
     let name = model.name.clone();
     let work = move |session: &Session, _: &crate::engine::Check| asked.predicted(session, name);
-    json(&model.engine.compute(deadline, work).await?)
+    json(&model.engine.predict(deadline, work).await?)
 }
 
 /// A request, checked.

@@ -19,6 +19,8 @@ use crate::sampling::refusal;
 use crate::settings::ServerSettings;
 use crate::state::AppState;
 
+/// How often the network may run on as many tokens as a request may have.
+const MAX_TIMES: u64 = 64;
 /// Most draws per sequence, and steps of the sampler, that a request may ask for.
 const MAX_DRAWS: usize = 1 << 12;
 const MAX_STEPS: usize = 1 << 16;
@@ -340,7 +342,7 @@ pub async fn create(
     let (evaluate, passages) = blocking(move || prepared(&request, &session, &own.settings)).await?;
     tracing::Span::current().record("choices", passages.len());
     let scored =
-        model.engine.compute(deadline, move |session, check| scored(&evaluate, &passages, session, check));
+        model.engine.score(deadline, move |session, check| scored(&evaluate, &passages, session, check));
     let scores = scored.await?.into_iter().map(|score| ScoreValue::of(score, by_token)).collect();
     json(&ScoreAnswer { object: "score", model: model.name.clone(), seed, scores })
 }
@@ -377,14 +379,46 @@ fn prepared(
         request.texts.iter().enumerate().map(|(place, text)| passage(text, place, layout, session));
     let passages = passages.collect::<Result<Vec<_>, _>>()?;
     let tokens: u64 = passages.iter().map(Passage::tokens).sum();
-    match tokens > settings.max_tokens as u64 {
-        true => Err(ApiError::beyond(
-            "texts",
-            format!("{tokens} tokens in all"),
-            settings.max_tokens,
-            "--max-tokens",
-        )),
-        false => Ok((evaluate, passages)),
+    check_cost("texts", tokens, &evaluate, session, settings)?;
+    Ok((evaluate, passages))
+}
+
+/// Refuses more tokens than the server takes, and estimates that run the network on them too often: while a text is scored nobody
+/// asks whether somebody still waits.
+///
+/// # Errors
+/// 422 naming the limit.
+pub fn check_cost(
+    field: &str,
+    tokens: u64,
+    request: &EvaluateRequest,
+    session: &Session,
+    settings: &ServerSettings,
+) -> Result<(), ApiError> {
+    if tokens > settings.max_tokens as u64 {
+        let given = format!("{tokens} tokens in all");
+        return Err(ApiError::beyond(field, given, settings.max_tokens, "--max-tokens"));
+    }
+    let longest = session.architecture().config().seq_len() as u64;
+    let times = match request.estimator {
+        Estimator::Exact { .. } if session.is_autoregressive() => 1,
+        // Once per token, or for digits more often.
+        Estimator::Exact { .. } => longest.min(tokens),
+        _ => request.draws as u64,
+    };
+    let (evaluated, limit) =
+        (tokens.saturating_mul(times), MAX_TIMES.saturating_mul(settings.max_tokens as u64));
+    match evaluated > limit {
+        true => {
+            let given = format!("{tokens} tokens in all, {times} times evaluated,");
+            Err(ApiError::beyond(
+                field,
+                given,
+                format!("{limit} evaluated tokens"),
+                &format!("{MAX_TIMES} times --max-tokens"),
+            ))
+        }
+        false => Ok(()),
     }
 }
 

@@ -123,6 +123,7 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"stride": 24}), "stride", 400),
         (json!({"draws": 0}), "draws", 400),
         (json!({"draws": 1_000_000}), "draws", 422),
+        (json!({"texts": ["a".repeat(90)], "draws": 80}), "texts", 422),
         (json!({"estimator": "exact", "draws": 2}), "draws", 400),
         (json!({"estimator": "best"}), "estimator", 400),
         (json!({"steps": 4}), "steps", 400),

@@ -31,8 +31,7 @@ pub async fn answer(
         None => vec![None; plan.prompts.len()],
         Some(_) => {
             let prompts = request.prompts()?;
-            let scored =
-                model.engine.compute(deadline, move |session, check| scored(&prompts, session, check));
+            let scored = model.engine.score(deadline, move |session, check| scored(&prompts, session, check));
             scored.await?.into_iter().map(Some).collect()
         }
     };

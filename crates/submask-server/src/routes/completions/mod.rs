@@ -16,7 +16,8 @@ use axum::extract::State;
 use axum::response::Response;
 use tracing::Span;
 
-pub use answer::{CompletionAnswer, FinishReason};
+pub use answer::FinishReason;
+use answer::{CompletionAnswer, CompletionChunk};
 
 pub use request::CompletionRequest;
 
@@ -37,7 +38,8 @@ use plan::Plan;
     tag = "text",
     request_body = CompletionRequest,
     responses(
-        (status = 200, description = "The completions; with `stream` a stream of `CompletionChunk`", body = CompletionAnswer),
+        (status = 200, description = "The completions; with `stream` in chunks", content(
+            (CompletionAnswer = "application/json"), (CompletionChunk = "text/event-stream"))),
         (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
         (status = "5XX", description = "What is wrong with the server", body = ErrorBody)
     )

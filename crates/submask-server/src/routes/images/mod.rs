@@ -9,7 +9,8 @@ use axum::extract::State;
 use axum::response::Response;
 use tracing::Span;
 
-pub use request::{ImagesAnswer, ImagesRequest};
+pub use request::ImagesRequest;
+use request::{ImageEvent, ImagesAnswer};
 
 use super::json;
 use crate::common::{blocking, model_of, now};
@@ -28,7 +29,8 @@ use plan::Plan;
     tag = "images",
     request_body = ImagesRequest,
     responses(
-        (status = 200, description = "The images; with `stream` a stream of `ImageEvent`", body = ImagesAnswer),
+        (status = 200, description = "The images; with `stream` as events", content(
+            (ImagesAnswer = "application/json"), (ImageEvent = "text/event-stream"))),
         (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
         (status = "5XX", description = "What is wrong with the server", body = ErrorBody)
     )

@@ -37,7 +37,8 @@ use sample::Text;
     tag = "text",
     request_body = InfillRequest,
     responses(
-        (status = 200, description = "The texts; with `stream` a stream of `InfillEvent`", body = InfillAnswer),
+        (status = 200, description = "The texts; with `stream` as events", content(
+            (InfillAnswer = "application/json"), (InfillEvent = "text/event-stream"))),
         (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
         (status = "5XX", description = "What is wrong with the server", body = ErrorBody)
     )
@@ -146,7 +147,7 @@ impl Filling {
             };
             texts.iter().map(score).collect()
         };
-        self.model.engine.compute(self.deadline, work).await
+        self.model.engine.score(self.deadline, work).await
     }
 }
 
@@ -159,7 +160,10 @@ fn passage(architecture: &Architecture, tokens: &[u32], given: &[bool]) -> subma
         let own = &tokens[text.begin..until];
         return match own.is_empty() {
             true => Ok(None),
-            false => architecture.passage_of_tokens(TextLayout::default(), &[], own, false).map(Some),
+            false => {
+                let is_lossless = reads_back(architecture, own, &text.text);
+                architecture.passage_of_tokens(TextLayout::default(), &[], own, is_lossless).map(Some)
+            }
         };
     }
     let given = given.iter().take_while(|given| **given).count();
@@ -170,4 +174,10 @@ fn passage(architecture: &Architecture, tokens: &[u32], given: &[bool]) -> subma
     architecture
         .passage_of_pair(PairSequence { tokens: tokens.to_vec(), given, counted, characters: None })
         .map(Some)
+}
+
+/// Whether a text has the tokens that it is made of: then its characters can be counted.
+fn reads_back(architecture: &Architecture, tokens: &[u32], text: &str) -> bool {
+    let again = architecture.tokenizer().and_then(|tokenizer| tokenizer.encode(text).ok());
+    again.is_some_and(|again| again == tokens)
 }

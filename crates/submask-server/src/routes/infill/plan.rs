@@ -6,7 +6,7 @@ use submask::model::{EvaluateRequest, Request};
 use super::request::InfillRequest;
 use crate::common::{check_choices, check_size, seed};
 use crate::error::ApiError;
-use crate::routes::score::ScoreSettings;
+use crate::routes::score::{ScoreSettings, check_cost};
 use crate::settings::ServerSettings;
 
 /// What is to be written.
@@ -62,7 +62,9 @@ impl Plan {
         let score = request.score.as_ref().map(|score| {
             let score =
                 ScoreSettings { estimator: score.estimator, draws: score.draws, ..ScoreSettings::default() };
-            score.request(session, "score.")
+            let score = score.request(session, "score.")?;
+            check_cost("score", (n * given.len()) as u64, &score, session, settings)?;
+            Ok::<_, ApiError>(score)
         });
         Ok(Self {
             evaluations_at_most: evaluations_at_most(&request_of, session),
