@@ -76,6 +76,28 @@ pub const SCORE: Flags = Flags(&[
     ("stride", "--stride"),
 ]);
 
+/// Those of `submask serve`.
+#[cfg(feature = "serve")]
+pub const SERVE: Flags = Flags(&[
+    ("model", "MODEL"),
+    ("addr", "--addr"),
+    ("token", "--token-file"),
+    ("insecure", "--insecure"),
+    ("cors", "--cors"),
+    ("max_batch", "--max-batch"),
+    ("max_queue", "--max-queue"),
+    ("max_tokens", "--max-tokens"),
+    ("max_choices", "--max-choices"),
+    ("max_body", "--max-body"),
+    ("max_large_body", "--max-large-body"),
+    ("max_connections", "--max-connections"),
+    ("timeout", "--timeout"),
+    ("header_timeout", "--header-timeout"),
+    ("body_timeout", "--body-timeout"),
+    ("slow_reader", "--slow-reader"),
+    ("stream_buffer", "--stream-buffer"),
+]);
+
 impl Flags {
     /// The flag that gives a setting, or the setting where there is none. What samples are drawn by stands in the section
     /// `sample` of settings.
@@ -99,8 +121,15 @@ mod tests {
 
     #[test]
     fn every_flag_is_one_of_its_verb() {
-        let verbs =
-            [("import", IMPORT), ("export", EXPORT), ("sample", SAMPLE), ("eval", EVAL), ("score", SCORE)];
+        let verbs = [
+            ("import", IMPORT),
+            ("export", EXPORT),
+            ("sample", SAMPLE),
+            ("eval", EVAL),
+            ("score", SCORE),
+            #[cfg(feature = "serve")]
+            ("serve", SERVE),
+        ];
         for (verb, Flags(flags)) in verbs {
             let cli = Cli::command();
             let verb = cli.find_subcommand(verb).unwrap();

@@ -66,10 +66,15 @@ fn asks_for_samplers() -> bool {
 
 /// Milliseconds for which memory that is not used is kept, by all that do not take the same again and again.
 const KEPT: i32 = 100;
+/// Those of a server: the next request may take the same, and an idle server gives it back.
+#[cfg(feature = "serve")]
+const KEPT_BY_SERVER: i32 = 10_000;
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Train(_) | Command::Sample(_) | Command::Bench(_) => allocator::keep_memory(),
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => allocator::keep_memory_for(KEPT_BY_SERVER),
         _ => allocator::keep_memory_for(KEPT),
     }
     if let Some(threads) = cli.threads {
@@ -83,6 +88,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Eval(args) => commands::eval::run(&args, compute),
         Command::Score(args) => commands::score::run(&args, compute),
         Command::Sample(args) => commands::sample::run(&args, compute),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => commands::serve::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
         Command::Logits(args) => commands::logits::run(&args, compute),
         Command::Data(args) => commands::data::run(&args),

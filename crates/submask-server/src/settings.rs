@@ -84,10 +84,7 @@ impl ServerSettings {
     /// [`Error::Invalid`] naming the setting, and [`Error::Needed`] for a token that is missing.
     pub fn validate(&self) -> Result<()> {
         if !self.is_loopback() && self.token.is_none() && !self.insecure {
-            let reason = format!(
-                "other machines reach {}: a token keeps them out, and insecure lets everybody in",
-                self.addr
-            );
+            let reason = format!("other machines reach {}", self.addr);
             return Err(Error::Needed { field: "token".to_owned(), reason });
         }
         if self.insecure && self.token.is_some() {

@@ -15,6 +15,8 @@ mod logits;
 mod metrics;
 mod sample;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -35,6 +37,8 @@ pub use sample::{
     CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
 };
 pub use score::ScoreArgs;
+#[cfg(feature = "serve")]
+pub use serve::{ModelArg, ServeArgs};
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -76,6 +80,8 @@ pub enum Command {
     Eval(EvalArgs),
     Score(ScoreArgs),
     Sample(Box<SampleArgs>),
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     Metrics(MetricsArgs),
     Logits(LogitsArgs),
     Data(DataArgs),

@@ -12,4 +12,6 @@ pub mod plot;
 pub mod sample;
 pub mod samplers;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod train;

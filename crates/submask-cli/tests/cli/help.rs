@@ -18,6 +18,8 @@ fn overview() {
       eval      Measure how well a model predicts text, images or points
       score     Tell how probable a model finds given texts
       sample    Write text, or draw images, with a model
+      serve     Serve models over HTTP: completions, holes, scores, pictures, and a page that shows how
+                they resolve
       metrics   Measure images that a model generates against real ones
       logits    Write what the network says of partly masked sequences
       data      Prepare and describe corpora

@@ -19,6 +19,8 @@ mod prompts;
 mod reproducible;
 mod rounds;
 mod scores;
+#[cfg(feature = "serve")]
+mod serve;
 mod settings;
 mod tokenizers;
 mod verbs;

@@ -43,7 +43,9 @@ pub fn router() -> Router<AppState> {
 
 /// The models complete text and have not learnt to talk.
 async fn no_chat() -> ApiError {
-    ApiError::not_found("there is no chat here, since the models are not trained for it: use POST /v1/completions")
+    ApiError::not_found(
+        "there is no chat here, since the models are not trained for it: use POST /v1/completions",
+    )
 }
 
 async fn no_route(method: Method, uri: Uri) -> ApiError {
