@@ -106,6 +106,11 @@ impl EventSender {
         let _ = self.queue.send(Item::End);
     }
 
+    /// Whether so much waits that what comes next is better joined with what follows it.
+    pub fn is_behind(&self) -> bool {
+        self.shared.waiting.load(Ordering::Acquire) > self.shared.most / 8
+    }
+
     /// Whether nobody reads any more.
     pub fn is_closed(&self) -> bool {
         self.shared.is_cut.load(Ordering::Acquire) || self.queue.is_closed()

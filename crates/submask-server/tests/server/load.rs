@@ -336,3 +336,36 @@ async fn bodies_that_make_no_sense_are_no_fault_of_the_server() {
     assert!(statuses[&200] * 10 > count && statuses[&400] * 10 > count, "{statuses:?}");
     println!("{statuses:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_waits_for_a_slow_client_is_joined() {
+    // Without joining, the chunks of this text alone are larger than what may wait.
+    let settings = ServerSettings { stream_buffer: 40_000, ..ServerSettings::default() };
+    let server = support::server(settings, &["blocks"]);
+    let body = json!({"model": "blocks", "prompt": "a", "max_tokens": 4000, "temperature": 0, "seed": 1});
+    let whole = post(&server, "/v1/completions", &body).await.json();
+    let mut streamed = body;
+    streamed["stream"] = json!(true);
+    let request = Request::post("/v1/completions").header("content-type", "application/json");
+    let response =
+        server.clone().oneshot(request.body(Body::from(streamed.to_string())).unwrap()).await.unwrap();
+    // The engine is through with it before anything is read.
+    loop {
+        let metrics = support::get(&server, "/metrics").await;
+        if metrics.text().contains("submask_completion_tokens_total{model=\"blocks\"} 8000") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let read = response.into_body().collect().await.unwrap().to_bytes();
+    let text = std::str::from_utf8(&read).unwrap();
+    let events: Vec<Value> = text
+        .split("\n\n")
+        .filter_map(|line| line.strip_prefix("data: "))
+        .filter(|data| *data != "[DONE]")
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let joined: String = events.iter().map(|chunk| chunk["choices"][0]["text"].as_str().unwrap()).collect();
+    assert_eq!(whole["choices"][0]["text"], joined);
+    assert!(read.len() <= 40_000 && text.ends_with("data: [DONE]\n\n"), "{} bytes", read.len());
+}

@@ -22,6 +22,16 @@ pub struct Growth {
 }
 
 impl Growth {
+    /// Adds what follows.
+    pub fn join(&mut self, next: Self) {
+        self.text += &next.text;
+        self.finish_reason = self.finish_reason.or(next.finish_reason);
+        match (&mut self.logprobs, next.logprobs) {
+            (Some(all), Some(new)) => all.append(new),
+            (all, new) => *all = all.take().or(new),
+        }
+    }
+
     /// Whether there is anything to tell.
     pub fn is_nothing(&self) -> bool {
         let tokens = self.logprobs.as_ref().map_or(0, |logprobs| logprobs.tokens.len());

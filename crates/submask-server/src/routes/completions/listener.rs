@@ -54,8 +54,8 @@ pub struct CompletionListener<'s> {
     head: Head,
     client: Client,
     choices: Vec<Choice<'s>>,
-    /// The answer so far; of a stream without texts.
-    answered: Vec<CompletionChoice>,
+    /// What was told of each; of a stream what is still to be sent.
+    told: Vec<Growth>,
     /// What stands before each completion.
     echoes: Vec<String>,
     follows: bool,
@@ -77,46 +77,32 @@ impl<'s> CompletionListener<'s> {
         (metrics, span): (ModelMetrics, Span),
     ) -> Result<Self, (ApiError, Client)> {
         let architecture = session.architecture();
-        let (mut choices, mut answered, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut choices, mut echoes) = (Vec::new(), Vec::new());
         for index in 0..plan.prompts.len() * plan.n {
             let prompt = &plan.prompts[index / plan.n];
             match Choice::new(architecture, prompt.hole.clone(), &plan.stops, plan.logprobs) {
                 Ok(choice) => choices.push(choice),
                 Err(error) => return Err((error.into(), client)),
             }
-            answered.push(CompletionChoice {
-                text: String::new(),
-                index,
-                logprobs: None,
-                finish_reason: None,
-            });
             echoes.push(prompt.echo.clone());
         }
         let given = plan.prompts.iter().map(|prompt| prompt.tokens as u64).sum();
+        let told = vec![Growth::default(); choices.len()];
         let (follows, usage) = (plan.follows, Usage::given(given));
-        Ok(Self { head, client, choices, answered, echoes, follows, usage, metrics, span })
+        Ok(Self { head, client, choices, told, echoes, follows, usage, metrics, span })
     }
 
-    /// Tells what is new of a completion.
-    fn tell(&mut self, index: usize, growth: Growth) -> Result<(), ApiError> {
-        let Growth { text, logprobs, finish_reason } = growth;
-        match &self.client {
-            Client::Stream { events, .. } => {
-                let choice = CompletionChoice { text, index, logprobs, finish_reason };
-                // Who has gone is noticed by the engine.
-                let _ = events.send(&self.head.chunk(vec![choice], None));
-            }
-            Client::Answer(_) => {
-                let choice = &mut self.answered[index];
-                choice.text += &text;
-                choice.finish_reason = finish_reason;
-                match (&mut choice.logprobs, logprobs) {
-                    (Some(all), Some(new)) => all.append(new),
-                    (all, new) => *all = all.take().or(new),
-                }
-            }
+    /// Tells what is new of a completion. Where the client is slow, it is joined with what follows.
+    fn tell(&mut self, index: usize, growth: Growth) {
+        let told = &mut self.told[index];
+        told.join(growth);
+        if let Client::Stream { events, .. } = &self.client
+            && (told.finish_reason.is_some() || !events.is_behind())
+        {
+            let choice = choice(index, std::mem::take(told));
+            // Who has gone is noticed by the engine.
+            let _ = events.send(&self.head.chunk(vec![choice], None));
         }
-        Ok(())
     }
 
     fn pay(&mut self, cost: Cost) {
@@ -137,7 +123,7 @@ impl Listener for CompletionListener<'_> {
         }
         let ends = growth.finish_reason.is_some();
         if !growth.is_nothing() {
-            self.tell(sample, growth)?;
+            self.tell(sample, growth);
         }
         if !ends {
             return Ok(Next::Continue);
@@ -150,7 +136,8 @@ impl Listener for CompletionListener<'_> {
     fn finished(&mut self, sample: usize, finished: FinishedSequence) -> Result<(), ApiError> {
         let (growth, cost) = self.choices[sample].finish(&finished)?;
         self.pay(cost);
-        self.tell(sample, growth)
+        self.tell(sample, growth);
+        Ok(())
     }
 
     fn done(&mut self) {
@@ -163,7 +150,8 @@ impl Listener for CompletionListener<'_> {
                 events.done();
             }
             Client::Answer(answerer) => {
-                let choices = std::mem::take(&mut self.answered);
+                let told = std::mem::take(&mut self.told).into_iter().enumerate();
+                let choices = told.map(|(index, growth)| choice(index, growth)).collect();
                 answerer.give(Ok(self.head.answer(choices, self.usage)));
             }
         }
@@ -189,4 +177,9 @@ impl Client {
             Self::Answer(answerer) => answerer.give(Err(error)),
         }
     }
+}
+
+fn choice(index: usize, growth: Growth) -> CompletionChoice {
+    let Growth { text, logprobs, finish_reason } = growth;
+    CompletionChoice { text, index, logprobs, finish_reason }
 }
