@@ -25,7 +25,7 @@ use crate::state::AppState;
     ),
     components(schemas(ErrorBody)),
     security(("token" = [])),
-    modifiers(&Security),
+    modifiers(&Security, &Names),
     tags(
         (name = "models", description = "The models that are served"),
         (name = "text", description = "Models of text"),
@@ -43,6 +43,24 @@ impl Modify for Security {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Names of operations, such as `post_v1_completions`: handlers of several routes have the same.
+struct Names;
+
+impl Modify for Names {
+    fn modify(&self, document: &mut Document) {
+        for (path, item) in &mut document.paths.paths {
+            let words: Vec<&str> =
+                path.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+            let named = [("get", &mut item.get), ("post", &mut item.post)];
+            for (method, operation) in
+                named.into_iter().filter_map(|(method, it)| Some((method, it.as_mut()?)))
+            {
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            }
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! What every route has in common: errors, models, metrics, the description of the routes, the end.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::json;
 use submask_server::{ServerSettings, app};
 
-use super::support::{get, post, post_bytes, send, server, state};
+use super::support::{get, post, send, server, state};
 
 #[tokio::test]
 async fn models_say_what_they_are() {
@@ -159,6 +161,10 @@ async fn the_description_names_every_route_and_only_these() {
     expected.extend(COMPUTING.map(|path| (path, vec!["post"])));
     expected.sort();
     assert_eq!(paths, expected);
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|it| it.as_object().unwrap().values());
+    let ids: BTreeSet<&str> = operations.map(|it| it["operationId"].as_str().unwrap()).collect();
+    assert!(ids.len() == expected.len() && ids.contains("post_v1_completions"), "{ids:?}");
     // Every reference leads somewhere.
     let text = document.to_string();
     for (start, reference) in text.match_indices("\"$ref\":\"#") {
@@ -185,122 +191,4 @@ async fn a_server_that_is_about_to_end_takes_nothing_new() {
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(refused.json()["error"]["code"], "shutting_down");
     }
-}
-
-/// Bodies of which one byte, field or value is not as it should be.
-struct Bodies {
-    random: u64,
-}
-
-impl Bodies {
-    fn next(&mut self, below: usize) -> usize {
-        // xorshift64*.
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below
-    }
-
-    /// A body, and the path that it is sent to: mostly its own.
-    fn one(&mut self) -> (&'static str, Vec<u8>) {
-        const WHOLE: [(&str, &str); 8] = [
-            (
-                "/v1/completions",
-                r#"{"model":"words","prompt":"ab","max_tokens":3,"n":2,"seed":1,"stop":["c"],"temperature":0.5,"top_p":0.9}"#,
-            ),
-            (
-                "/v1/completions",
-                r#"{"model":"baseline","prompt":["ab",""],"max_tokens":2,"echo":true,"logprobs":2,"suffix":null}"#,
-            ),
-            (
-                "/v1/completions",
-                r#"{"model":"blocks","prompt":[[97,98]],"max_tokens":5,"stream":true,"order":"entropy","unit":"tokens"}"#,
-            ),
-            (
-                "/v1/infill",
-                r#"{"model":"words","template":"a[[2]]b[[*]]","length":9,"n":1,"steps":4,"corrector":null,"stream":true}"#,
-            ),
-            (
-                "/v1/infill",
-                r#"{"model":"words","parts":[{"text":"a"},{"hole":2},{"tokens":[98]},{"digits":[[1,null]]},{"hole":"rest"}]}"#,
-            ),
-            (
-                "/v1/predict",
-                r#"{"model":"words","digits":[[1,null],[null,null]],"tokens":[0,1],"top":3,"label":null}"#,
-            ),
-            (
-                "/v1/score",
-                r#"{"model":"words","texts":["ab",{"prompt":"a","text":"b"}],"end":true,"draws":2,"seed":3,"by_token":false}"#,
-            ),
-            (
-                "/v1/images",
-                r#"{"model":"pictures","n":1,"seed":1,"label":"round","steps":2,"image":null,"mask":null,"scale":2}"#,
-            ),
-        ];
-        const VALUES: [&str; 16] = [
-            "null",
-            "-1",
-            "0",
-            "1e308",
-            "1e-320",
-            "18446744073709551616",
-            "\"\"",
-            "\"\\ud800\"",
-            "[]",
-            "{}",
-            "true",
-            "[[null]]",
-            "\"[[999999999]]\"",
-            "\"[[*]][[*]]\"",
-            "4294967295",
-            "\"\\u0000\"",
-        ];
-        let (own, whole) = WHOLE[self.next(WHOLE.len())];
-        let path = if self.next(8) == 0 { COMPUTING[self.next(COMPUTING.len())] } else { own };
-        let mut body = whole.as_bytes().to_vec();
-        for _ in 0..self.next(4) {
-            let place = self.next(body.len().max(1)).min(body.len().saturating_sub(1));
-            match self.next(5) {
-                0 => body.truncate(place),
-                1 if !body.is_empty() => body[place] = self.next(256) as u8,
-                2 => drop(body.splice(place..place, VALUES[self.next(VALUES.len())].bytes())),
-                _ => self.replace_value(&mut body, VALUES),
-            }
-        }
-        (path, body)
-    }
-
-    /// Puts another value after one of the colons.
-    fn replace_value(&mut self, body: &mut Vec<u8>, values: [&str; 16]) {
-        let colons: Vec<usize> = (0..body.len()).filter(|&place| body[place] == b':').collect();
-        if colons.is_empty() {
-            return;
-        }
-        let start = colons[self.next(colons.len())] + 1;
-        let length = body[start..].iter().position(|byte| b",}".contains(byte)).unwrap_or(0);
-        body.splice(start..start + length, values[self.next(values.len())].bytes());
-    }
-}
-
-/// `SUBMASK_BODIES` says how many are sent.
-#[tokio::test]
-async fn no_body_makes_the_server_fail() {
-    let settings = ServerSettings { max_tokens: 200, max_choices: 8, ..ServerSettings::default() };
-    let server = server(settings, &["words", "blocks", "baseline", "pictures"]);
-    let count = std::env::var("SUBMASK_BODIES").map_or(1500, |count| count.parse().unwrap());
-    let mut bodies = Bodies { random: 0x5EED };
-    let mut done = 0;
-    for _ in 0..count {
-        let (path, body) = bodies.one();
-        let answer = post_bytes(&server, path, body.clone()).await;
-        let sent = String::from_utf8_lossy(&body);
-        assert!(answer.status.as_u16() < 500, "{path} {sent}: {}", answer.text());
-        let text = String::from_utf8_lossy(&answer.body);
-        assert!(!text.contains("\"server_error\""), "{path} {sent}: {text}");
-        done += usize::from(answer.status.is_success());
-        if !answer.status.is_success() {
-            assert!(!answer.message().is_empty() && answer.message().len() < 2000 + body.len(), "{sent}");
-        }
-    }
-    assert!(done > count / 10, "{done} of {count} were whole: what comes after reading is tried, too");
 }
