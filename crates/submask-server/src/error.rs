@@ -93,6 +93,11 @@ impl ApiError {
             .code("unsupported_parameter")
     }
 
+    /// 400: more tokens than the model's sequences have.
+    pub fn too_long(param: &str, message: impl Display) -> Self {
+        Self::invalid(param, message).code("context_length_exceeded")
+    }
+
     /// 400: a body that cannot be read.
     pub fn malformed(message: impl Display) -> Self {
         Self::bad(StatusCode::BAD_REQUEST, message)

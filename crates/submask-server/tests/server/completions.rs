@@ -507,3 +507,40 @@ async fn texts_of_blocks_are_longer_than_the_model() {
     assert_eq!(format!("ab{}", answer["choices"][0]["text"].as_str().unwrap()), own.texts[0]);
     assert_eq!(answer["usage"]["completion_tokens"], 61);
 }
+
+#[tokio::test]
+async fn a_model_without_an_end_of_text_writes_from_the_first_token_on() {
+    let state = AppState::new(ServerSettings::default(), vec![ends::letters()]).unwrap();
+    let server = app(state.clone());
+    let session = support::session(&state, "letters");
+    for prompt in ["", "the sea"] {
+        let body = json!({"model": "letters", "prompt": prompt, "max_tokens": 12, "seed": 2, "n": 2});
+        let answer = ok(&server, body.clone()).await;
+        let template = format!("{prompt}[[12]]");
+        let own = written(&session, &template, |request| Request { num: 2, seed: 2, ..request });
+        for (choice, text) in answer["choices"].as_array().unwrap().iter().zip(&own.texts) {
+            assert_eq!(format!("{prompt}{}", choice["text"].as_str().unwrap()), *text);
+            assert_eq!(choice["finish_reason"], "length");
+        }
+        let mut streamed = body;
+        streamed["stream"] = json!(true);
+        same_as_stream(&server, &streamed, &answer).await;
+    }
+    for (field, body) in [
+        ("prompt", json!({"model": "letters", "prompt": "Größe"})),
+        ("suffix", json!({"model": "letters", "prompt": "a", "suffix": "Größe"})),
+    ] {
+        let refused = post(&server, PATH, &body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["param"]),
+            (StatusCode::BAD_REQUEST, &json!(field))
+        );
+    }
+    let body = json!({"model": "letters", "prompt": "", "max_tokens": 0, "echo": true, "logprobs": 0});
+    assert_eq!(post(&server, PATH, &body).await.json()["error"]["param"], "prompt");
+    let whole = json!({"model": "letters", "prompt": "a sea", "max_tokens": 15});
+    assert_eq!(ok(&server, whole).await["usage"]["completion_tokens"], 15);
+    let long = post(&server, PATH, &json!({"model": "letters", "prompt": "a sea", "max_tokens": 16})).await;
+    assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
+    assert!(long.message().contains("5 of the prompt and 16 to write are 21"), "{}", long.message());
+}

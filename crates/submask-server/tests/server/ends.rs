@@ -1,4 +1,4 @@
-//! A model of words, one of which ends a text.
+//! Models of other tokens than bytes: of words, one of which ends a text, and of letters, none of which does.
 
 use std::sync::Arc;
 
@@ -41,9 +41,17 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_file(path.path(), Some("<end>")).unwrap()
 }
 
-/// The model `ends`, opened; with blocks of so many tokens, or 0.
+/// The model `ends` of words; with blocks of so many tokens, or 0.
 pub fn model(block_len: usize) -> OpenModel {
-    let tokenizer = tokenizer();
+    opened("ends", tokenizer(), block_len)
+}
+
+/// The model `letters`, which has no end of text.
+pub fn letters() -> OpenModel {
+    opened("letters", Tokenizer::text8(), 0)
+}
+
+fn opened(name: &str, tokenizer: Tokenizer, block_len: usize) -> OpenModel {
     let config = ModelConfig {
         format_version: FORMAT_VERSION,
         subject: Subject::Text(TextSubject::of(&tokenizer)),
@@ -68,5 +76,5 @@ pub fn model(block_len: usize) -> OpenModel {
     };
     let values: Vec<_> = architecture.parameters().iter().enumerate().map(drawn).collect();
     let session = Arc::new(Session::new(architecture, &values, &Compute::cpu()).unwrap());
-    OpenModel { name: "ends".to_owned(), folder: "ends".into(), created: 0, figures: Vec::new(), session }
+    OpenModel { name: name.to_owned(), folder: name.into(), created: 0, figures: Vec::new(), session }
 }

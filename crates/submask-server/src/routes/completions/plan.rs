@@ -27,7 +27,7 @@ pub struct Plan {
     pub requests: Vec<Request>,
     /// Log-probabilities with so many other tokens.
     pub logprobs: Option<usize>,
-    /// Whether the text may be complete before its sequence is, or more than its end is told of it.
+    /// Whether everything that happens to a sequence is followed, and not its end alone.
     pub follows: bool,
 }
 
@@ -123,7 +123,7 @@ impl Writer<'_> {
             let message = format!(
                 "max_tokens = {new} is not allowed: the model's sequences have at most {longest} tokens, and {beginning} at the beginning, {parts} and {new} to write are {length}"
             );
-            return Err(ApiError::invalid("max_tokens", message));
+            return Err(ApiError::too_long("max_tokens", message));
         }
         check_size(self.settings, self.choices, "max_tokens", length)?;
         let echo = match (self.request.echo(), prompt) {
@@ -147,7 +147,7 @@ impl Writer<'_> {
 ///
 /// # Errors
 /// 400 naming the first that is none.
-pub fn check_tokens(field: &str, tokens: &[u32], vocab_size: usize) -> Result<(), ApiError> {
+fn check_tokens(field: &str, tokens: &[u32], vocab_size: usize) -> Result<(), ApiError> {
     match tokens.iter().find(|token| **token as usize >= vocab_size) {
         Some(token) => Err(ApiError::refused(
             field,
