@@ -133,9 +133,9 @@ impl ModelFamilies {
     }
 }
 
-impl Metrics {
+impl Default for Metrics {
     /// Nothing counted yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut registry = Registry::with_prefix("submask");
         let models = ModelFamilies::register(&mut registry);
         let metrics = Self {
@@ -178,7 +178,9 @@ impl Metrics {
         );
         Self { registry, ..metrics }
     }
+}
 
+impl Metrics {
     /// Those of a model.
     pub fn model(&self, name: &str) -> ModelMetrics {
         self.models.of(name)

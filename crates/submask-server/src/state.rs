@@ -53,7 +53,7 @@ impl AppState {
     /// [`submask::Error::Invalid`] for settings out of range, and [`submask::Error::Io`] where no thread can be started.
     pub fn new(settings: ServerSettings, models: Vec<OpenModel>) -> Result<Self> {
         settings.validate()?;
-        let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
+        let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
         let start = |open: OpenModel| {
             let counted = metrics.model(&open.name);
             let session = Arc::clone(&open.session);

@@ -47,7 +47,7 @@ fn session(std: f64) -> Arc<Session> {
 
 fn engine(session: &Arc<Session>, max_batch: usize, max_queue: usize) -> Engine {
     let settings = ServerSettings { max_batch, max_queue, ..ServerSettings::default() };
-    Engine::start("test", Arc::clone(session), &settings, Metrics::new().model("test")).unwrap()
+    Engine::start("test", Arc::clone(session), &settings, Metrics::default().model("test")).unwrap()
 }
 
 fn request(session: &Session, tokens: usize, num: usize) -> Request {
