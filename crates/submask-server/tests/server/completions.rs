@@ -544,3 +544,24 @@ async fn a_model_without_an_end_of_text_writes_from_the_first_token_on() {
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
     assert!(long.message().contains("5 of the prompt and 16 to write are 21"), "{}", long.message());
 }
+
+#[tokio::test]
+async fn a_text_that_may_lose_tokens_is_streamed_at_its_end() {
+    let (state, server) = server(&["blocks"]);
+    let session = support::session(&state, "blocks");
+    let mut body = json!({
+        "model": "blocks", "prompt": "a", "max_tokens": 200, "temperature": 0, "seed": 1, "min_entropy": 1.0,
+        "entropy_window": 16
+    });
+    let whole = ok(&server, body.clone()).await;
+    let prompt = session.prompt(&"a[[200]]".parse().unwrap(), Some(202)).unwrap();
+    let mut request = Request { prompt, seed: 1, ..session.request() };
+    request.sampling.temperature = submask::model::Temperature::Constant(0.0);
+    (request.sampling.min_entropy, request.sampling.entropy_window) = (1.0, 16);
+    let own = session.generate(&request, &mut Unobserved).unwrap();
+    assert_eq!(own.report.monotonous, 1);
+    assert_eq!(format!("a{}", whole["choices"][0]["text"].as_str().unwrap()), own.texts[0]);
+    assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    body["stream"] = json!(true);
+    same_as_stream(&server, &body, &whole).await;
+}

@@ -8,6 +8,7 @@ use submask::sampler::{Event, FinishedSequence, SampleReport};
 
 use super::answer::{FinishReason, Logprobs};
 use super::logprobs::TokenLog;
+use super::plan::Plan;
 use super::stop::StopCutter;
 
 /// What is new of a completion.
@@ -48,6 +49,8 @@ pub struct Choice<'s> {
     hole: Range<usize>,
     /// Gives what is new of the text after an event.
     growing: Growing<'s>,
+    /// Whether tokens may be left out that were written: then nothing is told before the end.
+    may_shrink: bool,
     cutter: StopCutter,
     log: Option<TokenLog<'s>>,
     /// The sub-tokens [L·ℓ], and how many tokens nothing changes any more.
@@ -69,22 +72,18 @@ pub struct Cost {
 }
 
 impl<'s> Choice<'s> {
-    /// Of the tokens `hole`, to be cut before `stops`; with log-probabilities and so many others beside where asked for.
+    /// Of the tokens `hole` of a sequence of a plan.
     ///
     /// # Errors
     /// For a model of anything but text.
-    pub fn new(
-        architecture: &'s Architecture,
-        hole: Range<usize>,
-        stops: &[String],
-        logprobs: Option<usize>,
-    ) -> Result<Self> {
+    pub fn new(architecture: &'s Architecture, hole: Range<usize>, plan: &Plan) -> Result<Self> {
         let mut text = architecture.growing_text(hole.clone())?;
         Ok(Self {
             architecture,
             growing: Box::new(move |event| text.notify(event)),
-            cutter: StopCutter::new(stops),
-            log: logprobs.map(|top| TokenLog::new(architecture, top, hole.start)),
+            may_shrink: plan.may_shrink,
+            cutter: StopCutter::new(&plan.stops),
+            log: plan.logprobs.map(|top| TokenLog::new(architecture, top, hole.start)),
             hole,
             y: Vec::new(),
             settled: 0,
@@ -109,6 +108,9 @@ impl<'s> Choice<'s> {
                 }
             }
             _ => {}
+        }
+        if self.may_shrink && !matches!(event, Event::Started { .. }) {
+            return Ok(Growth::default());
         }
         let new = (self.growing)(event)?;
         let text = self.cutter.push(&new);

@@ -80,7 +80,7 @@ impl<'s> CompletionListener<'s> {
         let (mut choices, mut echoes) = (Vec::new(), Vec::new());
         for index in 0..plan.prompts.len() * plan.n {
             let prompt = &plan.prompts[index / plan.n];
-            match Choice::new(architecture, prompt.hole.clone(), &plan.stops, plan.logprobs) {
+            match Choice::new(architecture, prompt.hole.clone(), plan) {
                 Ok(choice) => choices.push(choice),
                 Err(error) => return Err((error.into(), client)),
             }

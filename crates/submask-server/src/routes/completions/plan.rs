@@ -29,6 +29,8 @@ pub struct Plan {
     pub logprobs: Option<usize>,
     /// Whether everything that happens to a sequence is followed, and not its end alone.
     pub follows: bool,
+    /// Whether a text may lose tokens that were written, where its last ones are too much alike.
+    pub may_shrink: bool,
 }
 
 /// A prompt of a plan.
@@ -74,8 +76,18 @@ impl Plan {
             }
         }
         requests.iter().try_for_each(|request| session.prepare(request).map(drop)).map_err(refused)?;
+        let may_shrink = requests.iter().any(|request| request.sampling.min_entropy > 0.0);
         let follows = request.stream() || request.logprobs.is_some() || !stops.is_empty();
-        Ok(Self { prompts: planned, n, seed, stops, requests, logprobs: request.logprobs, follows })
+        Ok(Self {
+            prompts: planned,
+            n,
+            seed,
+            stops,
+            requests,
+            logprobs: request.logprobs,
+            follows,
+            may_shrink,
+        })
     }
 }
 
