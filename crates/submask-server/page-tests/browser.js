@@ -38,7 +38,7 @@ function fragment(settings) {
   return `#${new URLSearchParams({ model: textModel.id, ...settings })}`;
 }
 
-const template = "lantern: [[10]] light [[4]].";
+const template = "lantern:[[10]] light[[4]].";
 const usual = { template, "a.seed": "3", "a.steps": "64" };
 
 describe("text", { skip: textModel ? false : "no model of text with several digits per token is served" }, () => {

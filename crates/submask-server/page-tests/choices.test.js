@@ -19,11 +19,12 @@ const model = {
   sampling: { steps: 256, temperature: 0.6, top_p: 0.9, top_k: 0 },
 };
 
-test("only what was typed is asked for", () => {
-  assert.deepEqual(valuesOf(model, {}), {});
+test("only what was typed is asked for, and a seed", () => {
+  assert.deepEqual(valuesOf(model, {}), { seed: 0 });
   const typed = { seed: " 7 ", steps: "64", temperature: "0.5", top_p: "0.9", unit: "tokens" };
   assert.deepEqual(valuesOf(model, typed), { seed: 7, steps: 64, temperature: 0.5, top_p: 0.9, unit: "tokens" });
   assert.deepEqual(valuesOf(model, { steps: "first-hitting", temperature: "-0.2, 0.75, 1" }), {
+    seed: 0,
     steps: 0,
     temperature: [-0.2, 0.75, 1],
   });
@@ -31,8 +32,8 @@ test("only what was typed is asked for", () => {
 
 test("steps go with the random order, units per evaluation with the others", () => {
   const settings = { order: "left-to-right", steps: "64", per_step: "2" };
-  assert.deepEqual(valuesOf(model, settings), { order: "left-to-right", per_step: 2 });
-  assert.deepEqual(valuesOf(model, { ...settings, order: "random" }), { order: "random", steps: 64 });
+  assert.deepEqual(valuesOf(model, settings), { order: "left-to-right", per_step: 2, seed: 0 });
+  assert.deepEqual(valuesOf(model, { ...settings, order: "random" }), { order: "random", steps: 64, seed: 0 });
 });
 
 test("the baseline has a seed and sharpening only, and one digit has no unit", () => {

@@ -63,6 +63,8 @@ export async function accessible(page, what) {
 }
 
 export async function screenshot(page, name) {
+  // Colours and lengths change over a moment.
+  await page.waitForTimeout(350);
   await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
 }
 

@@ -5,16 +5,19 @@ import { diffuses } from "./settings.js";
 /** A hole that every model of text can fill in. */
 const PLAIN = "[[16]]";
 
-/** Templates to begin with, the best first; where a model refuses one, as its alphabet may have to, the next is tried. */
+/**
+ * Templates to begin with, the best first; where a model refuses one, as its alphabet may have to, the next is tried. Most
+ * tokens begin with their space, so none stands before a hole.
+ */
 export function firstTemplates(model) {
   const holes = (long) => Math.max(1, Math.min(long, Math.floor((model.longest_text ?? model.seq_len) / 3)));
   const plain = model.longest_text < 20 ? `[[${holes(16)}]]` : PLAIN;
   if (model.longest_text < 24) return [plain];
   const tokenizer = model.tokenizer?.kind;
   if (tokenizer === "numbers") return [plain];
-  if (!diffuses(model)) return ["lantern: [[16]]", "the [[16]]", plain];
+  if (!diffuses(model)) return ["lantern:[[16]]", "the[[16]]", plain];
   if (tokenizer === "text8") return [`the light of the [[${holes(12)}]] in the [[${holes(12)}]]`, plain];
-  return ["lantern: [[12]] light.", "the [[12]] light", plain];
+  return ["lantern:[[12]] light.", "the[[12]] light", plain];
 }
 
 /** Settings of a second run that show the difference: whole tokens where the first reveals digits, or else another seed. */

@@ -2,13 +2,14 @@
 
 import { newChip, showToken } from "./chips.js";
 import { byId, element, setText } from "./dom.js";
+import { diffuses } from "./settings.js";
 import { figureInWords, plural, visible } from "./words.js";
 
 /** Draws the figure and the legend for a model, before anything has run. */
 export function explain(model) {
   const images = model.kind === "images";
   const figure = byId("example");
-  figure.closest(".intro-figure").hidden = model.subtokens === undefined;
+  figure.closest(".intro-figure").hidden = model.subtokens === undefined || model.subtokens === 1;
   setText(byId("intro-text"), "");
   byId("intro-text").append(...sentences(model));
   byId("legend").replaceChildren(...(images ? pictureLegend() : textLegend(model)));
@@ -25,6 +26,9 @@ function aboutModel({ parameters, figures = [] }) {
 function sentences(model) {
   const { subtokens, base } = model;
   const strong = (words) => element("strong", {}, words);
+  if (!diffuses(model)) {
+    return ["This is the autoregressive baseline: it writes from left to right, and ", strong("fills no hole that text follows"), "."];
+  }
   if (subtokens === 1) {
     return [
       "A masked diffusion model begins with masks and fills them in, in any order. This one has one digit per token (ℓ = 1), " +

@@ -25,11 +25,12 @@ export class Panel {
     };
     this.status = element("p", { className: "panel-status" }, "Waiting for the server …");
     this.body = run.kind === "text" ? this.#textBody() : this.#pictureBody();
+    this.beyond = element("p", { className: "beyond-note", hidden: true });
     this.result = element("div", { className: "result", hidden: true });
     const badge = element("span", { className: "badge", "data-run": letter.toLowerCase() }, letter);
     const title = element("h3", {}, badge, element("span", { className: "panel-summary" }, summary));
     this.host = element("article", { className: "card panel", "data-run": letter.toLowerCase(), "aria-label": `Run ${letter}` });
-    this.host.append(title, this.#statistics(), this.meter(), this.status, this.body, this.result);
+    this.host.append(title, this.#statistics(), this.meter(), this.status, this.body, this.beyond, this.result);
   }
 
   #statistics() {
@@ -102,6 +103,9 @@ export class Panel {
     setText(this.numbers.digits, `${count(counts.digits)} of ${count(counts.of)}`);
     this.#showMeter(counts);
     this.#chips?.show(frame);
+    const beyond = this.run.length - this.run.endAt(frame);
+    this.beyond.hidden = beyond === 0;
+    setText(this.beyond, `${plural(beyond, "token")} behind the end of the text belong to another text, which is left out.`);
   }
 
   #showMeter({ masked, partial, clean }) {

@@ -14,9 +14,6 @@ export class FieldError extends Error {
 const orderNames = {
   random: "random",
   "left-to-right": "left to right",
-  confidence: "confidence: the most probable first",
-  margin: "margin: the clearest lead first",
-  entropy: "entropy: the least uncertain first",
 };
 
 /** What a setting is called where people read it. */
@@ -28,13 +25,13 @@ export function nameOf(key, value) {
 
 /**
  * Settings in the order in which they are shown. `fits(model, settings)` says whether one has a meaning; `read` makes a value of
- * what was typed.
+ * what was typed. The server would draw a seed, so the page's own is always sent.
  */
 export const FIELDS = [
   {
     key: "order",
     label: "Order",
-    help: "Which masked digits come next.",
+    help: "Which masked digits come next. Confidence, margin and entropy begin where the network is surest.",
     choices: (model) => model.orders ?? [],
     fallback: () => "random",
     fits: (model) => diffuses(model) && (model.orders ?? []).length > 1,
@@ -70,6 +67,7 @@ export const FIELDS = [
     key: "seed",
     label: "Seed",
     help: "The same seed and settings give the same result.",
+    isAlwaysSent: true,
     fallback: () => "0",
     fits: () => true,
     read: (value) => whole("seed", "Seed", value, 0, LARGEST_SEED),
@@ -158,7 +156,7 @@ export function fieldsFor(model, settings) {
 export function valuesOf(model, settings) {
   const values = {};
   for (const field of fieldsFor(model, settings)) {
-    const typed = (settings[field.key] ?? "").trim();
+    const typed = (settings[field.key] ?? "").trim() || (field.isAlwaysSent ? field.fallback(model) : "");
     if (typed !== "") values[field.key] = field.read(typed);
   }
   return values;
@@ -167,7 +165,7 @@ export function valuesOf(model, settings) {
 /** The settings in few words, for a headline. */
 export function summaryOf(model, settings) {
   const shown = (key) => settings[key] || FIELDS.find((field) => field.key === key).fallback(model);
-  const words = [];
+  const words = diffuses(model) ? [] : ["left to right"];
   for (const { key } of fieldsFor(model, settings)) {
     if (key === "order") words.push(`${shown("order").replaceAll("-", " ")} order`);
     if (key === "unit") words.push(shown("unit") === "tokens" ? "whole tokens" : "digits");

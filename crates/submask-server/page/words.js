@@ -69,7 +69,7 @@ export function scoreInWords(score) {
   const kind = kinds[score.kind];
   const error = score.standard_error > 0 ? ` ± ${score.standard_error.toFixed(2)}` : "";
   const number = `${score.nats.toFixed(2)}${error} nats`;
-  const estimator = score.estimator.replaceAll("_", " ").replaceAll("-", " ");
+  const estimator = score.estimator.replaceAll(/[_-]/g, " ").replace(/^exact /, "");
   if (!kind) return { value: number, kind: `surrogate, no likelihood (${estimator})`, more: "" };
   const bits = score.characters ? score.nats / (score.characters * Math.LN2) : null;
   return {
