@@ -93,7 +93,7 @@ const DISCARD: Duration = Duration::from_secs(2);
 /// would otherwise find the connection broken.
 async fn discard(mut body: Body, most: usize) {
     let read = async {
-        let mut left = 8 * most;
+        let mut left = most.saturating_mul(8);
         while let Some(Ok(frame)) = body.frame().await {
             match frame.data_ref() {
                 Some(data) if data.len() > left => break,

@@ -74,6 +74,8 @@ impl Default for ServerSettings {
     }
 }
 
+/// Most connections: more than a process may have open.
+const MAX_CONNECTIONS: usize = 1 << 20;
 /// Longest of all times, so that no sum of times overflows: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -105,6 +107,10 @@ impl ServerSettings {
         ];
         if let Some((name, given)) = numbers.into_iter().find(|(_, given)| *given == 0) {
             return Err(Error::invalid(name, given, "at least 1"));
+        }
+        if self.max_connections > MAX_CONNECTIONS {
+            let allowed = format!("at most {MAX_CONNECTIONS}");
+            return Err(Error::invalid("max_connections", self.max_connections, allowed));
         }
         let times = [
             ("timeout", self.timeout),
@@ -176,6 +182,7 @@ mod tests {
         let error = with(|settings| settings.max_batch = 0).unwrap_err().to_string();
         assert_eq!(error, "max_batch = 0 is not allowed: at least 1");
         with(|settings| settings.max_queue = 0).unwrap();
+        assert!(with(|settings| settings.max_connections = usize::MAX).is_err());
         let error = with(|settings| settings.timeout = Duration::ZERO).unwrap_err().to_string();
         assert!(error.starts_with("timeout = 0 is not allowed"), "{error}");
         assert!(with(|settings| settings.slow_reader = Duration::MAX).is_err());

@@ -1,7 +1,7 @@
 //! Streams of server-sent events, which are sent from any thread and never wait for the client.
 //!
 //! What a client has not taken yet waits in memory, up to a limit. Over it, the stream is cut off; a client that takes
-//! nothing for a while is cut off by its connection ([`crate::connection`]). In both cases the sender learns of it.
+//! nothing for a while is cut off by its connection. In both cases the sender learns of it.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -306,6 +306,55 @@ fn it_ends_when_told_to_and_starts_again_at_once_when_killed() {
     }
 }
 
+/// Asks for so much text that not all of it is on its way before it is read, and gives the connection once the first of it has come.
+#[cfg(unix)]
+fn long_stream(server: &Server) -> TcpStream {
+    let body =
+        r#"{"model":"words","prompt":"a","max_tokens":60,"n":128,"order":"left-to-right","stream":true}"#;
+    let mut stream = TcpStream::connect(&server.addr).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let (addr, length) = (&server.addr, body.len());
+    let head = format!("POST /v1/completions HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {length}\r\n");
+    let whole = head + "content-type: application/json\r\n\r\n" + body;
+    stream.write_all(whole.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    while !seen.windows(6).any(|bytes| bytes == b"data: ") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    stream
+}
+
+#[test]
+#[cfg(unix)]
+fn streams_end_before_the_server_does_unless_it_is_told_twice() {
+    let room = Room::new();
+    save_text(&room.path().join("words"));
+    let mut server = Server::start(&room, &["words", "--addr", "127.0.0.1:0"]);
+    let mut stream = long_stream(&server);
+    server.signal("-TERM");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("data: [DONE]"), "{} bytes of it", rest.len());
+    assert_eq!(server.wait(), Some(0), "{}", log(&room));
+    assert!(TcpStream::connect(&server.addr).is_err());
+
+    let mut server = Server::start(&room, &["words", "--addr", "127.0.0.1:0"]);
+    let mut stream = long_stream(&server);
+    server.signal("-TERM");
+    while !log(&room).contains("a second signal") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(130), "{}", log(&room));
+    assert!(log(&room).ends_with("stopped: requests under way were given up\n"), "{}", log(&room));
+    let mut rest = String::new();
+    // It breaks off.
+    let _ = stream.read_to_string(&mut rest);
+    assert!(!rest.contains("data: [DONE]"));
+}
+
 #[test]
 fn logs_are_lines_of_json_without_texts() {
     let body = r#"{"model":"words","prompt":"my secret","max_tokens":3,"stream":false}"#;
