@@ -46,6 +46,7 @@ fn sample<'s>(session: &'s Session, shared: &Shared, board: &mut Board<'s>) -> s
             none => none.insert(session.generator(shared.max_batch)?),
         };
         if shared.dropped.is_cancelled() {
+            board.take_all().into_iter().for_each(|active| active.fail(ApiError::shutting_down()));
             return Ok(());
         }
         shared.queue.leave(board.sweep(generator, Instant::now()));

@@ -281,9 +281,11 @@ fn a_dropped_engine_ends_its_threads() {
     let engine = engine(&session, 1, 1);
     let (sender, heard) = channel();
     Test::new("long", &sender).submit(&engine, vec![long(&session, 100_000, 1)]).unwrap();
+    while heard.recv().unwrap() != Heard::Started("long") {}
     drop((engine, sender));
+    assert_eq!(end(&heard), Heard::Failed("long", 503));
     // The listener is dropped with the thread, and the last sender with it.
-    while heard.recv().is_ok() {}
+    assert!(heard.recv().is_err());
     while Arc::strong_count(&session) > 1 {
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -51,7 +51,7 @@ pub struct InfillChoice {
 }
 
 /// An event of a stream. Applying the digits of all `revealed` in order to those of `started` gives the digits of the finished
-/// tokens.
+/// tokens, and of a text that ended early masked ones behind them.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum InfillEvent {
