@@ -264,12 +264,21 @@ fn a_stream_on_the_device_gives_every_sequence_what_it_gives_it_alone() {
             number: 10 + s as u64,
         }
     };
-    let run = |batch: usize, sequences: &[usize]| -> Vec<FinishedSequence> {
+    let run = |batch: usize, sequences: &[usize], cancelled: &[usize]| -> Vec<FinishedSequence> {
         let mut stream = Stream::new(&network, batch).unwrap();
+        if !cancelled.is_empty() {
+            stream = stream.taking_turns();
+        }
         let (mut waiting, mut finished) = (sequences.iter(), Vec::new());
-        loop {
+        let mut leaving = cancelled.iter();
+        for round in 0.. {
             if let Some(&s) = waiting.next() {
                 stream.add(request(s)).unwrap();
+            }
+            if round >= 6
+                && let Some(&s) = leaving.next()
+            {
+                assert!(stream.cancel(s) && !stream.cancel(s), "{s}");
             }
             if stream.is_empty() {
                 break;
@@ -281,11 +290,15 @@ fn a_stream_on_the_device_gives_every_sequence_what_it_gives_it_alone() {
     };
     let all: Vec<usize> = (0..8).collect();
     for batch in [1, 3, 8] {
-        let together = run(batch, &all);
-        assert_eq!(together.len(), 8);
-        for (s, found) in together.into_iter().enumerate() {
-            let alone = run(1, &[s]).pop().unwrap();
-            assert_eq!(FinishedSequence { sequence: 0, ..found }, alone, "sequence {s}, batch {batch}");
+        for cancelled in [&[][..], &[5, 2, 6]] {
+            let together = run(batch, &all, cancelled);
+            assert_eq!(together.len(), 8 - cancelled.len());
+            for found in together {
+                let s = found.sequence;
+                assert!(!cancelled.contains(&s));
+                let alone = run(1, &[s], &[]).pop().unwrap();
+                assert_eq!(FinishedSequence { sequence: 0, ..found }, alone, "sequence {s}, batch {batch}");
+            }
         }
     }
 }

@@ -230,7 +230,7 @@ fn prompts_are_built_of_parts() {
         (TextPrompt::new().text("ab"), "nothing is left"),
         (TextPrompt::new().tokens(vec![300]).hole(1), "300"),
         (TextPrompt::new().digits(vec![vec![None]]), "digits of a token"),
-        (TextPrompt::new().hole(30), "30 tokens"),
+        (TextPrompt::new().hole(30), "31 tokens"),
     ] {
         let said = built(wrong).unwrap_err().to_string();
         assert!(said.contains(named), "{said}");
