@@ -13,6 +13,8 @@ pub fn to_standard_error() {
         .with_span_list(false)
         .with_span_events(FmtSpan::NONE)
         .with_max_level(Level::INFO)
+        // Whoever read standard error may have gone; that is to be told nowhere, and to break nothing.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .finish();
     // Fails only where the program has set up logs of its own.

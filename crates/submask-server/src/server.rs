@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
 use submask::Compute;
 use tokio::net::{TcpListener, TcpSocket};
@@ -112,8 +113,11 @@ async fn listen(
 }
 
 fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(THREADS, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
+        // Requests are checked on these, before they are computed.
+        .max_blocking_threads(cores)
         .thread_name("submask-http")
         .enable_all()
         .build()

@@ -144,8 +144,7 @@ struct Server {
 
 impl Server {
     fn start(room: &Room, arguments: &[&str]) -> Self {
-        let begin = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_submask"))
+        let child = Command::new(env!("CARGO_BIN_EXE_submask"))
             .args(["serve"])
             .args(arguments)
             .current_dir(room.path())
@@ -154,6 +153,12 @@ impl Server {
             .stderr(std::fs::File::create(room.path().join("log")).unwrap())
             .spawn()
             .unwrap();
+        Self::of(child, room)
+    }
+
+    /// A server that has just been started.
+    fn of(mut child: Child, room: &Room) -> Self {
+        let begin = Instant::now();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addr = line.trim_end().strip_prefix("listening on http://");
@@ -201,8 +206,9 @@ impl Drop for Server {
     }
 }
 
+/// What it said on standard error, if that is kept.
 fn log(room: &Room) -> String {
-    std::fs::read_to_string(room.path().join("log")).unwrap()
+    std::fs::read_to_string(room.path().join("log")).unwrap_or_default()
 }
 
 #[test]
@@ -380,6 +386,25 @@ fn logs_are_lines_of_json_without_texts() {
         );
         assert_eq!(log.contains("my secret"), is_told, "{log}");
         assert!(!log.contains("my+secret"));
+    }
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let room = Room::new();
+    save_text(&room.path().join("words"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_submask"))
+        .args(["serve", "words", "--addr", "127.0.0.1:0"])
+        .current_dir(room.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let server = Server::of(child, &room);
+    for _ in 0..3 {
+        assert!(server.ask("GET /healthz", "").starts_with("HTTP/1.1 200"));
     }
 }
 

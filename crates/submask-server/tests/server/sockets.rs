@@ -178,6 +178,39 @@ async fn what_is_under_way_is_finished_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_given_up() {
+    for stream in [false, true] {
+        let running = start(ServerSettings::default()).await;
+        let body = format!(
+            r#"{{"model":"words","prompt":"a","max_tokens":20,"n":128,"order":"left-to-right","stream":{stream}}}"#
+        );
+        let mut gone = running.connect().await;
+        gone.write_all((post_head("/v1/completions", body.len(), "") + &body).as_bytes()).await.unwrap();
+        let count = |line: &str| running.state.metrics.text().unwrap().lines().any(|found| found == line);
+        let begin = Instant::now();
+        while count("submask_active_sequences{model=\"words\"} 0") {
+            assert!(begin.elapsed() < LONG, "it does not begin");
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(gone);
+        for line in [
+            "submask_cancelled_requests_total{route=\"/v1/completions\"} 1",
+            "submask_active_sequences{model=\"words\"} 0",
+            "submask_connections 0",
+        ] {
+            while !count(line) {
+                assert!(begin.elapsed() < LONG, "{line}: {}", running.state.metrics.text().unwrap());
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(
+            !count("submask_requests_total{route=\"/v1/completions\",status=\"200\"} 1"),
+            "it was not answered"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_http_is_refused() {
     let running = start(ServerSettings::default()).await;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
