@@ -108,14 +108,19 @@ pub fn check_size(
     tokens_each: usize,
 ) -> Result<(), ApiError> {
     check_choices(settings, choices)?;
-    let tokens = choices.saturating_mul(tokens_each);
+    check_tokens_in_all(settings, field, choices.saturating_mul(tokens_each))
+}
+
+/// Refuses more tokens, of all samples together, than the server takes for one request. `field` says which field asks for them.
+///
+/// # Errors
+/// 422 naming the limit.
+pub fn check_tokens_in_all(settings: &ServerSettings, field: &str, tokens: usize) -> Result<(), ApiError> {
     match tokens > settings.max_tokens {
-        true => Err(ApiError::beyond(
-            field,
-            format!("{tokens} tokens in all"),
-            settings.max_tokens,
-            "--max-tokens",
-        )),
+        true => {
+            let given = format!("{tokens} tokens in all");
+            Err(ApiError::beyond(field, given, settings.max_tokens, "--max-tokens"))
+        }
         false => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use submask::sampler::RevealUnit;
 use utoipa::ToSchema;
 
 use super::json;
-use crate::common::{blocking, model_of};
+use crate::common::{blocking, check_tokens_in_all, model_of};
 use crate::engine::{Check, Deadline};
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::LargeApiJson;
@@ -395,10 +395,7 @@ pub fn check_cost(
     session: &Session,
     settings: &ServerSettings,
 ) -> Result<(), ApiError> {
-    if tokens > settings.max_tokens as u64 {
-        let given = format!("{tokens} tokens in all");
-        return Err(ApiError::beyond(field, given, settings.max_tokens, "--max-tokens"));
-    }
+    check_tokens_in_all(settings, field, usize::try_from(tokens).unwrap_or(usize::MAX))?;
     let longest = session.architecture().config().seq_len() as u64;
     let times = match request.estimator {
         Estimator::Exact { .. } if session.is_autoregressive() => 1,

@@ -565,3 +565,24 @@ async fn a_text_that_may_lose_tokens_is_streamed_at_its_end() {
     body["stream"] = json!(true);
     same_as_stream(&server, &body, &whole).await;
 }
+
+#[tokio::test]
+async fn tokens_of_all_choices_are_limited_together() {
+    let settings = ServerSettings { max_tokens: 100, max_choices: 12, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    // The beginning, the prompt and 5 tokens to write: 8 + 7 per choice.
+    let body = |n: usize| json!({"model": "words", "prompt": ["ab", "c"], "max_tokens": 5, "n": n});
+    assert_eq!(post(&server, PATH, &body(6)).await.status, StatusCode::OK);
+    let refused =
+        post(&server, PATH, &json!({"model": "words", "prompt": ["ab", "c"], "max_tokens": 9, "n": 5})).await;
+    assert_eq!(
+        (refused.status, refused.json()["error"]["param"].clone()),
+        (StatusCode::UNPROCESSABLE_ENTITY, json!("max_tokens"))
+    );
+    assert!(refused.message().contains("115 tokens in all"), "{}", refused.message());
+    let refused = post(&server, PATH, &body(7)).await;
+    assert_eq!(
+        (refused.status, refused.json()["error"]["param"].clone()),
+        (StatusCode::UNPROCESSABLE_ENTITY, json!("n"))
+    );
+}

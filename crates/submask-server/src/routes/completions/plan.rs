@@ -7,7 +7,7 @@ use submask::data::Tokenizer;
 use submask::model::{Request, TextPrompt};
 
 use super::request::{CompletionRequest, PromptText};
-use crate::common::{check_choices, check_size, seed};
+use crate::common::{check_choices, check_tokens_in_all, seed};
 use crate::error::ApiError;
 use crate::sampling::refusal;
 use crate::settings::ServerSettings;
@@ -58,17 +58,20 @@ impl Plan {
         let (stops, n, prompts) = (request.stops()?, request.n()?, request.prompts()?);
         check_choices(settings, prompts.len().saturating_mul(n))?;
         let tokenizer = tokenizer(session)?;
-        let writer = Writer { request, session, tokenizer, settings, choices: prompts.len() * n };
+        let writer = Writer { request, session, tokenizer };
         writer.check_model()?;
         let suffix =
             tokenizer.encode(request.suffix().unwrap_or_default()).map_err(|error| named("suffix", error))?;
         let seed = seed(request.seed);
         let sampled =
             Request { seed, num: n, log_probs: request.logprobs, ..request.sampling().request(session)? };
-        let (mut planned, mut requests) = (Vec::new(), Vec::new());
+        let (mut planned, mut requests, mut tokens) = (Vec::new(), Vec::new(), 0);
         for (place, prompt) in prompts.iter().enumerate() {
             let given = writer.encode(prompt)?;
-            planned.push(writer.planned(prompt, &given, &suffix)?);
+            let own = writer.planned(prompt, &given, &suffix)?;
+            tokens = n.saturating_mul(own.hole.end + suffix.len()).saturating_add(tokens);
+            check_tokens_in_all(settings, "max_tokens", tokens)?;
+            planned.push(own);
             if request.max_tokens() > 0 {
                 let prompt = writer.digits(given, &suffix)?;
                 let first_sequence = (place * n) as u64;
@@ -95,8 +98,6 @@ struct Writer<'a> {
     request: &'a CompletionRequest,
     session: &'a Session,
     tokenizer: &'a Tokenizer,
-    settings: &'a ServerSettings,
-    choices: usize,
 }
 
 impl Writer<'_> {
@@ -137,7 +138,6 @@ impl Writer<'_> {
             );
             return Err(ApiError::too_long("max_tokens", message));
         }
-        check_size(self.settings, self.choices, "max_tokens", length)?;
         let echo = match (self.request.echo(), prompt) {
             (false, _) => String::new(),
             (true, PromptText::Text(text)) => text.clone(),
