@@ -8,8 +8,11 @@ import { accessible, address, digits, finished, launch, resultOf, saved, screens
 const token = process.env.SUBMASK_PAGE_TOKEN;
 const headers = token ? { authorization: `Bearer ${token}` } : {};
 const served = (await (await fetch(`${address}v1/models`, { headers })).json()).data;
-const parts = (model) => model.submask.subtokens > 1 && model.submask.network !== "autoregressive";
-const textModel = served.find((model) => model.submask.kind === "text" && parts(model));
+/** A model of text that knows tokens in part and writes them as a whole, from plain text. */
+function isMeant({ kind, subtokens, network, block_len: blocks, pairs }) {
+  return kind === "text" && subtokens > 1 && network !== "autoregressive" && blocks === 0 && !pairs;
+}
+const textModel = served.find((model) => isMeant(model.submask));
 const imageModel = served.find((model) => model.submask.kind === "images");
 
 let browser;

@@ -63,6 +63,7 @@ export async function accessible(page, what) {
 }
 
 export async function screenshot(page, name) {
+  await page.evaluate(() => scrollTo(0, 0));
   // Colours and lengths change over a moment.
   await page.waitForTimeout(350);
   await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
