@@ -44,6 +44,13 @@ else
     echo "skipped: Python's packages openai and openapi-spec-validator are not here and cannot be installed"
 fi
 
+echo "- in every setting, beside what the program prints"
+if command -v python3 >/dev/null; then
+    scripts/compare_served.py "$address" text "$submask" "$text"
+else
+    echo "skipped: there is no Python"
+fi
+
 echo "- by many clients at once"
 if command -v python3 >/dev/null; then
     scripts/load_server.py "$submask" "$text" --clients 40 --seconds 10 --requests 12 --rounds 0
