@@ -101,7 +101,8 @@ impl<'s> Board<'s> {
 
     /// A sequence is complete.
     pub fn finished(&mut self, finished: FinishedSequence) {
-        if let Some(active) = self.owner(finished.sequence) {
+        let owner = self.owners.remove(&finished.sequence);
+        if let Some(active) = owner.and_then(|id| self.requests.get_mut(&id)) {
             active.finished(finished);
         }
     }
