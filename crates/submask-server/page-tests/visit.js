@@ -20,7 +20,7 @@ const axe = readFileSync(packages.resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(screenshots, { recursive: true });
 
 export async function launch() {
-  const options = { executablePath: required("SUBMASK_PAGE_CHROMIUM"), args: ["--no-sandbox"] };
+  const options = { executablePath: required("SUBMASK_PAGE_CHROMIUM"), args: ["--no-sandbox", "--disable-dev-shm-usage"] };
   return chromium.launch(options);
 }
 
