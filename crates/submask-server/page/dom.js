@@ -1,4 +1,4 @@
-// Small helpers around the document.
+// Small functions around the document.
 
 /** The element of an id. */
 export function byId(id) {
