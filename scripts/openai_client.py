@@ -95,17 +95,18 @@ holds("echo repeats the prompt", echoed.startswith("sea: "))
 both = complete(model=name, prompt=["sea: ", "ship: "], max_tokens=6, seed=1, n=2)
 holds("several prompts have n choices each, in order", [choice.index for choice in both.choices] == [0, 1, 2, 3])
 
+# The network's own distribution, whatever the model's sampling is by default.
+own = {"temperature": 1, "top_p": 1}
 ordered = complete(
-    model=name, prompt="sea: ", max_tokens=6, seed=1, logprobs=0, extra_body={"order": "left-to-right"}
+    model=name, prompt="sea: ", max_tokens=6, seed=1, logprobs=0, **own, extra_body={"order": "left-to-right"}
 ).choices[0]
 holds(
     "logprobs in an order: a term per token",
     len(ordered.logprobs.tokens) == len(ordered.logprobs.token_logprobs) > 0
     and all(term <= 0 for term in ordered.logprobs.token_logprobs),
 )
-tokens = complete(
-    model=name, prompt="sea: ", max_tokens=6, seed=1, logprobs=3, extra_body={"order": "left-to-right", "unit": "tokens"}
-).choices[0]
+whole = {"order": "left-to-right", "unit": "tokens"}
+tokens = complete(model=name, prompt="sea: ", max_tokens=6, seed=1, logprobs=3, **own, extra_body=whole).choices[0]
 holds("and the likeliest tokens where whole tokens are revealed", all(len(top) >= 3 for top in tokens.logprobs.top_logprobs))
 prompt = complete(model=name, prompt="sea: a large body", max_tokens=0, echo=True, logprobs=0).choices[0]
 holds("echo with max_tokens 0 gives those of the prompt", len(prompt.logprobs.token_logprobs) > 2)
