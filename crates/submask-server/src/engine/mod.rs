@@ -20,7 +20,6 @@ use submask::{Request, Session};
 use tokio_util::sync::CancellationToken;
 
 pub use answer::{Answer, Answerer, answer};
-pub use worker::Check;
 
 use crate::error::ApiError;
 use crate::metrics::ModelMetrics;
@@ -164,38 +163,44 @@ impl Engine {
         self.shared.queue.push(job).map_err(|refused| self.refusal(refused))
     }
 
-    /// Scores something beside the samples, one request after the other. `work` asks its [`Check`] between pieces whether anybody
-    /// still waits.
+    /// Scores `count` things beside the samples, piece by piece: `piece` gives the score of each by its place. Requests take turns
+    /// after every piece.
     ///
     /// # Errors
-    /// 429 where too many wait, 504 at the deadline, and what `work` says.
-    pub async fn score<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    /// 429 where too many wait, 504 at the deadline, and the first error of `piece`.
+    pub async fn score<T, F>(&self, deadline: Deadline, count: usize, piece: F) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
     {
-        self.compute(&self.scores, deadline, work).await
+        self.compute(&self.scores, deadline, count, piece).await
     }
 
-    /// The same of a prediction, which is short and need not wait for scores.
+    /// The same of `count` predictions, which are short and need not wait for scores.
     ///
     /// # Errors
     /// As [`Self::score`].
-    pub async fn predict<T, F>(&self, deadline: Deadline, work: F) -> Result<T, ApiError>
+    pub async fn predict<T, F>(&self, deadline: Deadline, count: usize, piece: F) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
     {
-        self.compute(&self.predictions, deadline, work).await
+        self.compute(&self.predictions, deadline, count, piece).await
     }
 
-    async fn compute<T, F>(&self, worker: &Worker, deadline: Deadline, work: F) -> Result<T, ApiError>
+    async fn compute<T, F>(
+        &self,
+        worker: &Worker,
+        deadline: Deadline,
+        count: usize,
+        piece: F,
+    ) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
     {
         let (sender, answer) = answer(deadline);
-        worker.submit(sender, deadline, work).map_err(|refused| self.refusal(refused))?;
+        worker.submit(sender, deadline, count, piece).map_err(|refused| self.refusal(refused))?;
         answer.wait().await
     }
 

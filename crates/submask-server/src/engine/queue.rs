@@ -73,6 +73,13 @@ impl<T> Queue<T> {
         state.under_way = state.under_way.saturating_sub(count);
     }
 
+    /// Puts an item that was taken behind those that wait.
+    pub fn put_back(&self, item: T) {
+        let mut state = self.lock();
+        state.under_way = state.under_way.saturating_sub(1);
+        state.waiting.push_back(item);
+    }
+
     /// Takes no more items; those that wait are still handed out.
     pub fn close(&self) {
         self.lock().is_closed = true;
@@ -94,7 +101,9 @@ mod tests {
         assert_eq!((queue.push(4), queue.push(5)), (Ok(()), Err(Refused::Full)));
         queue.close();
         assert_eq!(queue.push(5), Err(Refused::Closed));
-        assert_eq!(queue.take(9, true), Some(vec![2, 4]));
+        assert_eq!(queue.take(1, true), Some(vec![2]));
+        queue.put_back(2);
+        assert_eq!(queue.take(9, true), Some(vec![4, 2]));
         assert_eq!((queue.take(9, true), queue.take(9, false)), (None, None));
     }
 

@@ -12,27 +12,8 @@ use super::answer::Answerer;
 use super::queue::{Queue, Refused};
 use crate::error::ApiError;
 
-type Task = Box<dyn FnOnce(&Session) + Send>;
-
-/// Whether work is still wanted: asked between its pieces.
-pub struct Check<'a> {
-    is_gone: &'a dyn Fn() -> bool,
-    dropped: &'a CancellationToken,
-    deadline: Deadline,
-}
-
-impl Check<'_> {
-    /// Goes on where somebody waits and there is time.
-    ///
-    /// # Errors
-    /// Why the work is to end.
-    pub fn check(&self) -> Result<(), ApiError> {
-        if (self.is_gone)() || self.dropped.is_cancelled() {
-            return Err(ApiError::shutting_down());
-        }
-        self.deadline.check(Instant::now())
-    }
-}
+/// A request at work: it does its next piece, and tells whether there are more.
+type Task = Box<dyn FnMut(&Session) -> bool + Send>;
 
 pub(super) struct Worker {
     tasks: Arc<Queue<Task>>,
@@ -53,18 +34,37 @@ impl Worker {
         Ok(Self { tasks, dropped })
     }
 
-    pub fn submit<T, F>(&self, mut answerer: Answerer<T>, deadline: Deadline, work: F) -> Result<(), Refused>
+    /// Hands in work of `count` pieces. Between two of them others have their turns, and it is given up where nobody waits any more,
+    /// or its time is over.
+    pub fn submit<T, F>(
+        &self,
+        mut answerer: Answerer<Vec<T>>,
+        deadline: Deadline,
+        count: usize,
+        mut piece: F,
+    ) -> Result<(), Refused>
     where
         T: Send + 'static,
-        F: FnOnce(&Session, &Check) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
     {
         let dropped = self.dropped.clone();
-        self.tasks.push(Box::new(move |session| {
-            let answer = {
-                let check = Check { is_gone: &|| answerer.is_gone(), dropped: &dropped, deadline };
-                check.check().and_then(|()| work(session, &check))
-            };
-            answerer.give(answer);
+        let mut pieces = Vec::new();
+        let mut next = move |session: &Session, is_wanted: bool| {
+            match is_wanted && !dropped.is_cancelled() {
+                true => deadline.check(Instant::now())?,
+                false => return Err(ApiError::shutting_down()),
+            }
+            if pieces.len() < count {
+                pieces.push(piece(pieces.len(), session)?);
+            }
+            Ok((pieces.len() == count).then(|| std::mem::take(&mut pieces)))
+        };
+        self.tasks.push(Box::new(move |session| match next(session, !answerer.is_gone()).transpose() {
+            None => true,
+            Some(answer) => {
+                answerer.give(answer);
+                false
+            }
         }))
     }
 
@@ -75,12 +75,16 @@ impl Worker {
 
 fn run(session: &Session, tasks: &Queue<Task>) {
     while let Some(taken) = tasks.take(1, true) {
-        for task in taken {
-            // The panic is in the log; whoever waits hears of an internal error.
-            if catch_unwind(AssertUnwindSafe(|| task(session))).is_err() {
-                tracing::error!("a computation panicked");
+        for mut task in taken {
+            match catch_unwind(AssertUnwindSafe(|| task(session))) {
+                Ok(true) => tasks.put_back(task),
+                Ok(false) => tasks.leave(1),
+                Err(_) => {
+                    // Whoever waits hears of an internal error, since the task is dropped.
+                    tracing::error!("a computation panicked");
+                    tasks.leave(1);
+                }
             }
-            tasks.leave(1);
         }
     }
 }

@@ -101,8 +101,9 @@ pub async fn create(
     let (session, own) = (model.session.clone(), state.clone());
     let asked = blocking(move || Asked::of(request, &session, &own.settings)).await?;
     let name = model.name.clone();
-    let work = move |session: &Session, _: &crate::engine::Check| asked.predicted(session, name);
-    json(&model.engine.predict(deadline, work).await?)
+    let predict = move |_: usize, session: &Session| asked.predicted(session, name.clone());
+    let answers = model.engine.predict(deadline, 1, predict).await?;
+    json(&answers.first())
 }
 
 /// A request, checked.

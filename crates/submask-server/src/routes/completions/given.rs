@@ -10,7 +10,7 @@ use super::logprobs::offsets;
 use super::plan::{Plan, named, tokenizer};
 use super::request::{CompletionRequest, PromptText};
 use crate::common::Usage;
-use crate::engine::{Check, Deadline};
+use crate::engine::Deadline;
 use crate::error::ApiError;
 use crate::routes::json;
 use crate::sse;
@@ -31,8 +31,8 @@ pub async fn answer(
         None => vec![None; plan.prompts.len()],
         Some(_) => {
             let prompts = request.prompts()?;
-            let scored = model.engine.score(deadline, move |session, check| scored(&prompts, session, check));
-            scored.await?.into_iter().map(Some).collect()
+            let scored = move |place: usize, session: &Session| scored(&prompts[place], session).map(Some);
+            model.engine.score(deadline, plan.prompts.len(), scored).await?
         }
     };
     usage.record(&model.metrics, &tracing::Span::current());
@@ -58,28 +58,21 @@ pub async fn answer(
     Ok(response)
 }
 
-/// Log-probabilities of the tokens of prompts, from left to right.
-fn scored(prompts: &[PromptText], session: &Session, check: &Check) -> Result<Vec<Logprobs>, ApiError> {
-    let tokenizer = tokenizer(session)?;
-    let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
-    let score = |prompt: &PromptText| {
-        check.check()?;
-        let tokens = match prompt {
-            PromptText::Text(text) => tokenizer.encode(text).map_err(|error| named("prompt", error))?,
-            PromptText::Tokens(tokens) => tokens.clone(),
-        };
-        let layout = TextLayout::default();
-        let passage = session.architecture().passage_of_tokens(layout, &[], &tokens, false);
-        let passage = passage.map_err(|error| named("prompt", error))?;
-        let scores = session.score(&request, &[passage]).map_err(|error| named("prompt", error))?;
-        let terms = scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default());
-        let mut logprobs = Logprobs::default();
-        for term in terms {
-            logprobs.tokens.push(term.text);
-            logprobs.token_logprobs.push(-term.nats);
-        }
-        logprobs.text_offset = offsets(session.architecture(), &tokens)?;
-        Ok(logprobs)
+/// Log-probabilities of the tokens of a prompt, from left to right.
+fn scored(prompt: &PromptText, session: &Session) -> Result<Logprobs, ApiError> {
+    let architecture = session.architecture();
+    let tokens = match prompt {
+        PromptText::Text(text) => tokenizer(session)?.encode(text).map_err(|error| named("prompt", error))?,
+        PromptText::Tokens(tokens) => tokens.clone(),
     };
-    prompts.iter().map(score).collect()
+    let passage = architecture.passage_of_tokens(TextLayout::default(), &[], &tokens, false);
+    let passage = passage.map_err(|error| named("prompt", error))?;
+    let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+    let scores = session.score(&request, &[passage]).map_err(|error| named("prompt", error))?;
+    let mut logprobs = Logprobs { text_offset: offsets(architecture, &tokens)?, ..Logprobs::default() };
+    for term in scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default()) {
+        logprobs.tokens.push(term.text);
+        logprobs.token_logprobs.push(-term.nats);
+    }
+    Ok(logprobs)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use submask::Session;
 use submask::data::PairSequence;
 use submask::model::{Architecture, EvaluateRequest, Passage, TextLayout};
 use tracing::{Instrument, Span};
@@ -137,17 +138,14 @@ impl Filling {
         let Some(request) = self.score else { return Ok(Vec::new()) };
         let texts: Vec<Vec<u32>> = choices.iter().map(|choice| choice.tokens.clone()).collect();
         let given = self.given.clone();
-        let work = move |session: &submask::Session, check: &crate::engine::Check| {
-            let architecture = session.architecture();
-            let score = |tokens: &Vec<u32>| {
-                check.check()?;
-                let Some(passage) = passage(architecture, tokens, &given)? else { return Ok(None) };
-                let scores = session.score(&request, &[passage])?;
-                Ok(scores.into_iter().next().map(|score| ScoreValue::of(score, false)))
-            };
-            texts.iter().map(score).collect()
+        let count = texts.len();
+        let score = move |place: usize, session: &Session| {
+            let passage = passage(session.architecture(), &texts[place], &given)?;
+            let Some(passage) = passage else { return Ok(None) };
+            let scores = session.score(&request, &[passage])?;
+            Ok(scores.into_iter().next().map(|score| ScoreValue::of(score, false)))
         };
-        self.model.engine.score(self.deadline, work).await
+        self.model.engine.score(self.deadline, count, score).await
     }
 }
 

@@ -6,14 +6,14 @@ mod settings;
 use axum::extract::State;
 use axum::response::Response;
 use submask::Session;
-use submask::model::{Architecture, EvaluateRequest, Passage, Score, TextLayout};
+use submask::model::{Architecture, EvaluateRequest, Passage, TextLayout};
 
 pub use request::{ScoreRequest, ScoreValue};
 pub use settings::{EstimatorName, ScoreSettings, check_cost};
 
 use super::json;
 use crate::common::{blocking, model_of};
-use crate::engine::{Check, Deadline};
+use crate::engine::Deadline;
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::LargeApiJson;
 use crate::sampling::refusal;
@@ -46,10 +46,15 @@ pub async fn create(
     let by_token = request.by_token.unwrap_or(false);
     let (session, own) = (model.session.clone(), state.clone());
     let (evaluate, passages) = blocking(move || prepared(&request, &session, &own.settings)).await?;
-    tracing::Span::current().record("choices", passages.len());
-    let scored =
-        model.engine.score(deadline, move |session, check| scored(&evaluate, &passages, session, check));
-    let scores = scored.await?.into_iter().map(|score| ScoreValue::of(score, by_token)).collect();
+    let count = passages.len();
+    tracing::Span::current().record("choices", count);
+    let score = move |place: usize, session: &Session| {
+        let scores = session.score(&evaluate, std::slice::from_ref(&passages[place])).map_err(refusal)?;
+        let score = scores.into_iter().next();
+        let score = score.ok_or_else(|| ApiError::internal("a text has no score"))?;
+        Ok(ScoreValue::of(score, by_token))
+    };
+    let scores = model.engine.score(deadline, count, score).await?;
     json(&ScoreAnswer { object: "score", model: model.name.clone(), seed, scores })
 }
 
@@ -123,19 +128,4 @@ fn passage(
     };
     let passage = session.architecture().passage(layout, prompt, own);
     passage.map_err(|error| refusal(error.rename_field(field)))
-}
-
-/// The scores, text by text: between two it is asked whether somebody still waits.
-fn scored(
-    request: &EvaluateRequest,
-    passages: &[Passage],
-    session: &Session,
-    check: &Check,
-) -> Result<Vec<Score>, ApiError> {
-    let mut scores = Vec::with_capacity(passages.len());
-    for passage in passages {
-        check.check()?;
-        scores.extend(session.score(request, std::slice::from_ref(passage)).map_err(refusal)?);
-    }
-    Ok(scores)
 }
