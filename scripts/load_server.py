@@ -25,6 +25,10 @@ from pathlib import Path
 WORDS = ["lantern: ", "sea: ", "harbour: A", "ship", "The ", "a small ", "boat: to", "wide", "light: ", "stone: a hard"]
 
 
+# The token of every tuple of digits that was seen.
+CODES = {}
+
+
 class Server:
     """The program, serving one model."""
 
@@ -172,14 +176,17 @@ class Load:
                 if kind in (0, 1):
                     await self.accepted(request, draws, pace=0.05)
                 elif kind in (2, 3):
-                    leave = draws.uniform(0, 0.5)
+                    leave = draws.uniform(0.05, 0.5)
                     await ask(self.server, "/v1/infill", infill_of(request, True), leave_after=leave)
                     self.counts["went away"] += 1
+                    await asyncio.sleep(0.1)
                 elif kind == 4:
                     await self.refused(draws, request)
+                    await asyncio.sleep(0.2)
                 elif kind == 5:
                     answer = await ask(self.server, "/v1/completions", b" " * (2 << 20))
                     self.expect(answer, 413)
+                    await asyncio.sleep(0.2)
                 else:
                     await self.accepted(request, draws)
             except ConnectionError:
@@ -234,8 +241,13 @@ def infilled(answer, stream):
             digits |= {(i, j): digit for i, j, digit in event["digits"]}
         elif event["type"] == "finished":
             finished = event
-    if finished is None or None in digits.values():
+    if finished is None:
         raise ValueError("a stream of events that does not finish its text")
+    # Behind the end of a text nothing is written. What the digits of a token stand for is the same in all answers.
+    for i, token in enumerate(finished["tokens"]):
+        code = tuple(digit for (place, _), digit in sorted(digits.items()) if place == i)
+        if None in code or CODES.setdefault(code, token) != token:
+            raise ValueError(f"digits {code} of token {i} in the place of token {token}")
     return finished["text"]
 
 

@@ -22,7 +22,7 @@ has() {
 }
 
 has node nodejs || skip "the tests of the page need Node, which is not here and cannot be installed"
-node --test "$tests"/*.test.js
+node --test --test-reporter=dot "$tests"/*.test.js
 
 [ $# -ge 1 ] || skip "the page itself needs the address of a running server"
 has npm npm || skip "the page itself needs npm, which is not here and cannot be installed"
@@ -43,4 +43,4 @@ SUBMASK_PAGE_SCREENSHOTS=${screenshots:-$(mktemp -d)}
 SUBMASK_PAGE_CHROMIUM=$(command -v chromium)
 export SUBMASK_PAGE_SCREENSHOTS SUBMASK_PAGE_CHROMIUM
 printf 'screenshots go to %s\n' "$SUBMASK_PAGE_SCREENSHOTS"
-node --test "$tests/browser.js"
+node --test --test-reporter=spec "$tests/browser.js"

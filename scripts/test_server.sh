@@ -12,25 +12,40 @@ submask=$1
 text=$2
 images=${3:-}
 
-log=$(mktemp)
+scratch=$(mktemp -d)
 server=
 finish() {
     [ -z "$server" ] || kill "$server" 2>/dev/null || true
-    rm -f "$log"
+    rm -rf "$scratch"
 }
 trap finish EXIT
 
 models=("text=$text")
 [ -z "$images" ] || models+=("images=$images")
-"$submask" serve "${models[@]}" --addr 127.0.0.1:0 >"$log" 2>/dev/null &
-server=$!
-for _ in $(seq 100); do
-    address=$(sed -n 's/^listening on //p' "$log")
-    [ -z "$address" ] || break
-    sleep 0.1
-done
-[ -n "$address" ] || { echo "the server did not start" >&2; exit 1; }
 
+# start FLAGS…: a server of the models; its address in $address.
+start() {
+    "$submask" serve "${models[@]}" --addr 127.0.0.1:0 "$@" >"$scratch/out" 2>"$scratch/log" &
+    server=$!
+    address=
+    for _ in $(seq 100); do
+        address=$(sed -n 's/^listening on //p' "$scratch/out")
+        [ -z "$address" ] || return 0
+        sleep 0.1
+    done
+    cat "$scratch/log" >&2
+    echo "the server did not start" >&2
+    exit 1
+}
+
+# stop: ends the server as a service manager does.
+stop() {
+    kill "$server"
+    wait "$server" || { echo "the server ended with $?" >&2; exit 1; }
+    server=
+}
+
+start
 echo "- as the package openai asks"
 environment=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/submask-server-tests
 python=$environment/bin/python
@@ -58,9 +73,10 @@ else
     echo "skipped: there is no Python"
 fi
 
-echo "- the page"
-scripts/test_page.sh "$address"
+stop
 
-kill "$server"
-wait "$server" || { echo "the server ended with $?" >&2; exit 1; }
-server=
+echo "- the page"
+printf 'a-token-of-this-test\n' >"$scratch/token"
+start --token-file "$scratch/token"
+SUBMASK_PAGE_TOKEN=a-token-of-this-test scripts/test_page.sh "$address" ${SUBMASK_PAGE_SCREENSHOTS:+"$SUBMASK_PAGE_SCREENSHOTS"}
+stop

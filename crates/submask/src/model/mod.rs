@@ -46,7 +46,7 @@ pub use folder::{Model, WEIGHTS_FILE};
 pub use frames::{Cell, Frame};
 pub use generate::{Generated, Label, Request};
 pub use generator::{Generator, Prepared};
-pub use growing_text::{GrowingTexts, Growth};
+pub use growing_text::{GrowingText, GrowingTexts, Growth};
 pub use held_out::HeldOut;
 pub use logits::MaskedSequence;
 pub use network::Network;
