@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -282,6 +283,14 @@ def sampled(binary, model, request, num):
     return (num - 16) * request["tokens"] / (seconds(num) - few)
 
 
+def fill(server):
+    """The sum of sequences of all evaluations so far, and how many evaluations these were."""
+    with urllib.request.urlopen(f"http://{server.host}:{server.port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    value = lambda name: next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)
+    return value("submask_batch_fill_sum"), value("submask_batch_fill_count")
+
+
 def percentile(values, share):
     values = sorted(values)
     return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
@@ -294,7 +303,7 @@ def main():
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=24, help="different requests")
-    parser.add_argument("--rounds", type=int, default=3, help="of throughput")
+    parser.add_argument("--rounds", type=int, default=5, help="of throughput")
     args = parser.parse_args()
     made = requests(args.binary, args.model, args.requests)
     server = Server(args.binary, args.model)
@@ -312,11 +321,14 @@ def main():
     print(f"memory {begin:.0f} MiB before, {server.memory():.0f} after, at most {server.memory('VmHWM'):.0f}")
     longest = {"prompt": "lantern: ", "tokens": 24, "order": "random"}
     for _ in range(args.rounds):
-        many, one = (asyncio.run(throughput(server, longest, clients, 10)) for clients in (16, 1))
-        alone = sampled(args.binary, args.model, longest, 16 * 24)
+        before = fill(server)
+        many = asyncio.run(throughput(server, longest, 16, 10))
+        sequences, evaluations = (b - a for a, b in zip(before, fill(server)))
+        alone = sampled(args.binary, args.model, longest, 16 * 25)
+        one = asyncio.run(throughput(server, longest, 1, 10))
         print(
-            f"tokens per second: 16 clients {many:.0f}, one after the other {one:.0f}, sample --batch 16 {alone:.0f}; "
-            f"ratios {many / one:.2f} and {many / alone:.2f}"
+            f"tokens per second: 16 clients {many:.0f}, {sequences / evaluations:.1f} sequences per evaluation, "
+            f"sample --batch 16 {alone:.0f}, one after the other {one:.0f}; ratios {many / alone:.2f} and {many / one:.2f}"
         )
     server.stop(signal.SIGKILL)
     again = Server(args.binary, args.model)
