@@ -15,6 +15,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use submask::denoiser::Wanted;
 use submask::sampler::{Event, FinishedSequence};
 use submask::{Request, Session};
 use tokio_util::sync::CancellationToken;
@@ -171,7 +172,7 @@ impl Engine {
     pub async fn score<T, F>(&self, deadline: Deadline, count: usize, piece: F) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session, Wanted) -> Result<T, ApiError> + Send + 'static,
     {
         self.compute(&self.scores, deadline, count, piece).await
     }
@@ -183,7 +184,7 @@ impl Engine {
     pub async fn predict<T, F>(&self, deadline: Deadline, count: usize, piece: F) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session, Wanted) -> Result<T, ApiError> + Send + 'static,
     {
         self.compute(&self.predictions, deadline, count, piece).await
     }
@@ -197,7 +198,7 @@ impl Engine {
     ) -> Result<Vec<T>, ApiError>
     where
         T: Send + 'static,
-        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session, Wanted) -> Result<T, ApiError> + Send + 'static,
     {
         let (sender, answer) = answer(deadline);
         worker.submit(sender, deadline, count, piece).map_err(|refused| self.refusal(refused))?;

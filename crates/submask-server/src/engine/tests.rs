@@ -297,32 +297,32 @@ async fn computations_are_limited_in_number_and_time() {
     let engine = engine(&session, 1, 1);
     let (go, wait) = channel::<()>();
     let deadline = Deadline::after(LONG);
-    let at_work = engine.score(deadline, 1, move |_, _| Ok(wait.recv().is_ok()));
-    let waiting = engine.score(deadline, 0, |_, _| Ok(()));
+    let at_work = engine.score(deadline, 1, move |_, _, _| Ok(wait.recv().is_ok()));
+    let waiting = engine.score(deadline, 0, |_, _, _| Ok(()));
     let work = async { tokio::join!(at_work, waiting) };
     tokio::pin!(work);
     // Polled once, both are handed over.
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut work).await.is_err());
-    let refused = engine.score(deadline, 1, |_, _| Ok(())).await.unwrap_err();
+    let refused = engine.score(deadline, 1, |_, _, _| Ok(())).await.unwrap_err();
     assert_eq!(refused.status().as_u16(), 429);
     // A prediction need not wait for scores.
-    assert_eq!(engine.predict(deadline, 1, |_, _| Ok(5)).await.unwrap(), [5]);
+    assert_eq!(engine.predict(deadline, 1, |_, _, _| Ok(5)).await.unwrap(), [5]);
     go.send(()).unwrap();
     let (first, second) = work.await;
     assert_eq!((first.unwrap(), second.unwrap()), (vec![true], Vec::new()));
-    let late = engine.score(Deadline::after(Duration::from_millis(20)), usize::MAX >> 32, |_, _| {
+    let late = engine.score(Deadline::after(Duration::from_millis(20)), usize::MAX >> 32, |_, _, _| {
         std::thread::sleep(Duration::from_millis(1));
         Ok(())
     });
     assert_eq!(late.await.unwrap_err().status().as_u16(), 504);
-    let panics = engine.score(deadline, 1, |_, _| -> Result<(), ApiError> { panic!("work that panics") });
+    let panics = engine.score(deadline, 1, |_, _, _| -> Result<(), ApiError> { panic!("work that panics") });
     assert_eq!(panics.await.unwrap_err().status().as_u16(), 500);
-    let wrong = engine.score(deadline, 3, |place, _| match place {
+    let wrong = engine.score(deadline, 3, |place, _, _| match place {
         2 => Err(ApiError::invalid("texts", "no")),
         _ => Ok(place),
     });
     assert_eq!(wrong.await.unwrap_err().status().as_u16(), 400);
-    assert_eq!(engine.score(deadline, 3, |place, _| Ok(place)).await.unwrap(), [0, 1, 2]);
+    assert_eq!(engine.score(deadline, 3, |place, _, _| Ok(place)).await.unwrap(), [0, 1, 2]);
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn requests_for_scores_take_turns_and_end_with_their_clients() {
     let deadline = Deadline::after(LONG);
     let pieces = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&pieces);
-    let long = engine.score(deadline, 1_000_000, move |place, _| {
+    let long = engine.score(deadline, 1_000_000, move |place, _, _| {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(1));
         Ok(place)
@@ -342,15 +342,34 @@ async fn requests_for_scores_take_turns_and_end_with_their_clients() {
         while pieces.load(std::sync::atomic::Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        engine.score(deadline, 3, |place, _| Ok(place)).await
+        engine.score(deadline, 3, |place, _, _| Ok(place)).await
     };
     tokio::select! {
         _ = long => panic!("a million pieces were waited for"),
         short = short => assert_eq!(short.unwrap(), [0, 1, 2]),
     }
     // Nobody waits for the long one any more.
-    assert!(engine.score(deadline, 1, |place, _| Ok(place)).await.is_ok());
+    assert!(engine.score(deadline, 1, |place, _, _| Ok(place)).await.is_ok());
     let done = pieces.load(std::sync::atomic::Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(20));
     assert!(pieces.load(std::sync::atomic::Ordering::Relaxed) <= done + 1);
+}
+
+/// A single long piece asks, too.
+#[tokio::test]
+async fn a_long_score_ends_at_its_deadline_and_with_its_client() {
+    let session = session(0.3);
+    let engine = engine(&session, 1, 2);
+    let forever = |_: usize, _: &Session, wanted: submask::denoiser::Wanted| -> Result<(), ApiError> {
+        loop {
+            wanted()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let late = engine.score(Deadline::after(Duration::from_millis(30)), 1, forever).await.unwrap_err();
+    assert_eq!(late.status(), axum::http::StatusCode::GATEWAY_TIMEOUT);
+    let gone =
+        tokio::time::timeout(Duration::from_millis(30), engine.score(Deadline::after(LONG), 1, forever));
+    assert!(gone.await.is_err());
+    assert_eq!(engine.score(Deadline::after(LONG), 1, |place, _, _| Ok(place)).await.unwrap(), [0]);
 }

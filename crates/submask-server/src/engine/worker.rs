@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use submask::Session;
+use submask::denoiser::Wanted;
 use tokio_util::sync::CancellationToken;
 
 use super::Deadline;
@@ -34,8 +35,8 @@ impl Worker {
         Ok(Self { tasks, dropped })
     }
 
-    /// Hands in work of `count` pieces. Between two of them others have their turns, and it is given up where nobody waits any more,
-    /// or its time is over.
+    /// Hands in work of `count` pieces. Between two of them others have their turns. It is given up where nobody waits any more, or
+    /// its time is over: a piece can ask, too.
     pub fn submit<T, F>(
         &self,
         mut answerer: Answerer<Vec<T>>,
@@ -45,25 +46,31 @@ impl Worker {
     ) -> Result<(), Refused>
     where
         T: Send + 'static,
-        F: FnMut(usize, &Session) -> Result<T, ApiError> + Send + 'static,
+        F: FnMut(usize, &Session, Wanted) -> Result<T, ApiError> + Send + 'static,
     {
         let dropped = self.dropped.clone();
         let mut pieces = Vec::new();
-        let mut next = move |session: &Session, is_wanted: bool| {
-            match is_wanted && !dropped.is_cancelled() {
-                true => deadline.check(Instant::now())?,
-                false => return Err(ApiError::shutting_down()),
-            }
-            if pieces.len() < count {
-                pieces.push(piece(pieces.len(), session)?);
-            }
-            Ok((pieces.len() == count).then(|| std::mem::take(&mut pieces)))
-        };
-        self.tasks.push(Box::new(move |session| match next(session, !answerer.is_gone()).transpose() {
-            None => true,
-            Some(answer) => {
-                answerer.give(answer);
-                false
+        self.tasks.push(Box::new(move |session| {
+            let check = || match answerer.is_gone() || dropped.is_cancelled() {
+                true => Err(ApiError::shutting_down()),
+                false => deadline.check(Instant::now()),
+            };
+            let wanted = || check().map_err(|_| submask::Error::Interrupted);
+            let mut next = || {
+                check()?;
+                if pieces.len() < count {
+                    let done = piece(pieces.len(), session, &wanted);
+                    // Why a piece was interrupted is known here.
+                    pieces.push(done.map_err(|error| check().err().unwrap_or(error))?);
+                }
+                Ok((pieces.len() == count).then(|| std::mem::take(&mut pieces)))
+            };
+            match next().transpose() {
+                None => true,
+                Some(answer) => {
+                    answerer.give(answer);
+                    false
+                }
             }
         }))
     }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use submask::Session;
-use submask::denoiser::States;
+use submask::denoiser::{States, Wanted};
 use submask::model::MaskedSequence;
 use submask::order;
 use utoipa::ToSchema;
@@ -101,7 +101,7 @@ pub async fn create(
     let (session, own) = (model.session.clone(), state.clone());
     let asked = blocking(move || Asked::of(request, &session, &own.settings)).await?;
     let name = model.name.clone();
-    let predict = move |_: usize, session: &Session| asked.predicted(session, name.clone());
+    let predict = move |_: usize, session: &Session, _: Wanted| asked.predicted(session, name.clone());
     let answers = model.engine.predict(deadline, 1, predict).await?;
     json(&answers.first())
 }

@@ -3,6 +3,7 @@
 
 mod autoregressor;
 mod blocks;
+mod watched;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -13,6 +14,7 @@ use crate::{Error, Result};
 
 pub use autoregressor::{Autoregressor, Continuation};
 pub use blocks::{BlockDenoiser, BlocksAt, Kept};
+pub use watched::{Wanted, Watched};
 
 /// What a network takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]

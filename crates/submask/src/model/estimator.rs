@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::EvaluateRequest;
 use super::session::Session;
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Denoiser, Wanted, Watched};
 use crate::likelihood::{
     Estimate, Exact, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
     exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
@@ -163,6 +163,19 @@ impl Session {
     /// # Errors
     /// [`Error::Invalid`] when there is nothing to estimate, or it or the estimator does not fit the network.
     pub(super) fn estimate(&self, request: &EvaluateRequest, parts: &impl Parts) -> Result<Estimated> {
+        self.estimate_while(request, parts, &|| Ok(()))
+    }
+
+    /// The same as long as it is `wanted`.
+    ///
+    /// # Errors
+    /// As [`Self::estimate`], and what `wanted` says.
+    pub(super) fn estimate_while(
+        &self,
+        request: &EvaluateRequest,
+        parts: &impl Parts,
+        wanted: Wanted,
+    ) -> Result<Estimated> {
         let architecture = self.architecture();
         let settings = LikelihoodSettings {
             draws: request.draws,
@@ -172,14 +185,18 @@ impl Session {
         };
         let predictive = architecture.predictive_with(request.carry_over);
         if !self.is_autoregressive() {
-            return request.estimator.estimate(self.denoiser()?, predictive, parts, &settings);
+            let network = Watched::new(self.denoiser()?, wanted);
+            return request.estimator.estimate(&network, predictive, parts, &settings);
         }
         if request.estimator != Estimator::LEFT_TO_RIGHT {
             let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
             return Err(Error::invalid("estimator", request.estimator.name(), allowed));
         }
         let network = self.autoregressive()?;
-        let exact = |sequences: &Sequences| exact_autoregressive(network, predictive, sequences, &settings);
+        let exact = |sequences: &Sequences| {
+            wanted()?;
+            exact_autoregressive(network, predictive, sequences, &settings)
+        };
         parts.estimate(exact).map(Estimated::Exact)
     }
 }

@@ -11,6 +11,7 @@ use super::session::Session;
 use super::subject::Unit;
 use crate::data::hash::Fingerprint;
 use crate::data::{Fidelity, PairSequence, Tokenizer};
+use crate::denoiser::Wanted;
 use crate::likelihood::{Estimate, Kind, Meaning, Sequences};
 use crate::{Error, Result};
 
@@ -350,8 +351,21 @@ impl Session {
     /// [`Error::Invalid`] for no text at all, sequences that the network cannot run on, and an estimator that it does not
     /// have.
     pub fn score(&self, request: &EvaluateRequest, passages: &[Passage]) -> Result<Vec<Score>> {
+        self.score_while(request, passages, &|| Ok(()))
+    }
+
+    /// The same as long as it is `wanted`, which is asked before every evaluation of a diffusion network.
+    ///
+    /// # Errors
+    /// As [`Self::score`], and what `wanted` says.
+    pub fn score_while(
+        &self,
+        request: &EvaluateRequest,
+        passages: &[Passage],
+        wanted: Wanted,
+    ) -> Result<Vec<Score>> {
         let name = request.estimator.name();
-        match self.estimate(request, &self.windows(passages))? {
+        match self.estimate_while(request, &self.windows(passages), wanted)? {
             Estimated::Exact(estimate) => self.scores(&name, &estimate, passages),
             Estimated::UpperBound(estimate) => self.scores(&name, &estimate, passages),
             Estimated::Surrogate(estimate) => self.scores(&name, &estimate, passages),

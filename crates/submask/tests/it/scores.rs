@@ -328,3 +328,29 @@ fn held_out_sequences_may_have_different_lengths() {
     let refused = HeldOut { lengths: vec![24, 24], ..all };
     assert!(session.evaluation(&request, &refused).unwrap_err().to_string().contains("tokens = 60"));
 }
+
+/// A score that nobody waits for any more ends before the next evaluation, and asking changes no bit.
+#[test]
+fn a_score_goes_on_while_it_is_wanted() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let NetworkConfig::Diffusion(sizes) = dit(false) else { unreachable!("a transformer") };
+    let blocks = NetworkConfig::Diffusion(DitConfig { block_len: 4, ..sizes });
+    for network in [dit(true), blocks, baseline()] {
+        let session = session(network, Tokenizer::bytes(), 2);
+        let request = EvaluateRequest { batch: 2, ..session.score_request() };
+        let passages = passages(&session, &TEXTS, TextLayout::default());
+        let asked = AtomicUsize::new(0);
+        let count = |most: usize| match asked.fetch_add(1, Ordering::Relaxed) < most {
+            true => Ok(()),
+            false => Err(submask::Error::Interrupted),
+        };
+        let whole = session.score_while(&request, &passages, &|| count(usize::MAX)).unwrap();
+        assert_eq!(whole, session.score(&request, &passages).unwrap());
+        let often = asked.swap(0, Ordering::Relaxed);
+        assert!(often > if session.is_autoregressive() { 0 } else { 50 }, "{often}");
+        let ended = session.score_while(&request, &passages, &|| count(often / 2)).unwrap_err();
+        assert!(matches!(ended, submask::Error::Interrupted), "{ended}");
+        assert_eq!(asked.into_inner(), often / 2 + 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use submask::Session;
+use submask::denoiser::Wanted;
 use submask::model::{Estimator, EvaluateRequest, TextLayout};
 
 use super::answer::{CompletionChoice, FinishReason, Logprobs};
@@ -31,7 +32,9 @@ pub async fn answer(
         None => vec![None; plan.prompts.len()],
         Some(_) => {
             let prompts = request.prompts()?;
-            let scored = move |place: usize, session: &Session| scored(&prompts[place], session).map(Some);
+            let scored = move |place: usize, session: &Session, wanted: Wanted| {
+                scored(&prompts[place], session, wanted).map(Some)
+            };
             model.engine.score(deadline, plan.prompts.len(), scored).await?
         }
     };
@@ -59,7 +62,7 @@ pub async fn answer(
 }
 
 /// Log-probabilities of the tokens of a prompt, from left to right.
-fn scored(prompt: &PromptText, session: &Session) -> Result<Logprobs, ApiError> {
+fn scored(prompt: &PromptText, session: &Session, wanted: Wanted) -> Result<Logprobs, ApiError> {
     let architecture = session.architecture();
     let tokens = match prompt {
         PromptText::Text(text) => tokenizer(session)?.encode(text).map_err(|error| named("prompt", error))?,
@@ -68,7 +71,7 @@ fn scored(prompt: &PromptText, session: &Session) -> Result<Logprobs, ApiError> 
     let passage = architecture.passage_of_tokens(TextLayout::default(), &[], &tokens, false);
     let passage = passage.map_err(|error| named("prompt", error))?;
     let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
-    let scores = session.score(&request, &[passage]).map_err(|error| named("prompt", error))?;
+    let scores = session.score_while(&request, &[passage], wanted).map_err(|error| named("prompt", error))?;
     let mut logprobs = Logprobs { text_offset: offsets(architecture, &tokens)?, ..Logprobs::default() };
     for term in scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default()) {
         logprobs.tokens.push(term.text);

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::response::Response;
 use submask::Session;
 use submask::data::PairSequence;
+use submask::denoiser::Wanted;
 use submask::model::{Architecture, EvaluateRequest, Passage, TextLayout};
 use tracing::{Instrument, Span};
 
@@ -139,10 +140,10 @@ impl Filling {
         let texts: Vec<Vec<u32>> = choices.iter().map(|choice| choice.tokens.clone()).collect();
         let given = self.given.clone();
         let count = texts.len();
-        let score = move |place: usize, session: &Session| {
+        let score = move |place: usize, session: &Session, wanted: Wanted| {
             let passage = passage(session.architecture(), &texts[place], &given)?;
             let Some(passage) = passage else { return Ok(None) };
-            let scores = session.score(&request, &[passage])?;
+            let scores = session.score_while(&request, &[passage], wanted)?;
             Ok(scores.into_iter().next().map(|score| ScoreValue::of(score, false)))
         };
         self.model.engine.score(self.deadline, count, score).await

@@ -6,6 +6,7 @@ mod settings;
 use axum::extract::State;
 use axum::response::Response;
 use submask::Session;
+use submask::denoiser::Wanted;
 use submask::model::{Architecture, EvaluateRequest, Passage, TextLayout};
 
 pub use request::{ScoreRequest, ScoreValue};
@@ -48,8 +49,10 @@ pub async fn create(
     let (evaluate, passages) = blocking(move || prepared(&request, &session, &own.settings)).await?;
     let count = passages.len();
     tracing::Span::current().record("choices", count);
-    let score = move |place: usize, session: &Session| {
-        let scores = session.score(&evaluate, std::slice::from_ref(&passages[place])).map_err(refusal)?;
+    let score = move |place: usize, session: &Session, wanted: Wanted| {
+        let scores = session
+            .score_while(&evaluate, std::slice::from_ref(&passages[place]), wanted)
+            .map_err(refusal)?;
         let score = scores.into_iter().next();
         let score = score.ok_or_else(|| ApiError::internal("a text has no score"))?;
         Ok(ScoreValue::of(score, by_token))
