@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use submask::Session;
 use submask::model::Generator;
-use submask::sampler::{Event, FinishedSequence, Observer};
+use submask::sampler::{Event, FinishedSequence, Observer, SampleReport};
 
 use super::Job;
 use super::active::Active;
@@ -39,21 +39,23 @@ impl<'s> Board<'s> {
         true
     }
 
-    /// Removes requests that are at their end, with what they have in the generator. Returns how many.
-    pub fn sweep(&mut self, generator: &mut Generator<'s>, now: Instant) -> usize {
+    /// Removes requests that are at their end, with what they have in the generator. Returns how many, and what those sequences cost
+    /// that are taken out.
+    pub fn sweep(&mut self, generator: &mut Generator<'s>, now: Instant) -> (usize, SampleReport) {
+        let mut costs = Vec::new();
         for active in self.requests.values_mut() {
             for sequence in active.take_stopped() {
-                generator.cancel(sequence);
+                costs.extend(generator.cancel(sequence));
                 self.owners.remove(&sequence);
             }
         }
         let ended: Vec<Active> =
             self.requests.extract_if(.., |_, active| active.ends(now)).map(|(_, active)| active).collect();
         for sequence in ended.iter().flat_map(Active::sequences) {
-            generator.cancel(sequence);
+            costs.extend(generator.cancel(sequence));
             self.owners.remove(&sequence);
         }
-        ended.len()
+        (ended.len(), costs.iter().sum())
     }
 
     /// Fills the generator: one sequence of every request that has none there, then in turn while there is room for more.

@@ -49,7 +49,9 @@ fn sample<'s>(session: &'s Session, shared: &Shared, board: &mut Board<'s>) -> s
             board.take_all().into_iter().for_each(|active| active.fail(ApiError::shutting_down()));
             return Ok(());
         }
-        shared.queue.leave(board.sweep(generator, Instant::now()));
+        let (ended, cost) = board.sweep(generator, Instant::now());
+        shared.queue.leave(ended);
+        count(&cost, shared);
         board.admit(generator, shared.max_batch);
         let sequences = generator.len();
         shared.metrics.active_sequences.set(sequences as i64);

@@ -10,8 +10,8 @@ use crate::order::Order;
 use crate::predictive::{Predictive, Sharpening};
 use crate::sampler::{
     AutoregressiveRecipe, AutoregressiveSequence, AutoregressiveStream, EntropyRule, Event, FinishedSequence,
-    MixtureDenoiser, Observer, Progress, Prompt, Recipe, SampleSettings, Sampling, SequenceRequest, Stream,
-    Temperature,
+    MixtureDenoiser, Observer, Progress, Prompt, Recipe, SampleReport, SampleSettings, Sampling,
+    SequenceRequest, Stream, Temperature,
 };
 use crate::schedule::TemperatureSchedule;
 use crate::{Error, Result};
@@ -76,8 +76,8 @@ impl Prepared<'_> {
 /// Generates samples of requests that come and go while others are under way: they share network evaluations as far as a network
 /// takes them together, and each is the sample that [`Session::generate`] gives of its request, whatever else runs.
 ///
-/// All sequences of a diffusion model are under way at once and take turns, at most `batch` per round, so that a short one need
-/// not wait for a long one. Those of the baseline wait for room.
+/// All sequences are under way at once and take turns, at most `batch` per round, so that a short one need not wait for a long one;
+/// but those whose sub-tokens stay on a device wait for room there.
 ///
 /// ```no_run
 /// # fn of(session: &submask::Session) -> submask::Result<()> {
@@ -127,7 +127,7 @@ impl AnyStream<'_> {
         }
     }
 
-    fn cancel(&mut self, sequence: usize) -> bool {
+    fn cancel(&mut self, sequence: usize) -> Option<SampleReport> {
         match self {
             Self::Diffusion(stream) => stream.cancel(sequence),
             Self::Baseline(stream) => stream.cancel(sequence),
@@ -288,14 +288,12 @@ impl<'s> Generator<'s> {
         Ok(sequence)
     }
 
-    /// Takes a sequence out, of which nothing is told any more. Returns whether it was there and not finished.
-    pub fn cancel(&mut self, sequence: usize) -> bool {
-        self.lanes.iter_mut().any(|lane| {
-            let own = lane.numbers.iter().find(|(_, number)| **number == sequence).map(|(own, _)| *own);
-            own.is_some_and(|own| {
-                lane.numbers.remove(&own);
-                lane.stream.cancel(own)
-            })
+    /// Takes a sequence out, of which nothing is told any more. Returns what it has cost, where it was there and not finished.
+    pub fn cancel(&mut self, sequence: usize) -> Option<SampleReport> {
+        self.lanes.iter_mut().find_map(|lane| {
+            let own = lane.numbers.iter().find(|(_, number)| **number == sequence).map(|(own, _)| *own)?;
+            lane.numbers.remove(&own);
+            lane.stream.cancel(own)
         })
     }
 
@@ -354,7 +352,7 @@ impl<'s> Generator<'s> {
         if session.is_autoregressive() {
             let predictive = session.architecture().predictive();
             let stream = AutoregressiveStream::new(session.autoregressive()?, predictive, batch)?;
-            return Ok(AnyStream::Baseline(if takes_turns { stream.joining() } else { stream }));
+            return Ok(AnyStream::Baseline(if takes_turns { stream.taking_turns() } else { stream }));
         }
         let network = session.denoiser()?;
         let stream = match predictions {

@@ -68,13 +68,12 @@ pub struct AutoregressiveStream<'a> {
     /// The draw of a digit is one over b classes: a distribution over single sub-tokens.
     digits: Predictive,
     batch: usize,
-    /// Whether a sequence begins as soon as there is room, or only with others, once those under way are finished: their keys and
-    /// values are then of one length.
-    joins: bool,
-    continuation: Box<dyn Continuation + 'a>,
+    /// Whether a sequence begins at once and takes turns with others, or begins with others once those under way are finished: their
+    /// keys and values are then of one length.
+    takes_turns: bool,
     waiting: VecDeque<Row>,
-    /// Those of the continuation.
-    rows: Vec<Row>,
+    /// Sequences that are evaluated together, at most a batch of them each; those whose turn it is come first.
+    parties: VecDeque<Party<'a>>,
     added: usize,
     cancelled: usize,
     digits_finished: usize,
@@ -95,10 +94,9 @@ impl<'a> AutoregressiveStream<'a> {
             predictive,
             digits: Predictive::new(SubTokenizer::new(network.base(), 1)?, true),
             batch,
-            joins: false,
-            continuation: network.begin(),
+            takes_turns: false,
             waiting: VecDeque::new(),
-            rows: Vec::new(),
+            parties: VecDeque::new(),
             added: 0,
             cancelled: 0,
             digits_finished: 0,
@@ -106,10 +104,10 @@ impl<'a> AutoregressiveStream<'a> {
         })
     }
 
-    /// The same, where a sequence begins as soon as there is room.
+    /// The same, where all sequences are under way at once and take turns, a batch of them in a round.
     #[must_use]
-    pub fn joining(self) -> Self {
-        Self { joins: true, ..self }
+    pub fn taking_turns(self) -> Self {
+        Self { takes_turns: true, ..self }
     }
 
     /// Adds a sequence and returns its number in the stream: 0 for the first, 1 for the second, …
@@ -126,22 +124,18 @@ impl<'a> AutoregressiveStream<'a> {
         Ok(self.added - 1)
     }
 
-    /// Takes a sequence out, of which nothing is told any more. Returns whether it was there and not finished.
-    pub fn cancel(&mut self, sequence: usize) -> bool {
-        let of = |row: &Row| row.sequence == sequence;
-        let row = match (self.waiting.iter().position(of), self.rows.iter().position(of)) {
-            (Some(place), _) => self.waiting.remove(place),
-            (None, Some(place)) => {
-                let others: Vec<usize> = (0..self.rows.len()).filter(|other| *other != place).collect();
-                self.continuation.keep(&others);
-                Some(self.rows.remove(place))
-            }
-            (None, None) => None,
+    /// Takes a sequence out, of which nothing is told any more. Returns what it has cost, where it was there and not finished.
+    pub fn cancel(&mut self, sequence: usize) -> Option<SampleReport> {
+        let waiting = self.waiting.iter().position(|row| row.sequence == sequence);
+        let row = match waiting {
+            Some(place) => self.waiting.remove(place)?,
+            None => self.parties.iter_mut().find_map(|party| party.take(sequence))?,
         };
-        let Some(row) = row else { return false };
-        self.progress.digits_total -= row.masked(self.predictive.codes().subtoken_len());
+        self.parties.retain(|party| !party.rows.is_empty());
+        let len = self.predictive.codes().subtoken_len();
+        self.progress.digits_total -= row.masked(len);
         self.cancelled += 1;
-        true
+        Some(row.report(len))
     }
 
     /// Whether every sequence that was added is finished.
@@ -154,56 +148,61 @@ impl<'a> AutoregressiveStream<'a> {
         self.added - self.progress.sequences - self.cancelled
     }
 
-    /// Takes waiting sequences in and continues every sequence by a digit. Returns the sequences that this finishes.
+    /// Takes waiting sequences in and continues sequences by a digit, those that have waited longest. Returns the sequences that
+    /// this finishes.
     ///
     /// # Errors
     /// What the network reports, and what `observer` returns. After an error the stream is to be dropped.
     pub fn round(&mut self, observer: &mut dyn Observer) -> Result<Vec<FinishedSequence>> {
         self.start(observer)?;
-        if self.rows.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some(mut party) = self.parties.pop_front() else { return Ok(Vec::new()) };
         let base = self.network.base();
         let last = |row: &Row| row.digits.last().copied().unwrap_or(base as u32);
-        let inputs: Vec<u32> = self.rows.iter().map(last).collect();
-        let logits = self.continuation.next_logits(&inputs)?;
+        let inputs: Vec<u32> = party.rows.iter().map(last).collect();
+        let logits = party.continuation.next_logits(&inputs)?;
         let writer = Writer { predictive: self.predictive, digits: &self.digits };
-        for (row, logits) in self.rows.iter_mut().zip(logits.chunks_exact(base)) {
+        for (row, logits) in party.rows.iter_mut().zip(logits.chunks_exact(base)) {
             writer.write(row, logits, observer)?;
         }
+        self.parties.push_back(party);
         self.finish(observer)
     }
 
+    /// Every sequence that waits begins where there is room: in a party that is there, or in a new one.
     fn start(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        if self.rows.is_empty() {
-            self.continuation = self.network.begin();
-        } else if !self.joins {
+        if !self.takes_turns && !self.parties.is_empty() {
             return Ok(());
         }
-        let mut begun = 0;
-        while self.rows.len() < self.batch
-            && let Some(row) = self.waiting.pop_front()
-        {
+        while let Some(row) = self.waiting.pop_front() {
+            let room = self.parties.iter().position(|party| party.rows.len() < self.batch);
+            let place = match room {
+                Some(place) => place,
+                None if self.takes_turns || self.parties.is_empty() => {
+                    let continuation = self.network.begin();
+                    self.parties.push_back(Party { continuation, rows: Vec::new() });
+                    self.parties.len() - 1
+                }
+                None => {
+                    self.waiting.push_front(row);
+                    break;
+                }
+            };
             let y = row.start(self.predictive.codes());
             observer.notify(&Event::Started { sequence: row.sequence, y: &y })?;
-            self.rows.push(row);
-            begun += 1;
+            self.parties[place].continuation.add(1);
+            self.parties[place].rows.push(row);
         }
-        self.continuation.add(begun);
         Ok(())
     }
 
     /// Takes out the sequences that are complete.
     fn finish(&mut self, observer: &mut dyn Observer) -> Result<Vec<FinishedSequence>> {
         let len = self.predictive.codes().subtoken_len();
-        let under_way: usize = self.rows.iter().map(|row| row.written(len)).sum();
-        self.progress.digits = self.digits_finished + under_way;
+        let under_way = self.parties.iter().flat_map(|party| &party.rows).map(|row| row.written(len));
+        self.progress.digits = self.digits_finished + under_way.sum::<usize>();
         observer.notify(&Event::Progress(self.progress))?;
-        let kept: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].is_done).collect();
-        if kept.len() < self.rows.len() {
-            self.continuation.keep(&kept);
-        }
-        let done: Vec<Row> = self.rows.extract_if(.., |row| row.is_done).collect();
+        let done: Vec<Row> = self.parties.iter_mut().flat_map(Party::take_done).collect();
+        self.parties.retain(|party| !party.rows.is_empty());
         let mut finished = Vec::with_capacity(done.len());
         for row in done {
             self.digits_finished += row.written(len);
@@ -215,6 +214,31 @@ impl<'a> AutoregressiveStream<'a> {
             finished.push(one);
         }
         Ok(finished)
+    }
+}
+
+/// Sequences that are evaluated together, and what is kept of them.
+struct Party<'a> {
+    continuation: Box<dyn Continuation + 'a>,
+    rows: Vec<Row>,
+}
+
+impl Party<'_> {
+    /// Takes out a sequence.
+    fn take(&mut self, sequence: usize) -> Option<Row> {
+        let place = self.rows.iter().position(|row| row.sequence == sequence)?;
+        let others: Vec<usize> = (0..self.rows.len()).filter(|other| *other != place).collect();
+        self.continuation.keep(&others);
+        Some(self.rows.remove(place))
+    }
+
+    /// Takes out those that are complete.
+    fn take_done(&mut self) -> Vec<Row> {
+        let kept: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].is_done).collect();
+        if kept.len() < self.rows.len() {
+            self.continuation.keep(&kept);
+        }
+        self.rows.extract_if(.., |row| row.is_done).collect()
     }
 }
 
@@ -310,16 +334,21 @@ impl Row {
         Ok(())
     }
 
-    fn finished(self, subtoken_len: usize) -> FinishedSequence {
+    /// What it has cost so far.
+    fn report(&self, subtoken_len: usize) -> SampleReport {
         let evaluations = self.digits.len() as u64;
-        let report = SampleReport {
+        SampleReport {
             sequences: 1,
             digits: self.written(subtoken_len) as u64,
             evaluations,
             positions: evaluations,
             steps_total: evaluations,
             ..SampleReport::default()
-        };
+        }
+    }
+
+    fn finished(self, subtoken_len: usize) -> FinishedSequence {
+        let report = self.report(subtoken_len);
         FinishedSequence { sequence: self.sequence, tokens: self.tokens, report }
     }
 }
@@ -525,7 +554,7 @@ mod tests {
         let alone: Vec<FinishedSequence> = (0..12)
             .flat_map(|number| sample_autoregressive(&network, &predictive, [sequence(number)], 1).unwrap())
             .collect();
-        let mut stream = AutoregressiveStream::new(&network, &predictive, 4).unwrap().joining();
+        let mut stream = AutoregressiveStream::new(&network, &predictive, 4).unwrap().taking_turns();
         let (mut states, mut nats) = (vec![Vec::new(); 12], [0.0; 12]);
         let mut together: Vec<Option<FinishedSequence>> = vec![None; 12];
         for round in 0..200 {
@@ -534,8 +563,9 @@ mod tests {
             }
             if round == 9 {
                 // One on its way and one that waits, and neither twice.
-                let gone = [3, 4].map(|sequence| (stream.cancel(sequence), stream.cancel(sequence)));
-                assert_eq!(gone, [(true, false); 2]);
+                let gone =
+                    [3, 4].map(|sequence| (stream.cancel(sequence).is_some(), stream.cancel(sequence)));
+                assert_eq!(gone, [(true, None); 2]);
             }
             let mut observer = WithDigits(|event: &Event| {
                 match *event {

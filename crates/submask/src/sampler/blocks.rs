@@ -1,5 +1,7 @@
 //! Rows that are written block by block: what the network makes of the blocks that are written is kept.
 
+use std::collections::VecDeque;
+
 use super::memory;
 use super::observer::Observer;
 use super::row::Row;
@@ -15,6 +17,8 @@ pub(super) struct ByBlocks<'a> {
     batch: usize,
     /// Those that have waited longest for their turn come first.
     groups: Vec<Group<'a>>,
+    /// Rows that still read what they are given.
+    reading: VecDeque<(Read, Vec<Row<'a>>)>,
 }
 
 /// Rows whose blocks stand at the same place of the network's length and are equally long: they are evaluated together.
@@ -35,38 +39,51 @@ impl Group<'_> {
 impl<'a> ByBlocks<'a> {
     /// No rows yet, of a network with the given `spec`, at most `batch` of which are evaluated in a round.
     pub fn new(network: &'a dyn BlockDenoiser, spec: &'a Spec, batch: usize) -> Self {
-        Self { network, spec, batch, groups: Vec::new() }
+        Self { network, spec, batch, groups: Vec::new(), reading: VecDeque::new() }
     }
 
     /// All rows on their way.
     pub fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
-        self.groups.iter().flat_map(|group| &group.rows)
+        let reading = self.reading.iter().flat_map(|(_, rows)| rows);
+        self.groups.iter().flat_map(|group| &group.rows).chain(reading)
     }
 
-    /// Takes rows in that have just been started, and reads what they are given before their first block. Rows that are given
-    /// the same one after the other share the reading.
-    ///
-    /// # Errors
-    /// What the network reports.
-    pub fn add(&mut self, rows: Vec<Row<'a>>) -> Result<()> {
+    /// Takes rows in that have just been started. What they are given before their first block is read in the rounds that follow; rows
+    /// that are given the same one after the other share the reading.
+    pub fn add(&mut self, rows: Vec<Row<'a>>) {
         let mut rows = rows.into_iter().peekable();
         while let Some(first) = rows.next() {
             let (given, window, length) =
                 (first.digits(0..first.block.start).to_vec(), first.recipe.window, first.block.len());
-            let Read { first: place, kept, passes } = self.read(&first)?;
-            let mut group = vec![first];
             let is_same = |row: &Row| {
                 row.digits(0..row.block.start) == given
                     && (row.recipe.window, row.block.len()) == (window, length)
             };
+            let read = self.unread(&first);
+            let mut group = vec![first];
             while group.len() < self.batch
                 && let Some(row) = rows.next_if(is_same)
             {
                 group.push(row);
             }
-            group.iter_mut().for_each(|row| row.clean_passes += passes);
-            let kept = kept.map(|kept| kept.of(&vec![0; group.len()]));
-            self.place(Group { first: place, rows: group, kept });
+            self.reading.push_back((read, group));
+        }
+    }
+
+    /// One more pass for those that are still reading, as many of them as have their turn; those that are through can be evaluated.
+    fn read_on(&mut self) -> Result<()> {
+        for _ in 0..self.reading.len().min(self.batch) {
+            let Some((mut read, mut rows)) = self.reading.pop_front() else { break };
+            if let Some(row) = rows.first() {
+                self.read_pass(&mut read, row)?;
+            }
+            if !read.is_done() {
+                self.reading.push_back((read, rows));
+                continue;
+            }
+            rows.iter_mut().for_each(|row| row.clean_passes += read.passes);
+            let kept = read.kept.map(|kept| kept.of(&vec![0; rows.len()]));
+            self.place(Group { first: read.first, rows, kept });
         }
         Ok(())
     }
@@ -76,6 +93,10 @@ impl<'a> ByBlocks<'a> {
     /// # Errors
     /// What the network reports, [`Error::Invalid`] for logits that are no distribution, and what the observer returns.
     pub fn visit(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.read_on()?;
+        if self.groups.is_empty() {
+            return Ok(());
+        }
         let rows = self.groups.iter().scan(0, |rows, group| {
             *rows += group.rows.len();
             Some(*rows)
@@ -97,6 +118,14 @@ impl<'a> ByBlocks<'a> {
     /// Takes out a row. Returns it where it was there.
     pub fn take(&mut self, sequence: usize) -> Option<Row<'a>> {
         let of = |row: &Row| row.sequence == sequence;
+        for place in 0..self.reading.len() {
+            let rows = &mut self.reading[place].1;
+            if let Some(row) = rows.iter().position(of) {
+                let row = rows.remove(row);
+                self.reading.retain(|(_, rows)| !rows.is_empty());
+                return Some(row);
+            }
+        }
         let group = self.groups.iter_mut().find(|group| group.rows.iter().any(of))?;
         let place = group.rows.iter().position(of)?;
         let row = group.rows.remove(place);
@@ -143,9 +172,12 @@ impl<'a> ByBlocks<'a> {
             rows.into_iter().enumerate().partition(|(_, row)| rereads(row));
         for (_, mut row) in rereading {
             row.begin_next_block();
-            let Read { first, kept, passes } = self.read(&row)?;
-            row.clean_passes += passes;
-            self.place(Group { first, rows: vec![row], kept });
+            let mut read = self.unread(&row);
+            while !read.is_done() {
+                self.read_pass(&mut read, &row)?;
+            }
+            row.clean_passes += read.passes;
+            self.place(Group { first: read.first, rows: vec![row], kept: read.kept });
         }
         let (places, mut rows): (Vec<usize>, Vec<Row>) = others.into_iter().unzip();
         if rows.is_empty() {
@@ -184,25 +216,26 @@ impl<'a> ByBlocks<'a> {
         }
     }
 
-    /// Reads what stands before the block of a row, as if it had been written by it.
-    fn read(&self, row: &Row) -> Result<Read> {
-        let (start, most, window) = (row.block.start, self.most_kept(), row.recipe.window);
-        let mut read = Read { first: start.min(most), kept: None, passes: 0 };
-        if read.first == 0 {
-            return Ok(read);
+    /// What stands before the block of a row, of which nothing is read yet.
+    fn unread(&self, row: &Row) -> Read {
+        let (start, most) = (row.block.start, self.most_kept());
+        let first = start.min(most);
+        let begin = if row.recipe.window == Window::Recomputed { start - first } else { 0 };
+        let next = if first == 0 { start } else { begin };
+        Read { first, kept: None, next, start, passes: 0 }
+    }
+
+    /// One pass over what stands before the block of a row, as if it had been written by it: as much as fits, then block by block.
+    fn read_pass(&self, read: &mut Read, row: &Row) -> Result<()> {
+        if read.is_done() {
+            return Ok(());
         }
-        let begin = if window == Window::Recomputed { start - read.first } else { 0 };
-        let mut end = begin + read.first;
-        let mut kept = self.network.keep(row.digits(begin..end), 1, None)?;
+        let end = read.next + if read.kept.is_none() { read.first } else { self.spec.block_len };
+        let kept = self.network.keep(row.digits(read.next..end), 1, read.kept.as_ref())?;
+        read.kept = Some(self.slid(kept));
+        read.next = end;
         read.passes += 1;
-        while end < start {
-            let block = end..end + self.spec.block_len;
-            end = block.end;
-            kept = self.slid(self.network.keep(row.digits(block), 1, Some(&kept))?);
-            read.passes += 1;
-        }
-        read.kept = Some(kept);
-        Ok(read)
+        Ok(())
     }
 
     /// Puts rows among those that they can be evaluated with.
@@ -225,12 +258,21 @@ impl<'a> ByBlocks<'a> {
     }
 }
 
-/// What stands before a block, read.
+/// What stands before a block, as far as it is read.
 struct Read {
     first: usize,
     kept: Option<Kept>,
+    /// The next token to read, and the first that is not.
+    next: usize,
+    start: usize,
     /// Passes that it took.
     passes: u64,
+}
+
+impl Read {
+    fn is_done(&self) -> bool {
+        self.next >= self.start
+    }
 }
 
 /// Checks that a network with blocks of `block_len` tokens can fill the holes of a prompt: what is given in a later block cannot

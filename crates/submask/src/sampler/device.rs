@@ -79,8 +79,8 @@ impl<'a> OnDevice<'a> {
         self.batch.reveal(&tokens, &times, labels.as_deref())
     }
 
-    /// Takes out a row for which nobody waits any more, where it is there; returns how many sub-tokens were masked at its start.
-    pub fn abandon(&mut self, sequence: usize) -> Option<usize> {
+    /// Takes out a row for which nobody waits any more, where it is there.
+    pub fn abandon(&mut self, sequence: usize) -> Option<&Row<'a>> {
         let of = |row: &Row| row.sequence == sequence && !row.is_abandoned;
         if let Some(place) = self.rows.iter().position(of) {
             self.batch.retire((0..self.rows.len()).map(|row| row == place));
@@ -88,7 +88,7 @@ impl<'a> OnDevice<'a> {
         }
         let row = self.done.iter_mut().find(|row| of(row))?;
         row.is_abandoned = true;
-        Some(row.masked())
+        Some(row)
     }
 
     /// Takes out the rows that are done.

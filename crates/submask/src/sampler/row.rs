@@ -230,6 +230,19 @@ impl<'a> Row<'a> {
         self.policy.settle(&self.recipe.draws, &self.y)
     }
 
+    /// What it has cost, where it goes no further.
+    pub fn report_so_far(&self) -> SampleReport {
+        let costs: SampleReport = [self.written, self.policy.costs_so_far()].iter().sum();
+        SampleReport {
+            sequences: 1,
+            digits: self.revealed as u64,
+            evaluations: self.evaluations,
+            positions: self.positions,
+            clean_passes: self.clean_passes,
+            ..costs
+        }
+    }
+
     pub fn report(&self) -> SampleReport {
         let costs: SampleReport = [self.written, self.policy.costs()].iter().sum();
         let ended = self.ended.filter(|_| self.recipe.is_left_to_right());

@@ -226,27 +226,29 @@ impl<'a> Stream<'a> {
         Ok(self.added - 1)
     }
 
-    /// Takes a sequence out, of which nothing is told any more. Returns whether it was there and not finished. The others are what
-    /// they would have been.
-    pub fn cancel(&mut self, sequence: usize) -> bool {
-        let Some(masked) = self.take(sequence) else { return false };
+    /// Takes a sequence out, of which nothing is told any more. Returns what it has cost, where it was there and not finished. The
+    /// others are what they would have been.
+    pub fn cancel(&mut self, sequence: usize) -> Option<SampleReport> {
+        let (masked, report) = self.take(sequence)?;
         self.progress.digits_total -= masked;
         self.cancelled += 1;
-        true
+        Some(report)
     }
 
-    /// Takes a sequence out; returns how many sub-tokens were masked at its start.
-    fn take(&mut self, sequence: usize) -> Option<usize> {
+    /// Takes a sequence out; returns how many sub-tokens were masked at its start, and what it has cost.
+    fn take(&mut self, sequence: usize) -> Option<(usize, SampleReport)> {
         if let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == sequence) {
-            return self.waiting.remove(place).map(|(_, request)| request.prompt.masked().len());
+            let (_, request) = self.waiting.remove(place)?;
+            return Some((request.prompt.masked().len(), SampleReport::default()));
         }
+        let cost = |row: &Row| (row.masked(), row.report_so_far());
         if let Some(place) = self.in_memory.iter().position(|row| row.sequence == sequence) {
-            return Some(self.in_memory.remove(place).masked());
+            return Some(cost(&self.in_memory.remove(place)));
         }
         if let Some(row) = self.by_blocks.as_mut().and_then(|blocks| blocks.take(sequence)) {
-            return Some(row.masked());
+            return Some(cost(&row));
         }
-        self.on_device.iter_mut().find_map(|group| group.abandon(sequence))
+        self.on_device.iter_mut().find_map(|group| group.abandon(sequence).map(cost))
     }
 
     /// Whether every sequence that was added is finished.
@@ -332,7 +334,10 @@ impl<'a> Stream<'a> {
                 (false, None) => self.place(row, device),
             }
         }
-        self.by_blocks.as_mut().map_or(Ok(()), |blocks| blocks.add(started))
+        if let Some(blocks) = &mut self.by_blocks {
+            blocks.add(started);
+        }
+        Ok(())
     }
 
     /// Where the digits of a sequence can be drawn but in memory.

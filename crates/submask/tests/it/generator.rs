@@ -61,6 +61,7 @@ fn requests_that_come_and_go_are_what_they_are_alone() {
             let mut generator = session.generator(batch).unwrap();
             let mut finished: Vec<Option<FinishedSequence>> = vec![None; 2 * requests.len()];
             let mut told = vec![Vec::new(); finished.len()];
+            let mut visits = vec![0; finished.len()];
             let mut coming = requests.iter();
             for round in 0.. {
                 let next = if round % 3 == 0 { coming.next() } else { None };
@@ -73,8 +74,13 @@ fn requests_that_come_and_go_are_what_they_are_alone() {
                     // At once, or while it is under way.
                     let goes = if leaves % 4 == 1 { leaves } else { leaves.saturating_sub(2) | 1 };
                     if finished[goes].is_none() {
-                        generator.cancel(goes);
-                        assert!(!generator.cancel(goes));
+                        if let Some(cost) = generator.cancel(goes) {
+                            let given =
+                                if session.is_autoregressive() { cost.evaluations - visits[goes] } else { 0 };
+                            assert_eq!(cost.evaluations, visits[goes] + given);
+                            assert_eq!(cost.steps_total, cost.steps_skipped + cost.evaluations, "{goes}");
+                        }
+                        assert!(generator.cancel(goes).is_none());
                         told[goes].clear();
                     }
                 }
@@ -84,6 +90,7 @@ fn requests_that_come_and_go_are_what_they_are_alone() {
                         Event::Started { sequence, y } => told[sequence] = y.to_vec(),
                         Event::Revealed { sequence, digits, .. } => {
                             evaluated += 1;
+                            visits[sequence] += 1;
                             digits.iter().for_each(|&(digit, value)| told[sequence][digit] = value);
                         }
                         _ => {}
@@ -110,28 +117,64 @@ fn requests_that_come_and_go_are_what_they_are_alone() {
     }
 }
 
+/// Long ones that are written, and long ones that are given and have to be read.
 #[test]
 fn a_short_text_does_not_wait_for_long_ones() {
+    let given = TextPrompt::new().tokens(vec![97; 390]).rest();
+    let whole = TextPrompt::default();
+    for (network, long, length) in [
+        (blocks(), &whole, Some(400)),
+        (blocks(), &given, Some(400)),
+        (dit(false), &whole, None),
+        (baseline(), &whole, None),
+    ] {
+        let session = session(network, Tokenizer::bytes(), 2);
+        let long = Request { prompt: session.prompt(long, length).unwrap(), num: 3, ..session.request() };
+        let short =
+            Request { prompt: session.prompt(&"[[2]]".parse().unwrap(), None).unwrap(), ..long.clone() };
+        let (long, short) = (session.prepare(&long).unwrap(), session.prepare(&short).unwrap());
+        let mut generator = session.generator(1).unwrap();
+        for sample in 0..3 {
+            generator.add(&long, sample).unwrap();
+        }
+        for _ in 0..5 {
+            assert!(generator.round(&mut Unobserved).unwrap().is_empty());
+        }
+        let sequence = generator.add(&short, 0).unwrap();
+        // Its beginning and two tokens are at most six sub-tokens, at one turn in four.
+        let first = (0..24).find_map(|_| generator.round(&mut Unobserved).unwrap().pop()).unwrap();
+        assert_eq!(first.sequence, sequence);
+        assert_eq!(generator.len(), 3);
+    }
+}
+
+/// Whatever is read in turns is read as at once.
+#[test]
+fn texts_that_are_read_in_turns_go_on_as_alone() {
     let session = session(blocks(), Tokenizer::bytes(), 2);
-    let long = Request {
-        prompt: session.prompt(&TextPrompt::default(), Some(400)).unwrap(),
-        num: 3,
+    let request = |tokens: usize, seed| Request {
+        prompt: session
+            .prompt(
+                &TextPrompt::new().tokens((0..tokens as u32).map(|i| i * 7 % 250).collect()).rest(),
+                Some(tokens + 9),
+            )
+            .unwrap(),
+        seed,
         ..session.request()
     };
-    let short = Request { prompt: session.prompt(&"a[[3]]".parse().unwrap(), None).unwrap(), ..long.clone() };
-    let (long, short) = (session.prepare(&long).unwrap(), session.prepare(&short).unwrap());
-    let mut generator = session.generator(1).unwrap();
-    for sample in 0..3 {
-        generator.add(&long, sample).unwrap();
+    let requests = [request(290, 1), request(31, 2), request(290, 3), request(100, 4)];
+    let mut generator = session.generator(2).unwrap();
+    for request in &requests {
+        generator.add(&session.prepare(request).unwrap(), 0).unwrap();
     }
-    for _ in 0..10 {
-        assert!(generator.round(&mut Unobserved).unwrap().is_empty());
+    let mut finished = Vec::new();
+    while !generator.is_empty() {
+        finished.extend(generator.round(&mut Unobserved).unwrap());
     }
-    let sequence = generator.add(&short, 0).unwrap();
-    // Six sub-tokens, and a turn of four each.
-    let first = (0..24).find_map(|_| generator.round(&mut Unobserved).unwrap().pop()).unwrap();
-    assert_eq!(first.sequence, sequence);
-    assert_eq!(generator.len(), 3);
+    for one in finished {
+        let (tokens, report) = alone(&session, &requests[one.sequence]);
+        assert_eq!((one.tokens, one.report.clean_passes), (tokens, report.clean_passes), "{}", one.sequence);
+    }
 }
 
 /// The terms that are told while a text is written are those of its exact likelihood in that order.

@@ -141,6 +141,10 @@ impl Policy for Corrected {
         std::mem::take(&mut self.drawn.writes)
     }
 
+    fn costs_so_far(&self) -> SampleReport {
+        self.drawn.costs(self.next, 0)
+    }
+
     fn costs(&self) -> SampleReport {
         let total = self.steps.steps.len();
         self.drawn.costs(total, if self.tokens.is_empty() { total } else { 0 })

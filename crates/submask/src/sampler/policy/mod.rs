@@ -44,8 +44,11 @@ pub(super) trait Policy: Send + Sync {
     /// Ends the visit: (i·ℓ + j, digit) of what `y` [L·ℓ] becomes, ascending.
     fn settle(&mut self, draws: &TokenDraws, y: &[u32]) -> Vec<(usize, u32)>;
 
-    /// Steps and what was drawn so far; the rest of a report does not depend on the policy.
+    /// Steps and what was drawn; the rest of a report does not depend on the policy.
     fn costs(&self) -> SampleReport;
+
+    /// The same where no further step is taken.
+    fn costs_so_far(&self) -> SampleReport;
 
     /// Whether what is revealed may change again.
     fn revises(&self) -> bool {

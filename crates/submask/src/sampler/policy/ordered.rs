@@ -190,6 +190,10 @@ impl Policy for Ordered {
         std::mem::take(&mut self.log_probs)
     }
 
+    fn costs_so_far(&self) -> SampleReport {
+        self.drawn.costs(self.next, 0)
+    }
+
     fn costs(&self) -> SampleReport {
         self.drawn.costs(self.units.div_ceil(self.ordering.per_step), 0)
     }

@@ -61,6 +61,12 @@ impl Policy for Planned {
         self.drawn.costs(self.plan.steps_total, self.plan.idle_steps())
     }
 
+    fn costs_so_far(&self) -> SampleReport {
+        let passed = self.next.checked_sub(1).and_then(|last| self.plan.events.get(last));
+        let steps = passed.map_or(0, |event| event.step + 1);
+        self.drawn.costs(steps, steps - self.next)
+    }
+
     fn planned(&self) -> Option<&RevealEvent> {
         self.plan.events.get(self.next)
     }
