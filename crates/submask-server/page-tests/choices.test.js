@@ -75,11 +75,12 @@ test("a link without a second run leaves it out, and what is not known is told",
 });
 
 test("first templates are proper and fit", () => {
-  for (const other of [{}, { network: "autoregressive" }, { tokenizer: { kind: "text8" } }, { tokenizer: { kind: "numbers" } }, { longest_text: 10 }, { longest_text: 30 }]) {
+  for (const other of [{}, { network: "autoregressive" }, { tokenizer: { kind: "text8" } }, { tokenizer: { kind: "numbers" } }, { longest_text: 10 }, { longest_text: 30 }, { block_len: 16 }]) {
     const templates = firstTemplates({ ...model, ...other });
     assert.ok(templates.length > 0);
     for (const template of templates) assert.equal(problemOf(template), null);
   }
+  assert.equal(firstTemplates({ ...model, block_len: 16 })[0], "lantern:[[*]]");
 });
 
 test("the second run differs from the first", () => {
@@ -122,6 +123,10 @@ test("what was filled in is marked where pieces make up the text", () => {
   const choice = { text: "sea is", pieces: ["<|end|>", "sea", " i", "s", "<|end|>"], given: [true, true, false, false, false] };
   assert.deepEqual(markedOf(choice), [{ text: "sea", given: true }, { text: " is", given: false }]);
   assert.equal(markedOf({ ...choice, text: "seas" }), null);
+  const broken = { text: "sea is", pieces: ["sea", "<|end|>", " is"], given: [true, false, false] };
+  assert.deepEqual(markedOf(broken), [{ text: "sea", given: true }, { text: " is", given: false }]);
+  const written = { text: "a<b>c", pieces: ["a", "<b>", "c"], given: [true, false, true] };
+  assert.deepEqual(markedOf(written).map(({ text }) => text), ["a", "<b>", "c"]);
 });
 
 test("boxes and words break into lines", () => {

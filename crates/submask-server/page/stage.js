@@ -12,6 +12,9 @@ export class Stage {
   playing = false;
   #last = 0;
   #due = 0;
+  /** Whether the stage is on the screen, and whether it is to play once it is. */
+  #isSeen = false;
+  #waits = false;
 
   constructor(moved) {
     this.moved = moved;
@@ -23,6 +26,7 @@ export class Stage {
     byId("to-start").addEventListener("click", () => this.seek(0));
     byId("to-end").addEventListener("click", () => this.seek(this.#length));
     byId("clock").addEventListener("change", () => this.#changeClock());
+    new IntersectionObserver(([{ isIntersecting }]) => this.#see(isIntersecting), { rootMargin: "0px 0px -25% 0px" }).observe(byId("stage"));
     this.announce = debounced(900, () => this.#tell());
   }
 
@@ -52,7 +56,19 @@ export class Stage {
     this.render();
   }
 
+  /** Plays as soon as the stage is on the screen, which on a small one may be later. */
+  playWhenSeen() {
+    if (this.#isSeen) this.play();
+    else this.#waits = true;
+  }
+
+  #see(isSeen) {
+    this.#isSeen = isSeen;
+    if (isSeen && this.#waits) this.play();
+  }
+
   play() {
+    this.#waits = false;
     if (this.position >= this.#length && this.runs.every((run) => run.finished)) this.position = 0;
     this.playing = true;
     this.#last = performance.now();
@@ -61,6 +77,7 @@ export class Stage {
   }
 
   pause() {
+    this.#waits = false;
     this.playing = false;
     this.#showPlaying();
   }
