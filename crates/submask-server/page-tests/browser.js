@@ -317,7 +317,7 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await page.waitForFunction(() => !document.getElementById("save-json").disabled);
     await page.waitForTimeout(300);
     assert.equal(await page.inputValue("#scrub"), "0");
-    await page.$eval("#stage", (stage) => stage.scrollIntoView());
+    await page.click("#run");
     await page.waitForFunction(() => Number(document.getElementById("scrub").value) > 0);
   });
 

@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { partsOf, problemOf, selectionOf, tokensOf, USUAL_CHARACTERS, withHole } from "./template.js";
 import { plural } from "./words.js";
 
-const NO_HOLE = "no hole: what follows the text is filled in";
+const NO_HOLE = "no hole: the text goes on";
 
 /** The field of the template, a copy behind it in which holes are coloured, and the button that makes holes. */
 export class Composer {

@@ -5,6 +5,8 @@ import { byId, element, setText } from "./dom.js";
 import { diffuses } from "./settings.js";
 import { figureInWords, plural, visible } from "./words.js";
 
+const roughly = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 });
+
 /** Models with fewer weights than this write little that makes sense. */
 const SMALL = 20_000_000;
 
@@ -29,7 +31,7 @@ function aboutModel({ parameters, figures = [] }) {
 function sentences(model) {
   const { subtokens, base } = model;
   const strong = (words) => element("strong", {}, words);
-  const pieces = "Text is cut into tokens, words or pieces of words. ";
+  const pieces = "Text is cut into tokens: words or pieces of words. ";
   if (!diffuses(model)) {
     return ["This is the autoregressive baseline: it writes from left to right, and ", strong("fills no hole that text follows"), "."];
   }
@@ -44,24 +46,24 @@ function sentences(model) {
   const images = model.kind === "images";
   const what = images ? "colour value" : "token";
   return [
-    `${images ? "" : pieces}A masked diffusion model begins with masks and fills them in, ${orderOf(model)}. `,
-    `Here every ${what} is a number that is written as `,
+    `${images ? "" : pieces}A masked diffusion model fills in what is masked, ${orderOf(model)}. `,
+    `Here every ${what} is a number of `,
     strong(`${subtokens} digits`),
     ` in base ${base}, and each digit is masked by itself. So a ${what} can be `,
     strong("known in part"),
-    `: fewer ${images ? "values" : "tokens"} are left to choose from, and the network already uses what is known.`,
+    `: fewer are left to choose from, and the network uses what is known.`,
     smallness(model),
   ];
 }
 
 function orderOf({ block_len: block }) {
-  return block > 0 ? `blocks of ${plural(block, "token")} from left to right, within a block in any order` : "in any order";
+  return block > 0 ? `in blocks of ${plural(block, "token")} from left to right; within a block in any order` : "in any order";
 }
 
 /** What to expect of a model of text that is small. */
 function smallness({ kind, parameters }) {
   if (kind !== "text" || !(parameters < SMALL)) return "";
-  return ` This model is small, with ${plural(parameters, "weight")}: expect the look of text rather than its sense.`;
+  return ` This model is small (${roughly.format(parameters)} weights): expect the look of text, not its sense.`;
 }
 
 /**

@@ -368,7 +368,10 @@ async function share() {
 function wire() {
   byId("compose").addEventListener("submit", (event) => {
     event.preventDefault();
+    const { runs } = running;
     start();
+    // What is wrong with the form is told there instead.
+    if (running.runs !== runs) stage.bringIn();
   });
   byId("model").addEventListener("change", () => {
     choose(served.models.find((model) => model.id === byId("model").value), null);

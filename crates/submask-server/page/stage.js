@@ -1,7 +1,7 @@
 // The stage: panels of runs on one clock, with play, pause, steps and a slider.
 
 import { advance, availableOf, frameOf, hasTimes, lengthOf, neighbour, PROCESS_LENGTH, rateOf } from "./clock.js";
-import { byId, debounced, setText } from "./dom.js";
+import { byId, debounced, setText, wantsStillness } from "./dom.js";
 import { countsInWords } from "./panel.js";
 import { count, percent } from "./words.js";
 
@@ -60,6 +60,11 @@ export class Stage {
   playWhenSeen() {
     if (this.#isSeen) this.play();
     else this.#waits = true;
+  }
+
+  /** Scrolls to the stage where it is off the screen. */
+  bringIn() {
+    if (!this.#isSeen) byId("stage").scrollIntoView({ behavior: wantsStillness() ? "auto" : "smooth" });
   }
 
   #see(isSeen) {
