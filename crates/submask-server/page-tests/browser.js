@@ -115,6 +115,25 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     assert.ok((await page.textContent(".nats")).includes(score.nats.toFixed(2)));
   });
 
+  onPage("a run too large to score is shown, and scored when asked for", { fragment: fragment(usual), allowed: /status of 422/ }, async (page) => {
+    await page.waitForSelector(".nats");
+    const result = await resultOf(page);
+    const likelihood = await page.textContent(".nats");
+    const error = { message: "score: too much", type: "invalid_request_error", param: "score", code: null };
+    await page.route("**/v1/infill", (route) => {
+      const { score, stream } = route.request().postDataJSON();
+      return score && stream ? route.fulfill({ status: 422, json: { error } }) : route.continue();
+    });
+    await page.click("#run");
+    await page.waitForFunction(() => document.querySelector(".likelihood button"));
+    await finished(page);
+    assert.equal(await resultOf(page), result);
+    assert.ok(await page.isHidden("#problem"));
+    await page.click(".likelihood button");
+    await page.waitForSelector(".nats");
+    assert.equal(await page.textContent(".nats"), likelihood);
+  });
+
   onPage("a form that was changed says so until it is run", { fragment: fragment(usual) }, async (page) => {
     assert.ok(await page.isHidden("#changed"));
     await page.fill("#a-seed", "4");

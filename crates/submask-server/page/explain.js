@@ -46,10 +46,10 @@ function sentences(model) {
   const images = model.kind === "images";
   const what = images ? "colour value" : "token";
   return [
-    `${images ? "" : pieces}A masked diffusion model fills in what is masked, ${orderOf(model)}. `,
+    `${images ? "" : pieces}A masked diffusion model fills ${images ? "in colour values" : "them in"}, ${orderOf(model)}. `,
     `Here every ${what} is a number of `,
     strong(`${subtokens} digits`),
-    ` in base ${base}, and each digit is masked by itself. So a ${what} can be `,
+    ` in base ${base}, each masked by itself. So a ${what} can be `,
     strong("known in part"),
     `: fewer are left to choose from, and the network uses what is known.`,
     smallness(model),
