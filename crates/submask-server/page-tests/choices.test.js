@@ -6,7 +6,7 @@ import { chosenOf, fragmentOf } from "../page/link.js";
 import { brushed, line } from "../page/painter.js";
 import { FieldError, fieldsFor, summaryOf, valuesOf } from "../page/settings.js";
 import { problemOf } from "../page/template.js";
-import { figureInWords, markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
+import { comparisonInWords, figureInWords, markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
 
 const model = {
   id: "dictionary",
@@ -109,6 +109,12 @@ test("a score never stands without what it is", () => {
   assert.equal(figureInWords(figure), "2.60 ± 0.02 bits per character (upper bound)");
   const surrogate = scoreInWords({ ...score, kind: "surrogate" });
   assert.ok(!surrogate.value.includes("log p") && surrogate.more === "" && surrogate.kind.includes("no likelihood"));
+});
+
+test("two runs are compared with caution, and digits with whole tokens by what each evaluation decides", () => {
+  assert.match(comparisonInWords("text", [undefined, "tokens"]), /^Digits take more evaluations .* One text proves nothing/);
+  for (const units of [[undefined, "digits"], ["tokens", "tokens"]]) assert.match(comparisonInWords("text", units), /^One text proves nothing/);
+  assert.equal(comparisonInWords("images", [undefined, undefined]), "One picture proves nothing.");
 });
 
 test("states and pieces can be read", () => {

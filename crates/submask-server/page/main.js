@@ -1,12 +1,13 @@
 // The page: a model and a template are chosen, one or two runs are asked for, and shown on one clock.
 
-import { answer, models, ServerError, stream, token } from "./api.js";
+import { models, ServerError, stream, token } from "./api.js";
 import { Composer } from "./compose.js";
 import { drawSeed, FIRST_SEED, firstTemplates, secondSettings } from "./defaults.js";
 import { byId, download, element, setText, wantsStillness } from "./dom.js";
 import { explain, showExample } from "./explain.js";
 import { SettingsForm } from "./form.js";
 import { Inspector } from "./inspector.js";
+import { scoreButton, scored } from "./likelihood.js";
 import { chosenOf, fragmentOf } from "./link.js";
 import { Painter } from "./painter.js";
 import { Panel } from "./panel.js";
@@ -15,8 +16,9 @@ import { jsonOf, pngOf, shownOn } from "./save.js";
 import { diffuses, FieldError, summaryOf, valuesOf } from "./settings.js";
 import { Stage } from "./stage.js";
 import { escaped } from "./template.js";
+import { wireThemes } from "./themes.js";
 import { offerToken, openTokenDialog, wireTokenDialog } from "./token.js";
-import { plural } from "./words.js";
+import { comparisonInWords, plural } from "./words.js";
 
 /** Texts above this many tokens are scored when somebody asks for it only. */
 const SCORED_AT_ONCE = 512;
@@ -129,21 +131,12 @@ async function start(autoplay = true) {
   history.replaceState(null, "", `#${fragmentOf(chosen())}`);
   asked.key = askedKey();
   showChanged();
-  showCaption(requests);
+  byId("compare-note").hidden = requests.length < 2;
+  setText(byId("compare-note"), comparisonInWords(served.model.kind, requests.map(({ body }) => body.unit)));
   if (autoplay) stage.playWhenSeen();
   await Promise.all(running.runs.map((run) => follow(run, aborter.signal)));
   if (aborter.signal.aborted) return;
   if (!autoplay) stage.seek(Math.floor(Math.max(...stage.runs.map((run) => run.frames)) / 2));
-}
-
-/** Says above two runs how they can be compared. */
-function showCaption(requests) {
-  byId("compare-note").hidden = requests.length < 2;
-  const units = new Set(requests.map(({ body }) => body.unit ?? "digits"));
-  const more = units.size > 1 ? "Digits take more evaluations than whole tokens, and each of them decides less. " : "";
-  const isText = served.model.kind === "text";
-  const proof = `One ${isText ? "text" : "picture"} proves nothing${isText ? ", and likelihoods that differ by no more than their errors do not differ" : ""}.`;
-  setText(byId("compare-note"), more + proof);
 }
 
 function requestsOf() {
@@ -222,30 +215,6 @@ function finished(each, signal) {
     panel.outline(example?.token);
   }
   if (!each.body.score) panel.notScored(scoreButton(each, signal));
-}
-
-function scored(each, score) {
-  each.score = score;
-  if (score) each.panel.scored(score);
-  else each.panel.notScored("An empty text has no likelihood to show.");
-}
-
-function scoreButton(each, signal) {
-  const button = element("button", { type: "button" }, "How likely is it?");
-  button.addEventListener("click", () => score(each, signal));
-  return button;
-}
-
-/** Scores the very tokens of a finished run: the same request gives them again. */
-async function score(each, signal) {
-  const { panel, body } = each;
-  panel.notScored("Drawing it once more to score it …");
-  try {
-    const { choices } = await answer("v1/infill", { ...body, score: {} }, signal);
-    scored(each, choices[0].score);
-  } catch (error) {
-    if (!signal.aborted) panel.notScored(`No likelihood: ${error.message}`);
-  }
 }
 
 /** How long this model's tokens are, for holes made of a selection. */
@@ -391,7 +360,6 @@ function wire() {
   byId("save-json").addEventListener("click", saveJson);
   byId("save-png").addEventListener("click", () => savePng().catch((error) => showError(error)));
   byId("use-result").addEventListener("click", useResult);
-  byId("theme").addEventListener("click", nextTheme);
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("stage").focus();
@@ -402,7 +370,7 @@ function wire() {
     offerToken(true);
     load(served.models.length > 0);
   });
-  showTheme();
+  wireThemes();
 }
 
 /** Draws a seed; runs that shared one still do. */
@@ -421,25 +389,6 @@ async function useResult() {
   // With the same seed, what is painted over would be drawn just as it was.
   forms.a.setOne("seed", drawSeed());
   showChanged();
-}
-
-const THEMES = ["auto", "light", "dark"];
-
-function nextTheme() {
-  const root = document.documentElement;
-  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length];
-  if (next === "auto") delete root.dataset.theme;
-  else root.dataset.theme = next;
-  try {
-    localStorage.setItem("submask-theme", next);
-  } catch {
-    // It holds until the page is left.
-  }
-  showTheme();
-}
-
-function showTheme() {
-  setText(byId("theme"), `Theme: ${document.documentElement.dataset.theme ?? "auto"}`);
 }
 
 /** Says on the stage why there is nothing on it. */

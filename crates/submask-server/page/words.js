@@ -81,6 +81,14 @@ export function scoreInWords(score) {
   };
 }
 
+/** How two runs can be compared; `units` are what each reveals at once, digits where nothing is said. */
+export function comparisonInWords(kind, units) {
+  const differ = new Set(units.map((unit) => unit ?? "digits")).size > 1;
+  const more = differ ? "Digits take more evaluations than whole tokens, and each of them decides less. " : "";
+  if (kind !== "text") return `${more}One picture proves nothing.`;
+  return `${more}One text proves nothing, and likelihoods that differ by no more than their errors do not differ.`;
+}
+
 /**
  * Runs of given and filled-in text that make up the choice's text; null where the pieces do not. Signs such as the end of text
  * belong to no run where the text leaves them out.
