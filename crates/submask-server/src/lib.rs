@@ -32,6 +32,7 @@ pub mod settings;
 pub mod sse;
 pub mod state;
 pub mod token;
+mod wording;
 
 use axum::Router;
 use axum::http::header::RETRY_AFTER;

@@ -395,8 +395,28 @@ async fn whole_tokens_have_others_beside_them() {
         assert!(refused.message().contains("/v1/score"), "{}", refused.message());
         body[field] = before;
     }
-    body["temperature"] = json!(0.5);
-    assert_eq!(post(&server, PATH, &body).await.json()["error"]["param"], "logprobs");
+    (body["temperature"], body["order"], body["top_p"]) = (json!(0.5), json!("random"), json!(0.9));
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(refused.json()["error"]["param"], "logprobs");
+    let message = "logprobs need an order other than random, unit tokens, temperature 1, top_p 1 and top_k 0: here are \
+                   order random, unit tokens, temperature 0.5, top_p 0.9 and top_k 0; /v1/score tells what any text costs";
+    assert_eq!(refused.message(), message);
+}
+
+#[tokio::test]
+async fn a_suffix_of_a_model_with_blocks_ends_in_the_block_of_the_hole() {
+    let (_, server) = server(&["blocks"]);
+    // Of bytes and blocks of four: the beginning, "a", the hole and the suffix.
+    ok(&server, json!({"model": "blocks", "prompt": "a", "suffix": "b", "max_tokens": 1})).await;
+    let body = json!({"model": "blocks", "prompt": "a", "suffix": "bcdef", "max_tokens": 1});
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["param"]),
+        (StatusCode::BAD_REQUEST, &json!("suffix"))
+    );
+    let message = refused.message();
+    assert!(message.contains("blocks of 4 tokens"), "{message}");
+    assert!(message.contains("ends in block 1, the suffix in block 2"), "{message}");
 }
 
 #[tokio::test]
@@ -461,7 +481,7 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"model": "baseline", "steps": 4}), "steps", 400),
         (json!({"model": "baseline", "order": "entropy"}), "order", 400),
         (json!({"model": "baseline", "carry_over": true}), "carry_over", 400),
-        (json!({"model": "blocks", "prompt": "abcd", "suffix": "efgh", "max_tokens": 4}), "prompt", 400),
+        (json!({"model": "blocks", "prompt": "abcd", "suffix": "efgh", "max_tokens": 4}), "suffix", 400),
         (json!({"model": "blocks", "max_tokens": 70_000}), "max_tokens", 422),
     ] {
         let mut body = json!({"model": "words", "prompt": "a"});
@@ -542,7 +562,12 @@ async fn a_model_without_an_end_of_text_writes_from_the_first_token_on() {
     assert_eq!(ok(&server, whole).await["usage"]["completion_tokens"], 15);
     let long = post(&server, PATH, &json!({"model": "letters", "prompt": "a sea", "max_tokens": 16})).await;
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
-    assert!(long.message().contains("5 of the prompt and 16 to write are 21"), "{}", long.message());
+    let message = "prompt has 5 tokens; with 16 to write (max_tokens) that is 21, and this model takes 20";
+    assert_eq!((long.message().as_str(), &long.json()["error"]["param"]), (message, &json!("max_tokens")));
+    let long =
+        post(&server, PATH, &json!({"model": "letters", "prompt": "a".repeat(20), "suffix": "b"})).await;
+    let message = "prompt has 20 tokens; with 1 of the suffix and 16 to write (max_tokens) that is 37, and this model takes 20";
+    assert_eq!((long.message().as_str(), &long.json()["error"]["param"]), (message, &json!("prompt")));
 }
 
 #[tokio::test]
