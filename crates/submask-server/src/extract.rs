@@ -8,33 +8,35 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use crate::error::ApiError;
+use crate::common::blocking;
+use crate::error::{ApiError, shortened};
+use crate::room::{Room, SMALL};
 use crate::state::AppState;
 use crate::wording;
 
-/// A body of JSON, of at most `max_body` bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiJson<T>(pub T);
+/// A body of JSON, of at most `max_body` bytes, and the room that it takes.
+#[derive(Debug)]
+pub struct ApiJson<T>(pub T, pub Room);
 
 /// The same of at most `max_large_body` bytes: pictures and many texts.
-#[derive(Clone, Copy, Debug)]
-pub struct LargeApiJson<T>(pub T);
+#[derive(Debug)]
+pub struct LargeApiJson<T>(pub T, pub Room);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let limit = Limit { bytes: state.settings.max_body, flag: "--max-body" };
-        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+        json_of(request, limit, state).await.map(|(body, room)| Self(body, room))
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<AppState> for LargeApiJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for LargeApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let limit = Limit { bytes: state.settings.max_large_body, flag: "--max-large-body" };
-        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+        json_of(request, limit, state).await.map(|(body, room)| Self(body, room))
     }
 }
 
@@ -45,19 +47,28 @@ struct Limit {
     flag: &'static str,
 }
 
-async fn json_of<T: DeserializeOwned>(request: Request, limit: Limit, time: Duration) -> Result<T, ApiError> {
+async fn json_of<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    limit: Limit,
+    state: &AppState,
+) -> Result<(T, Room), ApiError> {
+    let (time, mut room) = (state.settings.body_timeout, Room::new(&state.bodies));
     let (head, mut body) = request.into_parts();
     let kind = head.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let coding = head.headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let coding = coding.filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
     let read = match kind.as_deref().is_some_and(is_json) {
         true if coding.is_some() => Ok(Err(ApiError::encoded(&coding.unwrap_or_default()))),
-        true => tokio::time::timeout(time, read(&mut body, limit)).await,
+        true => tokio::time::timeout(time, read(&mut body, limit, &mut room)).await,
         false => Ok(Err(ApiError::not_json(kind.as_deref()))),
     };
     match read.map_err(|_| ApiError::body_timeout(time))? {
-        Ok(body) => parse(&body),
+        Ok(body) if body.len() > SMALL => {
+            blocking(state, move || parse(&body).map(|request| (request, room))).await
+        }
+        Ok(body) => parse(&body).map(|request| (request, room)),
         Err(error) => {
+            drop(room);
             // Who asks first whether to send the body is told before.
             if !head.headers.contains_key(EXPECT) {
                 discard(body, limit.bytes).await;
@@ -73,7 +84,7 @@ fn is_json(kind: &str) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-async fn read(body: &mut Body, limit: Limit) -> Result<Bytes, ApiError> {
+async fn read(body: &mut Body, limit: Limit, room: &mut Room) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::body_too_large(limit.bytes, limit.flag);
     if body.size_hint().lower() > limit.bytes as u64 {
         return Err(too_large());
@@ -85,6 +96,7 @@ async fn read(body: &mut Body, limit: Limit) -> Result<Bytes, ApiError> {
         if whole.len() + data.len() > limit.bytes {
             return Err(too_large());
         }
+        room.grow(whole.len() + data.len())?;
         whole.extend_from_slice(&data);
     }
     Ok(whole.into())
@@ -148,6 +160,14 @@ fn explained(path: &str, error: &serde_json::Error) -> ApiError {
     let message = &without_place(error);
     let field = named(message, "unknown field `").or(named(message, "missing field `"));
     let field = field.or(named(message, "duplicate field `"));
+    let short = field.map(|field| {
+        let short = shortened(field);
+        (path.replacen(field, &short, 1), message.replacen(field, &short, 1), short)
+    });
+    let (path, message, field) = match &short {
+        Some((path, message, field)) => (path.as_str(), message, Some(field.as_str())),
+        None => (path, message, None),
+    };
     match (path, field) {
         (".", None) => ApiError::malformed(format!("the body: {message}")),
         (".", Some(field)) => ApiError::invalid(field, message),

@@ -3,11 +3,12 @@
 use axum::Router;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use submask::Compute;
 use submask::model::{Estimator, EvaluateRequest, Generated, Request, Session, TextLayout};
 use submask::order::Order;
 use submask::sampler::{RevealUnit, Unobserved};
 use submask_server::state::AppState;
-use submask_server::{ServerSettings, app};
+use submask_server::{ModelSource, ServerSettings, app};
 
 use crate::ends;
 use crate::support::{self, Answer, post};
@@ -460,6 +461,8 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"prompt": [257]}), "prompt", 400),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop", 400),
         (json!({"stop": ""}), "stop", 400),
+        (json!({"stop": ["a", "b".repeat(1025)]}), "stop", 400),
+        (json!({"stream_options": {"include_usage": true}}), "stream_options", 400),
         (json!({"logprobs": 6}), "logprobs", 400),
         (json!({"logprobs": 1, "echo": true}), "logprobs", 400),
         (json!({"temperature": -1}), "temperature", 400),
@@ -610,4 +613,74 @@ async fn tokens_of_all_choices_are_limited_together() {
         (refused.status, refused.json()["error"]["param"].clone()),
         (StatusCode::UNPROCESSABLE_ENTITY, json!("n"))
     );
+}
+
+#[tokio::test]
+async fn stops_of_a_kibibyte_are_taken() {
+    let (_, server) = server(&["words"]);
+    let stops: Vec<String> = ["a", "b", "c", "d"].iter().map(|letter| letter.repeat(1024)).collect();
+    ok(&server, json!({"model": "words", "prompt": "sea", "max_tokens": 3, "stop": stops})).await;
+}
+
+#[tokio::test]
+async fn fields_that_say_nothing_new_are_taken() {
+    let (_, server) = server(&["words"]);
+    for options in [json!({}), json!({"include_usage": false}), json!({"include_usage": null})] {
+        let body = json!({"model": "words", "prompt": "a", "max_tokens": 2, "best_of": 1.0, "stream_options": options});
+        ok(&server, body).await;
+    }
+    let answer = post(&server, PATH, &json!({"model": "words", "prompt": "a", "best_of": 2})).await;
+    assert_eq!(answer.message(), "best_of = 2 is not supported: 1, or left out");
+}
+
+#[tokio::test]
+async fn prompts_are_measured_before_they_are_encoded() {
+    let settings = ServerSettings { max_tokens: 100, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    let body = json!({"model": "words", "prompt": ["a".repeat(900), "b".repeat(700)], "suffix": "c"});
+    let answer = post(&server, PATH, &body).await;
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "prompt = 1601 bytes in all is more than this server takes: at most 1600 bytes (16 per token of --max-tokens)"
+        )
+    );
+}
+
+#[tokio::test]
+async fn prompts_whose_log_probabilities_cost_too_much_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    support::save_long(place.path(), 96);
+    let source = ModelSource { name: "long".to_owned(), folder: place.path().into(), figures: Vec::new() };
+    let settings = ServerSettings { max_tokens: 96, ..ServerSettings::default() };
+    let state = AppState::new(settings, vec![source.open(&Compute::cpu()).unwrap()]).unwrap();
+    let server = app(state);
+    let mut body = json!({"model": "long", "prompt": "a".repeat(90), "max_tokens": 0, "echo": true});
+    ok(&server, body.clone()).await;
+    body["logprobs"] = json!(0);
+    let answer = post(&server, PATH, &body).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["param"], "prompt");
+    body["prompt"] = json!("a".repeat(60));
+    ok(&server, body).await;
+}
+
+#[tokio::test]
+async fn errors_repeat_the_beginning_of_what_was_given() {
+    let (_, server) = server(&["words", "pictures"]);
+    let long = "ä".repeat(5000);
+    for (path, more) in [
+        (PATH, json!({"model": long})),
+        (PATH, json!({"order": long})),
+        (PATH, json!({"max_tokens": long})),
+        (PATH, json!({"prompt": {"x": long}})),
+        (PATH, json!({"stop": [1, long]})),
+    ] {
+        let mut body = json!({"model": "words"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = post(&server, path, &body).await;
+        assert!(answer.status.is_client_error(), "{}", answer.text());
+        assert!(answer.body.len() < 1800, "{} bytes: {}", answer.body.len(), answer.text());
+    }
 }

@@ -139,6 +139,8 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"format": "jpeg"}), "format", 400),
         (json!({"scale": 0}), "scale", 400),
         (json!({"scale": 100_000}), "scale", 400),
+        (json!({"scale": 129, "stream": true}), "scale", 400),
+        (json!({"scale": 91, "n": 128}), "scale", 400),
         (json!({"min_entropy": 1}), "min_entropy", 400),
         (json!({"steps": 0, "corrector": [1, 1, 0]}), "corrector", 400),
         (json!({"first_sequence": u64::MAX}), "first_sequence", 400),

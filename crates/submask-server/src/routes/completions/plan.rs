@@ -1,14 +1,17 @@
 //! A request for completions, checked and encoded.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use submask::Session;
 use submask::data::Tokenizer;
-use submask::model::{Request, TextPrompt};
+use submask::model::{Estimator, EvaluateRequest, Request, TextPrompt};
 
 use super::request::{CompletionRequest, PromptText};
-use crate::common::{check_choices, check_tokens_in_all, seed};
+use super::stop::Stops;
+use crate::common::{check_bytes, check_choices, check_tokens_in_all, seed};
 use crate::error::ApiError;
+use crate::routes::score::check_cost;
 use crate::sampling::{refusal, refusal_of_logprobs};
 use crate::settings::ServerSettings;
 
@@ -22,7 +25,7 @@ pub struct Plan {
     /// Seed of all draws.
     pub seed: u64,
     /// Before which texts completions end.
-    pub stops: Vec<String>,
+    pub stops: Arc<Stops>,
     /// What the library is asked for, prompt by prompt; nothing where nothing is to be written.
     pub requests: Vec<Request>,
     /// Log-probabilities with so many other tokens.
@@ -55,8 +58,10 @@ impl Plan {
         settings: &ServerSettings,
     ) -> Result<Self, ApiError> {
         request.check()?;
-        let (stops, n, prompts) = (request.stops()?, request.n()?, request.prompts()?);
+        let (stops, n, prompts) = (Stops::new(&request.stops()?), request.n()?, request.prompts()?);
         check_choices(settings, prompts.len().saturating_mul(n))?;
+        let texts = prompts.iter().map(PromptText::bytes).chain([request.suffix().map_or(0, str::len)]);
+        check_bytes(settings, "prompt", texts.sum())?;
         let tokenizer = tokenizer(session)?;
         let writer = Writer { request, session, tokenizer };
         writer.check_model()?;
@@ -82,13 +87,18 @@ impl Plan {
             let prepared = session.prepare(request).map(drop);
             prepared.map_err(|error| refusal_of_logprobs(error, request, session))
         })?;
+        if request.max_tokens() == 0 && request.logprobs.is_some() {
+            let (scored, given) = (EvaluateRequest::new(Estimator::LEFT_TO_RIGHT), planned.iter());
+            let tokens = given.map(|prompt| prompt.tokens as u64).sum();
+            check_cost("prompt", tokens, &scored, session, settings)?;
+        }
         let may_shrink = requests.iter().any(|request| request.sampling.min_entropy > 0.0);
         let follows = request.stream() || request.logprobs.is_some() || !stops.is_empty();
         Ok(Self {
             prompts: planned,
             n,
             seed,
-            stops,
+            stops: Arc::new(stops),
             requests,
             logprobs: request.logprobs,
             follows,

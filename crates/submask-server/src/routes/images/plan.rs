@@ -50,7 +50,9 @@ impl Plan {
         let subject = image(session)?;
         let tokens = architecture.config().seq_len();
         check_size(settings, n, "n", tokens)?;
-        let canvas = Canvas::new(subject.shape(), request.scale.unwrap_or(1))?;
+        let stream = request.stream.unwrap_or(false);
+        let shown = if stream { Shown::While(n) } else { Shown::Finished(n) };
+        let canvas = Canvas::new(subject.shape(), request.scale.unwrap_or(1), shown)?;
         let prompt = given(request, subject, session)?;
         let len = architecture.predictive().codes().subtoken_len();
         let given = prompt.chunks(len).filter(|token| token.iter().all(Option::is_some)).count();
@@ -71,7 +73,7 @@ impl Plan {
             canvas,
             given,
             tokens,
-            stream: request.stream.unwrap_or(false),
+            stream,
         })
     }
 }

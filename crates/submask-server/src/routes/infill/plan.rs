@@ -4,7 +4,7 @@ use submask::Session;
 use submask::model::{EvaluateRequest, Request};
 
 use super::request::{InfillRequest, ScoreChoice};
-use crate::common::{check_choices, check_size, seed};
+use crate::common::{check_bytes, check_choices, check_size, seed};
 use crate::error::ApiError;
 use crate::routes::score::{ScoreSettings, check_cost};
 use crate::sampling::refusal_of_logprobs;
@@ -43,6 +43,7 @@ impl Plan {
         }
         check_choices(settings, n)?;
         check_numbers(first_sequence, n)?;
+        check_bytes(settings, request.prompt_field(), request.bytes())?;
         let prompt = session.prompt(&request.prompt()?, request.length);
         let prompt = prompt.map_err(|error| request.refused(error))?;
         let codes = session.architecture().predictive().codes();

@@ -224,6 +224,16 @@ impl InfillRequest {
         if self.parts.is_some() { "parts" } else { "template" }
     }
 
+    /// Bytes that are to be encoded.
+    pub fn bytes(&self) -> usize {
+        let of_part = |part: &PartField| match part {
+            PartField::Text(text) => text.len(),
+            PartField::Tokens(_) | PartField::Hole(_) | PartField::Digits(_) => 0,
+        };
+        let parts = self.parts.iter().flatten().map(of_part);
+        parts.chain(self.template.as_ref().map(String::len)).sum()
+    }
+
     /// What is given; without any field one hole of the model's length.
     ///
     /// # Errors
