@@ -32,7 +32,7 @@ pub struct ServeArgs {
     /// Let everybody in who reaches the address, without a token
     #[arg(long, conflicts_with = "token_file")]
     pub insecure: bool,
-    /// Let web pages of this origin call the server from a browser, such as https://example.org, or * for all; may be
+    /// Let web pages of this origin call the server from a browser, such as `https://example.org`, or * for all; may be
     /// given several times
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,

@@ -44,7 +44,7 @@ fn help() {
                                 that other machines reach
           --insecure            Let everybody in who reaches the address, without a token
           --cors <ORIGIN>       Let web pages of this origin call the server from a browser, such as
-                                https://example.org, or * for all; may be given several times
+                                `https://example.org`, or * for all; may be given several times
           --log-texts           Write the texts of users into the logs
       -h, --help                Print help (see more with '--help')
 
