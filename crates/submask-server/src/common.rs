@@ -227,7 +227,13 @@ mod tests {
             has_begun.await.unwrap();
             let was_run = Arc::new(AtomicBool::new(false));
             let (own, ran) = (state.clone(), Arc::clone(&was_run));
-            let waits = async move { blocking(&own, move || Ok(ran.store(true, Ordering::SeqCst))).await };
+            let waits = async move {
+                blocking(&own, move || {
+                    ran.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+                .await
+            };
             // It is asked once, so that it waits for its turn, and then dropped.
             assert!(tokio::time::timeout(Duration::ZERO, waits).await.is_err());
             let refused = blocking(&state, || Ok(())).await.unwrap_err();

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn long_values_are_cut() {
         assert_eq!(shortened("äb"), "äb");
-        let cut = shortened(&"ä".repeat(101));
+        let cut = shortened("ä".repeat(101));
         assert!(cut.ends_with("ä…") && cut.chars().count() == 101);
     }
 }
