@@ -76,3 +76,26 @@ test("who goes away while waiting does not ask again", async () => {
   await assert.rejects(read(), /gone/);
   assert.equal(asked.length, 1);
 });
+
+test("a server that does not answer, or breaks off, is told in words", async () => {
+  globalThis.fetch = async () => {
+    throw new TypeError("Failed to fetch");
+  };
+  await assert.rejects(models(), /does not answer. Is `submask serve` still running/);
+  serve({ body: 'data: {"type":"started"}\n\n' });
+  const events = stream("v1/infill", {});
+  assert.equal((await events.next()).value.type, "started");
+  await assert.rejects(events.next(), /ended before the run/);
+  const body = new ReadableStream({ pull: (controller) => controller.error(new TypeError("network error")) });
+  globalThis.fetch = async () => new Response(body);
+  await assert.rejects(stream("v1/infill", {}).next(), /broke off/);
+});
+
+test("a request that was called off is no fault of the server", async () => {
+  const aborter = new AbortController();
+  globalThis.fetch = async () => {
+    aborter.abort();
+    throw aborter.signal.reason;
+  };
+  await assert.rejects(answer("v1/predict", {}, aborter.signal), { name: "AbortError" });
+});

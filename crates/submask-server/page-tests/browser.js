@@ -57,6 +57,8 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await finished(page);
     const figure = await page.$$eval("#example .chip", (chips) => chips.map((chip) => chip.dataset.state));
     assert.deepEqual(figure, ["masked", "partial", "clean"]);
+    assert.equal(await page.locator(".panel .chip.outlined").count(), 1);
+    assert.match(await page.textContent("#legend"), /Point at a token, or tap it/);
     await page.waitForFunction(() => /nats/.test(document.querySelector(".likelihood")?.textContent ?? ""));
     assert.match(await page.textContent(".likelihood"), /−log p ≤ [\d.]+ ± [\d.]+ nats.*upper bound/);
     assert.ok((await states(page)).every((state) => state === "clean" || state === "given"));
@@ -103,6 +105,56 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     const { network_evaluations: evaluations, idle_steps: idle } = run.finished.usage;
     assert.deepEqual(numbers.slice(0, 2), [`${evaluations} of ${evaluations}`, String(idle)]);
     assert.equal(evaluations + idle, 64);
+  });
+
+  onPage("the likelihood is that of the tokens that were drawn", { fragment: fragment(usual) }, async (page) => {
+    await page.waitForFunction(() => /nats/.test(document.querySelector(".likelihood")?.textContent ?? ""));
+    const { events, score } = JSON.parse((await saved(page, "#save-json")).bytes).runs[0];
+    const told = events.find(({ type }) => type === "scored");
+    assert.deepEqual(told.score, score);
+    assert.ok((await page.textContent(".nats")).includes(score.nats.toFixed(2)));
+  });
+
+  onPage("a run too large to score is shown, and scored when asked for", { fragment: fragment(usual), allowed: /status of 422/ }, async (page) => {
+    await page.waitForSelector(".nats");
+    const result = await resultOf(page);
+    const likelihood = await page.textContent(".nats");
+    const error = { message: "score: too much", type: "invalid_request_error", param: "score", code: null };
+    await page.route("**/v1/infill", (route) => {
+      const { score, stream } = route.request().postDataJSON();
+      return score && stream ? route.fulfill({ status: 422, json: { error } }) : route.continue();
+    });
+    await page.click("#run");
+    await page.waitForFunction(() => document.querySelector(".likelihood button"));
+    await finished(page);
+    assert.equal(await resultOf(page), result);
+    assert.ok(await page.isHidden("#problem"));
+    await page.click(".likelihood button");
+    await page.waitForSelector(".nats");
+    assert.equal(await page.textContent(".nats"), likelihood);
+  });
+
+  onPage("a form that was changed says so until it is run", { fragment: fragment(usual) }, async (page) => {
+    assert.ok(await page.isHidden("#changed"));
+    await page.fill("#a-seed", "4");
+    assert.ok(await page.isVisible("#changed"));
+    await page.fill("#a-seed", "3");
+    assert.ok(await page.isHidden("#changed"));
+    await page.fill("#template", "lantern: light");
+    assert.ok(await page.isVisible("#changed"));
+    assert.match(await page.textContent("#template-count"), /no hole/);
+    await page.fill("#template", "lantern:[[3]]");
+    await page.click("#run");
+    await finished(page);
+    assert.ok(await page.isHidden("#changed"));
+  });
+
+  onPage("a server that has gone is told, where its run would be", { fragment: fragment(usual), allowed: /ERR_FAILED/ }, async (page) => {
+    await page.route("**/v1/infill", (route) => route.abort());
+    await page.click("#run");
+    await page.waitForSelector(".panel-status.field-error");
+    assert.match(await page.textContent(".panel-status"), /does not answer/);
+    assert.ok(await page.isHidden("#problem"));
   });
 
   onPage("a partial token tells its likeliest tokens with their probabilities", { fragment: fragment(usual) }, async (page) => {
@@ -175,9 +227,11 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
       await scrub(page, position);
       assert.ok(!(await states(page, "b")).includes("partial"));
     }
+    assert.match(await page.textContent("#compare-note"), /proves nothing/);
     await page.uncheck("#compare");
     await finished(page);
     assert.equal(await page.locator(".panel").count(), 1);
+    assert.ok(await page.isHidden("#compare-note"));
   });
 
   onPage("the clock of the process keeps the place", { fragment: fragment({ ...usual, clock: "time" }) }, async (page) => {
@@ -278,6 +332,14 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await accessible(page, "narrow");
   });
 
+  onPage("a run waits until it is seen", { fragment: fragment(usual), ...narrow, settle: false }, async (page) => {
+    await page.waitForFunction(() => !document.getElementById("save-json").disabled);
+    await page.waitForTimeout(300);
+    assert.equal(await page.inputValue("#scrub"), "0");
+    await page.click("#run");
+    await page.waitForFunction(() => Number(document.getElementById("scrub").value) > 0);
+  });
+
   onPage("dark by the system's choice and by the switch", { fragment: fragment(compared), colorScheme: "dark" }, async (page) => {
     const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const dark = await background();
@@ -306,7 +368,7 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     assert.ok(size >= 3, "the half-way state shows what partial masking is");
   });
 
-  onPage("the token stays in this tab only", { fragment: fragment(usual) }, async (page, context) => {
+  onPage("the token stays in this tab only", { fragment: fragment(usual), token: token ?? "another" }, async (page, context) => {
     await page.click("#token-open");
     await accessible(page, "dialog");
     await page.fill("#token-input", token ?? "something");
@@ -321,6 +383,11 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
 test("a server that asks for a token gets one", { skip: token ? false : "this server asks for none" }, async () => {
   const { page, context } = await visit(browser, { settle: false, token: "" });
   await page.waitForSelector("#token-dialog[open]");
+  await page.keyboard.press("Escape");
+  assert.match(await page.textContent("#panels"), /asks for an access token/);
+  await page.click("#run");
+  await page.waitForSelector("#token-dialog[open]");
+  assert.ok(await page.isHidden("#problem"));
   await page.fill("#token-input", "wrong");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.getElementById("token-dialog").open);
@@ -370,7 +437,9 @@ describe("images", { skip: imageModel ? false : "no model of images is served" }
     await page.keyboard.press("Space");
     await screenshot(page, "image-paint");
     await accessible(page, "paint");
+    assert.notEqual(await page.inputValue("#a-seed"), "2", "the same seed would draw the same again");
     await page.fill("#a-seed", "5");
+    assert.ok(await page.isVisible("#changed"));
     await page.click("#run");
     await finished(page);
     const file = JSON.parse((await saved(page, "#save-json")).bytes);

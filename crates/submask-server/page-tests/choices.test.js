@@ -6,7 +6,7 @@ import { chosenOf, fragmentOf } from "../page/link.js";
 import { brushed, line } from "../page/painter.js";
 import { FieldError, fieldsFor, summaryOf, valuesOf } from "../page/settings.js";
 import { problemOf } from "../page/template.js";
-import { figureInWords, markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
+import { comparisonInWords, figureInWords, markedOf, percent, scoreInWords, stateInWords, visible } from "../page/words.js";
 
 const model = {
   id: "dictionary",
@@ -75,11 +75,12 @@ test("a link without a second run leaves it out, and what is not known is told",
 });
 
 test("first templates are proper and fit", () => {
-  for (const other of [{}, { network: "autoregressive" }, { tokenizer: { kind: "text8" } }, { tokenizer: { kind: "numbers" } }, { longest_text: 10 }, { longest_text: 30 }]) {
+  for (const other of [{}, { network: "autoregressive" }, { tokenizer: { kind: "text8" } }, { tokenizer: { kind: "numbers" } }, { longest_text: 10 }, { longest_text: 30 }, { block_len: 16 }]) {
     const templates = firstTemplates({ ...model, ...other });
     assert.ok(templates.length > 0);
     for (const template of templates) assert.equal(problemOf(template), null);
   }
+  assert.equal(firstTemplates({ ...model, block_len: 16 })[0], "lantern:[[*]]");
 });
 
 test("the second run differs from the first", () => {
@@ -110,6 +111,12 @@ test("a score never stands without what it is", () => {
   assert.ok(!surrogate.value.includes("log p") && surrogate.more === "" && surrogate.kind.includes("no likelihood"));
 });
 
+test("two runs are compared with caution, and digits with whole tokens by what each evaluation decides", () => {
+  assert.match(comparisonInWords("text", [undefined, "tokens"]), /^Digits take more evaluations .* One text proves nothing/);
+  for (const units of [[undefined, "digits"], ["tokens", "tokens"]]) assert.match(comparisonInWords("text", units), /^One text proves nothing/);
+  assert.equal(comparisonInWords("images", [undefined, undefined]), "One picture proves nothing.");
+});
+
 test("states and pieces can be read", () => {
   const partial = { kind: "partial", digits: [3, null], possible: 64, piece: null };
   assert.equal(stateInWords(partial), "partial, 1 of 2 digits known, 64 tokens possible");
@@ -122,6 +129,10 @@ test("what was filled in is marked where pieces make up the text", () => {
   const choice = { text: "sea is", pieces: ["<|end|>", "sea", " i", "s", "<|end|>"], given: [true, true, false, false, false] };
   assert.deepEqual(markedOf(choice), [{ text: "sea", given: true }, { text: " is", given: false }]);
   assert.equal(markedOf({ ...choice, text: "seas" }), null);
+  const broken = { text: "sea is", pieces: ["sea", "<|end|>", " is"], given: [true, false, false] };
+  assert.deepEqual(markedOf(broken), [{ text: "sea", given: true }, { text: " is", given: false }]);
+  const written = { text: "a<b>c", pieces: ["a", "<b>", "c"], given: [true, false, true] };
+  assert.deepEqual(markedOf(written).map(({ text }) => text), ["a", "<b>", "c"]);
 });
 
 test("boxes and words break into lines", () => {

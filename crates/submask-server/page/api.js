@@ -4,6 +4,8 @@ import { eventsOf } from "./sse.js";
 
 const TOKEN = "submask-token";
 const ATTEMPTS = 8;
+const SILENT = "The server does not answer. Is `submask serve` still running?";
+const BROKEN = "The connection broke off before the answer was complete. Is `submask serve` still running?";
 
 /** An error that the server told. */
 export class ServerError extends Error {
@@ -27,13 +29,23 @@ export const token = {
  */
 async function ask(path, { body, signal, busy } = {}) {
   for (let attempt = 1; ; attempt += 1) {
-    const response = await fetch(path, optionsOf(body, signal));
+    const response = await reached(fetch(path, optionsOf(body, signal)), signal, SILENT);
     if (response.ok) return response;
     const full = response.status === 429 || response.status === 503;
     if (!full || attempt === ATTEMPTS) throw new ServerError(response.status, await errorOf(response));
     const seconds = Number(response.headers.get("retry-after")) || 1;
     busy?.(seconds);
     await pause(seconds, signal);
+  }
+}
+
+/** What a promise of the network gives; where the network fails, an error in words. */
+async function reached(promise, signal, words) {
+  try {
+    return await promise;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Error(words, { cause: error });
   }
 }
 
@@ -78,18 +90,18 @@ export async function answer(path, body, signal) {
 /** The events of a request, as they come. */
 export async function* stream(path, body, { signal, busy } = {}) {
   const response = await ask(path, { body: { ...body, stream: true }, signal, busy });
-  for await (const event of eventsOf(chunksOf(response.body))) {
+  for await (const event of eventsOf(chunksOf(response.body, signal))) {
     if (event.error) throw new ServerError(response.status, event.error);
     yield event;
   }
 }
 
 /** The chunks of a body, also where it is no asynchronous iterator. */
-async function* chunksOf(body) {
+async function* chunksOf(body, signal) {
   const reader = body.getReader();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reached(reader.read(), signal, BROKEN);
       if (done) return;
       yield value;
     }

@@ -1,6 +1,7 @@
 // Tokens as chips: their text, and below it their digits.
 
 import { element, setText } from "./dom.js";
+import { isSign } from "./replay.js";
 import { count, stateInWords, visible } from "./words.js";
 
 /** A chip that shows nothing yet. */
@@ -16,6 +17,7 @@ export function showToken(chip, token, name) {
   const [words, digits] = chip.children;
   chip.dataset.state = token.kind;
   setText(words, chipText(token));
+  chip.classList.toggle("sign", token.isStart || isSign(token.piece));
   words.classList.toggle("left", token.kind === "partial" || token.kind === "masked");
   token.digits.forEach((digit, place) => {
     const cell = digits.children[place];
@@ -38,7 +40,8 @@ function knownParts(digits) {
 
 /** What stands on a chip above its digits. */
 export function chipText(token) {
-  if (token.isStart) return "start";
+  if (token.isStart) return "‹start›";
+  if (isSign(token.piece)) return `‹${visible(token.piece)}›`;
   if (token.kind === "clean" || token.kind === "given") return visible(token.piece) || "·";
   if (token.kind === "masked") return "?";
   return token.possible === null ? "…" : `${count(token.possible)} left`;
@@ -77,6 +80,11 @@ export class ChipRow {
       chip.classList.toggle("beyond", beyond);
       chip.classList.toggle("grew", grew && token.at === frame);
     });
+  }
+
+  /** Outlines the chip of token `i`, of which the head of the page speaks. */
+  outline(i) {
+    this.#chips.forEach((chip, place) => chip.classList.toggle("outlined", place === i));
   }
 
   /** Left and right go from token to token; the others are out of the order of the Tab key. */

@@ -4,6 +4,8 @@ import { byId, element, setText } from "./dom.js";
 import { partsOf, problemOf, selectionOf, tokensOf, USUAL_CHARACTERS, withHole } from "./template.js";
 import { plural } from "./words.js";
 
+const NO_HOLE = "no hole: the text goes on";
+
 /** The field of the template, a copy behind it in which holes are coloured, and the button that makes holes. */
 export class Composer {
   /** What this page has seen of the model's tokens; it makes holes about as long as what they replace. */
@@ -33,6 +35,14 @@ export class Composer {
     this.#changed();
   }
 
+  /** About how many tokens the whole text has; null where it reaches to the end. */
+  get length() {
+    const parts = partsOf(this.template);
+    if (!parts.some(({ kind }) => kind === "hole") || parts.some(({ tokens }) => tokens === "rest")) return null;
+    const given = parts.filter(({ kind }) => kind === "text").reduce((sum, { source }) => sum + source.length, 0);
+    return parts.reduce((sum, { tokens }) => sum + (tokens ?? 0), Math.ceil(given / this.charactersPerToken));
+  }
+
   /** What is wrong with the template, or null; it is shown, too. */
   check() {
     const problem = problemOf(this.template);
@@ -55,7 +65,7 @@ export class Composer {
     const tokens = holes.reduce((sum, hole) => sum + (hole.tokens === "rest" ? 0 : hole.tokens), 0);
     const rest = holes.length === 0 || holes.some((hole) => hole.tokens === "rest");
     const words = tokens === 0 ? "the rest" : `${plural(tokens, "token")}${rest ? " and the rest" : ""}`;
-    setText(byId("template-count"), `${words} to fill in`);
+    setText(byId("template-count"), holes.length === 0 ? NO_HOLE : `${words} to fill in`);
     this.complain("");
     this.#select();
   }

@@ -2,6 +2,9 @@
 
 import { diffuses } from "./settings.js";
 
+/** The seed of the first run. */
+export const FIRST_SEED = "3";
+
 /** A hole that every model of text can fill in. */
 const PLAIN = "[[16]]";
 
@@ -15,6 +18,7 @@ export function firstTemplates(model) {
   if (model.longest_text < 24) return [plain];
   const tokenizer = model.tokenizer?.kind;
   if (tokenizer === "numbers") return [plain];
+  if (model.block_len > 0) return ["lantern:[[*]]", "[[*]]"];
   if (!diffuses(model)) return ["lantern:[[16]]", "the[[16]]", plain];
   if (tokenizer === "text8") return [`the light of the [[${holes(12)}]] in the [[${holes(12)}]]`, plain];
   return ["lantern:[[12]] light.", "the[[12]] light", plain];

@@ -5,6 +5,11 @@ import { byId, element, setText } from "./dom.js";
 import { diffuses } from "./settings.js";
 import { figureInWords, plural, visible } from "./words.js";
 
+const roughly = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 });
+
+/** Models with fewer weights than this write little that makes sense. */
+const SMALL = 20_000_000;
+
 /** Draws the figure and the legend for a model, before anything has run. */
 export function explain(model) {
   const images = model.kind === "images";
@@ -26,25 +31,39 @@ function aboutModel({ parameters, figures = [] }) {
 function sentences(model) {
   const { subtokens, base } = model;
   const strong = (words) => element("strong", {}, words);
+  const pieces = "Text is cut into tokens: words or pieces of words. ";
   if (!diffuses(model)) {
     return ["This is the autoregressive baseline: it writes from left to right, and ", strong("fills no hole that text follows"), "."];
   }
   if (subtokens === 1) {
     return [
-      "A masked diffusion model begins with masks and fills them in, in any order. This one has one digit per token (ℓ = 1), " +
+      pieces + "A masked diffusion model begins with masks and fills them in, in any order. This one has one digit per token (ℓ = 1), " +
         "so a token is either masked or known, and ",
       strong("nothing is in between"),
       ". Models with more digits per token know tokens in part.",
     ];
   }
-  const what = model.kind === "images" ? "colour value" : "token";
+  const images = model.kind === "images";
+  const what = images ? "colour value" : "token";
   return [
-    `A masked diffusion model begins with masks and fills them in, in any order. Here every ${what} is written as `,
+    `${images ? "" : pieces}A masked diffusion model fills ${images ? "in colour values" : "them in"}, ${orderOf(model)}. `,
+    `Here every ${what} is a number of `,
     strong(`${subtokens} digits`),
-    ` in base ${base}, and each digit is masked by itself. So a ${what} can be `,
+    ` in base ${base}, each masked by itself. So a ${what} can be `,
     strong("known in part"),
-    `: fewer ${model.kind === "images" ? "values" : "tokens"} are left to choose from, and the network already uses what is known.`,
+    `: fewer are left to choose from, and the network uses what is known.`,
+    smallness(model),
   ];
+}
+
+function orderOf({ block_len: block }) {
+  return block > 0 ? `in blocks of ${plural(block, "token")} from left to right; within a block in any order` : "in any order";
+}
+
+/** What to expect of a model of text that is small. */
+function smallness({ kind, parameters }) {
+  if (kind !== "text" || !(parameters < SMALL)) return "";
+  return ` This model is small (${roughly.format(parameters)} weights): expect the look of text, not its sense.`;
 }
 
 /**
@@ -58,8 +77,9 @@ export function showExample(model, example) {
   const states = [masked];
   if (example) states.push({ ...example.partial, kind: "partial" }, { ...example.last, kind: "clean" });
   else if (subtokens > 1) states.push(madeUp(model));
-  const where = example ? `token ${example.token + 1} below` : model.kind === "images" ? "one colour value" : "one token";
-  setText(byId("example-caption"), `How ${where} resolves`);
+  const thing = model.kind === "images" ? "one colour value" : "one token";
+  const told = example ? `How token ${example.token + 1} resolves, which is outlined below` : `How ${thing} resolves`;
+  setText(byId("example-caption"), told);
   const noun = model.kind === "images" ? "value" : "token";
   byId("example").replaceChildren(...states.map((token) => stageOf(token, noun)));
 }
@@ -94,12 +114,18 @@ function textLegend(model) {
     [{ kind: "partial", digits: some, possible: Math.min(all, base ** (subtokens - 1)), piece: null }, "partial: fewer tokens left"],
     [{ kind: "clean", digits: full, possible: 1, piece: "word" }, "clean: filled in"],
   ];
-  return entries.filter(([token]) => token.kind !== "partial" || subtokens > 1).map(([token, words]) => {
+  if (model.tokenizer?.end_of_text) {
+    entries.push([{ kind: "given", digits: full, possible: 1, piece: "<end>" }, "no word: a text ends here"]);
+  }
+  const items = entries.filter(([token]) => token.kind !== "partial" || subtokens > 1).map(([token, words]) => {
     const swatch = newChip(subtokens);
     showToken(swatch, token);
     swatch.classList.add("swatch");
     return element("li", {}, swatch, element("span", {}, words));
   });
+  const hint = "Point at a token, or tap it, to see what it can still become.";
+  if (diffuses(model)) items.push(element("li", { className: "hint" }, hint));
+  return items;
 }
 
 function pictureLegend() {

@@ -1,12 +1,13 @@
 // The page: a model and a template are chosen, one or two runs are asked for, and shown on one clock.
 
-import { answer, models, ServerError, stream, token } from "./api.js";
+import { models, ServerError, stream, token } from "./api.js";
 import { Composer } from "./compose.js";
-import { drawSeed, firstTemplates, secondSettings } from "./defaults.js";
+import { drawSeed, FIRST_SEED, firstTemplates, secondSettings } from "./defaults.js";
 import { byId, download, element, setText, wantsStillness } from "./dom.js";
 import { explain, showExample } from "./explain.js";
 import { SettingsForm } from "./form.js";
 import { Inspector } from "./inspector.js";
+import { scoreButton, scored } from "./likelihood.js";
 import { chosenOf, fragmentOf } from "./link.js";
 import { Painter } from "./painter.js";
 import { Panel } from "./panel.js";
@@ -15,8 +16,9 @@ import { jsonOf, pngOf, shownOn } from "./save.js";
 import { diffuses, FieldError, summaryOf, valuesOf } from "./settings.js";
 import { Stage } from "./stage.js";
 import { escaped } from "./template.js";
-import { openTokenDialog, wireTokenDialog } from "./token.js";
-import { plural } from "./words.js";
+import { wireThemes } from "./themes.js";
+import { offerToken, openTokenDialog, wireTokenDialog } from "./token.js";
+import { comparisonInWords, plural } from "./words.js";
 
 /** Texts above this many tokens are scored when somebody asks for it only. */
 const SCORED_AT_ONCE = 512;
@@ -25,13 +27,18 @@ const LETTERS = ["a", "b"];
 
 const served = { models: [], model: null };
 const composer = new Composer();
-const painter = new Painter();
+const painter = new Painter(() => {
+  asked.picture += 1;
+  showChanged();
+});
 const forms = Object.fromEntries(
   LETTERS.map((letter) => [letter, new SettingsForm(document.querySelector(`fieldset[data-run=${letter}]`), letter)]),
 );
 const inspector = new Inspector(byId("inspector"), subjectOf);
 const stage = new Stage(() => inspector.refresh());
 let running = { aborter: new AbortController(), runs: [] };
+/** What the last run was asked for, to tell whether the form says something else by now. */
+const asked = { key: null, picture: 0 };
 /** Templates that are tried in the place of the first one, until the user chooses. */
 let spareTemplates = [];
 
@@ -68,7 +75,7 @@ function choose(model, link) {
   spareTemplates = [];
   if (link) restore(link);
   else begin(model);
-  if (!forms.a.values.seed) forms.a.values.seed = "0";
+  if (!forms.a.values.seed) forms.a.values.seed = FIRST_SEED;
   for (const letter of LETTERS) forms[letter].build(model);
   showComparison();
 }
@@ -88,15 +95,26 @@ function restore(link) {
 }
 
 function showComparison() {
+  if (!served.model) return;
   const compares = isComparing();
   document.querySelector("fieldset[data-run=b]").hidden = !compares;
   if (compares && Object.keys(forms.b.values).length === 0) forms.b.set(secondSettings(served.model, forms.a.values));
+}
+
+/** Says that the form asks for something else than what the stage shows. */
+function showChanged() {
+  byId("changed").hidden = asked.key === null || asked.key === askedKey();
+}
+
+function askedKey() {
+  return `${fragmentOf({ ...chosen(), clock: undefined })} ${asked.picture}`;
 }
 
 // --- Running ---------------------------------------------------------------------------------------------
 
 /** Asks for the runs that are chosen. `autoplay` is false where nothing should move by itself. */
 async function start(autoplay = true) {
+  if (!served.model) return load(false);
   clearProblems();
   let requests;
   try {
@@ -111,7 +129,11 @@ async function start(autoplay = true) {
   inspector.hide();
   offerFiles();
   history.replaceState(null, "", `#${fragmentOf(chosen())}`);
-  if (autoplay) stage.play();
+  asked.key = askedKey();
+  showChanged();
+  byId("compare-note").hidden = requests.length < 2;
+  setText(byId("compare-note"), comparisonInWords(served.model.kind, requests.map(({ body }) => body.unit)));
+  if (autoplay) stage.playWhenSeen();
   await Promise.all(running.runs.map((run) => follow(run, aborter.signal)));
   if (aborter.signal.aborted) return;
   if (!autoplay) stage.seek(Math.floor(Math.max(...stage.runs.map((run) => run.frames)) / 2));
@@ -131,7 +153,9 @@ function bodyOf(letter) {
   try {
     const values = valuesOf(model, forms[letter].values);
     if (model.kind === "images") return { model: model.id, ...values, ...painter.request() };
-    return { model: model.id, template: composer.template, ...values };
+    const length = composer.length ?? values.length ?? model.seq_len;
+    const scored = length <= SCORED_AT_ONCE ? { score: {} } : {};
+    return { model: model.id, template: composer.template, ...values, ...scored };
   } catch (error) {
     error.letter = letter;
     throw error;
@@ -164,42 +188,33 @@ async function follow(each, signal) {
       events.push(event);
       run.take(event);
       if (event.type === "started") panel.started();
-      if (event.type === "finished") await finished(each, signal);
+      if (event.type === "finished") finished(each, signal);
+      if (event.type === "scored") scored(each, event.score);
       stage.renderSoon();
     }
   } catch (error) {
-    if (!signal.aborted) failed(each, error);
+    if (signal.aborted) return;
+    if (run.finished) return panel.notScored(`No likelihood: ${error.message}`);
+    if (body.score && error.field?.startsWith("score")) {
+      delete body.score;
+      return follow(each, signal);
+    }
+    failed(each, error);
   }
 }
 
-async function finished(each, signal) {
+function finished(each, signal) {
   const { run, panel, model } = each;
   panel.finished();
   offerFiles();
   if (run.kind !== "text") return;
   learnLengths(run.finished);
-  if (each.letter === "a") showExample(model, run.exampleToken());
-  const { text, tokens } = run.finished;
-  if (text === "") panel.notScored("An empty text has no likelihood to show.");
-  else if ((tokens?.length ?? 0) > SCORED_AT_ONCE) panel.notScored(scoreButton(each, signal));
-  else score(each, signal);
-}
-
-function scoreButton(each, signal) {
-  const button = element("button", { type: "button" }, "How likely is it?");
-  button.addEventListener("click", () => score(each, signal));
-  return button;
-}
-
-async function score(each, signal) {
-  const { panel, run, model } = each;
-  try {
-    const told = await answer("v1/score", { model: model.id, texts: [run.finished.text] }, signal);
-    each.score = told.scores[0];
-    panel.scored(each.score);
-  } catch (error) {
-    if (!signal.aborted) panel.notScored(`No likelihood: ${error.message}`);
+  if (each.letter === "a") {
+    const example = run.exampleToken();
+    showExample(model, example);
+    panel.outline(example?.token);
   }
+  if (!each.body.score) panel.notScored(scoreButton(each, signal));
 }
 
 /** How long this model's tokens are, for holes made of a selection. */
@@ -213,8 +228,9 @@ function failed(each, error) {
     start(!wantsStillness());
     return;
   }
-  each.panel.say(error.message, true);
-  showError(error, each.letter);
+  stage.pause();
+  if (showAtField(error, each.letter)) each.panel.say("Not run: the marked field says why.", true);
+  else each.panel.say(error.message, true);
 }
 
 // --- Errors -----------------------------------------------------------------------------------------------
@@ -228,11 +244,20 @@ function clearProblems() {
 /** Shows an error at its field, or below the form. */
 function showError(error, letter = "a") {
   stage.pause();
-  if (error instanceof ServerError && error.status === 401) return askForToken(error);
-  if (["template", "prompt"].includes(error.field)) return composer.complain(error.message);
-  if (error.field && forms[letter].complain(error.field, error.message)) return undefined;
-  complain(error.message);
-  return undefined;
+  if (!showAtField(error, letter)) complain(error.message);
+}
+
+/** Shows an error at what it is about, if it is about a field or the access token. */
+function showAtField(error, letter) {
+  if (error instanceof ServerError && error.status === 401) {
+    askForToken(error);
+    return false;
+  }
+  if (["template", "prompt"].includes(error.field)) {
+    composer.complain(error.message);
+    return true;
+  }
+  return Boolean(error.field) && forms[letter].complain(error.field, error.message);
 }
 
 /** Says below the form what is wrong. */
@@ -242,6 +267,7 @@ function complain(message) {
 }
 
 function askForToken(error) {
+  offerToken(true);
   openTokenDialog(token.get() === "" ? null : error.message);
 }
 
@@ -311,11 +337,18 @@ async function share() {
 function wire() {
   byId("compose").addEventListener("submit", (event) => {
     event.preventDefault();
+    const { runs } = running;
     start();
+    // What is wrong with the form is told there instead.
+    if (running.runs !== runs) stage.bringIn();
   });
   byId("model").addEventListener("change", () => {
     choose(served.models.find((model) => model.id === byId("model").value), null);
     start(!wantsStillness());
+  });
+  byId("compose").addEventListener("input", () => {
+    byId("problem").hidden = true;
+    showChanged();
   });
   byId("new-seed").addEventListener("click", newSeed);
   byId("compare").addEventListener("change", () => {
@@ -327,15 +360,17 @@ function wire() {
   byId("save-json").addEventListener("click", saveJson);
   byId("save-png").addEventListener("click", () => savePng().catch((error) => showError(error)));
   byId("use-result").addEventListener("click", useResult);
-  byId("theme").addEventListener("click", nextTheme);
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("stage").focus();
   });
   byId("settings").open = matchMedia("(min-width: 52rem)").matches;
   addEventListener("hashchange", () => load(false));
-  wireTokenDialog(() => load(served.models.length > 0));
-  showTheme();
+  wireTokenDialog(() => {
+    offerToken(true);
+    load(served.models.length > 0);
+  });
+  wireThemes();
 }
 
 /** Draws a seed; runs that shared one still do. */
@@ -351,25 +386,24 @@ async function useResult() {
   const picture = running.runs[0].run.finished.b64_json;
   const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
   await painter.take(new Blob([bytes], { type: "image/png" }));
+  // With the same seed, what is painted over would be drawn just as it was.
+  forms.a.setOne("seed", drawSeed());
+  showChanged();
 }
 
-const THEMES = ["auto", "light", "dark"];
-
-function nextTheme() {
-  const root = document.documentElement;
-  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length];
-  if (next === "auto") delete root.dataset.theme;
-  else root.dataset.theme = next;
-  try {
-    localStorage.setItem("submask-theme", next);
-  } catch {
-    // It holds until the page is left.
+/** Says on the stage why there is nothing on it. */
+function showNothing(error) {
+  if (served.models.length > 0) return showError(error);
+  if (!showAtField(error, "a") && error.status !== 401) complain(error.message);
+  const words = error.status === 401 ? "The server asks for an access token. " : error.message;
+  const status = element("p", { className: "panel-status" }, words);
+  if (error.status === 401) {
+    const button = element("button", { type: "button" }, "Enter it");
+    button.addEventListener("click", () => openTokenDialog());
+    status.append(button);
   }
-  showTheme();
-}
-
-function showTheme() {
-  setText(byId("theme"), `Theme: ${document.documentElement.dataset.theme ?? "auto"}`);
+  byId("panels").replaceChildren(element("div", { className: "card panel" }, status));
+  return undefined;
 }
 
 /** Asks for the models, and runs what the address or the page's own beginning says. `keeps`: what is chosen stays. */
@@ -378,8 +412,9 @@ async function load(keeps) {
   try {
     served.models = await models();
   } catch (error) {
-    return showError(error);
+    return showNothing(error);
   }
+  clearProblems();
   if (served.models.length === 0) return showError(new Error("The server has no models."));
   byId("model").replaceChildren(...served.models.map(({ id }) => element("option", { value: id }, id)));
   const model = link?.model ? served.models.find(({ id }) => id === link.model) : preferred();

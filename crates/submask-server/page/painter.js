@@ -34,7 +34,9 @@ export class Painter {
   #at = { x: 0, y: 0 };
   #stroke = null;
 
-  constructor() {
+  /** @param changed called when picture or mask are others. */
+  constructor(changed) {
+    this.changed = changed;
     this.canvas = byId("paint");
     this.canvas.addEventListener("pointerdown", (event) => this.#begin(event));
     this.canvas.addEventListener("pointermove", (event) => this.#drag(event));
@@ -76,6 +78,7 @@ export class Painter {
     byId("painter").hidden = true;
     byId("drop-picture").hidden = true;
     byId("picture").value = "";
+    this.changed();
   }
 
   /** Picture and mask as PNG in base64, for a request; nothing without a picture. */
@@ -115,12 +118,14 @@ export class Painter {
     const { width, height } = this.#size;
     this.#mask = Uint8Array.from({ length: width * height }, (_, cell) => Number(isMasked(cell % width)));
     this.#draw();
+    this.changed();
   }
 
   #paint(at, erases) {
     const { width, height } = this.#size;
     const brush = Number(byId("brush").value);
     for (const cell of brushed(at.x, at.y, brush, width, height)) this.#mask[cell] = erases ? 0 : 1;
+    this.changed();
   }
 
   #cellOf(event) {

@@ -70,9 +70,16 @@ export class Panel {
     this.show(0);
   }
 
+  /** Outlines a token. */
+  outline(i) {
+    this.#chips?.outline(i);
+  }
+
   say(words, isError = false) {
     this.status.hidden = words === "";
     this.status.classList.toggle("field-error", isError);
+    if (isError) this.status.setAttribute("role", "alert");
+    else this.status.removeAttribute("role");
     setText(this.status, words);
   }
 

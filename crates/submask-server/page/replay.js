@@ -208,9 +208,14 @@ function byToken(changes) {
   return tokens;
 }
 
-/** Whether a piece is no text but a sign such as the end of text. */
+/** Whether a piece is a sign such as the end of text. */
+export function isSign(piece) {
+  return /^<[^<>\s]+>$/.test(piece ?? "");
+}
+
+/** Whether a piece shows no text of its own. */
 export function isSpecial(piece) {
-  return piece === "" || /^<[^<>\s]+>$/.test(piece ?? "");
+  return piece === "" || isSign(piece);
 }
 
 /** A run of images: pictures after some of the evaluations. */

@@ -1,7 +1,7 @@
 // The stage: panels of runs on one clock, with play, pause, steps and a slider.
 
 import { advance, availableOf, frameOf, hasTimes, lengthOf, neighbour, PROCESS_LENGTH, rateOf } from "./clock.js";
-import { byId, debounced, setText } from "./dom.js";
+import { byId, debounced, setText, wantsStillness } from "./dom.js";
 import { countsInWords } from "./panel.js";
 import { count, percent } from "./words.js";
 
@@ -12,6 +12,9 @@ export class Stage {
   playing = false;
   #last = 0;
   #due = 0;
+  /** Whether the stage is on the screen, and whether it is to play once it is. */
+  #isSeen = false;
+  #waits = false;
 
   constructor(moved) {
     this.moved = moved;
@@ -23,6 +26,7 @@ export class Stage {
     byId("to-start").addEventListener("click", () => this.seek(0));
     byId("to-end").addEventListener("click", () => this.seek(this.#length));
     byId("clock").addEventListener("change", () => this.#changeClock());
+    new IntersectionObserver(([{ isIntersecting }]) => this.#see(isIntersecting), { rootMargin: "0px 0px -25% 0px" }).observe(byId("stage"));
     this.announce = debounced(900, () => this.#tell());
   }
 
@@ -52,7 +56,24 @@ export class Stage {
     this.render();
   }
 
+  /** Plays as soon as the stage is on the screen, which on a small one may be later. */
+  playWhenSeen() {
+    if (this.#isSeen) this.play();
+    else this.#waits = true;
+  }
+
+  /** Scrolls to the stage where it is off the screen. */
+  bringIn() {
+    if (!this.#isSeen) byId("stage").scrollIntoView({ behavior: wantsStillness() ? "auto" : "smooth" });
+  }
+
+  #see(isSeen) {
+    this.#isSeen = isSeen;
+    if (isSeen && this.#waits) this.play();
+  }
+
   play() {
+    this.#waits = false;
     if (this.position >= this.#length && this.runs.every((run) => run.finished)) this.position = 0;
     this.playing = true;
     this.#last = performance.now();
@@ -61,6 +82,7 @@ export class Stage {
   }
 
   pause() {
+    this.#waits = false;
     this.playing = false;
     this.#showPlaying();
   }

@@ -3,7 +3,7 @@
 import { token } from "./api.js";
 import { byId } from "./dom.js";
 
-const USUAL = "A server that is open to others asks for a token. Whoever runs it can tell you.";
+const USUAL = "This server asks for an access token. Whoever runs it can tell you.";
 
 /** Opens the dialog; `refusal` says why the last token was not taken. */
 export function openTokenDialog(refusal = null) {
@@ -12,8 +12,14 @@ export function openTokenDialog(refusal = null) {
   if (!byId("token-dialog").open) byId("token-dialog").showModal();
 }
 
+/** Offers the dialog at the head of the page, where a token is asked for or kept. */
+export function offerToken(isAsked = false) {
+  byId("token-open").hidden = !isAsked && token.get() === "";
+}
+
 /** `changed` is called when a token was entered or taken away. */
 export function wireTokenDialog(changed) {
+  offerToken();
   byId("token-open").addEventListener("click", () => openTokenDialog());
   byId("token-cancel").addEventListener("click", () => byId("token-dialog").close());
   byId("token-form").addEventListener("submit", () => {

@@ -1,5 +1,7 @@
 // Numbers and states in words.
 
+import { isSign } from "./replay.js";
+
 const whole = new Intl.NumberFormat("en");
 
 /** 4096 as “4,096”. */
@@ -22,7 +24,7 @@ export function percent(probability) {
 export function visible(piece) {
   if (piece === null || piece === undefined) return "";
   if (piece === "") return "∅";
-  if (/^<[^<>\s]+>$/.test(piece)) return piece.includes("end") || piece === "</s>" ? "end" : piece.slice(1, -1);
+  if (isSign(piece)) return piece.includes("end") || piece === "</s>" ? "end" : piece.slice(1, -1);
   const shown = piece.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥");
   return shown.trim() === "" ? shown.replaceAll(" ", "␣") : shown.replace(/^ +| +$/g, "");
 }
@@ -79,14 +81,25 @@ export function scoreInWords(score) {
   };
 }
 
-/** Runs of given and filled-in text that make up the choice's text; null where the pieces do not. */
+/** How two runs can be compared; `units` are what each reveals at once, digits where nothing is said. */
+export function comparisonInWords(kind, units) {
+  const differ = new Set(units.map((unit) => unit ?? "digits")).size > 1;
+  const more = differ ? "Digits take more evaluations than whole tokens, and each of them decides less. " : "";
+  if (kind !== "text") return `${more}One picture proves nothing.`;
+  return `${more}One text proves nothing, and likelihoods that differ by no more than their errors do not differ.`;
+}
+
+/**
+ * Runs of given and filled-in text that make up the choice's text; null where the pieces do not. Signs such as the end of text
+ * belong to no run where the text leaves them out.
+ */
 export function markedOf({ text, pieces, given }) {
   const runs = [];
   let made = "";
   for (let i = 0; i < (pieces?.length ?? 0) && made !== text; i += 1) {
     const piece = pieces[i] ?? "";
     if (!text.startsWith(made + piece)) {
-      if (made === "") continue;
+      if (made === "" || isSign(piece)) continue;
       return null;
     }
     made += piece;

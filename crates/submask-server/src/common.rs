@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use submask::sampler::SampleReport;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -125,6 +126,30 @@ pub fn check_tokens_in_all(settings: &ServerSettings, field: &str, tokens: usize
     }
 }
 
+/// Bytes of text per token that a request may have, all of its texts together: more than the tokens of any language have on
+/// average.
+const BYTES_PER_TOKEN: usize = 16;
+
+/// Refuses texts that have more bytes than the tokens of a request may have, before they are encoded. `field` says where they are.
+///
+/// # Errors
+/// 422 naming the limit.
+pub fn check_bytes(settings: &ServerSettings, field: &str, bytes: usize) -> Result<(), ApiError> {
+    let most = settings.max_tokens.saturating_mul(BYTES_PER_TOKEN);
+    match bytes > most {
+        true => {
+            let (given, limit) = (format!("{bytes} bytes in all"), format!("{most} bytes"));
+            Err(ApiError::beyond(
+                field,
+                given,
+                limit,
+                &format!("{BYTES_PER_TOKEN} per token of --max-tokens"),
+            ))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Refuses more samples than the server takes for one request.
 ///
 /// # Errors
@@ -139,13 +164,23 @@ pub fn check_choices(settings: &ServerSettings, choices: usize) -> Result<(), Ap
     }
 }
 
-/// Runs work that takes a while away from the threads that serve connections.
+/// Runs work that takes a while away from the threads that serve connections. Work for which nobody waits any more when its turn
+/// comes is left out.
 ///
 /// # Errors
-/// What `work` says, and 500 where it panicked.
+/// What `work` says, 429 where too much of it waits, and 500 where it panicked.
 pub async fn blocking<T: Send + 'static>(
+    state: &AppState,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let place = Arc::clone(&state.checks).try_acquire_owned().map_err(|_| ApiError::too_many_at_once())?;
+    let gone = CancellationToken::new();
+    let _waits = gone.clone().drop_guard();
+    let work = move || {
+        // What still waits for its turn keeps its place, whoever has gone.
+        let _place = place;
+        if gone.is_cancelled() { Err(ApiError::shutting_down()) } else { work() }
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => {
@@ -157,6 +192,9 @@ pub async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -166,5 +204,46 @@ mod tests {
         assert!(seeds.windows(2).all(|pair| pair[0] != pair[1]));
         assert_eq!(seed(Some(u64::MAX)), u64::MAX);
         assert_ne!(id("cmpl"), id("cmpl"));
+    }
+
+    #[test]
+    fn so_much_work_waits_and_no_more_and_what_nobody_waits_for_is_left_out() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(async {
+            let settings = ServerSettings { max_connections: 2, ..ServerSettings::default() };
+            let state = AppState::new(settings, Vec::new()).unwrap();
+            let (begun, has_begun) = tokio::sync::oneshot::channel();
+            let (go_on, may_go_on) = std::sync::mpsc::channel();
+            let work = move || {
+                begun.send(()).unwrap();
+                may_go_on.recv().map_err(ApiError::internal)
+            };
+            let own = state.clone();
+            let first = tokio::spawn(async move { blocking(&own, work).await });
+            has_begun.await.unwrap();
+            let was_run = Arc::new(AtomicBool::new(false));
+            let (own, ran) = (state.clone(), Arc::clone(&was_run));
+            let waits = async move {
+                blocking(&own, move || {
+                    ran.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+                .await
+            };
+            // It is asked once, so that it waits for its turn, and then dropped.
+            assert!(tokio::time::timeout(Duration::ZERO, waits).await.is_err());
+            let refused = blocking(&state, || Ok(())).await.unwrap_err();
+            assert_eq!(refused.status(), axum::http::StatusCode::TOO_MANY_REQUESTS);
+            go_on.send(()).unwrap();
+            first.await.unwrap().unwrap();
+            while blocking(&state, || Ok(())).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!was_run.load(Ordering::SeqCst));
+        });
     }
 }

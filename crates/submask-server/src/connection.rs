@@ -32,28 +32,58 @@ const REFUSAL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves connections until the state says that the server is to end, then lets those that are there finish what they
-/// do.
+/// do. Until they have, new ones get the answers of a server that is about to end, one each.
 pub async fn serve(listener: TcpListener, app: Router, state: AppState) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(state.settings.max_connections));
-    let refusals = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = state.shutdown.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                tracing::error!(error = %error, "no connection can be accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
+    let door = Door {
+        places: Arc::new(Semaphore::new(state.settings.max_connections)),
+        refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
+        listener,
+        app,
+        state,
+    };
+    let (working, late) = (GracefulShutdown::new(), GracefulShutdown::new());
+    tokio::select! {
+        () = door.admit(&working) => {}
+        () = door.state.shutdown.cancelled() => {}
+    }
+    tokio::select! {
+        () = door.admit(&late) => {}
+        () = working.shutdown() => {}
+    }
+    drop(door);
+    late.shutdown().await;
+}
+
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    app: Router,
+    state: AppState,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Accepts connections for ever.
+    async fn admit(&self, watcher: &GracefulShutdown) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => self.take(stream, watcher),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(error = %error, "no connection can be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
-        };
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            let connection = connect(stream, &app, &state);
-            let (watched, counted) = (graceful.watch(connection), Counted::new(&state.metrics.connections));
+        }
+    }
+
+    /// Serves a connection if there is a place for it.
+    fn take(&self, stream: TcpStream, watcher: &GracefulShutdown) {
+        let (state, limit) = (&self.state, self.state.settings.max_connections);
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            let watched = watcher.watch(connect(stream, &self.app, state));
+            let counted = Counted::new(&state.metrics.connections);
             tokio::spawn(async move {
                 let _held = (place, counted);
                 // How a connection breaks off is the client's affair; requests are logged on their own.
@@ -61,19 +91,16 @@ pub async fn serve(listener: TcpListener, app: Router, state: AppState) {
                     tracing::debug!(error = %error, "a connection broke off");
                 }
             });
-            continue;
+            return;
         }
         state.metrics.refused_connections.inc();
-        if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
-            let limit = state.settings.max_connections;
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
             tokio::spawn(async move {
                 let _held = place;
                 refuse(stream, limit).await;
             });
         }
     }
-    drop(listener);
-    graceful.shutdown().await;
 }
 
 /// Whether an error is of the connection that was to be accepted, and not of accepting.
@@ -96,6 +123,8 @@ fn connect(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(state.settings.header_timeout)
+        // Once the server is to end, a connection has one answer.
+        .keep_alive(!state.shutdown.is_cancelled())
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()))
 }

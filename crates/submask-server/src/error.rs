@@ -57,6 +57,19 @@ pub struct ApiError {
     detail: Box<ErrorDetail>,
 }
 
+/// Characters of a value, or a name, that an error repeats at most.
+const REPEATED: usize = 100;
+
+/// The beginning of what was given, where it is long.
+pub fn shortened(given: impl Display) -> String {
+    let mut given = given.to_string();
+    if let Some((end, _)) = given.char_indices().nth(REPEATED) {
+        given.truncate(end);
+        given.push('…');
+    }
+    given
+}
+
 impl ApiError {
     fn new(status: StatusCode, kind: ErrorKind, message: impl Display) -> Self {
         let detail = ErrorDetail { message: message.to_string(), kind, param: None, code: None };
@@ -68,7 +81,7 @@ impl ApiError {
     }
 
     fn param(mut self, param: impl Into<String>) -> Self {
-        self.detail.param = Some(param.into());
+        self.detail.param = Some(shortened(param.into()));
         self
     }
 
@@ -84,11 +97,13 @@ impl ApiError {
 
     /// 400: a value that is not allowed.
     pub fn refused(param: &str, given: impl Display, allowed: impl Display) -> Self {
+        let given = shortened(given);
         Self::invalid(param, format!("{param} = {given} is not allowed: {allowed}"))
     }
 
     /// 400: a field that other servers know, with a value that this one cannot honour.
     pub fn unsupported(param: &str, given: impl Display, allowed: impl Display) -> Self {
+        let given = shortened(given);
         Self::invalid(param, format!("{param} = {given} is not supported: {allowed}"))
             .code("unsupported_parameter")
     }
@@ -120,7 +135,7 @@ impl ApiError {
 
     /// 404: no such model, with the names of those that there are.
     pub fn no_model(name: &str, known: &[&str]) -> Self {
-        let known = known.join(", ");
+        let (name, known) = (shortened(name), known.join(", "));
         Self::not_found(format!("model = {name:?} is not served here: {known}"))
             .param("model")
             .code("model_not_found")
@@ -151,11 +166,18 @@ impl ApiError {
 
     /// 415.
     pub fn not_json(given: Option<&str>) -> Self {
-        let given = given.map_or_else(|| "missing".to_owned(), |given| format!("{given:?}"));
+        let given = given.map_or_else(|| "missing".to_owned(), |given| format!("{:?}", shortened(given)));
         Self::bad(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("the header content-type is {given}: it has to be application/json"),
         )
+    }
+
+    /// 415: a body in a coding that is not read.
+    pub fn encoded(given: &str) -> Self {
+        let given = shortened(given);
+        let message = format!("the header content-encoding is {given:?}: the body has to be sent as it is");
+        Self::bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
     /// 422: a request beyond a limit of this server, which a flag sets.
@@ -164,10 +186,23 @@ impl ApiError {
         Self::bad(StatusCode::UNPROCESSABLE_ENTITY, message).param(param).code("limit_exceeded")
     }
 
-    /// 429: too many requests wait.
-    pub fn queue_full(waiting: usize) -> Self {
-        let message = format!("{waiting} requests wait for this model, as many as may (--max-queue)");
+    /// 429: as many requests of a model as may be are computed or wait. `flags` say how many that are.
+    pub fn queue_full(limit: usize, flags: &str) -> Self {
+        let message =
+            format!("{limit} such requests are computed or wait for this model, as many as may ({flags})");
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, message).code("queue_full")
+    }
+
+    /// 429: too many requests wait to be checked.
+    pub fn too_many_at_once() -> Self {
+        let message = "too many requests wait to be checked";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, message).code("too_many_requests")
+    }
+
+    /// 429: large bodies take all the room that they have together.
+    pub fn too_many_bodies() -> Self {
+        let message = "large bodies of other requests take all the room that there is for them";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, message).code("too_many_bodies")
     }
 
     /// 503: the server is about to end.
@@ -223,6 +258,9 @@ impl std::error::Error for ApiError {}
 impl From<submask::Error> for ApiError {
     fn from(error: submask::Error) -> Self {
         match &error {
+            submask::Error::Invalid { field, given, allowed } if given.chars().nth(REPEATED).is_some() => {
+                Self::from(submask::Error::invalid(field.as_str(), shortened(given), allowed.as_str()))
+            }
             submask::Error::Invalid { field, .. }
             | submask::Error::Needed { field, .. }
             | submask::Error::Conflict { field, .. } => {
@@ -285,7 +323,7 @@ mod tests {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
         assert_eq!(header(ApiError::unauthorized("no"), "www-authenticate").as_deref(), Some("Bearer"));
-        assert_eq!(header(ApiError::queue_full(3), "retry-after").as_deref(), Some("1"));
+        assert_eq!(header(ApiError::queue_full(3, "--max-queue"), "retry-after").as_deref(), Some("1"));
         assert_eq!(header(ApiError::shutting_down(), "retry-after").as_deref(), Some("1"));
         assert_eq!(header(ApiError::invalid("n", "no"), "retry-after"), None);
     }

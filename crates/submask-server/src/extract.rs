@@ -4,36 +4,39 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_TYPE, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use crate::error::ApiError;
+use crate::common::blocking;
+use crate::error::{ApiError, shortened};
+use crate::room::{Room, SMALL};
 use crate::state::AppState;
+use crate::wording;
 
-/// A body of JSON, of at most `max_body` bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiJson<T>(pub T);
+/// A body of JSON, of at most `max_body` bytes, and the room that it takes.
+#[derive(Debug)]
+pub struct ApiJson<T>(pub T, pub Room);
 
 /// The same of at most `max_large_body` bytes: pictures and many texts.
-#[derive(Clone, Copy, Debug)]
-pub struct LargeApiJson<T>(pub T);
+#[derive(Debug)]
+pub struct LargeApiJson<T>(pub T, pub Room);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let limit = Limit { bytes: state.settings.max_body, flag: "--max-body" };
-        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+        json_of(request, limit, state).await.map(|(body, room)| Self(body, room))
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<AppState> for LargeApiJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for LargeApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let limit = Limit { bytes: state.settings.max_large_body, flag: "--max-large-body" };
-        json_of(request, limit, state.settings.body_timeout).await.map(Self)
+        json_of(request, limit, state).await.map(|(body, room)| Self(body, room))
     }
 }
 
@@ -44,16 +47,28 @@ struct Limit {
     flag: &'static str,
 }
 
-async fn json_of<T: DeserializeOwned>(request: Request, limit: Limit, time: Duration) -> Result<T, ApiError> {
+async fn json_of<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    limit: Limit,
+    state: &AppState,
+) -> Result<(T, Room), ApiError> {
+    let (time, mut room) = (state.settings.body_timeout, Room::new(&state.bodies));
     let (head, mut body) = request.into_parts();
     let kind = head.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let coding = head.headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let coding = coding.filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
     let read = match kind.as_deref().is_some_and(is_json) {
-        true => tokio::time::timeout(time, read(&mut body, limit)).await,
+        true if coding.is_some() => Ok(Err(ApiError::encoded(&coding.unwrap_or_default()))),
+        true => tokio::time::timeout(time, read(&mut body, limit, &mut room)).await,
         false => Ok(Err(ApiError::not_json(kind.as_deref()))),
     };
     match read.map_err(|_| ApiError::body_timeout(time))? {
-        Ok(body) => parse(&body),
+        Ok(body) if body.len() > SMALL => {
+            blocking(state, move || parse(&body).map(|request| (request, room))).await
+        }
+        Ok(body) => parse(&body).map(|request| (request, room)),
         Err(error) => {
+            drop(room);
             // Who asks first whether to send the body is told before.
             if !head.headers.contains_key(EXPECT) {
                 discard(body, limit.bytes).await;
@@ -69,7 +84,7 @@ fn is_json(kind: &str) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-async fn read(body: &mut Body, limit: Limit) -> Result<Bytes, ApiError> {
+async fn read(body: &mut Body, limit: Limit, room: &mut Room) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::body_too_large(limit.bytes, limit.flag);
     if body.size_hint().lower() > limit.bytes as u64 {
         return Err(too_large());
@@ -81,6 +96,7 @@ async fn read(body: &mut Body, limit: Limit) -> Result<Bytes, ApiError> {
         if whole.len() + data.len() > limit.bytes {
             return Err(too_large());
         }
+        room.grow(whole.len() + data.len())?;
         whole.extend_from_slice(&data);
     }
     Ok(whole.into())
@@ -122,7 +138,14 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     }
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        explained(&path, error.inner())
+        let message = without_place(error.inner());
+        match wording::allowed(&message) {
+            Some(allowed) if path != "." => match wording::given(body, error.path()) {
+                Some(given) => ApiError::refused(&path, given, allowed),
+                None => ApiError::invalid(&path, format!("{path} is not allowed: {allowed}")),
+            },
+            _ => explained(&path, error.inner()),
+        }
     })?;
     json.end().map_err(|error| explained(".", &error))?;
     Ok(parsed)
@@ -134,10 +157,17 @@ fn explained(path: &str, error: &serde_json::Error) -> ApiError {
     if error.is_syntax() || error.is_eof() || error.is_io() {
         return ApiError::malformed(format!("the body is not JSON: {message}"));
     }
-    // Where in the body it stands is of no use to who sent a field.
-    let message = message.rfind(" at line ").map_or(message.as_str(), |place| &message[..place]);
+    let message = &without_place(error);
     let field = named(message, "unknown field `").or(named(message, "missing field `"));
     let field = field.or(named(message, "duplicate field `"));
+    let short = field.map(|field| {
+        let short = shortened(field);
+        (path.replacen(field, &short, 1), message.replacen(field, &short, 1), short)
+    });
+    let (path, message, field) = match &short {
+        Some((path, message, field)) => (path.as_str(), message, Some(field.as_str())),
+        None => (path, message, None),
+    };
     match (path, field) {
         (".", None) => ApiError::malformed(format!("the body: {message}")),
         (".", Some(field)) => ApiError::invalid(field, message),
@@ -147,6 +177,15 @@ fn explained(path: &str, error: &serde_json::Error) -> ApiError {
         }
         (path, Some(field)) => ApiError::invalid(format!("{path}.{field}"), format!("{path}: {message}")),
     }
+}
+
+/// What an error says, without its line and column, which are of no use to who sent a field.
+fn without_place(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    if let Some(place) = message.rfind(" at line ") {
+        message.truncate(place);
+    }
+    message
 }
 
 /// The name after `before`, up to the next quote.
@@ -191,15 +230,17 @@ mod tests {
             (error.detail().param.clone().unwrap_or_default(), error.to_string())
         };
         for (body, param, message) in [
-            (r#"{"n": "x"}"#, "n", "n: invalid type: string \"x\", expected u32"),
-            (r#"{"n": -1}"#, "n", "n: invalid value: integer `-1`, expected u32"),
+            (r#"{"n": "x"}"#, "n", "n = \"x\" is not allowed: a whole number from 0 to 4294967295"),
+            (r#"{"n": -1}"#, "n", "n = -1 is not allowed: a whole number from 0 to 4294967295"),
+            (r#"{"n": 1, "parts": 7}"#, "parts", "parts = 7 is not allowed: a list"),
+            (r#"{"n": 1, "parts": [7]}"#, "parts[0]", "parts[0] = 7 is not allowed: an object"),
             (r#"{"n": 1, "m": 2}"#, "m", "unknown field `m`, expected one of `n`, `parts`, `prompt`"),
             (r#"{"n": 1, "n": 2}"#, "n", "duplicate field `n`"),
             ("{}", "n", "missing field `n`"),
             (
                 r#"{"n": 1, "parts": [{"hole": 1}, {"hole": true}]}"#,
                 "parts[1].hole",
-                "parts[1].hole: invalid type",
+                "parts[1].hole = true is not allowed: a whole number",
             ),
             (r#"{"n": 1, "parts": [{"hole": 1, "size": 1}]}"#, "parts[0].size", "unknown field `size`"),
             (r#"{"n": 1, "parts": [{}]}"#, "parts[0].hole", "missing field `hole`"),

@@ -10,6 +10,7 @@
 //! | [`registry`] | the models, opened once |
 //! | [`state`] | what all requests share |
 //! | [`extract`], [`error`], [`sse`] | how requests are read and answered |
+//! | [`room`] | how much of large bodies is in memory at once |
 //! | `engine` | one thread per model, in which requests share network evaluations as they come and go |
 //! | `routes` | one file per route |
 //! | `connection`, `middleware` | limits, access, and what is counted and logged |
@@ -25,6 +26,7 @@ mod middleware;
 mod page;
 mod patience;
 pub mod registry;
+pub mod room;
 mod routes;
 mod sampling;
 mod server;
@@ -32,6 +34,7 @@ pub mod settings;
 pub mod sse;
 pub mod state;
 pub mod token;
+mod wording;
 
 use axum::Router;
 use axum::http::header::RETRY_AFTER;

@@ -52,6 +52,7 @@ const ASSETS: &[Asset] = assets! {
     "index.html": HTML,
     "inspector.js": SCRIPT,
     "layout.js": SCRIPT,
+    "likelihood.js": SCRIPT,
     "link.js": SCRIPT,
     "main.js": SCRIPT,
     "painter.js": SCRIPT,
@@ -64,6 +65,7 @@ const ASSETS: &[Asset] = assets! {
     "style.css": STYLE,
     "template.js": SCRIPT,
     "theme.js": SCRIPT,
+    "themes.js": SCRIPT,
     "token.js": SCRIPT,
     "words.js": SCRIPT,
 };

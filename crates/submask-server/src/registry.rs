@@ -84,8 +84,11 @@ pub fn check_names(sources: &[ModelSource]) -> Result<()> {
         Some(again) => {
             let folders = sources.iter().filter(|source| source.name == again.name);
             let folders: Vec<_> = folders.map(|source| source.folder.display().to_string()).collect();
-            let allowed =
-                format!("a name of its own for each of {} (NAME=PATH gives one)", folders.join(", "));
+            let allowed = format!(
+                "it would stand for each of {}; NAME=PATH gives a model another name, such as other={}",
+                folders.join(", "),
+                again.folder.display()
+            );
             Err(Error::invalid("model", format!("{:?}", again.name), allowed))
         }
     }
@@ -115,7 +118,7 @@ mod tests {
         }
         let error = check_names(&[source("x", "a/x"), source("y", "y"), source("x", "b/x")]).unwrap_err();
         let error = error.to_string();
-        assert!(error.contains("a/x, b/x") && error.contains("\"x\""), "{error}");
+        assert!(error.contains("each of a/x, b/x") && error.contains("\"x\""), "{error}");
         assert!(check_names(&[]).is_err());
     }
 }

@@ -276,3 +276,41 @@ pub fn refusal(error: submask::Error) -> ApiError {
     });
     ApiError::from(error)
 }
+
+/// The error of the library for a request with `logprobs`: where it is the way of drawing that leaves no probabilities to tell, all
+/// that they need at once, and what is in force.
+pub fn refusal_of_logprobs(error: submask::Error, request: &Request, session: &Session) -> ApiError {
+    let is_of_them = matches!(&error, submask::Error::Invalid { field, .. } if field == "log_probs");
+    let Some(top) = request.log_probs.filter(|_| is_of_them) else { return refusal(error) };
+    let sampling = &request.sampling;
+    let temperature = match sampling.temperature {
+        Temperature::Constant(temperature) => temperature.to_string(),
+        Temperature::Schedule(schedule) => format!("{:?}", <[f64; 3]>::from(schedule)),
+    };
+    let is_plain = temperature == "1" && sampling.top_p == 1.0 && sampling.top_k == 0;
+    let order = request.order;
+    let unit = match request.unit {
+        RevealUnit::Digits => "digits",
+        RevealUnit::Tokens => "tokens",
+    };
+    let needs_tokens = top > 0 && !session.is_autoregressive();
+    let is_exact = session.is_autoregressive() || order != Order::Random;
+    if is_plain && is_exact && !(needs_tokens && request.unit != RevealUnit::Tokens) {
+        return ApiError::invalid("logprobs", format!("{}; {SCORE}", refusal(error)));
+    }
+    let drawn = format!("temperature {temperature}, top_p {} and top_k {}", sampling.top_p, sampling.top_k);
+    let message = if session.is_autoregressive() {
+        format!("logprobs need temperature 1, top_p 1 and top_k 0: here are {drawn}; {SCORE}")
+    } else {
+        let unit_needed = if needs_tokens { ", unit tokens" } else { "" };
+        let unit_given = if needs_tokens { format!(", unit {unit}") } else { String::new() };
+        format!(
+            "logprobs need an order other than random{unit_needed}, temperature 1, top_p 1 and top_k 0: here are \
+             order {order}{unit_given}, {drawn}; {SCORE}"
+        )
+    };
+    ApiError::invalid("logprobs", message)
+}
+
+/// Where probabilities can be had whatever the way of drawing.
+const SCORE: &str = "/v1/score tells what any text costs";

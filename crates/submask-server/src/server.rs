@@ -107,6 +107,9 @@ async fn listen(
     let addr = listener.local_addr().map_err(of_addr)?;
     ready(addr);
     tracing::info!(addr = %addr, models = state.models.len(), "ready");
+    if state.settings.insecure && !state.settings.is_loopback() {
+        tracing::warn!(addr = %addr, "no token is asked for: everybody who reaches this address may use the server");
+    }
     serve_on(listener, state).await;
     tracing::info!("ended");
     Ok(())

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use submask::Result;
 use submask::likelihood::Figure;
 use submask::model::Session;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::error::ApiError;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::registry::OpenModel;
+use crate::room;
 use crate::settings::ServerSettings;
 
 /// What all requests share; cheap to clone.
@@ -26,6 +28,10 @@ pub struct Shared {
     pub models: Vec<Arc<ServedModel>>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Places of requests that are read and checked away from the threads that serve connections.
+    pub checks: Arc<Semaphore>,
+    /// Room for large bodies, in KiB.
+    pub bodies: Arc<Semaphore>,
     /// Cancelled once the server is to end: it takes no more requests, and finishes those that it has.
     pub shutdown: CancellationToken,
 }
@@ -63,7 +69,9 @@ impl AppState {
             Ok(Arc::new(ServedModel { name, created, figures, session, metrics: counted, engine }))
         };
         let models = models.into_iter().map(start).collect::<Result<Vec<_>>>()?;
-        Ok(Self(Arc::new(Shared { settings, models, metrics, shutdown })))
+        let checks = Arc::new(Semaphore::new(settings.max_connections));
+        let bodies = room::for_bodies(settings.max_large_body.max(settings.max_body));
+        Ok(Self(Arc::new(Shared { settings, models, metrics, checks, bodies, shutdown })))
     }
 }
 

@@ -46,8 +46,11 @@ fn problem_of(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("at least one character");
     }
+    if text.contains(['\n', '\r']) {
+        return Some("one token on one line, and here is more than one line");
+    }
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    (!is_plain).then_some("visible characters of ASCII on one line, without spaces between them")
+    (!is_plain).then_some("visible characters of ASCII, without spaces between them")
 }
 
 impl fmt::Debug for Token {
@@ -82,7 +85,7 @@ mod tests {
             (&b""[..], "at least one character"),
             (b" \n", "at least one character"),
             (b"two words", "without spaces"),
-            (b"two\nlines", "without spaces"),
+            (b"two\nlines", "more than one line"),
             ("schlüssel".as_bytes(), "ASCII"),
             (b"\xff\xfe", "UTF-8"),
         ] {

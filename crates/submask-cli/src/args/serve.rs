@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::UnknownArgumentValueParser;
 use submask::model::CheckpointChoice;
 
 /// Serve models over HTTP: completions, holes, scores, pictures, and a page that shows how they resolve
@@ -31,7 +32,7 @@ pub struct ServeArgs {
     /// Let everybody in who reaches the address, without a token
     #[arg(long, conflicts_with = "token_file")]
     pub insecure: bool,
-    /// Let web pages of this origin call the server from a browser, such as https://example.org, or * for all; may be
+    /// Let web pages of this origin call the server from a browser, such as `https://example.org`, or * for all; may be
     /// given several times
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
@@ -40,6 +41,12 @@ pub struct ServeArgs {
     pub log_texts: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What other servers call the address, which is answered with the flag of this one.
+    #[arg(long, hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--addr"))]
+    port: Option<String>,
+    /// What other servers call the token, which does not belong on a command line.
+    #[arg(long, hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--token-file"))]
+    token: Option<String>,
 }
 
 /// What one request, or all of them together, may take.

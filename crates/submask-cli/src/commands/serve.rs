@@ -35,7 +35,7 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings, Failure> {
     let limits = &args.limits;
     Ok(ServerSettings {
         addr: args.addr.0,
-        token: args.token_file.as_deref().map(Token::read).transpose()?,
+        token: args.token_file.as_deref().map(token).transpose()?,
         insecure: args.insecure,
         cors: args.cors.clone(),
         max_batch: limits.max_batch,
@@ -54,6 +54,12 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings, Failure> {
     })
 }
 
+/// The token in a file.
+fn token(file: &Path) -> Result<Token, Failure> {
+    let make = format!("(umask 077; head -c 32 /dev/urandom | base64 > {}) makes one", file.display());
+    Token::read(file).map_err(|error| Failure::from(error).hint(make))
+}
+
 /// A model with its name and what its run knows of it.
 fn source(model: &ModelArg, args: &ServeArgs) -> Result<ModelSource, Failure> {
     let folder = locate::checkpoint(&model.path, args.checkpoint)?;
@@ -61,10 +67,12 @@ fn source(model: &ModelArg, args: &ServeArgs) -> Result<ModelSource, Failure> {
     Ok(ModelSource { name, figures: figures(&folder)?, folder })
 }
 
-/// The last part of a path, also where it is written as `.` or `..`.
+/// The last part of a path as it is written, which a link may have given its folder; of `.` and `..` what they stand for.
 fn folder_name(path: &Path) -> String {
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_dot = path.as_os_str().to_string_lossy().ends_with("/.");
+    let written = name(path).filter(|_| !is_dot);
+    written.or_else(|| path.canonicalize().ok().as_deref().and_then(name)).unwrap_or_default()
 }
 
 /// The figures of the last validation up to a checkpoint of a run; none of a model that stands alone.

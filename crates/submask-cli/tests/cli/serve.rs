@@ -44,7 +44,7 @@ fn help() {
                                 that other machines reach
           --insecure            Let everybody in who reaches the address, without a token
           --cors <ORIGIN>       Let web pages of this origin call the server from a browser, such as
-                                https://example.org, or * for all; may be given several times
+                                `https://example.org`, or * for all; may be given several times
           --log-texts           Write the texts of users into the logs
       -h, --help                Print help (see more with '--help')
 
@@ -227,7 +227,7 @@ fn what_cannot_be_served_is_refused_with_the_flag_that_says_it() {
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: MODEL = "words" is not allowed: a name of its own for each of a/words, b/words (NAME=PATH gives one)
+    error: MODEL = "words" is not allowed: it would stand for each of a/words, b/words; NAME=PATH gives a model another name, such as other=b/words
     "#);
     assert_snapshot!(room.call(&["serve", "two words=a/words"]), @r#"
     exit code: 2
@@ -248,7 +248,12 @@ fn what_cannot_be_served_is_refused_with_the_flag_that_says_it() {
     ----- stdout -----
     ----- stderr -----
     error: empty: it holds no token: at least one character
+    hint: (umask 077; head -c 32 /dev/urandom | base64 > empty) makes one
     ");
+    for (other, own) in [("--port", "--addr"), ("--token", "--token-file")] {
+        let refused = room.call(&["serve", "a/words", other, "9000"]);
+        assert!(refused.starts_with("exit code: 2") && refused.contains(&format!("'{own}'")), "{refused}");
+    }
     assert_snapshot!(room.call(&["serve", "a/words", "--cors", "example.org"]), @r#"
     exit code: 2
     ----- stdout -----
@@ -288,6 +293,26 @@ fn what_cannot_be_served_is_refused_with_the_flag_that_says_it() {
     error: the model words cannot be opened
       caused by: a/words/model.safetensors: not a whole safetensors file (header too large); it may be truncated or altered
     ");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_has_the_name_of_the_path_that_is_given() {
+    let room = Room::new();
+    save_text(&room.path().join("long-name"));
+    std::os::unix::fs::symlink("long-name", room.path().join("short")).unwrap();
+    let server = Server::start(&room, &["short/", "--addr", "0.0.0.0:0", "--insecure"]);
+    let port = server.addr.rsplit_once(':').unwrap().1.to_owned();
+    let answer = {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(answer.contains("\"id\":\"short\""), "{answer}");
+    assert!(log(&room).contains("everybody who reaches this address"), "{}", log(&room));
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl Engine {
     /// # Errors
     /// 429 where too many wait.
     pub fn submit(&self, job: Job) -> Result<(), ApiError> {
-        self.shared.queue.push(job).map_err(|refused| self.refusal(refused))
+        let limit = self.shared.max_batch.saturating_add(self.max_queue);
+        self.shared.queue.push(job).map_err(|refused| refusal(refused, limit, "--max-batch and --max-queue"))
     }
 
     /// Scores `count` things beside the samples, piece by piece: `piece` gives the score of each by its place. Requests take turns
@@ -201,15 +202,19 @@ impl Engine {
         F: FnMut(usize, &Session, Wanted) -> Result<T, ApiError> + Send + 'static,
     {
         let (sender, answer) = answer(deadline);
-        worker.submit(sender, deadline, count, piece).map_err(|refused| self.refusal(refused))?;
+        let submitted = worker.submit(sender, deadline, count, piece);
+        // One is at work beside those that wait.
+        let limit = self.max_queue.saturating_add(1);
+        submitted.map_err(|refused| refusal(refused, limit, "--max-queue and one"))?;
         answer.wait().await
     }
+}
 
-    fn refusal(&self, refused: Refused) -> ApiError {
-        match refused {
-            Refused::Full => ApiError::queue_full(self.max_queue),
-            Refused::Closed => ApiError::shutting_down(),
-        }
+/// The error of what is not taken where `limit` may be there, as `flags` say.
+fn refusal(refused: Refused, limit: usize, flags: &str) -> ApiError {
+    match refused {
+        Refused::Full => ApiError::queue_full(limit, flags),
+        Refused::Closed => ApiError::shutting_down(),
     }
 }
 

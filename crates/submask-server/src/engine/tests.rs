@@ -208,6 +208,7 @@ fn who_goes_away_makes_room() {
     }
     let refused = Test::new("third", &sender).submit(&engine, vec![request(&session, 2, 1)]).unwrap_err();
     assert_eq!(refused.status().as_u16(), 429);
+    assert!(refused.to_string().contains("(--max-batch and --max-queue)"), "{refused}");
     gone.cancel();
     while Test::new("fourth", &sender).submit(&engine, vec![request(&session, 2, 1)]).is_err() {
         std::thread::sleep(Duration::from_millis(2));
@@ -305,6 +306,7 @@ async fn computations_are_limited_in_number_and_time() {
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut work).await.is_err());
     let refused = engine.score(deadline, 1, |_, _, _| Ok(())).await.unwrap_err();
     assert_eq!(refused.status().as_u16(), 429);
+    assert!(refused.to_string().contains("(--max-queue and one)"), "{refused}");
     // A prediction need not wait for scores.
     assert_eq!(engine.predict(deadline, 1, |_, _, _| Ok(5)).await.unwrap(), [5]);
     go.send(()).unwrap();

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::Serialize;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 use crate::page;
 use crate::state::AppState;
 
@@ -49,12 +49,12 @@ async fn no_chat() -> ApiError {
 }
 
 async fn no_route(method: Method, uri: Uri) -> ApiError {
-    let path = uri.path();
+    let path = shortened(uri.path());
     ApiError::not_found(format!("there is no {method} {path}: GET /openapi.json says which routes there are"))
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::method_not_allowed(method, uri.path())
+    ApiError::method_not_allowed(method, &shortened(uri.path()))
 }
 
 /// An answer of JSON.

@@ -93,13 +93,17 @@ pub struct Probable {
 )]
 pub async fn create(
     State(state): State<AppState>,
-    ApiJson(request): ApiJson<PredictRequest>,
+    ApiJson(request, room): ApiJson<PredictRequest>,
 ) -> Result<Response, ApiError> {
     let deadline = Deadline::after(state.settings.timeout);
     let model = state.model(&request.model)?;
     tracing::Span::current().record("model", model.name.as_str());
     let (session, own) = (model.session.clone(), state.clone());
-    let asked = blocking(move || Asked::of(request, &session, &own.settings)).await?;
+    let asked = move || {
+        let _room = room;
+        Asked::of(request, &session, &own.settings)
+    };
+    let asked = blocking(&state, asked).await?;
     let name = model.name.clone();
     let predict = move |_: usize, session: &Session, _: Wanted| asked.predicted(session, name.clone());
     let answers = model.engine.predict(deadline, 1, predict).await?;

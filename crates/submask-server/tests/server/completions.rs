@@ -3,11 +3,12 @@
 use axum::Router;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use submask::Compute;
 use submask::model::{Estimator, EvaluateRequest, Generated, Request, Session, TextLayout};
 use submask::order::Order;
 use submask::sampler::{RevealUnit, Unobserved};
 use submask_server::state::AppState;
-use submask_server::{ServerSettings, app};
+use submask_server::{ModelSource, ServerSettings, app};
 
 use crate::ends;
 use crate::support::{self, Answer, post};
@@ -395,8 +396,28 @@ async fn whole_tokens_have_others_beside_them() {
         assert!(refused.message().contains("/v1/score"), "{}", refused.message());
         body[field] = before;
     }
-    body["temperature"] = json!(0.5);
-    assert_eq!(post(&server, PATH, &body).await.json()["error"]["param"], "logprobs");
+    (body["temperature"], body["order"], body["top_p"]) = (json!(0.5), json!("random"), json!(0.9));
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(refused.json()["error"]["param"], "logprobs");
+    let message = "logprobs need an order other than random, unit tokens, temperature 1, top_p 1 and top_k 0: here are \
+                   order random, unit tokens, temperature 0.5, top_p 0.9 and top_k 0; /v1/score tells what any text costs";
+    assert_eq!(refused.message(), message);
+}
+
+#[tokio::test]
+async fn a_suffix_of_a_model_with_blocks_ends_in_the_block_of_the_hole() {
+    let (_, server) = server(&["blocks"]);
+    // Of bytes and blocks of four: the beginning, "a", the hole and the suffix.
+    ok(&server, json!({"model": "blocks", "prompt": "a", "suffix": "b", "max_tokens": 1})).await;
+    let body = json!({"model": "blocks", "prompt": "a", "suffix": "bcdef", "max_tokens": 1});
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["param"]),
+        (StatusCode::BAD_REQUEST, &json!("suffix"))
+    );
+    let message = refused.message();
+    assert!(message.contains("blocks of 4 tokens"), "{message}");
+    assert!(message.contains("ends in block 1, the suffix in block 2"), "{message}");
 }
 
 #[tokio::test]
@@ -440,6 +461,8 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"prompt": [257]}), "prompt", 400),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop", 400),
         (json!({"stop": ""}), "stop", 400),
+        (json!({"stop": ["a", "b".repeat(1025)]}), "stop", 400),
+        (json!({"stream_options": {"include_usage": true}}), "stream_options", 400),
         (json!({"logprobs": 6}), "logprobs", 400),
         (json!({"logprobs": 1, "echo": true}), "logprobs", 400),
         (json!({"temperature": -1}), "temperature", 400),
@@ -461,7 +484,7 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"model": "baseline", "steps": 4}), "steps", 400),
         (json!({"model": "baseline", "order": "entropy"}), "order", 400),
         (json!({"model": "baseline", "carry_over": true}), "carry_over", 400),
-        (json!({"model": "blocks", "prompt": "abcd", "suffix": "efgh", "max_tokens": 4}), "prompt", 400),
+        (json!({"model": "blocks", "prompt": "abcd", "suffix": "efgh", "max_tokens": 4}), "suffix", 400),
         (json!({"model": "blocks", "max_tokens": 70_000}), "max_tokens", 422),
     ] {
         let mut body = json!({"model": "words", "prompt": "a"});
@@ -542,7 +565,12 @@ async fn a_model_without_an_end_of_text_writes_from_the_first_token_on() {
     assert_eq!(ok(&server, whole).await["usage"]["completion_tokens"], 15);
     let long = post(&server, PATH, &json!({"model": "letters", "prompt": "a sea", "max_tokens": 16})).await;
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
-    assert!(long.message().contains("5 of the prompt and 16 to write are 21"), "{}", long.message());
+    let message = "prompt has 5 tokens; with 16 to write (max_tokens) that is 21, and this model takes 20";
+    assert_eq!((long.message().as_str(), &long.json()["error"]["param"]), (message, &json!("max_tokens")));
+    let long =
+        post(&server, PATH, &json!({"model": "letters", "prompt": "a".repeat(20), "suffix": "b"})).await;
+    let message = "prompt has 20 tokens; with 1 of the suffix and 16 to write (max_tokens) that is 37, and this model takes 20";
+    assert_eq!((long.message().as_str(), &long.json()["error"]["param"]), (message, &json!("prompt")));
 }
 
 #[tokio::test]
@@ -585,4 +613,74 @@ async fn tokens_of_all_choices_are_limited_together() {
         (refused.status, refused.json()["error"]["param"].clone()),
         (StatusCode::UNPROCESSABLE_ENTITY, json!("n"))
     );
+}
+
+#[tokio::test]
+async fn stops_of_a_kibibyte_are_taken() {
+    let (_, server) = server(&["words"]);
+    let stops: Vec<String> = ["a", "b", "c", "d"].iter().map(|letter| letter.repeat(1024)).collect();
+    ok(&server, json!({"model": "words", "prompt": "sea", "max_tokens": 3, "stop": stops})).await;
+}
+
+#[tokio::test]
+async fn fields_that_say_nothing_new_are_taken() {
+    let (_, server) = server(&["words"]);
+    for options in [json!({}), json!({"include_usage": false}), json!({"include_usage": null})] {
+        let body = json!({"model": "words", "prompt": "a", "max_tokens": 2, "best_of": 1.0, "stream_options": options});
+        ok(&server, body).await;
+    }
+    let answer = post(&server, PATH, &json!({"model": "words", "prompt": "a", "best_of": 2})).await;
+    assert_eq!(answer.message(), "best_of = 2 is not supported: 1, or left out");
+}
+
+#[tokio::test]
+async fn prompts_are_measured_before_they_are_encoded() {
+    let settings = ServerSettings { max_tokens: 100, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    let body = json!({"model": "words", "prompt": ["a".repeat(900), "b".repeat(700)], "suffix": "c"});
+    let answer = post(&server, PATH, &body).await;
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "prompt = 1601 bytes in all is more than this server takes: at most 1600 bytes (16 per token of --max-tokens)"
+        )
+    );
+}
+
+#[tokio::test]
+async fn prompts_whose_log_probabilities_cost_too_much_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    support::save_long(place.path(), 96);
+    let source = ModelSource { name: "long".to_owned(), folder: place.path().into(), figures: Vec::new() };
+    let settings = ServerSettings { max_tokens: 96, ..ServerSettings::default() };
+    let state = AppState::new(settings, vec![source.open(&Compute::cpu()).unwrap()]).unwrap();
+    let server = app(state);
+    let mut body = json!({"model": "long", "prompt": "a".repeat(90), "max_tokens": 0, "echo": true});
+    ok(&server, body.clone()).await;
+    body["logprobs"] = json!(0);
+    let answer = post(&server, PATH, &body).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["param"], "prompt");
+    body["prompt"] = json!("a".repeat(60));
+    ok(&server, body).await;
+}
+
+#[tokio::test]
+async fn errors_repeat_the_beginning_of_what_was_given() {
+    let (_, server) = server(&["words", "pictures"]);
+    let long = "ä".repeat(5000);
+    for (path, more) in [
+        (PATH, json!({"model": long})),
+        (PATH, json!({"order": long})),
+        (PATH, json!({"max_tokens": long})),
+        (PATH, json!({"prompt": {"x": long}})),
+        (PATH, json!({"stop": [1, long]})),
+    ] {
+        let mut body = json!({"model": "words"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = post(&server, path, &body).await;
+        assert!(answer.status.is_client_error(), "{}", answer.text());
+        assert!(answer.body.len() < 1800, "{} bytes: {}", answer.body.len(), answer.text());
+    }
 }

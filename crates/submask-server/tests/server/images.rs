@@ -79,6 +79,21 @@ async fn what_is_not_masked_is_kept() {
     assert_eq!(answer["usage"]["prompt_tokens"], 40);
 }
 
+/// A mask may have greys, as canvases draw edges.
+#[tokio::test]
+async fn a_pixel_is_drawn_anew_from_a_luminance_of_128_on() {
+    let server = support::server(ServerSettings::default(), &["pictures"]);
+    let mask = png(|x, _| if x < 4 { 127 } else { 128 });
+    let mut body = json!({"model": "pictures", "image": png(|_, _| 7), "mask": mask, "steps": 3, "seed": 1});
+    let answer = ok(&server, &body).await;
+    assert_eq!(answer["usage"]["prompt_tokens"], 32);
+    let kept = pixels(&answer["data"][0]["b64_json"]);
+    assert!((0..64).filter(|place| place % 8 < 4).all(|place| kept[place] == 7));
+    body.as_object_mut().unwrap().remove("mask");
+    let message = post(&server, PATH, &body).await.message();
+    assert_eq!(message, "mask is missing: white in it is drawn anew, black is kept");
+}
+
 #[tokio::test]
 async fn streams_show_pictures_that_resolve() {
     let server = support::server(ServerSettings::default(), &["pictures"]);
@@ -124,6 +139,8 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"format": "jpeg"}), "format", 400),
         (json!({"scale": 0}), "scale", 400),
         (json!({"scale": 100_000}), "scale", 400),
+        (json!({"scale": 129, "stream": true}), "scale", 400),
+        (json!({"scale": 91, "n": 128}), "scale", 400),
         (json!({"min_entropy": 1}), "min_entropy", 400),
         (json!({"steps": 0, "corrector": [1, 1, 0]}), "corrector", 400),
         (json!({"first_sequence": u64::MAX}), "first_sequence", 400),

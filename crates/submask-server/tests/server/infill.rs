@@ -237,6 +237,11 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"model": "words", "parts": []}), "parts", 400),
         (json!({"model": "words", "parts": [{"text": "a"}]}), "parts", 400),
         (json!({"model": "words", "parts": [{"hole": 0}]}), "parts[0].hole", 400),
+        (json!({"model": "words", "parts": [{}]}), "parts[0]", 400),
+        (json!({"model": "words", "parts": [{"text": "a", "hole": 1}]}), "parts[0]", 400),
+        (json!({"model": "words", "parts": [{"texts": "a"}]}), "parts[0].texts", 400),
+        (json!({"model": "words", "score": "yes"}), "score", 400),
+        (json!({"model": "words", "score": {"drws": 3}}), "score.drws", 400),
         (json!({"model": "words", "parts": [{"hole": "all"}]}), "parts[0].hole", 400),
         (json!({"model": "words", "parts": [{"hole": u64::MAX}]}), "parts", 400),
         (json!({"model": "words", "parts": [{"digits": [[1]]}]}), "parts", 400),
@@ -265,6 +270,47 @@ async fn bad_fields_are_refused_by_name() {
             "{body}: {error}"
         );
     }
+}
+
+#[tokio::test]
+async fn errors_say_what_was_given_and_what_is_allowed_without_names_of_types() {
+    let (_, server) = server(&["words"]);
+    for (field, given, message) in [
+        ("n", json!(-3), "n = -3 is not allowed: a whole number of at least 0, below 2^64"),
+        ("n", json!("two"), "n = \"two\" is not allowed: a whole number of at least 0, below 2^64"),
+        (
+            "parts",
+            json!([{}]),
+            "parts[0] = {} is not allowed: an object with one of `text`, `tokens`, `hole` and `digits`",
+        ),
+        ("parts", json!({"text": "a"}), "parts = {\"text\":\"a\"} is not allowed: a list"),
+        (
+            "order",
+            json!("up"),
+            "order = \"up\" is not allowed: one of random, left-to-right, confidence, margin, entropy",
+        ),
+        ("unit", json!("bits"), "unit = \"bits\" is not allowed: one of digits, tokens"),
+        ("score", json!(3), "score = 3 is not allowed: true, false, or an object of estimator and draws"),
+        ("stream", json!("yes"), "stream = \"yes\" is not allowed: true or false"),
+        ("warp", json!([1, 2]), "warp = [1,2] is not allowed: a list of 3"),
+    ] {
+        let mut body = json!({"model": "words"});
+        body[field] = given;
+        let answer = post(&server, PATH, &body).await;
+        assert_eq!((answer.status, answer.message().as_str()), (StatusCode::BAD_REQUEST, message));
+    }
+}
+
+#[tokio::test]
+async fn a_score_can_be_asked_for_by_true() {
+    let (_, server) = server(&["words"]);
+    let mut body = json!({"model": "words", "template": "ab[[3]]", "length": 6, "seed": 3, "score": {}});
+    let asked = ok(&server, PATH, &body).await["choices"][0]["score"].clone();
+    assert!(asked["nats"].as_f64().unwrap() > 0.0, "{asked}");
+    body["score"] = json!(true);
+    assert_eq!(ok(&server, PATH, &body).await["choices"][0]["score"], asked);
+    body["score"] = json!(false);
+    assert_eq!(ok(&server, PATH, &body).await["choices"][0]["score"], json!(null));
 }
 
 #[tokio::test]

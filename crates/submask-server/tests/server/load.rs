@@ -89,6 +89,58 @@ async fn a_full_queue_is_told_and_who_goes_away_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_reads_scores_no_more() {
+    let settings = ServerSettings { max_queue: 0, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    let body = json!({
+        "model": "words", "template": "a[[20]]", "n": 40, "stream": true,
+        "score": {"estimator": "nelbo-subtoken", "draws": 4096}
+    });
+    let request = Request::post("/v1/infill").header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    let mut stream = server.clone().oneshot(request).await.unwrap();
+    let mut read = String::new();
+    while read.matches("\"type\":\"finished\"").count() < 40 {
+        let frame = stream.body_mut().frame().await.unwrap().unwrap();
+        read += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    let score =
+        || async { post(&server, "/v1/score", &json!({"model": "words", "texts": ["a"]})).await.status };
+    let begun = async {
+        while score().await == StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the texts are scored at once");
+    drop(stream);
+    let accepted = async {
+        while score().await != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), accepted).await.expect("texts that nobody reads are scored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_have_so_much_room_together() {
+    let state = support::state(ServerSettings::default(), &["words"]);
+    let server = app(state.clone());
+    let body = |bytes: usize| json!({"model": "words", "texts": ["a"], "x": "b".repeat(bytes)});
+    assert_eq!(state.bodies.available_permits(), 8 << 14);
+    let others = state.bodies.clone().try_acquire_many_owned((8 << 14) - 100).unwrap();
+    let ask = |bytes: usize| {
+        let (server, body) = (server.clone(), body(bytes));
+        async move { post(&server, "/v1/score", &body).await }
+    };
+    assert_eq!(ask(100 << 10).await.json()["error"]["code"], "too_many_bodies");
+    assert_eq!(ask(60 << 10).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(ask(90 << 10).await.json()["error"]["param"], "x");
+    drop(others);
+    assert_eq!(ask(100 << 10).await.json()["error"]["param"], "x");
+    assert_eq!(state.bodies.available_permits(), 8 << 14);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_nobody_waits_for_makes_room() {
     let settings = ServerSettings { max_batch: 1, max_queue: 0, ..ServerSettings::default() };
     let server = support::server(settings, &["blocks"]);

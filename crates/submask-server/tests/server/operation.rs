@@ -95,6 +95,11 @@ async fn bodies_that_cannot_be_read_are_refused_by_every_route() {
             assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path}");
             assert!(answer.message().contains("application/json"));
         }
+        let request = Request::post(path).header("content-type", "application/json");
+        let packed = request.header("content-encoding", "gzip").body(Body::from("{}")).unwrap();
+        let answer = send(&server, packed).await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path}");
+        assert!(answer.message().contains("content-encoding is \"gzip\""), "{}", answer.message());
         let answer = with(Some("application/json"), &[b' '; 4001]).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
         assert!(answer.message().contains("--max-"), "{}", answer.message());
@@ -115,6 +120,7 @@ async fn requests_are_counted_measured_and_named() {
     let id = |answer: &super::support::Answer| answer.header("x-request-id").unwrap().to_owned();
     let first = get(&server, "/healthz").await;
     assert_ne!(id(&first), id(&get(&server, "/healthz").await));
+    assert_eq!(first.header("x-content-type-options"), Some("nosniff"));
     get(&server, "/v1/models/words").await;
     get(&server, "/v1/models/other").await;
     get(&server, "/nothing").await;

@@ -120,6 +120,7 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"texts": [{"prompt": "a", "text": ""}]}), "texts[0].text", 400),
         (json!({"texts": [{"prompt": "a"}]}), "texts[0]", 400),
         (json!({"texts": ["a".repeat(101)]}), "texts", 422),
+        (json!({"texts": ["a".repeat(101), ""]}), "texts", 422),
         (json!({"stride": 24}), "stride", 400),
         (json!({"draws": 0}), "draws", 400),
         (json!({"draws": 1_000_000}), "draws", 422),
@@ -145,5 +146,29 @@ async fn bad_fields_are_refused_by_name() {
             (status, Some(param)),
             "{more}: {error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn texts_are_measured_before_they_are_encoded() {
+    let settings = ServerSettings { max_tokens: 100, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    let texts = json!(["a".repeat(900), {"prompt": "b".repeat(300), "text": "c".repeat(401)}]);
+    let answer = post(&server, PATH, &json!({"model": "words", "texts": texts})).await;
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "texts = 1601 bytes in all is more than this server takes: at most 1600 bytes (16 per token of --max-tokens)"
+        )
+    );
+    for more in [
+        json!({"template": format!("[[*]]{}", "a".repeat(1600))}),
+        json!({"parts": [{"hole": 1}, {"text": "a".repeat(800)}, {"text": "b".repeat(801)}]}),
+    ] {
+        let mut body = json!({"model": "words"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = post(&server, "/v1/infill", &body).await;
+        assert!(answer.message().contains("at most 1600 bytes"), "{}", answer.text());
     }
 }

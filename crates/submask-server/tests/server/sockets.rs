@@ -169,12 +169,20 @@ async fn what_is_under_way_is_finished_before_the_end() {
     running.state.shutdown.cancel();
     rest(&mut idle).await;
     sleep(Duration::from_millis(100)).await;
-    assert!(TcpStream::connect(running.addr).await.is_err(), "nobody new is let in");
+    for (path, status) in [("/healthz", "200"), ("/readyz", "503"), ("/metrics", "200")] {
+        // The server closes the connection by itself.
+        let answer = running.talk(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+    let refused = running.talk(&(post_head("/v1/completions", body.len(), "") + body)).await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("shutting_down"), "{refused}");
+    assert!(refused.contains("retry-after: 1"), "{refused}");
     assert!(!running.task.is_finished());
     busy.write_all(&body.as_bytes()[10..]).await.unwrap();
     let answer = rest(&mut busy).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"text\""), "{answer}");
     timeout(LONG, running.task).await.expect("the server ends").unwrap();
+    assert!(TcpStream::connect(running.addr).await.is_err(), "nobody listens any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

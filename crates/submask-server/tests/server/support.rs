@@ -97,6 +97,12 @@ pub fn save_named(folder: &Path, name: &str) {
     }
 }
 
+/// The model `words` with longer sequences.
+pub fn save_long(folder: &Path, seq_len: usize) {
+    let NetworkConfig::Diffusion(config) = dit(0) else { unreachable!("dit is a diffusion model") };
+    save(folder, text(), NetworkConfig::Diffusion(DitConfig { seq_len, ..config }));
+}
+
 /// Tiny models, opened.
 pub fn models(names: &[&str]) -> Vec<OpenModel> {
     let place = tempfile::tempdir().unwrap();

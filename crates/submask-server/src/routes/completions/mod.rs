@@ -46,7 +46,7 @@ use plan::Plan;
 )]
 pub async fn create(
     State(state): State<AppState>,
-    ApiJson(request): ApiJson<CompletionRequest>,
+    ApiJson(request, _room): ApiJson<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let deadline = Deadline::after(state.settings.timeout);
     let model = model_of(&state, &request.model, "text")?;
@@ -54,7 +54,7 @@ pub async fn create(
         tracing::info!(prompt = ?request.prompt, suffix = ?request.suffix, "completions are asked for");
     }
     let (session, own) = (model.session.clone(), state.clone());
-    let (request, plan) = blocking(move || {
+    let (request, plan) = blocking(&state, move || {
         let plan = Plan::of(&request, &session, &own.settings)?;
         Ok((request, plan))
     })

@@ -1,15 +1,18 @@
 //! A request for completions, checked and encoded.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use submask::Session;
 use submask::data::Tokenizer;
-use submask::model::{Request, TextPrompt};
+use submask::model::{Estimator, EvaluateRequest, Request, TextPrompt};
 
 use super::request::{CompletionRequest, PromptText};
-use crate::common::{check_choices, check_tokens_in_all, seed};
+use super::stop::Stops;
+use crate::common::{check_bytes, check_choices, check_tokens_in_all, seed};
 use crate::error::ApiError;
-use crate::sampling::refusal;
+use crate::routes::score::check_cost;
+use crate::sampling::{refusal, refusal_of_logprobs};
 use crate::settings::ServerSettings;
 
 /// What is to be written.
@@ -22,7 +25,7 @@ pub struct Plan {
     /// Seed of all draws.
     pub seed: u64,
     /// Before which texts completions end.
-    pub stops: Vec<String>,
+    pub stops: Arc<Stops>,
     /// What the library is asked for, prompt by prompt; nothing where nothing is to be written.
     pub requests: Vec<Request>,
     /// Log-probabilities with so many other tokens.
@@ -55,8 +58,10 @@ impl Plan {
         settings: &ServerSettings,
     ) -> Result<Self, ApiError> {
         request.check()?;
-        let (stops, n, prompts) = (request.stops()?, request.n()?, request.prompts()?);
+        let (stops, n, prompts) = (Stops::new(&request.stops()?), request.n()?, request.prompts()?);
         check_choices(settings, prompts.len().saturating_mul(n))?;
+        let texts = prompts.iter().map(PromptText::bytes).chain([request.suffix().map_or(0, str::len)]);
+        check_bytes(settings, "prompt", texts.sum())?;
         let tokenizer = tokenizer(session)?;
         let writer = Writer { request, session, tokenizer };
         writer.check_model()?;
@@ -78,14 +83,22 @@ impl Plan {
                 requests.push(Request { prompt, first_sequence, ..sampled.clone() });
             }
         }
-        requests.iter().try_for_each(|request| session.prepare(request).map(drop)).map_err(refused)?;
+        requests.iter().try_for_each(|request| {
+            let prepared = session.prepare(request).map(drop);
+            prepared.map_err(|error| refusal_of_logprobs(error, request, session))
+        })?;
+        if request.max_tokens() == 0 && request.logprobs.is_some() {
+            let (scored, given) = (EvaluateRequest::new(Estimator::LEFT_TO_RIGHT), planned.iter());
+            let tokens = given.map(|prompt| prompt.tokens as u64).sum();
+            check_cost("prompt", tokens, &scored, session, settings)?;
+        }
         let may_shrink = requests.iter().any(|request| request.sampling.min_entropy > 0.0);
         let follows = request.stream() || request.logprobs.is_some() || !stops.is_empty();
         Ok(Self {
             prompts: planned,
             n,
             seed,
-            stops,
+            stops: Arc::new(stops),
             requests,
             logprobs: request.logprobs,
             follows,
@@ -129,14 +142,19 @@ impl Writer<'_> {
         let length = start.saturating_add(new).saturating_add(suffix.len());
         let longest = self.session.architecture().config().longest_text();
         if length > longest {
-            let parts = match suffix.is_empty() {
-                true => format!("{} of the prompt", given.len()),
-                false => format!("{} of the prompt, {} of the suffix", given.len(), suffix.len()),
+            let others = match (beginning, suffix.len()) {
+                (0, 0) => String::new(),
+                (0, behind) => format!("{behind} of the suffix and "),
+                (before, 0) => format!("{before} at the beginning and "),
+                (before, behind) => format!("{before} at the beginning, {behind} of the suffix and "),
             };
             let message = format!(
-                "max_tokens = {new} is not allowed: the model's sequences have at most {longest} tokens, and {beginning} at the beginning, {parts} and {new} to write are {length}"
+                "prompt has {} tokens; with {others}{new} to write (max_tokens) that is {length}, and this model takes {longest}",
+                given.len()
             );
-            return Err(ApiError::too_long("max_tokens", message));
+            // Whose fault it is, if one token is written at least.
+            let field = if start + suffix.len() < longest { "max_tokens" } else { "prompt" };
+            return Err(ApiError::too_long(field, message));
         }
         let echo = match (self.request.echo(), prompt) {
             (false, _) => String::new(),
@@ -151,8 +169,28 @@ impl Writer<'_> {
         let new = self.request.max_tokens();
         let length = beginning + given.len() + new + suffix.len();
         let prompt = TextPrompt::new().tokens(given).hole(new).tokens(suffix.to_vec());
-        self.session.prompt(&prompt, Some(length)).map_err(refusal)
+        self.session.prompt(&prompt, Some(length)).map_err(|error| {
+            let block_len = self.session.architecture().config().network.block_len();
+            match error {
+                submask::Error::Conflict { .. } if block_len > 0 && !suffix.is_empty() => {
+                    beyond_block(block_len, length - suffix.len(), length)
+                }
+                error => refusal(error),
+            }
+        })
     }
+}
+
+/// The error of a suffix that a model with blocks does not see: the hole ends at `written`, the suffix at `length`.
+fn beyond_block(block_len: usize, written: usize, length: usize) -> ApiError {
+    let block = |end: usize| end.div_ceil(block_len);
+    let message = format!(
+        "suffix is not allowed here: this model writes blocks of {block_len} tokens from left to right, and a suffix has to \
+         end in the block in which the completion ends; the completion ends in block {}, the suffix in block {}",
+        block(written),
+        block(length)
+    );
+    ApiError::invalid("suffix", message)
 }
 
 /// That a model's tokens are.
@@ -182,14 +220,4 @@ pub fn tokenizer(session: &Session) -> Result<&Tokenizer, ApiError> {
 /// What the library says of a text, with the field that it stands in.
 pub fn named(field: &str, error: submask::Error) -> ApiError {
     refusal(error.rename_field(|_| field.to_owned()))
-}
-
-/// What the library says of a request.
-fn refused(error: submask::Error) -> ApiError {
-    let is_of_logprobs = matches!(&error, submask::Error::Invalid { field, .. } if field == "log_probs");
-    let error = refusal(error);
-    match is_of_logprobs {
-        true => ApiError::invalid("logprobs", format!("{error}; /v1/score tells what any text costs")),
-        false => error,
-    }
 }

@@ -12,6 +12,8 @@ use crate::sampling::{SamplingFields, TemperatureField};
 
 /// Most strings of `stop`.
 const MAX_STOPS: usize = 4;
+/// Most bytes of each.
+const MAX_STOP: usize = 1 << 10;
 /// Most alternatives that `logprobs` may ask for.
 const MAX_LOGPROBS: usize = 5;
 /// What `max_tokens` is where it is absent.
@@ -44,7 +46,7 @@ pub struct CompletionRequest {
     /// Seed of all draws. Absent: one is drawn, and told.
     #[serde(default)]
     pub seed: Option<u64>,
-    /// A text, or up to four, before which a completion ends.
+    /// A text, or up to four, before which a completion ends, of at most 1,024 bytes each.
     #[serde(default)]
     pub stop: Option<StopField>,
     /// Whether the prompt stands before the completion.
@@ -64,7 +66,7 @@ pub struct CompletionRequest {
     pub user: Option<String>,
     /// Not supported but for 1.
     #[serde(default)]
-    pub best_of: Option<u64>,
+    pub best_of: Option<f64>,
     /// Not supported but for 0.
     #[serde(default)]
     pub presence_penalty: Option<f64>,
@@ -153,6 +155,16 @@ pub enum PromptText {
     Tokens(Vec<u32>),
 }
 
+impl PromptText {
+    /// Bytes that are to be encoded.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(_) => 0,
+        }
+    }
+}
+
 impl CompletionRequest {
     /// The prompts, in order; at least one.
     ///
@@ -213,7 +225,7 @@ impl CompletionRequest {
     /// The texts before which completions end.
     ///
     /// # Errors
-    /// 400 for more than four, and for an empty one.
+    /// 400 for more than four, for an empty one, and for one that is too long.
     pub fn stops(&self) -> Result<Vec<String>, ApiError> {
         let stops = match self.stop.clone() {
             None => Vec::new(),
@@ -224,9 +236,15 @@ impl CompletionRequest {
             let given = format!("{} strings", stops.len());
             return Err(ApiError::refused("stop", given, format!("at most {MAX_STOPS}")));
         }
-        match stops.iter().any(String::is_empty) {
-            true => Err(ApiError::refused("stop", "\"\"", "texts of at least one character")),
-            false => Ok(stops),
+        if stops.iter().any(String::is_empty) {
+            return Err(ApiError::refused("stop", "\"\"", "texts of at least one character"));
+        }
+        match stops.iter().map(String::len).find(|bytes| *bytes > MAX_STOP) {
+            Some(bytes) => {
+                let given = format!("a text of {bytes} bytes");
+                Err(ApiError::refused("stop", given, format!("at most {MAX_STOP} bytes each")))
+            }
+            None => Ok(stops),
         }
     }
 
@@ -236,10 +254,10 @@ impl CompletionRequest {
     /// 400 naming the field.
     pub fn check(&self) -> Result<(), ApiError> {
         self.check_unsupported()?;
-        if self.stream_options.is_some() && !self.stream() {
+        if self.include_usage() && !self.stream() {
             return Err(ApiError::invalid(
                 "stream_options",
-                "stream_options has a meaning with stream = true only",
+                "stream_options.include_usage = true has a meaning with stream = true only; other answers always tell the usage",
             ));
         }
         if let Some(logprobs) = self.logprobs.filter(|logprobs| *logprobs > MAX_LOGPROBS) {
@@ -263,7 +281,7 @@ impl CompletionRequest {
 
     /// Fields that other servers honour.
     fn check_unsupported(&self) -> Result<(), ApiError> {
-        if let Some(best_of) = self.best_of.filter(|best_of| *best_of != 1) {
+        if let Some(best_of) = self.best_of.filter(|best_of| *best_of != 1.0) {
             return Err(ApiError::unsupported("best_of", best_of, "1, or left out"));
         }
         let penalties =

@@ -1,5 +1,7 @@
 //! Where a text ends that is cut before the first of some strings.
 
+use std::sync::Arc;
+
 /// Lets a text through piece by piece, up to the first of some strings that it contains.
 ///
 /// Of several, the one counts whose last byte comes first; of those that end together, the longest. So what is let through
@@ -7,10 +9,28 @@
 /// back until that is known.
 #[derive(Clone, Debug)]
 pub struct StopCutter {
-    stops: Vec<Search>,
+    stops: Arc<Stops>,
+    /// Of each, bytes with which the text so far ends.
+    matched: Vec<usize>,
     held: String,
     /// Bytes of the string that has come.
     stopped_by: Option<usize>,
+}
+
+/// Some strings, worked out once for all texts that they cut.
+#[derive(Clone, Debug, Default)]
+pub struct Stops(Vec<Search>);
+
+impl Stops {
+    /// Of strings of which none is empty.
+    pub fn new(stops: &[String]) -> Self {
+        Self(stops.iter().map(|stop| Search::new(stop)).collect())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// One string, looked for byte by byte.
@@ -19,45 +39,47 @@ struct Search {
     pattern: Vec<u8>,
     /// For a beginning of so many bytes, the longest shorter one with which it ends (Knuth, Morris and Pratt).
     shorter: Vec<usize>,
-    /// Bytes of the pattern with which the text so far ends.
-    matched: usize,
 }
 
 impl Search {
     /// Of a pattern of at least one byte.
     fn new(pattern: &str) -> Self {
         let pattern = pattern.as_bytes().to_vec();
-        let mut search = Self { shorter: vec![0; pattern.len() + 1], pattern, matched: 0 };
+        let mut search = Self { shorter: vec![0; pattern.len() + 1], pattern };
+        let mut matched = 0;
         for end in 1..search.pattern.len() {
-            let byte = search.pattern[end];
-            search.step(byte);
-            search.shorter[end + 1] = search.matched;
+            matched = search.step(matched, search.pattern[end]);
+            search.shorter[end + 1] = matched;
         }
-        search.matched = 0;
         search
     }
 
-    fn step(&mut self, byte: u8) {
-        let mut matched = self.matched;
+    /// Bytes of the pattern with which a text ends after one more byte, where it ended with `matched` before.
+    fn step(&self, mut matched: usize, byte: u8) -> usize {
         while matched > 0 && self.pattern.get(matched) != Some(&byte) {
             matched = self.shorter[matched];
         }
-        self.matched = matched + usize::from(self.pattern.get(matched) == Some(&byte));
-    }
-
-    fn is_whole(&self) -> bool {
-        self.matched == self.pattern.len()
+        matched + usize::from(self.pattern.get(matched) == Some(&byte))
     }
 }
 
 impl StopCutter {
-    /// For strings of which none is empty; without any, everything is let through at once.
-    pub fn new(stops: &[String]) -> Self {
-        Self {
-            stops: stops.iter().map(|stop| Search::new(stop)).collect(),
-            held: String::new(),
-            stopped_by: None,
+    /// Before any of these; without any, everything is let through at once.
+    pub fn new(stops: &Arc<Stops>) -> Self {
+        let (stops, matched) = (Arc::clone(stops), vec![0; stops.0.len()]);
+        Self { stops, matched, held: String::new(), stopped_by: None }
+    }
+
+    /// Takes the next byte, and gives the length of the longest string with which the text ends now.
+    fn step(&mut self, byte: u8) -> Option<usize> {
+        let mut whole = None;
+        for (search, matched) in self.stops.0.iter().zip(&mut self.matched) {
+            *matched = search.step(*matched, byte);
+            if *matched == search.pattern.len() {
+                whole = whole.max(Some(*matched));
+            }
         }
+        whole
     }
 
     /// Takes the next piece of the text, and gives what may be shown.
@@ -68,15 +90,13 @@ impl StopCutter {
         let start = self.held.len();
         self.held.push_str(piece);
         for (place, byte) in piece.bytes().enumerate() {
-            self.stops.iter_mut().for_each(|stop| stop.step(byte));
-            let whole = self.stops.iter().filter(|stop| stop.is_whole()).map(|stop| stop.matched).max();
-            if let Some(length) = whole {
+            if let Some(length) = self.step(byte) {
                 self.stopped_by = Some(length);
                 self.held.truncate(start + place + 1 - length);
                 return std::mem::take(&mut self.held);
             }
         }
-        let back = self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0);
+        let back = self.matched.iter().copied().max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - back);
         std::mem::replace(&mut self.held, rest)
     }
@@ -103,7 +123,7 @@ mod tests {
 
     fn cut(text: &str, stops: &[&str], pieces: &[usize]) -> (String, bool) {
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let mut cutter = StopCutter::new(&stops);
+        let mut cutter = StopCutter::new(&Arc::new(Stops::new(&stops)));
         let mut shown = String::new();
         let mut rest = text;
         for &length in pieces {
@@ -152,7 +172,7 @@ mod tests {
 
     #[test]
     fn only_what_may_begin_a_stop_is_held_back() {
-        let mut cutter = StopCutter::new(&["###".to_owned()]);
+        let mut cutter = StopCutter::new(&Arc::new(Stops::new(&["###".to_owned()])));
         assert_eq!(cutter.push("text #"), "text ");
         assert_eq!(cutter.push("# more"), "## more");
         assert_eq!(cutter.push("##"), "");

@@ -13,7 +13,7 @@ use crate::metrics::ModelMetrics;
 use crate::sse::EventSender;
 
 /// Most partial pictures of an image.
-const PICTURES: u64 = 24;
+pub const PICTURES: u64 = 24;
 
 /// Who is told.
 pub enum Client {

@@ -37,12 +37,16 @@ use plan::Plan;
 )]
 pub async fn create(
     State(state): State<AppState>,
-    LargeApiJson(request): LargeApiJson<ImagesRequest>,
+    LargeApiJson(request, room): LargeApiJson<ImagesRequest>,
 ) -> Result<Response, ApiError> {
     let deadline = Deadline::after(state.settings.timeout);
     let model = model_of(&state, &request.model, "images")?;
     let (session, own) = (model.session.clone(), state.clone());
-    let plan = blocking(move || Plan::of(&request, &session, &own.settings)).await?;
+    let planned = move || {
+        let _room = room;
+        Plan::of(&request, &session, &own.settings)
+    };
+    let plan = blocking(&state, planned).await?;
     Span::current().record("choices", plan.request.num);
     let (requests, told) = (vec![plan.request.clone()], (model.metrics.clone(), Span::current()));
     if plan.stream {
@@ -61,6 +65,6 @@ pub async fn create(
     model.engine.submit(Job { requests, deadline, listen })?;
     let Drawn { tokens, usage } = whole.wait().await?;
     let (session, seed) = (model.session.clone(), own_plan.request.seed);
-    let data = blocking(move || pictures(&own_plan, &session, &tokens)).await?;
+    let data = blocking(&state, move || pictures(&own_plan, &session, &tokens)).await?;
     json(&ImagesAnswer { created: now(), model: model.name.clone(), seed, data, usage })
 }

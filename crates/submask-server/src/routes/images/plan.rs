@@ -3,7 +3,7 @@
 use submask::Session;
 use submask::model::{ImageSubject, Request};
 
-use super::png::{self, Canvas};
+use super::png::{self, Canvas, Shown};
 use super::request::ImagesRequest;
 use crate::common::{check_choices, check_size, seed};
 use crate::error::ApiError;
@@ -50,7 +50,9 @@ impl Plan {
         let subject = image(session)?;
         let tokens = architecture.config().seq_len();
         check_size(settings, n, "n", tokens)?;
-        let canvas = Canvas::new(subject.shape(), request.scale.unwrap_or(1))?;
+        let stream = request.stream.unwrap_or(false);
+        let shown = if stream { Shown::While(n) } else { Shown::Finished(n) };
+        let canvas = Canvas::new(subject.shape(), request.scale.unwrap_or(1), shown)?;
         let prompt = given(request, subject, session)?;
         let len = architecture.predictive().codes().subtoken_len();
         let given = prompt.chunks(len).filter(|token| token.iter().all(Option::is_some)).count();
@@ -58,7 +60,7 @@ impl Plan {
             return Err(ApiError::refused(
                 "mask",
                 "without white pixels",
-                "white where the image is to be drawn anew",
+                "a mask with some white, where the image is drawn anew; black is kept",
             ));
         }
         let seed = seed(request.seed);
@@ -71,7 +73,7 @@ impl Plan {
             canvas,
             given,
             tokens,
-            stream: request.stream.unwrap_or(false),
+            stream,
         })
     }
 }
@@ -98,10 +100,12 @@ fn given(
         (None, None) => return Ok(vec![None; architecture.config().seq_len() * len]),
         (Some(picture), Some(mask)) => (picture, mask),
         (Some(_), None) => {
-            return Err(ApiError::invalid("mask", "mask is missing: it says which part of image is kept"));
+            let message = "mask is missing: white in it is drawn anew, black is kept";
+            return Err(ApiError::invalid("mask", message));
         }
         (None, Some(_)) => {
-            return Err(ApiError::invalid("image", "image is missing: mask says which part of it is kept"));
+            let message = "image is missing: what is black in mask is kept of it, white is drawn anew";
+            return Err(ApiError::invalid("image", message));
         }
     };
     let shape = subject.shape();

@@ -7,10 +7,49 @@ use base64::engine::general_purpose::STANDARD;
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader};
 use submask::data::image::ImageShape;
 
+use super::listener::PICTURES;
 use crate::error::ApiError;
 
-/// Largest side of a picture that is written, in pixels.
-const MAX_SIDE: u32 = 4096;
+/// Largest side of a picture that is written, in pixels; and of one in a stream, which is written between two evaluations of
+/// everybody's samples.
+const MAX_SIDE: usize = 4096;
+const MAX_STREAMED_SIDE: usize = 1024;
+/// Most pixels of all pictures of a request whose pixels are repeated.
+const MAX_PIXELS: usize = 1 << 26;
+
+/// Which pictures of so many images are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Those of finished images.
+    Finished(usize),
+    /// Those of images that resolve, too.
+    While(usize),
+}
+
+impl Shown {
+    /// Pictures in all, at most.
+    fn pictures(self) -> usize {
+        match self {
+            Self::Finished(images) => images,
+            // The first, the partial ones, and the last.
+            Self::While(images) => images.saturating_mul(PICTURES as usize + 2),
+        }
+    }
+
+    fn side(self) -> usize {
+        match self {
+            Self::Finished(_) => MAX_SIDE,
+            Self::While(_) => MAX_STREAMED_SIDE,
+        }
+    }
+
+    /// How often the pixels of images of a shape may be repeated along a side; 1 is always allowed.
+    fn largest_scale(self, shape: ImageShape) -> usize {
+        let pixels = self.pictures().saturating_mul(shape.height * shape.width).max(1);
+        let side = self.side() / shape.height.max(shape.width).max(1);
+        side.min((MAX_PIXELS / pixels).isqrt()).max(1)
+    }
+}
 
 /// How images of one shape are written.
 #[derive(Clone, Copy, Debug)]
@@ -24,16 +63,22 @@ impl Canvas {
     ///
     /// # Errors
     /// 400 for a size that is not allowed, and for images of other than 1 or 3 channels.
-    pub fn new(shape: ImageShape, scale: u32) -> Result<Self, ApiError> {
+    pub fn new(shape: ImageShape, scale: u32, shown: Shown) -> Result<Self, ApiError> {
         if ![1, 3].contains(&shape.channels) {
             let message =
                 format!("the model's images have {} channels: those of a picture are 1 or 3", shape.channels);
             return Err(ApiError::invalid("model", message));
         }
-        let most = (MAX_SIDE / shape.height.max(shape.width).max(1) as u32).max(1);
-        match (1..=most).contains(&scale) {
+        let most = shown.largest_scale(shape);
+        match (1..=most).contains(&(scale as usize)) {
             true => Ok(Self { shape, scale }),
-            false => Err(ApiError::refused("scale", scale, format!("1 to {most}"))),
+            false => {
+                let (side, pictures) = (shown.side(), shown.pictures());
+                let allowed = format!(
+                    "1 to {most}, so that {pictures} pictures (with those of a stream) have sides of at most {side} and at most {MAX_PIXELS} pixels in all"
+                );
+                Err(ApiError::refused("scale", scale, allowed))
+            }
         }
     }
 
@@ -119,14 +164,14 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         let planes: Vec<u8> = (0..18).map(|value| value * 14).collect();
-        let text = Canvas::new(shape(3), 1).unwrap().encode(&planes).unwrap();
+        let text = Canvas::new(shape(3), 1, Shown::Finished(1)).unwrap().encode(&planes).unwrap();
         assert_eq!(decode("image", &text, shape(3)).unwrap(), planes);
         let url = format!("data:image/png;base64,{text}");
         assert_eq!(decode("image", &url, shape(3)).unwrap(), planes);
-        let grey = Canvas::new(shape(1), 1).unwrap().encode(&planes[..6]).unwrap();
+        let grey = Canvas::new(shape(1), 1, Shown::Finished(1)).unwrap().encode(&planes[..6]).unwrap();
         let read = decode("image", &grey, shape(1)).unwrap();
         assert_eq!(luminance(&read), planes[..6].iter().map(|grey| f64::from(*grey)).collect::<Vec<_>>());
-        let scaled = Canvas::new(shape(1), 2).unwrap().encode(&planes[..6]).unwrap();
+        let scaled = Canvas::new(shape(1), 2, Shown::Finished(1)).unwrap().encode(&planes[..6]).unwrap();
         let large = ImageShape { channels: 1, height: 4, width: 6 };
         let rows = decode("image", &scaled, large).unwrap();
         assert_eq!(rows[..6], [0, 0, 14, 14, 28, 28]);
@@ -135,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_of_the_model_is_refused_by_field() {
-        let png = Canvas::new(shape(1), 2).unwrap().encode(&[0; 6]).unwrap();
+        let png = Canvas::new(shape(1), 2, Shown::Finished(1)).unwrap().encode(&[0; 6]).unwrap();
         for (text, problem) in [
             ("%%%", "not base64"),
             ("aGVsbG8=", "not a PNG"),
@@ -146,7 +191,27 @@ mod tests {
             assert!(error.to_string().contains(problem), "{error}");
             assert_eq!(error.detail().param.as_deref(), Some("mask"));
         }
-        assert!(Canvas::new(shape(2), 1).is_err());
-        assert!(Canvas::new(shape(3), 0).is_err() && Canvas::new(shape(3), 5000).is_err());
+        assert!(Canvas::new(shape(2), 1, Shown::Finished(1)).is_err());
+        assert!(
+            Canvas::new(shape(3), 0, Shown::Finished(1)).is_err()
+                && Canvas::new(shape(3), 5000, Shown::Finished(1)).is_err()
+        );
+    }
+
+    #[test]
+    fn pictures_are_bounded_by_their_sides_and_all_of_their_pixels() {
+        let largest = |shown: Shown, side: usize| {
+            let shape = ImageShape { channels: 1, height: side, width: side };
+            let most = shown.largest_scale(shape);
+            assert!(Canvas::new(shape, most as u32, shown).is_ok());
+            let error = Canvas::new(shape, most as u32 + 1, shown).unwrap_err().to_string();
+            assert!(error.contains(&format!("1 to {most},")), "{error}");
+            most
+        };
+        assert_eq!(largest(Shown::Finished(1), 32), 128);
+        assert_eq!(largest(Shown::While(1), 32), 32);
+        assert_eq!(largest(Shown::Finished(128), 32), 22);
+        assert_eq!(largest(Shown::While(128), 32), 4);
+        assert_eq!(largest(Shown::While(1000), 512), 1);
     }
 }

@@ -47,7 +47,7 @@ use sample::Text;
 )]
 pub async fn create(
     State(state): State<AppState>,
-    ApiJson(request): ApiJson<InfillRequest>,
+    ApiJson(request, room): ApiJson<InfillRequest>,
 ) -> Result<Response, ApiError> {
     let deadline = Deadline::after(state.settings.timeout);
     let model = model_of(&state, &request.model, "text")?;
@@ -55,7 +55,11 @@ pub async fn create(
         tracing::info!(template = ?request.template, parts = ?request.parts, "texts with holes are asked for");
     }
     let (session, own) = (model.session.clone(), state.clone());
-    let plan = blocking(move || Plan::of(&request, &session, &own.settings)).await?;
+    let planned = move || {
+        let _room = room;
+        Plan::of(&request, &session, &own.settings)
+    };
+    let plan = blocking(&state, planned).await?;
     Span::current().record("choices", plan.request.num);
     let (answerer, whole) = answer(deadline);
     let (stream, response) = match plan.stream {
@@ -125,7 +129,13 @@ impl Filling {
             let _ = events.send(&InfillEvent::Done { seed: self.seed, usage });
             Ok(())
         };
-        match ended.await {
+        let ended = tokio::select! {
+            biased;
+            ended = ended => ended,
+            // Nobody reads any more: what is not scored yet never will be.
+            () = events.closed() => return,
+        };
+        match ended {
             Ok(()) => events.done(),
             Err(error) => {
                 let error: ApiError = error;

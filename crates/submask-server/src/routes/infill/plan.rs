@@ -3,10 +3,11 @@
 use submask::Session;
 use submask::model::{EvaluateRequest, Request};
 
-use super::request::InfillRequest;
-use crate::common::{check_choices, check_size, seed};
+use super::request::{InfillRequest, ScoreChoice};
+use crate::common::{check_bytes, check_choices, check_size, seed};
 use crate::error::ApiError;
 use crate::routes::score::{ScoreSettings, check_cost};
+use crate::sampling::refusal_of_logprobs;
 use crate::settings::ServerSettings;
 
 /// What is to be written.
@@ -42,6 +43,7 @@ impl Plan {
         }
         check_choices(settings, n)?;
         check_numbers(first_sequence, n)?;
+        check_bytes(settings, request.prompt_field(), request.bytes())?;
         let prompt = session.prompt(&request.prompt()?, request.length);
         let prompt = prompt.map_err(|error| request.refused(error))?;
         let codes = session.architecture().predictive().codes();
@@ -58,8 +60,8 @@ impl Plan {
             log_probs: request.logprobs.unwrap_or(false).then_some(0),
             ..request.sampling().request(session)?
         };
-        session.prepare(&request_of).map_err(|error| refused(request, error))?;
-        let score = request.score.as_ref().map(|score| {
+        session.prepare(&request_of).map_err(|error| refused(request, &request_of, session, error))?;
+        let score = request.score.as_ref().and_then(ScoreChoice::how).map(|score| {
             let score =
                 ScoreSettings { estimator: score.estimator, draws: score.draws, ..ScoreSettings::default() };
             let score = score.request(session, "score.")?;
@@ -93,10 +95,10 @@ pub fn check_numbers(first_sequence: u64, n: usize) -> Result<(), ApiError> {
 }
 
 /// What the library says of a request.
-fn refused(request: &InfillRequest, error: submask::Error) -> ApiError {
+fn refused(request: &InfillRequest, of: &Request, session: &Session, error: submask::Error) -> ApiError {
     match &error {
-        submask::Error::Invalid { field, allowed, .. } if field == "log_probs" => {
-            ApiError::refused("logprobs", "true", format!("{allowed}; /v1/score tells what any text costs"))
+        submask::Error::Invalid { field, .. } if field == "log_probs" => {
+            refusal_of_logprobs(error, of, session)
         }
         _ => request.refused(error),
     }

@@ -1,6 +1,10 @@
 //! What `/v1/infill` takes.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use submask::model::TextPrompt;
 use submask::order::Order;
 use submask::predictive::Nucleus;
@@ -89,9 +93,9 @@ pub struct InfillRequest {
     /// Whether log-probabilities of the tokens that are written are told.
     #[serde(default)]
     pub logprobs: Option<bool>,
-    /// Whether, and how, it is estimated how probable every finished text is.
+    /// Whether it is estimated how probable every finished text is: true or false, or an object that says how.
     #[serde(default)]
-    pub score: Option<ScoreField>,
+    pub score: Option<ScoreChoice>,
     /// Whether everything that happens is sent as it happens.
     #[serde(default)]
     pub stream: Option<bool>,
@@ -99,7 +103,7 @@ pub struct InfillRequest {
 
 /// A piece of a text with holes.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "PartFields")]
 pub enum PartField {
     /// A text that is given, whatever it says.
     Text(String),
@@ -109,6 +113,34 @@ pub enum PartField {
     Hole(HoleField),
     /// Tokens of which some digits are given, null standing for the others.
     Digits(Vec<Vec<Option<u32>>>),
+}
+
+/// The fields of a piece, of which one is to be there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartFields {
+    text: Option<String>,
+    tokens: Option<Vec<u32>>,
+    hole: Option<HoleField>,
+    digits: Option<Vec<Vec<Option<u32>>>>,
+}
+
+impl TryFrom<PartFields> for PartField {
+    type Error = &'static str;
+
+    fn try_from(fields: PartFields) -> Result<Self, Self::Error> {
+        match fields {
+            PartFields { text: Some(text), tokens: None, hole: None, digits: None } => Ok(Self::Text(text)),
+            PartFields { text: None, tokens: Some(tokens), hole: None, digits: None } => {
+                Ok(Self::Tokens(tokens))
+            }
+            PartFields { text: None, tokens: None, hole: Some(hole), digits: None } => Ok(Self::Hole(hole)),
+            PartFields { text: None, tokens: None, hole: None, digits: Some(digits) } => {
+                Ok(Self::Digits(digits))
+            }
+            _ => Err("an object with one of `text`, `tokens`, `hole` and `digits`"),
+        }
+    }
 }
 
 /// How large a hole is.
@@ -141,10 +173,65 @@ pub struct ScoreField {
     pub draws: Option<usize>,
 }
 
+/// Whether the likelihood of a finished text is estimated, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ScoreChoice {
+    /// As usual, or not at all.
+    Wanted(bool),
+    /// In this way.
+    How(ScoreField),
+}
+
+impl ScoreChoice {
+    /// How, where it is estimated.
+    pub fn how(&self) -> Option<ScoreField> {
+        match self {
+            Self::Wanted(is_wanted) => is_wanted.then(ScoreField::default),
+            Self::How(field) => Some(field.clone()),
+        }
+    }
+}
+
+/// By hand, so that errors name the field inside.
+impl<'de> Deserialize<'de> for ScoreChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScoreVisitor)
+    }
+}
+
+struct ScoreVisitor;
+
+impl<'de> Visitor<'de> for ScoreVisitor {
+    type Value = ScoreChoice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false, or an object of estimator and draws")
+    }
+
+    fn visit_bool<E>(self, is_wanted: bool) -> Result<ScoreChoice, E> {
+        Ok(ScoreChoice::Wanted(is_wanted))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScoreChoice, A::Error> {
+        ScoreField::deserialize(MapAccessDeserializer::new(map)).map(ScoreChoice::How)
+    }
+}
+
 impl InfillRequest {
     /// The name of the field that says what is given.
     pub fn prompt_field(&self) -> &'static str {
         if self.parts.is_some() { "parts" } else { "template" }
+    }
+
+    /// Bytes that are to be encoded.
+    pub fn bytes(&self) -> usize {
+        let of_part = |part: &PartField| match part {
+            PartField::Text(text) => text.len(),
+            PartField::Tokens(_) | PartField::Hole(_) | PartField::Digits(_) => 0,
+        };
+        let parts = self.parts.iter().flatten().map(of_part);
+        parts.chain(self.template.as_ref().map(String::len)).sum()
     }
 
     /// What is given; without any field one hole of the model's length.

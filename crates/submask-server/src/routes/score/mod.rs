@@ -13,7 +13,7 @@ pub use request::{ScoreRequest, ScoreValue};
 pub use settings::{EstimatorName, ScoreSettings, check_cost};
 
 use super::json;
-use crate::common::{blocking, model_of};
+use crate::common::{blocking, check_bytes, model_of};
 use crate::engine::Deadline;
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::LargeApiJson;
@@ -36,7 +36,7 @@ use request::{PromptedText, ScoreAnswer, TextField};
 )]
 pub async fn create(
     State(state): State<AppState>,
-    LargeApiJson(request): LargeApiJson<ScoreRequest>,
+    LargeApiJson(request, room): LargeApiJson<ScoreRequest>,
 ) -> Result<Response, ApiError> {
     let deadline = Deadline::after(state.settings.timeout);
     let model = model_of(&state, &request.model, "text")?;
@@ -46,7 +46,11 @@ pub async fn create(
     let seed = request.seed.unwrap_or(0);
     let by_token = request.by_token.unwrap_or(false);
     let (session, own) = (model.session.clone(), state.clone());
-    let (evaluate, passages) = blocking(move || prepared(&request, &session, &own.settings)).await?;
+    let prepared = move || {
+        let _room = room;
+        prepared(&request, &session, &own.settings)
+    };
+    let (evaluate, passages) = blocking(&state, prepared).await?;
     let count = passages.len();
     tracing::Span::current().record("choices", count);
     let score = move |place: usize, session: &Session, wanted: Wanted| {
@@ -89,11 +93,15 @@ fn prepared(
         return Err(ApiError::refused("texts", "[]", "at least one text"));
     }
     let layout = layout(request, session.architecture())?;
-    let passages =
-        request.texts.iter().enumerate().map(|(place, text)| passage(text, place, layout, session));
-    let passages = passages.collect::<Result<Vec<_>, _>>()?;
-    let tokens: u64 = passages.iter().map(Passage::tokens).sum();
-    check_cost("texts", tokens, &evaluate, session, settings)?;
+    check_bytes(settings, "texts", request.texts.iter().map(TextField::bytes).sum())?;
+    let (mut passages, mut tokens) = (Vec::new(), 0);
+    for (place, text) in request.texts.iter().enumerate() {
+        let passage = passage(text, place, layout, session)?;
+        tokens += passage.tokens();
+        // What is too much already is not encoded to its end.
+        check_cost("texts", tokens, &evaluate, session, settings)?;
+        passages.push(passage);
+    }
     Ok((evaluate, passages))
 }
 

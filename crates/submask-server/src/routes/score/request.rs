@@ -65,6 +65,16 @@ pub enum TextField {
     Prompted(PromptedText),
 }
 
+impl TextField {
+    /// Bytes that are to be encoded.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Prompted(PromptedText { prompt, text }) => prompt.len() + text.len(),
+        }
+    }
+}
+
 /// A text after a prompt.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
