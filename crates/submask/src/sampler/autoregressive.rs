@@ -24,8 +24,8 @@ pub struct AutoregressiveRecipe {
     /// The token that ends a text: a sequence is complete with the first one behind everything that is given and behind
     /// those with which it begins. `None`: all sequences have their full length.
     pub end: Option<u32>,
-    /// Whether it is told with what probabilities digits were drawn, and of how many most probable tokens beside, which digits
-    /// alone do not say where a token has several. As [`SampleSettings::log_probs`](super::SampleSettings::log_probs).
+    /// Whether it is told with what probabilities digits were drawn, and of how many most probable tokens beside: 0 where a token
+    /// has several digits, which are drawn one by one. As [`SampleSettings::log_probs`](super::SampleSettings::log_probs).
     pub log_probs: Option<usize>,
 }
 

@@ -168,6 +168,8 @@ impl Policy for Ordered {
     fn settle(&mut self, draws: &TokenDraws, y: &[u32]) -> Vec<(usize, u32)> {
         let chosen: Vec<usize> = self.chosen().collect();
         let len = self.ordering.subtoken_len;
+        // Those of the visit before, of which nobody wanted to be told.
+        self.log_probs.clear();
         for (i, candidate) in std::mem::take(&mut self.candidates) {
             let before = &y[i * len..(i + 1) * len];
             let reveals = self.reveals(&chosen, i, before);
