@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use submask::Session;
 use submask::model::Prepared;
-use submask::sampler::{Event, FinishedSequence};
+use submask::sampler::{Event, FinishedSequence, SampleReport};
 
 use super::{Deadline, Job, Listener, Next};
 use crate::error::ApiError;
@@ -110,6 +110,9 @@ impl<'s> Active<'s> {
         let sequence = finished.sequence;
         if let Some(sample) = self.listening(sequence) {
             self.failure = self.listener.finished(sample, finished).err();
+        } else if let Some(sample) = self.sequences.get(&sequence) {
+            // It was stopped by the event that completed it.
+            self.listener.left(*sample, &finished.report);
         }
         self.sequences.remove(&sequence);
     }
@@ -121,9 +124,17 @@ impl<'s> Active<'s> {
     }
 
     /// Sequences to be taken out of the generator, whose samples are complete.
-    pub fn take_stopped(&mut self) -> Vec<usize> {
-        let stopped = std::mem::take(&mut self.stopped);
-        stopped.into_iter().filter(|sequence| self.sequences.remove(sequence).is_some()).collect()
+    pub fn stopped(&self) -> Vec<usize> {
+        let in_generator = |sequence: &&usize| self.sequences.contains_key(sequence);
+        self.stopped.iter().filter(in_generator).copied().collect()
+    }
+
+    /// A sequence that was stopped is out of the generator.
+    pub fn left(&mut self, sequence: usize, cost: &SampleReport) {
+        if let Some(sample) = self.sequences.remove(&sequence) {
+            self.listener.left(sample, cost);
+        }
+        self.stopped.retain(|stopped| *stopped != sequence);
     }
 
     /// Whether the request is at its end, at this time; the client is told.

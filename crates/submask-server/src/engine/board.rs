@@ -44,8 +44,10 @@ impl<'s> Board<'s> {
     pub fn sweep(&mut self, generator: &mut Generator<'s>, now: Instant) -> (usize, SampleReport) {
         let mut costs = Vec::new();
         for active in self.requests.values_mut() {
-            for sequence in active.take_stopped() {
-                costs.extend(generator.cancel(sequence));
+            for sequence in active.stopped() {
+                let cost = generator.cancel(sequence).unwrap_or_default();
+                active.left(sequence, &cost);
+                costs.push(cost);
                 self.owners.remove(&sequence);
             }
         }

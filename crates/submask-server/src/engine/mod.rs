@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use submask::denoiser::Wanted;
-use submask::sampler::{Event, FinishedSequence};
+use submask::sampler::{Event, FinishedSequence, SampleReport};
 use submask::{Request, Session};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +96,11 @@ pub trait Listener {
     /// # Errors
     /// As [`Self::notify`].
     fn finished(&mut self, sample: usize, finished: FinishedSequence) -> Result<(), ApiError>;
+
+    /// A sample that was to go no further ([`Next::Stop`]) has left, and this is what it has cost.
+    fn left(&mut self, sample: usize, cost: &SampleReport) {
+        let _ = (sample, cost);
+    }
 
     /// All samples are.
     fn done(&mut self);

@@ -294,6 +294,43 @@ async fn an_early_stop_saves_evaluations() {
     assert_eq!(answer["choices"][0]["logprobs"]["tokens"], json!([]));
 }
 
+/// A completion that is cut has passed as many steps, idle or not, as the sampler had when the text came to the stop.
+#[tokio::test]
+async fn an_early_stop_tells_the_steps_that_were_passed() {
+    let (_, server) = server(&["words"]);
+    let mut earlier = 0;
+    for seed in 0..12 {
+        let asked = json!({"model": "words", "seed": seed, "steps": 64});
+        let with = |more: Value| {
+            let mut body = asked.clone();
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        let body = with(json!({"prompt": "a", "max_tokens": 8}));
+        let whole = ok(&server, body.clone()).await;
+        let stop: String = whole["choices"][0]["text"].as_str().unwrap().chars().take(1).collect();
+        if stop.is_empty() {
+            continue;
+        }
+        let mut cut = body;
+        cut["stop"] = json!(stop);
+        let usage = ok(&server, cut).await["usage"].clone();
+        let stream = with(json!({"template": "a[[8]]", "stream": true}));
+        let steps: Vec<u64> = events(&post(&server, "/v1/infill", &stream).await)
+            .iter()
+            .filter(|event| event["type"] == "revealed")
+            .map(|event| event["step"].as_u64().unwrap() + 1)
+            .collect();
+        let number = |field: &str| usage[field].as_u64().unwrap();
+        let evaluations = number("network_evaluations") as usize;
+        // The last event completes the sequence, and the grid with it.
+        let passed = if evaluations == steps.len() { 64 } else { steps[evaluations - 1] };
+        assert_eq!(number("network_evaluations") + number("idle_steps"), passed, "seed {seed}");
+        earlier += usize::from(evaluations < steps.len() && number("idle_steps") > 0);
+    }
+    assert!(earlier >= 4, "{earlier} texts are cut before their last evaluation");
+}
+
 #[tokio::test]
 async fn echo_repeats_the_prompt() {
     let (_, server) = server(&["words"]);

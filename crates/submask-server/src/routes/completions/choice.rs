@@ -56,7 +56,6 @@ pub struct Choice<'s> {
     /// The sub-tokens [L·ℓ], and how many tokens nothing changes any more.
     y: Vec<u32>,
     settled: usize,
-    evaluations: u64,
     /// Of the text told: bytes, and characters.
     bytes: usize,
     characters: usize,
@@ -67,7 +66,7 @@ pub struct Choice<'s> {
 pub struct Cost {
     /// Tokens that were written, up to the one that ends the text.
     pub tokens: u64,
-    /// What the sampler reports; of a completion that was cut before `stop` its evaluations alone.
+    /// What the sampler reports.
     pub report: SampleReport,
 }
 
@@ -87,7 +86,6 @@ impl<'s> Choice<'s> {
             hole,
             y: Vec::new(),
             settled: 0,
-            evaluations: 0,
             bytes: 0,
             characters: 0,
         })
@@ -102,7 +100,7 @@ impl<'s> Choice<'s> {
             Event::Started { y, .. } => self.y = y.to_vec(),
             Event::Revealed { digits, settled, log_probs, .. } => {
                 digits.iter().for_each(|&(digit, value)| self.y[digit] = value);
-                (self.settled, self.evaluations) = (settled, self.evaluations + 1);
+                self.settled = settled;
                 if let Some(log) = &mut self.log {
                     log.note(log_probs);
                 }
@@ -138,13 +136,12 @@ impl<'s> Choice<'s> {
         Ok((growth, Cost { tokens: self.tokens(written)?, report: *report }))
     }
 
-    /// What a completion cost that was cut before its sequence was complete.
+    /// Tokens of a completion that was cut before its sequence was complete.
     ///
     /// # Errors
     /// What the tokenizer reports.
-    pub fn cost(&self) -> Result<Cost> {
-        let report = SampleReport { sequences: 1, evaluations: self.evaluations, ..SampleReport::default() };
-        Ok(Cost { tokens: self.tokens(&self.settled_tokens()?)?, report })
+    pub fn written(&self) -> Result<u64> {
+        self.tokens(&self.settled_tokens()?)
     }
 
     fn grow(

@@ -1,7 +1,7 @@
 //! Who hears of completions while they are written, and tells the client.
 
 use submask::Session;
-use submask::sampler::{Event, FinishedSequence};
+use submask::sampler::{Event, FinishedSequence, SampleReport};
 use tracing::Span;
 
 use super::answer::{CompletionAnswer, CompletionChoice, CompletionChunk};
@@ -128,9 +128,12 @@ impl Listener for CompletionListener<'_> {
         if !ends {
             return Ok(Next::Continue);
         }
-        let cost = self.choices[sample].cost()?;
-        self.pay(cost);
+        self.usage.write(self.choices[sample].written()?);
         Ok(Next::Stop)
+    }
+
+    fn left(&mut self, _sample: usize, cost: &SampleReport) {
+        self.usage.add(cost);
     }
 
     fn finished(&mut self, sample: usize, finished: FinishedSequence) -> Result<(), ApiError> {
