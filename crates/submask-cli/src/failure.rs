@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::process::ExitCode;
 
 use crate::stop::STOPPED;
 
@@ -71,10 +70,10 @@ impl Failure {
         self
     }
 
-    /// Says it on standard error.
-    pub fn report(&self) -> ExitCode {
+    /// Says it on standard error, and gives the exit code.
+    pub fn report(&self) -> u8 {
         eprint!("{self}");
-        ExitCode::from(self.exit.code())
+        self.exit.code()
     }
 
     /// A failure with the chain of `error`, leaving out what a message above already says.

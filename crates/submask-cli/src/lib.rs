@@ -25,6 +25,7 @@ mod settings;
 mod stop;
 mod subject;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -33,16 +34,20 @@ use args::{Cli, Command};
 use compute::Compute;
 use failure::Failure;
 
-fn main() -> ExitCode {
+/// The whole program, as it is called by its own name.
+pub fn main() -> ExitCode {
+    main_of(std::env::args_os().collect()).into()
+}
+
+/// The whole program with the `words` of its command line, its name being the first. Gives the exit code; wrong words, `--help` and
+/// `--version` end the process themselves.
+pub fn main_of(words: Vec<OsString>) -> u8 {
     keep_quiet_about_what_is_caught();
-    let done = match asks_for_samplers() {
+    let done = match asks_for_samplers(&words) {
         true => commands::samplers::run(),
-        false => run(Cli::parse()),
+        false => run(Cli::parse_from(words)),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    done.map_or_else(|failure| failure.report(), |()| 0)
 }
 
 /// A driver that panics while it is tried is no device, and nothing to tell of; a reader that panics on a damaged file makes
@@ -58,8 +63,8 @@ fn keep_quiet_about_what_is_caught() {
 }
 
 /// `submask help samplers` and `submask … --help samplers` print the list itself; earlier versions called it presets.
-fn asks_for_samplers() -> bool {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
+fn asks_for_samplers(words: &[OsString]) -> bool {
+    let words = words.get(1..).unwrap_or_default();
     words.last().is_some_and(|last| last == "samplers" || last == "presets")
         && words.iter().rev().nth(1).is_some_and(|word| word == "--help" || word == "help")
 }
