@@ -1,0 +1,7 @@
+//! The program `submask`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    submask_cli::main()
+}

@@ -1,0 +1,3 @@
+"""What the extension module offers to this package; nothing here is for users."""
+
+def main(words: list[str]) -> int: ...

@@ -1,0 +1,60 @@
+"""Exceptions of this package. All of them are a :class:`SubmaskError`."""
+
+from __future__ import annotations
+
+__all__ = [
+    "DivergedError",
+    "DownloadError",
+    "FileError",
+    "FormatError",
+    "InternalError",
+    "InvalidError",
+    "SubmaskError",
+]
+
+
+class SubmaskError(Exception):
+    """Something could not be done; the message says what, and what would be allowed."""
+
+
+class InvalidError(SubmaskError, ValueError):
+    """A value that is not allowed: a setting, a field, an argument, an array of another shape.
+
+    Attributes:
+        field: the name of the setting, field or argument.
+        given: the value that was given, as text; ``None`` where something is missing.
+        allowed: what is allowed instead.
+    """
+
+    field: str
+    given: str | None
+    allowed: str | None
+
+    def __init__(self, message: str, field: str = "", given: str | None = None, allowed: str | None = None) -> None:
+        super().__init__(message, field, given, allowed)
+        self.field = field
+        self.given = given
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class FileError(SubmaskError, OSError):
+    """The operating system refused a file operation."""
+
+
+class FormatError(SubmaskError, ValueError):
+    """A file that is not what it should be: truncated, altered, of another format or version."""
+
+
+class DownloadError(SubmaskError, OSError):
+    """A file that could not be downloaded."""
+
+
+class DivergedError(SubmaskError, ArithmeticError):
+    """Training came to a loss or a gradient that is not a finite number. The last checkpoint stays."""
+
+
+class InternalError(SubmaskError, RuntimeError):
+    """A defect of this package, and no fault of the caller's."""

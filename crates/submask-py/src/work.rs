@@ -1,0 +1,73 @@
+//! Long work: without the GIL, on a thread of its own, so that Ctrl-C is noticed while it goes on, and a panic becomes an exception.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use submask::{Error, Result};
+
+use crate::errors::{exception, internal};
+
+/// How often signals are looked at.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Whether the work is still wanted.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    given_up: AtomicBool,
+}
+
+impl Wanted {
+    /// Whether it is.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] once nobody waits for the work any more.
+    pub fn check(&self) -> Result<()> {
+        if self.given_up.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// The flag itself: true once nobody waits any more.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.given_up
+    }
+}
+
+/// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`Wanted`],
+/// waits for it, and is raised.
+///
+/// # Errors
+/// What the work or a handler of signals raises; `InternalError` where it panicked.
+pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Wanted) -> Result<T> + Send) -> PyResult<T> {
+    let wanted = Wanted::default();
+    let mut raised = None;
+    let done = py.detach(|| {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = channel::<()>();
+            let worker = scope.spawn(|| {
+                // Dropped at the end, also of a panic, which ends the wait.
+                let _sender = sender;
+                work(&wanted)
+            });
+            while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(PATIENCE) {
+                if let Err(error) = Python::attach(|py| py.check_signals()) {
+                    wanted.given_up.store(true, Ordering::Relaxed);
+                    raised.get_or_insert(error);
+                }
+            }
+            worker.join()
+        })
+    });
+    match (raised, done) {
+        (Some(error), _) => Err(error),
+        (None, Ok(done)) => done.map_err(|error| exception(py, &error)),
+        (None, Err(panic)) => Err(internal(py, &text(panic.as_ref()))),
+    }
+}
+
+/// What a panic said.
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}
