@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use crate::stop::STOPPED;
 
@@ -35,12 +36,31 @@ pub struct Failure {
     exit: Exit,
     messages: Vec<String>,
     hint: Option<String>,
+    refused: Option<Refused>,
+    error: Option<Arc<submask::Error>>,
+}
+
+/// A value that is not allowed, as far as it has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The setting or argument.
+    pub field: String,
+    /// Its value; `None` where it is missing.
+    pub given: Option<String>,
+    /// What is allowed instead.
+    pub allowed: String,
 }
 
 impl Failure {
     /// The work could not be done.
     pub fn failed(message: impl Display) -> Self {
-        Self { exit: Exit::Failed, messages: vec![message.to_string()], hint: None }
+        Self {
+            exit: Exit::Failed,
+            messages: vec![message.to_string()],
+            hint: None,
+            refused: None,
+            error: None,
+        }
     }
 
     /// It was asked for in a way that cannot work.
@@ -55,7 +75,7 @@ impl Failure {
 
     /// Whoever read standard output has gone.
     pub fn output_closed() -> Self {
-        Self { exit: Exit::OutputClosed, messages: Vec::new(), hint: None }
+        Self { exit: Exit::OutputClosed, messages: Vec::new(), ..Self::failed("") }
     }
 
     /// Adds what the user can do about it.
@@ -64,10 +84,42 @@ impl Failure {
         self
     }
 
+    /// Names the setting or argument that is refused, for those who do not read the message.
+    pub fn about(mut self, field: impl Display, given: impl Display, allowed: impl Display) -> Self {
+        let (field, given, allowed) = (field.to_string(), Some(given.to_string()), allowed.to_string());
+        self.refused = Some(Refused { field, given, allowed });
+        self
+    }
+
     /// Puts what was being done before what went wrong.
     pub fn context(mut self, what: impl Display) -> Self {
         self.messages.insert(0, what.to_string());
         self
+    }
+
+    /// Why the program ends.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What was being done and what went wrong, from the outside to the cause.
+    pub fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
+    /// What the user can do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The setting or argument that is refused.
+    pub fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
+    /// The error of the library, where it is one.
+    pub fn error(&self) -> Option<&submask::Error> {
+        self.error.as_deref()
     }
 
     /// Says it on standard error, and gives the exit code.
@@ -87,7 +139,20 @@ impl Failure {
             }
             cause = error.source();
         }
-        Self { exit, messages, hint: None }
+        Self { exit, messages, ..Self::failed("") }
+    }
+}
+
+impl Refused {
+    /// What the library refuses.
+    fn of(error: &submask::Error) -> Option<Self> {
+        let (field, given, allowed) = match error {
+            submask::Error::Invalid { field, given, allowed } => (field, Some(given), allowed),
+            submask::Error::Needed { field, reason } => (field, None, reason),
+            submask::Error::Conflict { field, problem } => (field, None, problem),
+            _ => return None,
+        };
+        Some(Self { field: field.clone(), given: given.cloned(), allowed: allowed.clone() })
     }
 }
 
@@ -118,12 +183,13 @@ impl From<submask::Error> for Failure {
             _ => Exit::Failed,
         };
         let failure = Self::of_chain(exit, &error);
-        match error {
+        let failure = match error {
             submask::Error::NotFinite { .. } => failure.hint(
                 "lower train.learning_rate or lengthen train.warmup_steps; --resume goes on from the last checkpoint",
             ),
             _ => failure,
-        }
+        };
+        Self { refused: Refused::of(&error), error: Some(Arc::new(error)), ..failure }
     }
 }
 

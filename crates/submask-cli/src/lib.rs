@@ -5,12 +5,16 @@
 //! standard error.
 
 mod allocator;
-mod args;
-mod commands;
+#[doc(hidden)]
+pub mod args;
+#[doc(hidden)]
+pub mod commands;
 mod compute;
 mod dashboard;
-mod data_notes;
-mod failure;
+#[doc(hidden)]
+pub mod data_notes;
+#[doc(hidden)]
+pub mod failure;
 mod flags;
 mod format;
 mod json_lines;
@@ -21,9 +25,11 @@ mod plot;
 mod present;
 mod progress;
 mod prompts;
-mod settings;
+#[doc(hidden)]
+pub mod settings;
 mod stop;
-mod subject;
+#[doc(hidden)]
+pub mod subject;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use submask::data::{Content, DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
 use submask::train::event::Event;
+use submask::train::settings::TextData;
 
 use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::data_notes::{NO_END_OF_TEXT, corpus_notes, held_out_notes, pair_note};
@@ -45,22 +46,23 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     if data.reused {
         eprintln!("data  {} was prepared already", args.out.display());
     }
-    if data.runs_together() {
-        eprintln!("data  {NO_END_OF_TEXT}");
-    }
-    for note in corpus_notes(&data.info.corpus, data.has_pairs()) {
-        eprintln!("data  {note}");
-    }
-    if let Some(fidelity) = data.fidelity() {
-        eprintln!("data  {}", tokenizer_note(fidelity));
-    }
-    if let Some(counts) = data.info.pairs() {
-        eprintln!("data  {}", pair_note(counts, seq_len));
-    }
-    for note in data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes) {
+    for note in notes_of(&data, text, seq_len) {
         eprintln!("data  {note}");
     }
     output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
+}
+
+/// What there is to say of data that were prepared, for sequences of `seq_len` tokens.
+pub fn notes_of(data: &PreparedData, text: &TextData, seq_len: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if data.runs_together() {
+        notes.push(NO_END_OF_TEXT.to_owned());
+    }
+    notes.extend(corpus_notes(&data.info.corpus, data.has_pairs()));
+    notes.extend(data.fidelity().map(tokenizer_note));
+    notes.extend(data.info.pairs().map(|counts| pair_note(counts, seq_len)));
+    notes.extend(data.held_out(text.layout(seq_len)).iter().flat_map(held_out_notes));
+    notes
 }
 
 fn info(args: &DataInfoArgs) -> Result<(), Failure> {

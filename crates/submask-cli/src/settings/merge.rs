@@ -16,18 +16,30 @@ use crate::subject::Kind;
 /// The key whose value has two types.
 const TEMPERATURE: &str = "sample.temperature";
 
-/// Puts the layers over `base`, which names every key, and validates the result. Notes on keys of earlier versions, and on
-/// keys that the chosen network, schedule or codes do not have, go to standard error.
+/// As [`merge_noting`]; notes go to standard error.
 pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
+    merge_noting(base, layers, &mut to_standard_error)
+}
+
+/// A note on standard error.
+pub fn to_standard_error(note: String) {
+    eprintln!("note: {note}");
+}
+
+/// Puts the layers over `base`, which names every key, and validates the result. Notes are on keys of earlier versions, and on
+/// keys that the chosen network, schedule or codes do not have.
+pub fn merge_noting(
+    base: &Table,
+    layers: &[Layer],
+    note: &mut dyn FnMut(String),
+) -> Result<RunSettings, Failure> {
     let (mut layers, notes): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
-    for note in notes.concat().into_iter().chain(tokenizer::settle(base, &mut layers)?) {
-        eprintln!("note: {note}");
-    }
+    notes.concat().into_iter().chain(tokenizer::settle(base, &mut layers)?).for_each(&mut *note);
     let base = &variants::choose(base, &layers);
     let mut merged = base.clone();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     for layer in &layers {
-        for (key, value) in checked(base, layer)? {
+        for (key, value) in checked(base, layer, note)? {
             if let (Some(before), Some(old)) = (origins.get(&key), keys::get(&merged, &key)) {
                 contradiction(&key, (before, old), (&layer.origin, &value))?;
             }
@@ -55,7 +67,11 @@ pub fn check_run(run: &Path) -> Result<RunSettings, Failure> {
 }
 
 /// The keys of a layer with values of the type that `base` has.
-fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure> {
+fn checked(
+    base: &Table,
+    layer: &Layer,
+    note: &mut dyn FnMut(String),
+) -> Result<Vec<(String, Value)>, Failure> {
     let mut given = Vec::new();
     keys::visit(&layer.table, "", &mut |key, value| given.push((key.to_owned(), value.clone())));
     given
@@ -63,19 +79,20 @@ fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure>
         .filter(|(key, _)| {
             let unread = keys::get(base, key).is_none().then(|| variants::other_choice(key)).flatten();
             if let Some((choice, value)) = unread {
-                eprintln!("note: `{key}` {} is ignored: it is of {choice} = {value}", layer.origin);
+                note(format!("`{key}` {} is ignored: it is of {choice} = {value}", layer.origin));
             }
             unread.is_none()
         })
         .map(|(key, value)| {
-            let expected = keys::get(base, &key).ok_or_else(|| unknown(&key, base, &layer.origin))?;
+            let expected =
+                keys::get(base, &key).ok_or_else(|| unknown((&key, &value), base, &layer.origin))?;
             let value = of_type(&key, value, expected, &layer.origin)?;
             // A choice that there is needs no trial: the sections of `base` are those of the last one.
             let is_choice = value.as_str().is_some_and(|name| RunSettings::choices(&key).contains(&name));
             if !is_choice {
                 try_alone(base, &key, &value).map_err(|problem| {
                     let given = format!("`{key}` = {value} {}", layer.origin);
-                    Failure::usage(format!("{given}: {problem}"))
+                    Failure::usage(format!("{given}: {problem}")).about(&key, &value, problem)
                 })?;
             }
             Ok((key, value))
@@ -83,11 +100,15 @@ fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure>
         .collect()
 }
 
-fn unknown(key: &str, base: &Table, origin: &Origin) -> Failure {
+fn unknown((key, value): (&str, &Value), base: &Table, origin: &Origin) -> Failure {
     let suggestions: Vec<String> =
         keys::suggestions(key, base).into_iter().map(|key| format!("`{key}`")).collect();
-    Failure::usage(format!("unknown key `{key}` {origin}"))
-        .hint(format!("did you mean {}?", suggestions.join(" or ")))
+    let meant = suggestions.join(" or ");
+    Failure::usage(format!("unknown key `{key}` {origin}")).hint(format!("did you mean {meant}?")).about(
+        key,
+        value,
+        format!("a key of settings, such as {meant}"),
+    )
 }
 
 /// Whole numbers may stand for numbers, and numbers such as 1e6 for whole numbers.
@@ -107,7 +128,9 @@ fn of_type(key: &str, value: Value, expected: &Value, origin: &Origin) -> Result
         (Value::Integer(whole), Value::Array(_)) if key == TEMPERATURE => Ok(Value::Float(whole as f64)),
         (value, Value::Table(_)) => {
             let message = format!("`{key}` = {value} {origin}: this is a section, not a key");
-            Err(Failure::usage(message).hint(format!("name a key of it, as in {key}.KEY")))
+            let allowed = format!("no value: name a key of it, as in {key}.KEY");
+            let failure = Failure::usage(message).hint(format!("name a key of it, as in {key}.KEY"));
+            Err(failure.about(key, value, allowed))
         }
         (value, expected) if value.same_type(expected) => Ok(value),
         (value, expected) => Err(Failure::usage(format!(
@@ -115,7 +138,8 @@ fn of_type(key: &str, value: Value, expected: &Value, origin: &Origin) -> Result
             type_name(&value),
             type_name(expected)
         ))
-        .hint(format!("write it like {key} = {expected}"))),
+        .hint(format!("write it like {key} = {expected}"))
+        .about(key, &value, type_name(expected))),
     }
 }
 
@@ -156,7 +180,7 @@ fn contradiction(key: &str, before: (&Origin, &Value), now: (&Origin, &Value)) -
         return Ok(());
     }
     let message = format!("`{first}` and `{second}` give {key} two values: {} and {}", before.1, now.1);
-    Err(Failure::usage(message).hint("leave out one of them"))
+    Err(Failure::usage(message).hint("leave out one of them").about(key, now.1, "one value"))
 }
 
 fn with_origin(error: submask::Error, origins: &BTreeMap<String, Origin>) -> Failure {

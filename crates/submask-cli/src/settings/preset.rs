@@ -52,6 +52,7 @@ impl Preset {
             let nearest = closest(name, names.iter().copied()).unwrap_or_default();
             Failure::usage(format!("unknown preset `{name}`: there are {}", names.join(", ")))
                 .hint(format!("did you mean `{nearest}`? A settings file of your own is given by --config"))
+                .about("preset", name, format!("one of {}", names.join(", ")))
         });
         found.map(Some)
     }

@@ -20,10 +20,13 @@ pub fn given(out: &Path, resume: bool) -> Result<PathBuf, Failure> {
     match (resume, is_taken(out)) {
         (true, true) | (false, false) => Ok(out.to_path_buf()),
         (true, false) => Err(Failure::usage(format!("there is no run in {shown} to go on with"))
-            .hint("leave out --resume to start it")),
-        (false, true) => Err(Failure::usage(format!("{shown} exists already")).hint(format!(
-            "`submask train --out {shown} --resume` goes on with it; another --out starts anew"
-        ))),
+            .hint("leave out --resume to start it")
+            .about("out", shown, "the folder of a run, to go on with it")),
+        (false, true) => Err(Failure::usage(format!("{shown} exists already"))
+            .hint(format!(
+                "`submask train --out {shown} --resume` goes on with it; another --out starts anew"
+            ))
+            .about("out", shown, "a folder that holds nothing yet, or one of a run that is resumed")),
     }
 }
 

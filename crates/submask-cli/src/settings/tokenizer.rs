@@ -68,7 +68,7 @@ pub fn settle(base: &Table, layers: &mut [Layer]) -> Result<Vec<String>, Failure
                 continue;
             }
             let hint = format!("leave it out; it is read by {KIND} = {}", kinds.join(" and "));
-            return Err(Failure::usage(message).hint(hint));
+            return Err(Failure::usage(message).hint(&hint).about(key, value, hint));
         }
     }
     Ok(notes)
@@ -131,7 +131,8 @@ fn check_prepared(folder: &Path, layers: &[Layer]) -> Result<(), Failure> {
             let message =
                 format!("`{key}` = {value} {origin} has no effect: the prepared data {folder} have {own}");
             return Err(Failure::usage(message)
-                .hint("leave it out, or prepare the corpus with it: `submask data prepare`"));
+                .hint("leave it out, or prepare the corpus with it: `submask data prepare`")
+                .about(key, value, "nothing: prepared data have their tokenizer"));
         }
     }
     Ok(())

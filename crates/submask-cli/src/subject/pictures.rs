@@ -86,11 +86,18 @@ impl Door for Pictures {
             flag = "--image FILE";
         }
         if let Some(missing) = images.into_iter().find(|path| !path.exists()) {
-            return Err(Failure::usage(format!("[data] names {}, which does not exist", missing.display())));
+            let shown = missing.display();
+            return Err(Failure::usage(format!("[data] names {shown}, which does not exist")).about(
+                "data",
+                shown,
+                "files and folders that there are",
+            ));
         }
         if !named {
             let message = format!("the preset {preset} needs pictures: only the emoji are built in");
-            return Err(Failure::usage(message).hint(format!("give them by {flag}")));
+            return Err(Failure::usage(message)
+                .hint(format!("give them by {flag}"))
+                .about("data", "nothing", flag));
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
             let message = format!("tokenizer.path: {} does not exist", tokenizer.path.display());
             Err(Failure::usage(message).hint(
                 "give a tokenizer.json, or the folder that it stands in; one on the Hub has to be downloaded first",
-            ))
+            ).about("tokenizer.path", tokenizer.path.display(), "a tokenizer.json, or the folder that it stands in"))
         }
         TokenizerChoice::Bpe if tokenizer.vocab_size < SMALLEST_BPE => {
             let allowed = format!("at least {SMALLEST_BPE}: the 256 bytes and end of text");
@@ -141,7 +141,11 @@ fn check_tokenizer(text: &TextData, settings: &RunSettings) -> Result<(), Failur
 fn check_paths(key: &str, paths: &[PathBuf]) -> Result<(), Failure> {
     let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
     match paths.iter().find(is_missing) {
-        Some(missing) => Err(Failure::usage(format!("{key}: {} does not exist", missing.display()))),
+        Some(missing) => {
+            let shown = missing.display();
+            let allowed = "files and folders that there are";
+            Err(Failure::usage(format!("{key}: {shown} does not exist")).about(key, shown, allowed))
+        }
         None => Ok(()),
     }
 }
