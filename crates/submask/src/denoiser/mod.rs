@@ -222,7 +222,7 @@ pub struct DeviceStates<'a> {
 }
 
 /// A network whose samplers can leave digits and logits on its device.
-pub trait DeviceDenoiser {
+pub trait DeviceDenoiser: Send + Sync {
     /// The device.
     fn device(&self) -> Device;
 
