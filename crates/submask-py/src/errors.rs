@@ -11,7 +11,9 @@ const MODULE: &str = "submask.errors";
 pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let message = message(error);
     match error {
-        Error::Invalid { field, given, allowed } => of_fields(py, &message, field, Some(given), Some(allowed)),
+        Error::Invalid { field, given, allowed } => {
+            of_fields(py, &message, field, Some(given), Some(allowed))
+        }
         Error::Needed { field, reason } => of_fields(py, &message, field, None, Some(reason)),
         Error::Conflict { field, problem } => of_fields(py, &message, field, None, Some(problem)),
         Error::InvalidCode { what, given, allowed } => {
@@ -33,7 +35,12 @@ pub fn internal(py: Python<'_>, message: &str) -> PyErr {
 }
 
 /// A value that is refused, with what is allowed.
-pub fn invalid(py: Python<'_>, field: &str, given: impl std::fmt::Display, allowed: impl Into<String>) -> PyErr {
+pub fn invalid(
+    py: Python<'_>,
+    field: &str,
+    given: impl std::fmt::Display,
+    allowed: impl Into<String>,
+) -> PyErr {
     exception(py, &Error::invalid(field, given, allowed))
 }
 
@@ -51,12 +58,20 @@ fn message(error: &Error) -> String {
     message
 }
 
-fn of_fields(py: Python<'_>, message: &str, field: &str, given: Option<&str>, allowed: Option<&str>) -> PyErr {
+/// `InvalidError` with what it knows.
+pub fn of_fields(
+    py: Python<'_>,
+    message: &str,
+    field: &str,
+    given: Option<&str>,
+    allowed: Option<&str>,
+) -> PyErr {
     let made = class(py, "InvalidError").and_then(|class| class.call1((message, field, given, allowed)));
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
-fn of_class(py: Python<'_>, name: &str, message: &str) -> PyErr {
+/// An exception of `submask.errors` by its name.
+pub fn of_class(py: Python<'_>, name: &str, message: &str) -> PyErr {
     let made = class(py, name).and_then(|class| class.call1((message,)));
     made.map_or_else(|error| error, PyErr::from_value)
 }

@@ -3,7 +3,9 @@
 //! documentation for people stand in the package.
 
 mod errors;
+mod failures;
 mod program;
+mod train;
 mod work;
 
 use pyo3::prelude::*;
@@ -13,4 +15,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::program::main;
+    #[pymodule_export]
+    use super::train::plan::{TrainPlan, train_plan};
+    #[pymodule_export]
+    use super::train::prepare::{PreparePlan, prepare_plan};
 }

@@ -11,7 +11,7 @@ use submask::{Error, Result};
 use crate::errors::{exception, internal};
 
 /// How often signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Whether the work is still wanted.
 #[derive(Debug, Default)]
@@ -34,12 +34,27 @@ impl Wanted {
     }
 }
 
+/// An error of work, which becomes an exception.
+pub trait Raised: Send {
+    /// The exception.
+    fn raised(self, py: Python<'_>) -> PyErr;
+}
+
+impl Raised for Error {
+    fn raised(self, py: Python<'_>) -> PyErr {
+        exception(py, &self)
+    }
+}
+
 /// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`Wanted`],
 /// waits for it, and is raised.
 ///
 /// # Errors
 /// What the work or a handler of signals raises; `InternalError` where it panicked.
-pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Wanted) -> Result<T> + Send) -> PyResult<T> {
+pub fn run<T: Send, E: Raised>(
+    py: Python<'_>,
+    work: impl FnOnce(&Wanted) -> std::result::Result<T, E> + Send,
+) -> PyResult<T> {
     let wanted = Wanted::default();
     let mut raised = None;
     let done = py.detach(|| {
@@ -61,13 +76,14 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Wanted) -> Result<T> + Se
     });
     match (raised, done) {
         (Some(error), _) => Err(error),
-        (None, Ok(done)) => done.map_err(|error| exception(py, &error)),
+        (None, Ok(done)) => done.map_err(|error| error.raised(py)),
         (None, Err(panic)) => Err(internal(py, &text(panic.as_ref()))),
     }
 }
 
 /// What a panic said.
-fn text(panic: &(dyn Any + Send)) -> String {
+pub fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _native
 from ._data import Data, Field, PathLike, Paths, Spool, Texts, Tokenizer, end_of_text, of_data, records, tokenizer_settings
@@ -53,7 +53,7 @@ class TrainResult:
     early: bool
     best: Best | None
 
-    def model(self, *, device: str = "cpu", precision: str = "fp32") -> Model:
+    def model(self, *, device: str = "cpu", precision: Literal["fp32", "bf16"] = "fp32") -> Model:
         """Opens the model of the last checkpoint."""
         from ._model import Model
 
@@ -96,7 +96,7 @@ def train(
     resume: bool = False,
     init: PathLike | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: Literal["fp32", "bf16"] = "fp32",
     callback: Callable[[Event], object] | None = None,
 ) -> TrainResult:
     """Trains a model, as ``submask train`` does: the same settings give the same weights, bit for bit.
