@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 pub use autoregressor::{Autoregressor, Continuation};
 pub use blocks::{BlockDenoiser, BlocksAt, Kept};
-pub use watched::{Wanted, Watched};
+pub use watched::{Wanted, Watched, WatchedAutoregressor};
 
 /// What a network takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A network that is asked only while somebody waits for what it says.
 
-use super::{BlockDenoiser, BlocksAt, Denoiser, Kept, LogitRows, Spec, States};
+use super::{Autoregressor, BlockDenoiser, BlocksAt, Continuation, Denoiser, Kept, LogitRows, Spec, States};
 use crate::{Error, Result};
 
 /// Whether to go on: its error ends the work that asks.
@@ -47,6 +47,38 @@ impl Denoiser for Watched<'_> {
 
     fn by_blocks(&self) -> Option<&dyn BlockDenoiser> {
         self.network.by_blocks().map(|_| self as &dyn BlockDenoiser)
+    }
+}
+
+/// The same of the autoregressive baseline; continuations do not ask.
+pub struct WatchedAutoregressor<'a> {
+    network: &'a dyn Autoregressor,
+    wanted: Wanted<'a>,
+}
+
+impl<'a> WatchedAutoregressor<'a> {
+    /// A network and who is asked.
+    pub fn new(network: &'a dyn Autoregressor, wanted: Wanted<'a>) -> Self {
+        Self { network, wanted }
+    }
+}
+
+impl Autoregressor for WatchedAutoregressor<'_> {
+    fn spec(&self) -> &Spec {
+        self.network.spec()
+    }
+
+    fn base(&self) -> usize {
+        self.network.base()
+    }
+
+    fn logits(&self, inputs: &[u32], batch: usize) -> Result<Vec<f32>> {
+        (self.wanted)()?;
+        self.network.logits(inputs, batch)
+    }
+
+    fn begin(&self) -> Box<dyn Continuation + '_> {
+        self.network.begin()
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::EvaluateRequest;
 use super::session::Session;
-use crate::denoiser::{Denoiser, Wanted, Watched};
+use crate::denoiser::{Denoiser, Wanted, Watched, WatchedAutoregressor};
 use crate::likelihood::{
     Estimate, Exact, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
     exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
@@ -158,18 +158,11 @@ impl Estimator {
 }
 
 impl Session {
-    /// What the estimator of `request` makes of sequences.
+    /// What the estimator of `request` makes of sequences, as long as it is `wanted`, which is asked before every evaluation.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is nothing to estimate, or it or the estimator does not fit the network.
-    pub(super) fn estimate(&self, request: &EvaluateRequest, parts: &impl Parts) -> Result<Estimated> {
-        self.estimate_while(request, parts, &|| Ok(()))
-    }
-
-    /// The same as long as it is `wanted`.
-    ///
-    /// # Errors
-    /// As [`Self::estimate`], and what `wanted` says.
+    /// [`Error::Invalid`] when there is nothing to estimate, or it or the estimator does not fit the network, and what `wanted`
+    /// says.
     pub(super) fn estimate_while(
         &self,
         request: &EvaluateRequest,
@@ -192,11 +185,8 @@ impl Session {
             let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
             return Err(Error::invalid("estimator", request.estimator.name(), allowed));
         }
-        let network = self.autoregressive()?;
-        let exact = |sequences: &Sequences| {
-            wanted()?;
-            exact_autoregressive(network, predictive, sequences, &settings)
-        };
+        let network = WatchedAutoregressor::new(self.autoregressive()?, wanted);
+        let exact = |sequences: &Sequences| exact_autoregressive(&network, predictive, sequences, &settings);
         parts.estimate(exact).map(Estimated::Exact)
     }
 }

@@ -7,7 +7,8 @@ use super::held_out::HeldOut;
 use super::session::Session;
 use super::subject::Unit;
 use crate::Result;
-use crate::likelihood::{Estimate, Figure, Likelihood, Meaning};
+use crate::denoiser::Wanted;
+use crate::likelihood::{Estimate, Figure, Likelihood, Meaning, Sequences};
 
 /// How an evaluation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,19 @@ impl Session {
     /// # Errors
     /// As [`Self::evaluate`].
     pub fn evaluation(&self, request: &EvaluateRequest, held_out: &HeldOut) -> Result<Evaluation> {
+        self.evaluation_while(request, held_out, &|| Ok(()))
+    }
+
+    /// The same as long as it is `wanted`, which is asked before every evaluation of the network.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and what `wanted` says.
+    pub fn evaluation_while(
+        &self,
+        request: &EvaluateRequest,
+        held_out: &HeldOut,
+        wanted: Wanted,
+    ) -> Result<Evaluation> {
         let by_class = self.architecture().config().classes().map(|classes| held_out.by_class(classes));
         let (held_out, places) = match &by_class {
             Some((held_out, places)) => (held_out, places.clone()),
@@ -154,8 +168,30 @@ impl Session {
             characters: &held_out.characters,
             is_lossless: self.architecture().tokenizer().is_none() || !held_out.characters.is_empty(),
         };
-        let estimated = self.estimate(request, &sequences)?.counted(&held_out.counted);
+        let estimated = self.estimate_while(request, &sequences, wanted)?.counted(&held_out.counted);
         self.figures(&estimated, &measure, &[])
+    }
+
+    /// The same of sequences that stand elsewhere in memory, which are not copied, with the `characters` of text that each of
+    /// them stands for, \[n\], or none where they are no text or that is not known. A network that reads classes is told those of
+    /// `sequences`.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and what `wanted` says.
+    pub fn evaluation_of_sequences(
+        &self,
+        request: &EvaluateRequest,
+        sequences: &Sequences,
+        characters: &[u64],
+        wanted: Wanted,
+    ) -> Result<Evaluation> {
+        let measure = Measure {
+            name: request.estimator.name(),
+            places: &(0..sequences.count()).collect::<Vec<_>>(),
+            characters,
+            is_lossless: self.architecture().tokenizer().is_none() || !characters.is_empty(),
+        };
+        self.figures(&self.estimate_while(request, sequences, wanted)?, &measure, &[])
     }
 
     /// Figures in the units of the subject, and in `more`.

@@ -133,14 +133,23 @@ impl Session {
         let way = self.way(request)?;
         let given: Result<_> = prompts.iter().map(|prompt| self.prepared(request, &way, prompt)).collect();
         let mut generated = Calls { session: self, prompts: given?, request }.sample(observer)?;
-        let Some(tokenizer) = self.architecture().tokenizer() else { return Ok(generated) };
-        let len = self.architecture().predictive().codes().subtoken_len();
         for (generated, prompt) in generated.iter_mut().zip(prompts) {
-            let given = prompt.iter().rposition(Option::is_some).map_or(0, |last| last / len + 1);
-            let texts = generated.tokens.iter().map(|tokens| text_of(tokenizer, tokens, given));
-            generated.texts = texts.collect::<Result<_>>()?;
+            let texts = generated.tokens.iter().map(|tokens| self.text_of_sample(tokens, prompt));
+            generated.texts = texts.filter_map(Result::transpose).collect::<Result<_>>()?;
         }
         Ok(generated)
+    }
+
+    /// The text of a sample of which `prompt` [L·ℓ] was given, as [`Self::generate`] gives it; `None` where the model is not of
+    /// text.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCode`] for tokens that the tokenizer does not have.
+    pub fn text_of_sample(&self, tokens: &[u32], prompt: &[Option<u32>]) -> Result<Option<String>> {
+        let Some(tokenizer) = self.architecture().tokenizer() else { return Ok(None) };
+        let len = self.architecture().predictive().codes().subtoken_len();
+        let given = prompt.iter().rposition(Option::is_some).map_or(0, |last| last / len + 1);
+        text_of(tokenizer, tokens, given).map(Some)
     }
 
     /// The token that ends a text.

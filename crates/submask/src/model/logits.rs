@@ -1,5 +1,7 @@
 //! What a network says of sequences that are masked in part, in a file: for whoever computes it anew elsewhere.
 
+mod batch;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -11,6 +13,8 @@ use crate::denoiser::{Autoregressor, Denoiser, Spec, States};
 use crate::durable::write_whole;
 use crate::order;
 use crate::{Error, Result};
+
+pub use batch::MaskedBatch;
 
 /// Most sequences of one file, so that its header is not larger than readers take.
 const MAX_SEQUENCES: usize = 100_000;
@@ -119,44 +123,61 @@ impl Session {
 
     fn state(&self, sequence: &MaskedSequence, network: &Network) -> Result<State> {
         let codes = self.architecture().predictive().codes();
-        let (len, base, mask) = (codes.subtoken_len(), codes.base(), codes.mask_id());
         let MaskedSequence { digits, time, label } = sequence;
+        if let Some(digit) = digits.iter().flatten().find(|digit| **digit >= codes.base()) {
+            return Err(Error::invalid(
+                "digit",
+                digit,
+                format!("0 to {}, or a masked one", codes.base() - 1),
+            ));
+        }
+        let y: Vec<u32> = digits.iter().map(|digit| digit.unwrap_or(codes.mask_id())).collect();
+        let (rows, time) = self.rows_and_time(&y, *time, *label, network)?;
+        Ok(State { y, rows, time, label: *label })
+    }
+
+    /// How many rows of logits a sequence y [L·ℓ] has, the mask being b, and the time at which the network is asked, where it
+    /// reads one.
+    fn rows_and_time(
+        &self,
+        y: &[u32],
+        time: Option<f64>,
+        label: Option<usize>,
+        network: &Network,
+    ) -> Result<(usize, Option<f64>)> {
+        let codes = self.architecture().predictive().codes();
+        let (len, mask) = (codes.subtoken_len(), codes.mask_id());
         let spec = network.spec();
-        if digits.is_empty() || !digits.len().is_multiple_of(len) {
-            return Err(Error::invalid("number of digits", digits.len(), format!("{len} for each token")));
+        if y.is_empty() || !y.len().is_multiple_of(len) {
+            return Err(Error::invalid("number of digits", y.len(), format!("{len} for each token")));
         }
-        spec.check_seq_len(digits.len() / len)?;
-        if let Some(digit) = digits.iter().flatten().find(|digit| **digit >= base) {
-            return Err(Error::invalid("digit", digit, format!("0 to {}, or a masked one", base - 1)));
-        }
+        spec.check_seq_len(y.len() / len)?;
         if let Some(label) = label {
-            spec.check_labels(Some(&[*label]), 1)?;
+            spec.check_labels(Some(&[label]), 1)?;
         }
-        let given = digits.iter().take_while(|digit| digit.is_some()).count();
+        let given = y.iter().take_while(|digit| **digit != mask).count();
         let rows = match network {
-            Network::Diffusion(_) => known_blocks(digits, given / len, spec)?,
-            Network::Autoregressive(_) if digits[given..].iter().any(Option::is_some) => {
+            Network::Diffusion(_) => known_blocks(y, mask, given / len, spec)?,
+            Network::Autoregressive(_) if y[given..].iter().any(|digit| *digit != mask) => {
                 let allowed = "a beginning only: an autoregressive model knows what stands before";
                 return Err(Error::invalid("digits", "one behind a masked one", allowed));
             }
-            Network::Autoregressive(_) => digits.len().min(given + 1),
+            Network::Autoregressive(_) => y.len().min(given + 1),
         };
         let time = match (spec.reads_time, time) {
             (false, Some(time)) => {
                 return Err(Error::invalid("time", time, "none: the network does not read it"));
             }
-            (true, Some(time)) if !(0.0..=1.0).contains(time) => {
+            (true, Some(time)) if !(0.0..=1.0).contains(&time) => {
                 return Err(Error::invalid("time", time, "0 to 1"));
             }
-            (false, None) => None,
-            (true, Some(time)) => Some(*time),
             (true, None) => {
-                let masked = digits.iter().filter(|digit| digit.is_none()).count();
-                Some(order::time(&self.architecture().schedule(), masked, digits.len()))
+                let masked = y.iter().filter(|digit| **digit == mask).count();
+                Some(order::time(&self.architecture().schedule(), masked, y.len()))
             }
+            (_, time) => time,
         };
-        let y = digits.iter().map(|digit| digit.unwrap_or(mask)).collect();
-        Ok(State { y, rows, time, label: *label })
+        Ok((rows, time))
     }
 
     /// The logits of sequences of one length, one after the other.
@@ -187,14 +208,14 @@ impl Session {
 }
 
 /// Tokens that a network predicts: all, or those up to the end of the block of `first`, the first token with a masked digit.
-fn known_blocks(digits: &[Option<u32>], first: usize, spec: &Spec) -> Result<usize> {
-    let tokens = digits.len() / spec.subtoken_len;
+fn known_blocks(y: &[u32], mask: u32, first: usize, spec: &Spec) -> Result<usize> {
+    let tokens = y.len() / spec.subtoken_len;
     if spec.block_len == 0 || first >= tokens {
         return Ok(tokens);
     }
     let start = first / spec.block_len * spec.block_len;
     let end = (start + spec.block_len).min(tokens);
-    match digits[end * spec.subtoken_len..].iter().position(Option::is_some) {
+    match y[end * spec.subtoken_len..].iter().position(|digit| *digit != mask) {
         None => Ok(end),
         Some(digit) => {
             let allowed = format!(

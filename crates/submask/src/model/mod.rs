@@ -48,7 +48,7 @@ pub use generate::{Generated, Label, Request};
 pub use generator::{Generator, Prepared};
 pub use growing_text::{GrowingText, GrowingTexts, Growth};
 pub use held_out::HeldOut;
-pub use logits::MaskedSequence;
+pub use logits::{MaskedBatch, MaskedSequence};
 pub use network::Network;
 pub use prompt::TextPrompt;
 pub use score::{Passage, SCORE_DRAWS, Score, TextLayout, TokenScore};

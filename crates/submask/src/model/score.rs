@@ -354,7 +354,7 @@ impl Session {
         self.score_while(request, passages, &|| Ok(()))
     }
 
-    /// The same as long as it is `wanted`, which is asked before every evaluation of a diffusion network.
+    /// The same as long as it is `wanted`, which is asked before every evaluation of the network.
     ///
     /// # Errors
     /// As [`Self::score`], and what `wanted` says.
@@ -383,7 +383,20 @@ impl Session {
         request: &EvaluateRequest,
         documents: &[Passage],
     ) -> Result<Evaluation> {
-        let estimated = match self.estimate(request, &self.windows(documents))? {
+        self.evaluation_by_document_while(request, documents, &|| Ok(()))
+    }
+
+    /// The same as long as it is `wanted`, which is asked before every evaluation of the network.
+    ///
+    /// # Errors
+    /// As [`Self::score`], and what `wanted` says.
+    pub fn evaluation_by_document_while(
+        &self,
+        request: &EvaluateRequest,
+        documents: &[Passage],
+        wanted: Wanted,
+    ) -> Result<Evaluation> {
+        let estimated = match self.estimate_while(request, &self.windows(documents), wanted)? {
             Estimated::Exact(estimate) if documents.iter().any(|document| document.is_filled) => {
                 Estimated::UpperBound(estimate.into_bound())
             }
