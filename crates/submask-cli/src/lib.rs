@@ -4,7 +4,8 @@
 //! [`commands`] does each verb with the library. Results go to standard output, everything else to
 //! standard error.
 
-mod allocator;
+#[doc(hidden)]
+pub mod allocator;
 #[doc(hidden)]
 pub mod args;
 #[doc(hidden)]
@@ -18,9 +19,13 @@ pub mod failure;
 mod flags;
 mod format;
 mod json_lines;
-mod locate;
+#[doc(hidden)]
+pub mod locate;
 mod metrics;
-mod output;
+#[doc(hidden)]
+pub mod notes;
+#[doc(hidden)]
+pub mod output;
 mod plot;
 mod present;
 mod progress;
@@ -33,6 +38,7 @@ pub mod subject;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Once;
 
 use clap::Parser;
 
@@ -58,14 +64,18 @@ pub fn main_of(words: Vec<OsString>) -> u8 {
 
 /// A driver that panics while it is tried is no device, and nothing to tell of; a reader that panics on a damaged file makes
 /// an error, which is told.
-fn keep_quiet_about_what_is_caught() {
-    let say = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let is_probe = std::thread::current().name() == Some(submask::device::PROBE_THREAD);
-        if !is_probe && !submask::data::panics_are_errors() {
-            say(panic);
-        }
-    }));
+#[doc(hidden)]
+pub fn keep_quiet_about_what_is_caught() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_probe = std::thread::current().name() == Some(submask::device::PROBE_THREAD);
+            if !is_probe && !submask::data::panics_are_errors() {
+                say(panic);
+            }
+        }));
+    });
 }
 
 /// `submask help samplers` and `submask … --help samplers` print the list itself; earlier versions called it presets.

@@ -13,6 +13,11 @@ use crate::progress::Download;
 
 /// The path itself, or where the file or folder of a name on the Hub lies once it is downloaded.
 pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
+    source_from(path, Hub::from_env)
+}
+
+/// The same from a hub.
+pub fn source_from(path: &Path, hub: impl FnOnce() -> Hub) -> Result<Cow<'_, Path>, Failure> {
     let Some(name) = path.to_str().filter(|name| HubName::is_one(name)) else {
         return match hub_form(path) {
             Some(name) => Err(Failure::failed(format!("{} does not exist", path.display()))
@@ -21,7 +26,7 @@ pub fn source(path: &Path) -> Result<Cow<'_, Path>, Failure> {
         };
     };
     let mut download = Download::default();
-    let fetched = Hub::from_env().fetch(&HubName::parse(name)?, &mut |event| match event {
+    let fetched = hub().fetch(&HubName::parse(name)?, &mut |event| match event {
         HubEvent::Progress { file, done, total } => download.set(file, done, total),
         HubEvent::Cached { file, problem } => download
             .say(&format!("the hub cannot be reached ({problem}): taking {file} as it stands in the cache")),
@@ -59,6 +64,15 @@ fn hub_form(path: &Path) -> Option<String> {
     HubName::parse(&name).is_ok().then_some(name)
 }
 
+/// Whether a path is a checkpoint of another program.
+pub fn is_foreign(path: &Path) -> bool {
+    let is_ours = ModelConfig::is_in(path) || run_of(path).is_some();
+    // What is wrong with a configuration that cannot be read is said where it is read.
+    let is_broken = std::fs::read(path.join(CONFIG_FILE))
+        .is_ok_and(|text| serde_json::from_slice::<serde_json::Value>(&text).is_err());
+    !is_ours && !is_broken && import::is_checkpoint(path)
+}
+
 /// That a path is a checkpoint of another program, of which a model has to be made first; or nothing, if it is none.
 fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
@@ -77,11 +91,7 @@ fn refuse_foreign(path: &Path) -> Result<(), Failure> {
         return Err(Failure::failed(format!("there is no model in {shown}: it does not exist"))
             .hint(format!("if it is a repository on the Hub, {}", import(&name))));
     }
-    let is_ours = ModelConfig::is_in(path) || run_of(path).is_some();
-    // What is wrong with a configuration that cannot be read is said where it is read.
-    let is_broken = std::fs::read(path.join(CONFIG_FILE))
-        .is_ok_and(|text| serde_json::from_slice::<serde_json::Value>(&text).is_err());
-    match !is_ours && !is_broken && import::is_checkpoint(path) {
+    match is_foreign(path) {
         true => {
             Err(Failure::failed(format!("{shown} is a checkpoint of another program, not a model folder"))
                 .hint(import(&shown.to_string())))

@@ -22,7 +22,7 @@ mod train;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use submask::DeviceChoice;
 use submask::ops::Precision;
 
@@ -30,11 +30,12 @@ pub use bench::BenchArgs;
 pub use convert::{ExportArgs, FormatArg, ImportArgs, NetworkArgs};
 pub use data::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 pub use estimate::{EstimateArgs, EstimatorArg, LayoutArgs};
-pub use eval::{EvalArgs, FileFormatArg, ImageSetArg, PartArg, ReadingArgs, SplitArg};
+pub use eval::{EvalArgs, FileFormatArg, ImageEvalArgs, ImageSetArg, PartArg, ReadingArgs, SplitArg};
 pub use logits::LogitsArgs;
 pub use metrics::{MetricsArgs, PreprocessingArg};
 pub use sample::{
-    CorrectorArg, DrawArg, ImageSampleArgs, SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg,
+    CorrectorArg, DrawArg, ImageSampleArgs, NucleusArg, SampleArgs, StepsArg, TemperatureArg, TripleArg,
+    UnitArg, WindowArg,
 };
 pub use score::ScoreArgs;
 #[cfg(feature = "serve")]
@@ -72,6 +73,18 @@ const EXIT_CODES: &str = "\
 Results are written to standard output; progress, messages and errors to standard error.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user with a checkpoint.";
+
+/// The value of a flag by its name.
+///
+/// # Errors
+/// Of another name, with those that there are.
+pub fn choice<T: ValueEnum>(field: &str, name: &str) -> submask::Result<T> {
+    T::from_str(name, false).map_err(|_| {
+        let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
+        submask::Error::invalid(field, name, names.join(", "))
+    })
+}
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

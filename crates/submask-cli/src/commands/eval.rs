@@ -1,5 +1,8 @@
 //! `submask eval`.
 
+use std::path::Path;
+
+use submask::denoiser::Wanted;
 use submask::model::{EvaluateRequest, Evaluation, Model, ModelConfig, SCORE_DRAWS, Session};
 
 use crate::args::{EvalArgs, fits};
@@ -7,33 +10,75 @@ use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::output::{self, EvalResult, Evaluated};
 use crate::settings::estimate;
-use crate::subject::{Kind, Part, Parts};
+use crate::subject::{Chosen, Kind, Part, Parts};
 use crate::{flags, locate, progress};
 
 /// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
-    check(args)?;
     let folder = locate::checkpoint(&args.model, args.checkpoint)?;
-    let kind = Kind::of(&ModelConfig::read(&folder)?)?;
-    fits::eval(args, kind)?;
-    let chosen = kind.door().held_out(args, &folder)?;
+    let chosen = choose(args, &folder, &ModelConfig::read(&folder)?)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
-    let request =
-        estimate::request(&args.estimate, &session, if args.by_document { SCORE_DRAWS } else { 1 })?;
+    let request = request(args, &session)?;
     let part = chosen(session.architecture())?;
-    let evaluation = evaluate(&session, &request, &part)?;
-    let evaluated = Evaluated::new(&part, &evaluation.sequences);
-    if !args.json {
-        return output::write(&output::evaluation_table(&evaluation.figures, &evaluated));
-    }
-    let architecture = session.architecture();
-    let (by_document, by_sequence) = match args.by_document {
-        true => (Some(evaluation.sequences), None),
-        false => (None, Some(evaluation.sequences)),
+    let evaluation = {
+        let (estimator, name) = (request.estimator.name(), &part.name);
+        let _waiting = progress::Waiting::new(format!("{estimator} of {}, {name}", part.parts.count()));
+        evaluate(&session, &request, &part, &|| Ok(()))?
     };
-    output::write_json(&EvalResult {
+    match args.json {
+        true => output::write_json(&result(&session, &folder, &request, &part, evaluation)),
+        false => {
+            let evaluated = Evaluated::new(&part, &evaluation.sequences);
+            output::write(&output::evaluation_table(&evaluation.figures, &evaluated))
+        }
+    }
+}
+
+/// What is evaluated of a model that stands in `folder`, or in no folder of a run; what can be refused before the model is there
+/// is.
+pub fn choose<'a>(args: &'a EvalArgs, folder: &'a Path, config: &ModelConfig) -> Result<Chosen<'a>, Failure> {
+    check(args)?;
+    let kind = Kind::of(config)?;
+    fits::eval(args, kind)?;
+    kind.door().held_out(args, folder, config)
+}
+
+/// What the library is asked for.
+pub fn request(args: &EvalArgs, session: &Session) -> Result<EvaluateRequest, Failure> {
+    estimate::request(&args.estimate, session, if args.by_document { SCORE_DRAWS } else { 1 })
+}
+
+/// Evaluates a part as long as it is `wanted`.
+pub fn evaluate(
+    session: &Session,
+    request: &EvaluateRequest,
+    part: &Part,
+    wanted: Wanted,
+) -> Result<Evaluation, Failure> {
+    let evaluation = match &part.parts {
+        Parts::Sequences(sequences) => session.evaluation_while(request, sequences, wanted),
+        Parts::Documents(documents) => session.evaluation_by_document_while(request, documents, wanted),
+    };
+    Ok(evaluation.map_err(|error| flags::EVAL.name_in(error))?)
+}
+
+/// What is printed as JSON.
+pub fn result(
+    session: &Session,
+    folder: &Path,
+    request: &EvaluateRequest,
+    part: &Part,
+    evaluation: Evaluation,
+) -> EvalResult {
+    let evaluated = Evaluated::new(part, &evaluation.sequences);
+    let architecture = session.architecture();
+    let (by_document, by_sequence) = match part.parts {
+        Parts::Documents(_) => (Some(evaluation.sequences), None),
+        Parts::Sequences(_) => (None, Some(evaluation.sequences)),
+    };
+    EvalResult {
         model: folder.display().to_string(),
-        data: part.name,
+        data: part.name.clone(),
         estimator: request.estimator.name(),
         evaluated,
         draws: request.draws as u64,
@@ -47,17 +92,7 @@ pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
         figures: evaluation.figures,
         by_sequence,
         by_document,
-    })
-}
-
-fn evaluate(session: &Session, request: &EvaluateRequest, part: &Part) -> Result<Evaluation, Failure> {
-    let (estimator, name) = (request.estimator.name(), &part.name);
-    let _waiting = progress::Waiting::new(format!("{estimator} of {}, {name}", part.parts.count()));
-    let evaluation = match &part.parts {
-        Parts::Sequences(sequences) => session.evaluation(request, sequences),
-        Parts::Documents(documents) => session.evaluation_by_document(request, documents),
-    };
-    Ok(evaluation.map_err(|error| flags::EVAL.name_in(error))?)
+    }
 }
 
 /// What can be refused before the model is read.

@@ -26,7 +26,8 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
     }
 }
 
-fn describe(path: &Path) -> Result<Value, Failure> {
+/// What stands at a path.
+pub fn describe(path: &Path) -> Result<Value, Failure> {
     if path.extension() == Some(OsStr::new("tokens")) {
         return Ok(describe_shard(&Shard::open(path)?));
     }

@@ -27,7 +27,8 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     check(args, &config)?;
     note_blocks(args, &config);
     let session = Model::open(&folder)?.session(&compute.open()?)?;
-    let request = request(args, &session, prompt.as_ref())?;
+    let door = Kind::of(session.architecture().config())?.door();
+    let request = request(args, &session, door.prompt(args, prompt.as_ref(), &session)?)?;
     let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
     let start = Instant::now();
     let architecture = session.architecture();
@@ -42,7 +43,6 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let generated = joined(generated.map_err(|error| flags::SAMPLE.name_in(error))?);
     let (report, time) = (generated.report, start.elapsed());
     if !grows {
-        let door = Kind::of(architecture.config())?.door();
         door.show(args, &lines, &folder.display().to_string(), architecture, generated)?;
     }
     if !args.json {
@@ -135,7 +135,7 @@ fn joined(generated: Vec<Generated>) -> Generated {
 }
 
 /// Flags that say nothing to this model.
-fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
+pub fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
     fits::sample(args, Kind::of(config)?)?;
     if args.window.is_some() && config.network.block_len() == 0 {
         let hint = "model.block_len of a model that does is above 0";
@@ -151,12 +151,10 @@ fn check(args: &SampleArgs, config: &ModelConfig) -> Result<(), Failure> {
     }
 }
 
-/// What the library is asked for.
-fn request(args: &SampleArgs, session: &Session, prompt: Option<&TextPrompt>) -> Result<Request, Failure> {
+/// What the library is asked for: `prompt` [L·ℓ] is given.
+pub fn request(args: &SampleArgs, session: &Session, prompt: Vec<Option<u32>>) -> Result<Request, Failure> {
     let architecture = session.architecture();
-    let defaults = session.request();
-    let prompt = Kind::of(architecture.config())?.door().prompt(args, prompt, session)?;
-    let sampling = sampling(args, defaults.sampling.clone())?;
+    let sampling = sampling(args, architecture.config().sample.clone())?;
     Ok(Request {
         num: usize::try_from(args.num.get()).map_err(|_| Failure::usage("--num is too large"))?,
         prompt,

@@ -10,7 +10,7 @@ use submask::model::{
     Architecture, EvaluateRequest, Model, ModelConfig, Passage, SCORE_DRAWS, Session, TextLayout,
 };
 
-use crate::args::ScoreArgs;
+use crate::args::{LayoutArgs, ScoreArgs};
 use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::format::counted;
@@ -41,7 +41,7 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
             format!("`score` is of texts, and {} is a model of {}", args.model.display(), kind.name());
         return Err(Failure::usage(message).hint("`submask eval` measures models of every kind"));
     }
-    check_layout(args, config.pairs())?;
+    let layout = layout(args.layout, config.pairs())?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
     let request = estimate::request(&args.estimate, &session, SCORE_DRAWS)?;
     if args.by_token && !request.estimator.is_by_token() {
@@ -51,23 +51,26 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
         );
         return Err(Failure::usage(message).hint("--estimator exact is the chain rule, which is one"));
     }
-    let texts = texts(args, session.architecture())?;
+    let texts = texts(args, layout, session.architecture())?;
     let count = counted(texts.len() as u64, "text");
     eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
     texts.chunks(AT_ONCE).try_for_each(|texts| score(&session, &request, texts, args.by_token))
 }
 
-/// Refuses flags of texts that stand alone for a model of pairs, each of which is one sequence.
-fn check_layout(args: &ScoreArgs, is_of_pairs: bool) -> Result<(), Failure> {
+/// How texts stand in sequences. Flags of texts that stand alone are refused for a model of pairs, each of which is one
+/// sequence.
+pub fn layout(args: LayoutArgs, is_of_pairs: bool) -> Result<TextLayout, Failure> {
+    let LayoutArgs { end, stride } = args;
     let flags = [
-        ("--end", args.layout.end, "the end of a text is always charged"),
-        ("--stride", args.layout.stride.is_some(), "a text is one sequence, and longer ones are refused"),
+        ("--end", end, "the end of a text is always charged"),
+        ("--stride", stride.is_some(), "a text is one sequence, and longer ones are refused"),
     ];
     match flags.into_iter().find(|(_, given, _)| is_of_pairs && *given) {
         Some((flag, _, hint)) => {
             Err(Failure::usage(format!("{flag} has no meaning for a model of pairs")).hint(hint))
         }
-        None => Ok(()),
+        None if is_of_pairs => Ok(TextLayout::Filled),
+        None => Ok(TextLayout::Alone { end, stride: stride.map(Into::into) }),
     }
 }
 
@@ -97,11 +100,7 @@ fn score(
 }
 
 /// The texts, encoded: all of them, so that what is wrong with one is told before any is scored.
-fn texts(args: &ScoreArgs, architecture: &Architecture) -> Result<Vec<Text>, Failure> {
-    let layout = match architecture.config().pairs() {
-        true => TextLayout::Filled,
-        false => TextLayout::Alone { end: args.layout.end, stride: args.layout.stride.map(Into::into) },
-    };
+fn texts(args: &ScoreArgs, layout: TextLayout, architecture: &Architecture) -> Result<Vec<Text>, Failure> {
     let given = |flag: &str, prompt: &str, text: &str| {
         let passage = architecture.passage(layout, prompt, text).map_err(|error| {
             let of_flags = |field: &str| match field {

@@ -6,6 +6,7 @@ use submask::schedule::{RevealUnit, TemperatureSchedule};
 
 use crate::args::{EstimateArgs, EstimatorArg, UnitArg};
 use crate::failure::Failure;
+use crate::notes;
 
 /// What is asked for of a model, with `draws` per sequence unless they are given.
 pub fn request(args: &EstimateArgs, session: &Session, draws: usize) -> Result<EvaluateRequest, Failure> {
@@ -37,9 +38,8 @@ fn estimator(args: &EstimateArgs, session: &Session) -> Result<Estimator, Failur
         EstimatorArg::NelboToken => Estimator::NelboToken,
         EstimatorArg::Path => {
             if let Some(what) = beyond_the_path_bound(&config.sample) {
-                eprintln!(
-                    "note: the bound is of joint draws on an even grid at temperature 1: the model's {what} differs"
-                );
+                let bound = "the bound is of joint draws on an even grid at temperature 1";
+                notes::say("note: ", format!("{bound}: the model's {what} differs"));
             }
             let sampler = Some(config.sample.steps).filter(|&steps| steps > 0);
             let together = match config.network.block_len() {

@@ -1,7 +1,7 @@
 //! The part of an image that is given: imputation.
 
 use submask::data::image::{picture_size, read_grey, read_picture};
-use submask::model::Architecture;
+use submask::model::{Architecture, ImageSubject};
 
 use crate::args::ImageSampleArgs;
 use crate::failure::Failure;
@@ -19,11 +19,9 @@ pub fn digits(args: &ImageSampleArgs, architecture: &Architecture) -> Result<Vec
         .image()
         .ok_or_else(|| Failure::usage("--given has a meaning for models of images only"))?;
     let shape = subject.shape();
-    if args.mask.is_none() && args.keep_digits.is_none() && args.keep_channels.is_empty() {
-        return Err(Failure::usage("--given keeps nothing yet")
-            .hint("say what is kept by --mask FILE, --keep-digits N or --keep-channels N,…"));
+    if args.mask.is_none() {
+        check_kept(args)?;
     }
-    let area = shape.height * shape.width;
     let intensities: Vec<u32> = match shape.channels {
         1 => read_grey(path, shape.height, shape.width)?.iter().map(|grey| grey.round() as u32).collect(),
         3 => read_picture(path, shape.height, shape.width)?.into_iter().map(u32::from).collect(),
@@ -32,8 +30,30 @@ pub fn digits(args: &ImageSampleArgs, architecture: &Architecture) -> Result<Vec
             return Err(Failure::usage(message));
         }
     };
-    let x_0 = subject.tokens_of(intensities)?;
     let kept_pixels = kept_pixels(args, shape.height, shape.width)?;
+    digits_kept(args, architecture, subject, intensities, &kept_pixels)
+}
+
+/// That without a mask something else says what is kept of an image.
+pub fn check_kept(args: &ImageSampleArgs) -> Result<(), Failure> {
+    match args.keep_digits.is_none() && args.keep_channels.is_empty() {
+        true => Err(Failure::usage("--given keeps nothing yet")
+            .hint("say what is kept by --mask FILE, --keep-digits N or --keep-channels N,…")),
+        false => Ok(()),
+    }
+}
+
+/// The digits given of an image with these intensities [k·H·W], of whose pixels [H·W] some are kept.
+pub fn digits_kept(
+    args: &ImageSampleArgs,
+    architecture: &Architecture,
+    subject: &ImageSubject,
+    intensities: Vec<u32>,
+    kept_pixels: &[bool],
+) -> Result<Vec<Option<u32>>, Failure> {
+    let codes = architecture.predictive().codes();
+    let (len, area) = (codes.subtoken_len(), subject.height * subject.width);
+    let x_0 = subject.tokens_of(intensities)?;
     if let Some(channel) = args.keep_channels.iter().find(|channel| **channel >= x_0.len() / area) {
         let message =
             format!("--keep-channels {channel}: the model's images have {} channels", x_0.len() / area);

@@ -10,7 +10,7 @@ use submask::train::settings::{ImageData, ImageSetChoice, RunData, RunSettings};
 
 use crate::args::{ImageSetArg, PartArg};
 use crate::failure::Failure;
-use crate::{data_notes, locate, settings};
+use crate::{data_notes, locate, notes, settings};
 
 /// Which images are wanted.
 pub struct Wanted<'a> {
@@ -39,7 +39,7 @@ pub fn held_out(wanted: &Wanted, folder: &Path, config: &ModelConfig) -> Result<
         }
         let set = load(&source.source_of(wanted.data, &labels)?, wanted.part)?;
         for line in data_notes::left_out(set.left_out()) {
-            eprintln!("data  {line}");
+            notes::say("data  ", line);
         }
         let names: Vec<String> = wanted.data.iter().map(|path| path.display().to_string()).collect();
         return Ok((HeldOut::of_images(&set, config, count)?, names.join(", ")));

@@ -17,7 +17,7 @@ use crate::args::{EvalArgs, FileFormatArg, ReadingArgs, SplitArg};
 use crate::data_notes::{corpus_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
-use crate::{flags, locate};
+use crate::{flags, locate, notes};
 
 /// Why a default holds.
 const IN_NO_RUN: &str = "the model is in no run";
@@ -106,8 +106,8 @@ impl RunData {
 
 impl HeldOutText {
     /// The text given, or else the validation text of the run that the model folder is in.
-    pub fn choose(args: &EvalArgs, model: &Path) -> Result<Self, Failure> {
-        let is_of_pairs = ModelConfig::read(model)?.pairs();
+    pub fn choose(args: &EvalArgs, model: &Path, config: &ModelConfig) -> Result<Self, Failure> {
+        let is_of_pairs = config.pairs();
         check_flags(args, is_of_pairs)?;
         let is_missing = |path: &&PathBuf| path.as_path() != Path::new(STANDARD_INPUT) && !path.exists();
         if let Some(missing) = args.data.iter().find(is_missing) {
@@ -207,8 +207,8 @@ impl HeldOutText {
                 let (paths, reading) = (paths.clone(), reading.clone());
                 let source = PairSource { paths, prompt_field, completion_field, reading };
                 let read = source.sequences(tokenizer, PairLayout { seq_len, truncate: *truncate })?;
-                eprintln!("data  {}", pair_note(read.counts, seq_len));
-                corpus_notes(&read.corpus, true).iter().for_each(|note| eprintln!("data  {note}"));
+                notes::say("data  ", pair_note(read.counts, seq_len));
+                corpus_notes(&read.corpus, true).into_iter().for_each(|note| notes::say("data  ", note));
                 let all = read.sequences;
                 let chosen = spread(all.len() as u64, self.count).map(|index| all[index as usize].clone());
                 (chosen.collect(), Some(read.fidelity))
@@ -299,7 +299,7 @@ fn say_fidelity(fidelity: Option<Fidelity>, is_lossless: bool, tokenizer: &Token
             true => "",
             false => ": figures are per token of the tokenised text, not per character",
         };
-        eprintln!("data  {}{figures}", tokenizer_note(fidelity));
+        notes::say("data  ", format!("{}{figures}", tokenizer_note(fidelity)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a model is of, as far as the program is concerned: text, images, points. What differs from one to the other
 //! stands here: what is given, what is evaluated, how samples are shown, which data a run needs.
 
-mod given;
+pub mod given;
 mod held_out_images;
 mod held_out_text;
 mod pictures;
@@ -76,7 +76,12 @@ pub trait Door {
     ) -> Result<Vec<Option<u32>>, Failure>;
 
     /// What is evaluated: what is given, or what the run of the model folder held out.
-    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure>;
+    fn held_out<'a>(
+        &self,
+        args: &'a EvalArgs,
+        folder: &'a Path,
+        config: &ModelConfig,
+    ) -> Result<Chosen<'a>, Failure>;
 
     /// Writes what was generated, of the `lines` of a file of prompts where there is one.
     fn show(

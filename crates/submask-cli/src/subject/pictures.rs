@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::model::{Architecture, Generated, Session, TextPrompt};
+use submask::model::{Architecture, Generated, ModelConfig, Session, TextPrompt};
 use submask::train::settings::{ImageSetChoice, RunSettings};
 
 use super::held_out_images::{Wanted, held_out};
@@ -26,7 +26,12 @@ impl Door for Pictures {
         given::digits(&args.images, session.architecture())
     }
 
-    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure> {
+    fn held_out<'a>(
+        &self,
+        args: &'a EvalArgs,
+        folder: &'a Path,
+        _: &ModelConfig,
+    ) -> Result<Chosen<'a>, Failure> {
         let wanted = Wanted {
             data: &args.data,
             set: args.images.images,

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use submask::data::{DATA_FILE, STANDARD_INPUT};
-use submask::model::{Architecture, Generated, Session, TextPrompt};
+use submask::model::{Architecture, Generated, ModelConfig, Session, TextPrompt};
 use submask::train::settings::{RunSettings, TextData, TokenizerChoice};
 
 use super::held_out_text::HeldOutText;
 use super::{Chosen, Door};
 use crate::args::{EvalArgs, SampleArgs};
 use crate::failure::Failure;
-use crate::flags;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
 use crate::prompts::PromptLine;
+use crate::{flags, notes};
 
 /// Tokens of the smallest BPE.
 const SMALLEST_BPE: usize = 257;
@@ -57,12 +57,17 @@ impl Door for Texts {
         }
     }
 
-    fn held_out<'a>(&self, args: &'a EvalArgs, folder: &'a Path) -> Result<Chosen<'a>, Failure> {
-        let text = HeldOutText::choose(args, folder)?;
+    fn held_out<'a>(
+        &self,
+        args: &'a EvalArgs,
+        folder: &'a Path,
+        config: &ModelConfig,
+    ) -> Result<Chosen<'a>, Failure> {
+        let text = HeldOutText::choose(args, folder, config)?;
         Ok(Box::new(move |architecture| {
             // What was chosen without being asked for is said.
             for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
-                eprintln!("data  {note}");
+                notes::say("data  ", note);
             }
             text.part(architecture)
         }))

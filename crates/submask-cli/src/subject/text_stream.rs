@@ -9,6 +9,7 @@ use submask::data::{
 
 use crate::data_notes::{left_out_note, skipped_note};
 use crate::failure::Failure;
+use crate::notes;
 
 /// The tokens of a text, one document behind the other.
 pub enum Stream<'a> {
@@ -29,10 +30,8 @@ impl<'a> Stream<'a> {
             .evaluation(layout)?
             .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
         if data.fidelity().is_none() && !tokenizer.is_lossless() {
-            eprintln!(
-                "data  {} was prepared before it was asked whether documents decode to themselves; `data prepare --rebuild` tells",
-                folder.display()
-            );
+            let unknown = "was prepared before it was asked whether documents decode to themselves";
+            notes::say("data  ", format!("{} {unknown}; `data prepare --rebuild` tells", folder.display()));
         }
         Ok(Self::Prepared(blocks, data.info.valid.as_ref().and_then(|part| part.fidelity)))
     }
@@ -180,7 +179,7 @@ fn tokenize<'a>(
     }
     let left_out = corpus.left_out().map(left_out_note);
     for note in left_out.into_iter().chain(pieces.skipped().map(skipped_note)) {
-        eprintln!("data  {note}");
+        notes::say("data  ", note);
     }
     Ok(ReadText { tokenizer, layout, tokens, documents, fidelity: fidelity.total() })
 }
