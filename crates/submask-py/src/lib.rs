@@ -5,16 +5,46 @@
 mod errors;
 mod failures;
 mod program;
+mod session;
+mod told;
 mod train;
 mod work;
 
 use pyo3::prelude::*;
 
+/// Milliseconds for which memory that is not used is kept for the next call.
+const KEPT: i32 = 1000;
+
 /// The extension module.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(_: &Bound<'_, PyModule>) -> PyResult<()> {
+        submask_cli::keep_quiet_about_what_is_caught();
+        submask_cli::allocator::keep_memory_for(super::KEPT);
+        Ok(())
+    }
+
     #[pymodule_export]
     use super::program::main;
+    #[pymodule_export]
+    use super::session::evaluate::{evaluate_data, evaluate_images, evaluate_tokens};
+    #[pymodule_export]
+    use super::session::images::images_of;
+    #[pymodule_export]
+    use super::session::logits::logits;
+    #[pymodule_export]
+    use super::session::open::ModelSession;
+    #[pymodule_export]
+    use super::session::sample::sample_model;
+    #[pymodule_export]
+    use super::session::score::score_texts;
+    #[pymodule_export]
+    use super::session::stream::EventStream;
+    #[pymodule_export]
+    use super::session::tokenizer::ModelTokenizer;
     #[pymodule_export]
     use super::train::plan::{TrainPlan, train_plan};
     #[pymodule_export]

@@ -1,8 +1,12 @@
 """What the extension module offers to this package; nothing here is for users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike as _PathLike
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 def main(words: list[str]) -> int: ...
 
@@ -36,6 +40,70 @@ def train_plan(
 def prepare_plan(
     given: list[tuple[str, str, Any]], *, preset: str | None = None, config: str | _PathLike[str] | None = None
 ) -> PreparePlan: ...
+
+# Models.
+
+class ModelTokenizer:
+    def encode(self, text: str) -> NDArray[np.uint32]: ...
+    def decode(self, tokens: NDArray[np.uint32], end_of_text: str) -> str: ...
+    def token_text(self, token: int) -> str: ...
+    def vocab_size(self) -> int: ...
+    def end_of_text(self) -> int | None: ...
+    def is_lossless(self) -> bool: ...
+
+class ModelSession:
+    def __new__(cls, path: str, checkpoint: str, device: str, precision: str, cache: str | None) -> ModelSession: ...
+    def close(self) -> None: ...
+    def is_closed(self) -> bool: ...
+    def info(self) -> str: ...
+    def folder(self) -> Path: ...
+    def tokenizer(self) -> ModelTokenizer | None: ...
+    def facts(self) -> dict[str, Any]: ...
+
+class EventStream:
+    def __new__(
+        cls,
+        model: ModelSession,
+        options: Mapping[str, Any],
+        given: NDArray[np.uint8] | None,
+        mask: NDArray[np.bool_] | None,
+    ) -> EventStream: ...
+    def next(self) -> tuple[Any, ...] | None: ...
+    def close(self) -> None: ...
+
+def sample_model(
+    model: ModelSession,
+    options: Mapping[str, Any],
+    given: NDArray[np.uint8] | None,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[list[NDArray[np.uint32]], list[str] | None, NDArray[np.uint8] | None, dict[str, int], list[tuple[Any, ...]]]: ...
+def images_of(model: ModelSession, tokens: NDArray[np.uint32]) -> NDArray[np.uint8]: ...
+def score_texts(
+    model: ModelSession,
+    prompts: list[str],
+    texts: list[str],
+    names: list[tuple[str, str]],
+    layout: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> tuple[list[tuple[Any, ...]], list[str]]: ...
+def evaluate_data(
+    model: ModelSession, data: Mapping[str, Any], layout: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Any, ...]: ...
+def evaluate_tokens(
+    model: ModelSession, tokens: NDArray[np.uint32], options: Mapping[str, Any]
+) -> tuple[Any, ...]: ...
+def evaluate_images(
+    model: ModelSession, images: NDArray[np.uint8], labels: list[int] | None, options: Mapping[str, Any]
+) -> tuple[Any, ...]: ...
+def logits(
+    model: ModelSession,
+    y_t: NDArray[np.uint32],
+    count: int,
+    t: list[float] | None,
+    positions: NDArray[np.uintp] | None,
+    labels: list[int] | None,
+    at_once: int,
+) -> NDArray[np.float32]: ...
 
 # Models.
 
