@@ -61,7 +61,7 @@ fn main() -> Result<()> {
             Sampler::new(&table, &predictive, SampleSettings { batch, ..SampleSettings::default() })?;
         let prompts = vec![Prompt::empty(&predictive, seq_len)?; num];
         let mut fastest = f64::INFINITY;
-        for _ in 0..5 {
+        for _ in 0..25 {
             let (before, start) = (table.calls.load(Ordering::Relaxed), Instant::now());
             sampler.sample(&prompts)?;
             let calls = table.calls.load(Ordering::Relaxed) - before;
