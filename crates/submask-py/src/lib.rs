@@ -4,6 +4,7 @@
 
 mod errors;
 mod failures;
+mod own;
 mod program;
 mod session;
 mod told;
@@ -27,6 +28,18 @@ mod _native {
         Ok(())
     }
 
+    #[pymodule_export]
+    use super::own::codes::Codes;
+    #[pymodule_export]
+    use super::own::likelihood::{SequenceEstimate, estimate};
+    #[pymodule_export]
+    use super::own::network::CallableNetwork;
+    #[pymodule_export]
+    use super::own::predictive::TokenPredictive;
+    #[pymodule_export]
+    use super::own::sampler::{SampleStream, sample};
+    #[pymodule_export]
+    use super::own::schedule::NoiseSchedule;
     #[pymodule_export]
     use super::program::main;
     #[pymodule_export]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import events
+from . import events, likelihood, sampler
+from ._codes import Predictive, Schedule, SubTokenizer
 from ._events import Event, Finished, Revealed, Started, Stream, TokenLogProb
 from ._model import Model
+from ._network import Network
 from ._samples import Change, Report, Samples, Trajectory
 from ._score import Evaluation, Score, TokenScore
 from ._settings import Sampling
@@ -18,14 +20,18 @@ __all__ = [
     "Event",
     "Finished",
     "Model",
+    "Network",
+    "Predictive",
     "Prepared",
     "Report",
     "Revealed",
     "Samples",
     "Sampling",
+    "Schedule",
     "Score",
     "Started",
     "Stream",
+    "SubTokenizer",
     "SubmaskError",
     "TokenLogProb",
     "TokenScore",
@@ -33,6 +39,8 @@ __all__ = [
     "TrainResult",
     "Trajectory",
     "events",
+    "likelihood",
     "prepare",
+    "sampler",
     "train",
 ]
