@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native
 from ._arguments import check_last, choice, floats, invalid, misfit, number, numbers, unsigned, whole
+from ._settings import flag
 
 __all__ = ["Predictive", "Schedule", "SubTokenizer"]
 
@@ -232,7 +233,7 @@ class Predictive:
         if not isinstance(codes, SubTokenizer):
             raise invalid("codes", type(codes).__name__, "a SubTokenizer")
         self.codes = codes
-        self._native = _native.TokenPredictive(codes._native, bool(carry_over))
+        self._native = _native.TokenPredictive(codes._native, flag(carry_over, "carry_over"))
 
     @property
     def carry_over(self) -> bool:

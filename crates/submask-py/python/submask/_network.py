@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _native
 from ._arguments import invalid, misfit, numbers, unsigned, whole
 from ._codes import SubTokenizer
+from ._settings import flag
 
 __all__ = ["Network"]
 
@@ -72,7 +73,7 @@ class Network:
         self.codes = codes
         self.seq_len = whole(seq_len, "seq_len", 1)
         self.min_seq_len = whole(min_seq_len, "min_seq_len", 1, self.seq_len)
-        self.reads_time = bool(reads_time)
+        self.reads_time = flag(reads_time, "reads_time")
         self.classes = None if classes is None else whole(classes, "classes", 1)
         self._native = _native.CallableNetwork(
             callable, codes._native, self.min_seq_len, self.seq_len, self.reads_time, self.classes

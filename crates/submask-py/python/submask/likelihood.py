@@ -39,6 +39,7 @@ from . import _native
 from ._arguments import choice, invalid, misfit, numbers, order_of, unit_of, unsigned, whole
 from ._codes import Predictive, Schedule, ScheduleName
 from ._network import Network, labels_of
+from ._settings import Order, Unit
 from .figures import Figure, Kind, figure_of
 
 __all__ = [
@@ -54,8 +55,6 @@ __all__ = [
     "path_bound_full",
 ]
 
-Order = Literal["random", "left-to-right", "confidence", "margin", "entropy"]
-Unit = Literal["digits", "tokens"]
 #: Sequences: [n, L], or a list of arrays [L].
 Tokens = Union[ArrayLike, Sequence[ArrayLike]]
 

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import choice, invalid, misfit, number, numbers, order_of, triple, unit_of, unsigned, whole
+from ._arguments import invalid, misfit, numbers, unsigned, whole
 from ._codes import Predictive, Schedule, ScheduleName
 from ._events import Stream
 from ._network import Network, labels_of
 from ._samples import Change, Report, Samples, Trajectory
-from .likelihood import Order, Unit
+from ._settings import Order, Triple, Unit, flag, sampling
 
 __all__ = ["sample", "stream"]
 
@@ -42,12 +42,12 @@ def sample(
     order: Order = "random",
     per_step: int = 1,
     draw: Literal["joint", "marginal"] = "joint",
-    temperature: float | tuple[float, float, float] = 1.0,
+    temperature: float | Triple = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
     nucleus: Literal["inclusive", "exclusive"] = "inclusive",
-    warp: tuple[float, float, float] | None = None,
-    corrector: tuple[float, float, float] | None = None,
+    warp: Triple | None = None,
+    corrector: Triple | Literal["off", False] | None = None,
     schedule: Schedule | ScheduleName = "linear",
     seed: int = 0,
     first_sequence: int = 0,
@@ -88,7 +88,7 @@ def sample(
         InvalidError: of arguments that do not fit, naming them. And what the network raises.
     """
     prompts = _prompts(network, predictive, num, length, prompt, labels, first_sequence, batch)
-    sampling = _sampling(
+    settings = _sampling(
         steps=steps,
         unit=unit,
         order=order,
@@ -105,7 +105,7 @@ def sample(
         log_probs=None,
         end_of_text=end_of_text,
     )
-    drawn = _native.sample(network._native, predictive._native, prompts, sampling, bool(trace))
+    drawn = _native.sample(network._native, predictive._native, prompts, settings, flag(trace, "trace"))
     tokens, report, trajectories = drawn
     return Samples(tokens, Report(**report), [_trajectory(told, predictive) for told in trajectories])
 
@@ -124,12 +124,12 @@ def stream(
     order: Order = "random",
     per_step: int = 1,
     draw: Literal["joint", "marginal"] = "joint",
-    temperature: float | tuple[float, float, float] = 1.0,
+    temperature: float | Triple = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
     nucleus: Literal["inclusive", "exclusive"] = "inclusive",
-    warp: tuple[float, float, float] | None = None,
-    corrector: tuple[float, float, float] | None = None,
+    warp: Triple | None = None,
+    corrector: Triple | Literal["off", False] | None = None,
     schedule: Schedule | ScheduleName = "linear",
     seed: int = 0,
     first_sequence: int = 0,
@@ -147,7 +147,7 @@ def stream(
     The others are those of :func:`sample`. Raises as it does.
     """
     prompts = _prompts(network, predictive, num, length, prompt, labels, first_sequence, batch)
-    sampling = _sampling(
+    settings = _sampling(
         steps=steps,
         unit=unit,
         order=order,
@@ -164,7 +164,7 @@ def stream(
         log_probs=log_probs,
         end_of_text=end_of_text,
     )
-    source = _native.SampleStream(network._native, predictive._native, prompts, sampling)
+    source = _native.SampleStream(network._native, predictive._native, prompts, settings)
     return Stream(source, predictive.codes.subtoken_len)
 
 
@@ -218,44 +218,20 @@ def _states(
 
 
 def _sampling(
-    *,
-    steps: Any,
-    temperature: Any,
-    warp: Any,
-    corrector: Any,
-    schedule: Schedule | ScheduleName,
-    end_of_text: int | None,
-    log_probs: int | None,
-    **others: Any,
+    *, steps: Any, schedule: Schedule | ScheduleName, end_of_text: int | None, log_probs: int | None, **others: Any
 ) -> dict[str, Any]:
     """Settings as the extension module takes them."""
-    if isinstance(steps, str):
-        choice(steps, "steps", ("first-hitting",))
-        steps = 0
-    elif np.ndim(steps):
-        steps = numbers(steps, "steps", 0.0, 1.0, "decreasing times in [0, 1]").tolist()
-    else:
-        steps = whole(steps, "steps")
-    if np.ndim(temperature):
-        temperature = triple(temperature, "temperature", "a number, or (a, n, c)")
-    else:
-        temperature = number(temperature, "temperature")
+    has_times = not isinstance(steps, str) and np.ndim(steps) > 0
+    settings = sampling({**others, "steps": 0 if has_times else steps})
+    if has_times:
+        settings["steps"] = numbers(steps, "steps", 0.0, 1.0, "decreasing times in [0, 1]").tolist()
+    # An empty one is off.
+    settings["corrector"] = settings["corrector"] or None
     return {
-        "steps": steps,
-        "temperature": temperature,
-        "warp": None if warp is None else triple(warp, "warp", "(a, n, c)"),
-        "corrector": None if corrector is None else triple(corrector, "corrector", "(k, p, unused)"),
+        **settings,
         "schedule": Schedule.of(schedule)._native,
         "end_of_text": None if end_of_text is None else whole(end_of_text, "end_of_text", most=2**32 - 1),
         "log_probs": None if log_probs is None else whole(log_probs, "log_probs"),
-        "unit": unit_of(others["unit"]),
-        "order": order_of(others["order"]),
-        "per_step": whole(others["per_step"], "per_step", 1),
-        "draw": choice(others["draw"], "draw", ("joint", "marginal")),
-        "top_p": number(others["top_p"], "top_p"),
-        "top_k": whole(others["top_k"], "top_k"),
-        "nucleus": choice(others["nucleus"], "nucleus", ("inclusive", "exclusive")),
-        "seed": whole(others["seed"], "seed", most=2**64 - 1),
     }
 
 
