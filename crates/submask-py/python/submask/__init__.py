@@ -22,7 +22,7 @@ Elsewhere
 
 from __future__ import annotations
 
-from . import events, likelihood, sampler
+from . import errors, events, figures, likelihood, sampler
 from ._codes import Predictive, Schedule, SubTokenizer
 from ._events import Event, Finished, Revealed, Started, Stream, TokenLogProb
 from ._model import Model
@@ -79,9 +79,15 @@ __all__ = [
     "TrainResult",
     "Trajectory",
     "UpperBound",
+    "errors",
     "events",
+    "figures",
     "likelihood",
     "prepare",
     "sampler",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
