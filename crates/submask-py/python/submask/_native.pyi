@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from os import PathLike as _PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__: list[str]
 
 def main(words: list[str]) -> int: ...
 
 # A network of the user's own.
 
+@final
 class Codes:
     def __new__(
         cls, vocab_size: int, subtoken_len: int, permutation: NDArray[np.uint32] | None, seed: int | None
@@ -27,6 +30,7 @@ class Codes:
     def encode(self, tokens: NDArray[np.uint32]) -> NDArray[np.uint32]: ...
     def decode(self, digits: NDArray[np.uint32]) -> NDArray[np.uint32]: ...
 
+@final
 class NoiseSchedule:
     def __new__(cls, kind: str, parameter: float) -> NoiseSchedule: ...
     def alpha(self, t: NDArray[np.float64]) -> NDArray[np.float64]: ...
@@ -35,6 +39,7 @@ class NoiseSchedule:
     def inverse_alpha(self, alpha: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def reveal_probabilities(self, grid: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
+@final
 class TokenPredictive:
     def __new__(cls, codes: Codes, carry_over: bool) -> TokenPredictive: ...
     @property
@@ -53,6 +58,7 @@ class TokenPredictive:
         self, logits: NDArray[np.float32], digits: NDArray[np.uint32], values: NDArray[np.uint32]
     ) -> NDArray[np.float64]: ...
 
+@final
 class CallableNetwork:
     def __new__(
         cls,
@@ -71,6 +77,7 @@ class CallableNetwork:
         labels: list[int] | None,
     ) -> NDArray[np.float32]: ...
 
+@final
 class SequenceEstimate:
     @property
     def name(self) -> str: ...
@@ -87,6 +94,7 @@ class SequenceEstimate:
         self, of: Literal["perplexity", "token", "dimension", "character"], dimensions: int, characters: list[int]
     ) -> str: ...
 
+@final
 class SampleStream:
     def __new__(
         cls,
@@ -114,6 +122,7 @@ def sample(
 
 # Training.
 
+@final
 class TrainPlan:
     @property
     def notes(self) -> list[str]: ...
@@ -123,6 +132,7 @@ class TrainPlan:
     def texts(self) -> tuple[list[str], list[str], str, tuple[str, str, str], bool, str] | None: ...
     def train(self, device: str, precision: str, callback: Callable[[str], None] | None = None) -> str: ...
 
+@final
 class PreparePlan:
     @property
     def notes(self) -> list[str]: ...
@@ -145,6 +155,7 @@ def prepare_plan(
 
 # Models.
 
+@final
 class ModelTokenizer:
     def encode(self, text: str) -> NDArray[np.uint32]: ...
     def decode(self, tokens: NDArray[np.uint32], end_of_text: str) -> str: ...
@@ -153,6 +164,7 @@ class ModelTokenizer:
     def end_of_text(self) -> int | None: ...
     def is_lossless(self) -> bool: ...
 
+@final
 class ModelSession:
     def __new__(cls, path: str, checkpoint: str, device: str, precision: str, cache: str | None) -> ModelSession: ...
     def close(self) -> None: ...
@@ -162,6 +174,7 @@ class ModelSession:
     def tokenizer(self) -> ModelTokenizer | None: ...
     def facts(self) -> dict[str, Any]: ...
 
+@final
 class EventStream:
     def __new__(
         cls,

@@ -69,7 +69,7 @@ class Likelihood(Figure):
         if self.unit.startswith("nats per token"):
             return math.exp(self.value)
         if self.unit.startswith("bits per token"):
-            return 2.0**self.value
+            return float(2.0**self.value)
         allowed = "a figure per token: nats per token, bits per token, perplexity"
         message = f"perplexity of {self.unit} is not defined: {allowed}"
         raise InvalidError(message, "unit", self.unit, allowed)
