@@ -4,6 +4,9 @@ The module is a small masked diffusion language model over eight letters, ℓ = 
 words of the form abcabc….
 """
 
+# Types of PyTorch are not there where it is not installed.
+# mypy: disable-error-code="misc,untyped-decorator"
+
 from __future__ import annotations
 
 from typing import Any
