@@ -16,6 +16,7 @@ from . import _native
 from ._arguments import described, invalid, numbers, unsigned, whole
 from ._evaluated import evaluated
 from ._events import Stream
+from ._hub import path_of
 from ._samples import Change, Report, Samples, Tokens, Trajectory
 from ._score import Evaluation, Score, pairs_of, score_of
 from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, name, sampling
@@ -90,6 +91,7 @@ class Model:
         device: str = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
         cache_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
     ) -> Self:
         """Opens what stands at a path, or under a name on the Hub.
 
@@ -102,6 +104,7 @@ class Model:
             device: ``"cpu"``, ``"gpu:N"``, or ``"auto"``.
             precision: in which precision matrices are multiplied.
             cache_dir: the Hub's cache; as the environment says unless it is given.
+            token: what repositories are opened with that are not open to all; as the environment says unless it is given.
 
         Raises:
             SubmaskError: where there is no model.
@@ -111,7 +114,7 @@ class Model:
         which = checkpoint if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
         cache = None if cache_dir is None else os.fspath(cache_dir)
         device, precision_name = name(device, "device"), name(precision, "precision")
-        return cls(_native.ModelSession(os.fspath(path), which, device, precision_name, cache), device)
+        return cls(_native.ModelSession(os.fspath(path), which, device, precision_name, cache, token), device)
 
     @classmethod
     def from_pretrained(
@@ -120,6 +123,7 @@ class Model:
         *,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
         checkpoint: str | int = "newest",
         device: str = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
@@ -130,17 +134,13 @@ class Model:
             repository: ``owner/repo``, or a path as :meth:`open` takes it.
             revision: a branch, a tag or a commit.
             cache_dir: the Hub's cache; as the environment says unless it is given.
+            token: as :meth:`open` takes it.
             checkpoint: which checkpoint of a run.
             device: as :meth:`open` takes it.
             precision: as :meth:`open` takes it.
         """
-        path = os.fspath(repository)
-        if not os.path.exists(path):
-            path = path if path.startswith("hub://") else f"hub://{path}"
-            path += "" if revision is None else f"@{revision}"
-        elif revision is not None:
-            raise invalid("revision", revision, f"none: {path} is a path, and no repository")
-        return cls.open(path, checkpoint=checkpoint, device=device, precision=precision, cache_dir=cache_dir)
+        path = path_of(repository, revision)
+        return cls.open(path, checkpoint=checkpoint, device=device, precision=precision, cache_dir=cache_dir, token=token)
 
     @property
     def info(self) -> dict[str, Any]:

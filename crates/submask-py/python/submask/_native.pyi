@@ -8,7 +8,31 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__: list[str]
+__all__ = [
+    "CallableNetwork",
+    "Codes",
+    "EventStream",
+    "ModelSession",
+    "ModelTokenizer",
+    "NoiseSchedule",
+    "PreparePlan",
+    "SampleStream",
+    "SequenceEstimate",
+    "TokenPredictive",
+    "TrainPlan",
+    "estimate",
+    "evaluate_data",
+    "evaluate_images",
+    "evaluate_tokens",
+    "images_of",
+    "logits",
+    "main",
+    "prepare_plan",
+    "sample",
+    "sample_model",
+    "score_texts",
+    "train_plan",
+]
 
 def main(words: list[str]) -> int: ...
 
@@ -166,7 +190,9 @@ class ModelTokenizer:
 
 @final
 class ModelSession:
-    def __new__(cls, path: str, checkpoint: str, device: str, precision: str, cache: str | None) -> ModelSession: ...
+    def __new__(
+        cls, path: str, checkpoint: str, device: str, precision: str, cache: str | None, token: str | None
+    ) -> ModelSession: ...
     def close(self) -> None: ...
     def is_closed(self) -> bool: ...
     def info(self) -> str: ...

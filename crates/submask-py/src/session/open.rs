@@ -50,6 +50,7 @@ impl ModelSession {
 impl ModelSession {
     /// Opens what stands at a path or under a name on the Hub.
     #[new]
+    #[pyo3(signature = (path, checkpoint, device, precision, cache, token))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -57,10 +58,12 @@ impl ModelSession {
         device: &str,
         precision: &str,
         cache: Option<PathBuf>,
+        token: Option<String>,
     ) -> PyResult<Self> {
         let hub = || {
             let hub = Hub::from_env();
-            Hub { cache: cache.clone().unwrap_or_else(|| hub.cache.clone()), ..hub }
+            let cache = cache.clone().unwrap_or_else(|| hub.cache.clone());
+            Hub { cache, token: token.clone().or_else(|| hub.token.clone()), ..hub }
         };
         let Opened { session, path, folder } = work::run(py, |_| {
             let compute = Compute::open(device.parse::<DeviceChoice>()?, precision.parse::<Precision>()?)?;
