@@ -239,12 +239,12 @@ def test_other_threads_go_on_while_the_library_computes() -> None:
     thread = threading.Thread(target=turn)
     thread.start()
     before, started = turns, time.monotonic()
-    likelihood.nelbo_token(network, submask.Predictive(codes), np.zeros((1, 400), dtype=np.uint32), draws=6, batch=3)
+    likelihood.nelbo_token(network, submask.Predictive(codes), np.zeros((1, 400), dtype=np.uint32), draws=12, batch=3)
     counted, seconds = turns - before, time.monotonic() - started
     done.set()
     thread.join()
-    # Almost all of the time is the library's, in a single evaluation.
-    assert counted > 100 * seconds
+    # Almost all of the time is the library's, in four evaluations.
+    assert counted > 50 * seconds
 
 
 def test_logits_are_asked_for_as_they_are_by_us() -> None:
