@@ -3,7 +3,8 @@
 #
 #     scripts/test_python_heavy.sh target/release/submask
 #
-# The wheel is built and installed as scripts/test_python.sh does it.
+# The wheel is built and installed as scripts/test_python.sh does it. Variables of pip, such as PIP_EXTRA_INDEX_URL, may name an index that has
+# PyTorch for CPUs alone, which is much smaller.
 set -euo pipefail
 program=$(realpath -- "$1")
 cd "$(dirname "$0")/.."

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import submask
@@ -96,7 +97,7 @@ def test_weights_are_those_of_the_program(program: Path, corpus: Path, tmp_path:
 def test_settings_are_a_file_then_arguments_then_a_mapping_with_sections(corpus: Path, tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text("[train]\nsteps = 3\nwarmup_steps = 1\nlearning_rate = 0.25\n[tokenizer]\nkind = 'characters'\n")
-    sections = {"train": {"steps": 2, "adamw": {"beta_1": 0.8}}, "train.learning_rate": 0.1 + 0.2}
+    sections = {"train": {"steps": np.int64(2), "adamw": {"beta_1": np.float64(0.8)}}, "train.learning_rate": 0.1 + 0.2}
     given = {key: value for key, value in TINY.items() if key not in ("train.steps", "tokenizer.kind", "train.warmup_steps")}
     result = submask.train(out=tmp_path / "run", config=config, data=[corpus], tokenizer="bytes", settings=given | sections)
     written = (tmp_path / "run/settings.toml").read_text()
@@ -165,6 +166,8 @@ def test_an_exception_while_the_corpus_is_read_leaves_nothing(corpus: Path, tmp_
         submask.train(out=tmp_path / "run", data=corpus, settings=TINY, callback=callback)
     with pytest.raises(RuntimeError, match="Preparing"):
         submask.train(out=tmp_path / "run", data=iter(texts()), settings=TINY, callback=callback)
+    with pytest.raises(RuntimeError, match="Preparing"):
+        submask.prepare(iter(texts()), tmp_path / "prepared", tokenizer="bytes", callback=callback)
     assert sorted(path.name for path in tmp_path.iterdir()) == [corpus.name]
 
 

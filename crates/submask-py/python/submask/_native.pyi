@@ -191,7 +191,13 @@ class ModelTokenizer:
 @final
 class ModelSession:
     def __new__(
-        cls, path: str, checkpoint: str, device: str, precision: str, cache: str | None, token: str | None
+        cls,
+        path: str | _PathLike[str],
+        checkpoint: str,
+        device: str,
+        precision: str,
+        cache: str | _PathLike[str] | None,
+        token: str | None,
     ) -> ModelSession: ...
     def close(self) -> None: ...
     def is_closed(self) -> bool: ...
