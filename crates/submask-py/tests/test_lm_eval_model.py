@@ -109,6 +109,7 @@ def test_neither_batch_nor_company_changes_an_answer(harness: Any, runs: Path, n
         ("baseline", {}),
         ("dictionary", {"estimator": "exact"}),
         ("dictionary", {"estimator": "exact", "order": "confidence", "unit": "digits", "per_step": 2}),
+        ("dictionary-block", {"estimator": "exact"}),
     ],
 )
 def test_what_is_written_at_temperature_0_is_greedy(harness: Any, runs: Path, name: str, settings: dict[str, Any]) -> None:
@@ -145,6 +146,19 @@ def test_texts_end_before_the_first_end(harness: Any, runs: Path) -> None:
     ends = [whole[7:9], whole[3:5], ""]
     (cut,) = lm.generate_until([request("sea:", {"max_gen_toks": 30, "until": ends})])
     assert cut == min((whole[: whole.find(end)] for end in ends if end), key=len)
+
+
+def test_a_model_of_pairs_answers_as_it_was_trained(harness: Any, models: Path) -> None:
+    lm = harness.SubmaskLM(models / "pairs")
+    asked = [("ship", " sea"), ("the", " wind")]
+    scores = lm.model.score(asked)
+    assert lm.loglikelihood([request(*pair) for pair in asked]) == [(-score.nats, False) for score in scores]
+    (text,) = lm.generate_until([request("ship", {"max_gen_toks": 2})])
+    # The sequence is as long as in training, whatever is wanted of it.
+    number = harness._number("ship", {"temperature": 0.0})
+    (tokens,) = lm.model.sample(1, prompt="ship", temperature=0.0, first_sequence=number).tokens
+    assert len(tokens) == lm.max_length
+    assert text == lm.model.tokenizer.decode(tokens[5:7])
 
 
 def test_a_repeated_request_gets_texts_of_its_own(harness: Any, runs: Path) -> None:

@@ -8,7 +8,7 @@ or, where the harness does not know the name ``submask``, with the same argument
 
 A log-likelihood is −nats of :meth:`submask.Model.score`. Where that is an upper bound, as it is unless ``estimator=exact`` is given
 or the model is autoregressive, the log-likelihood is a lower bound of the true one: a perplexity is an upper bound, and an accuracy is
-that of the bounds, which favour what the model bounds tightly. The harness does not know of this; the line that is logged and
+that of the bounds, which favour what is bounded tightly. The harness does not know of this; the line that is logged and
 ``submask`` under ``config`` in the results do.
 """
 
@@ -290,6 +290,9 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
         key = (context, len(tokens))
         if key not in generated:
             settings = {**self._order_settings(), **_PLAIN}
+            if self.model.block_len:
+                # No text is cut because it repeats itself.
+                settings["min_entropy"] = 0.0
             samples = self.model.sample(
                 1, prompt=_literal(context), length=start + len(tokens), seed=self._seed, batch=1, **settings
             )
