@@ -82,3 +82,10 @@ def test_a_missing_harness_is_missing_as_ever(tmp_path: Path) -> None:
 def test_the_hook_is_one_line() -> None:
     (line,) = (HOOK / "submask_lm_eval.pth").read_text().splitlines()
     assert line.startswith("import ")
+
+
+def test_a_missing_harness_is_named_by_the_module_that_needs_it() -> None:
+    code = "import sys; sys.modules['lm_eval'] = None; import submask.lm_eval"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: submask.lm_eval needs lm-evaluation-harness: pip install 'lm-eval>=0.4.13'" in done.stderr

@@ -31,7 +31,7 @@ try:
     from lm_eval.utils import simple_parse_args_string
     from tqdm import tqdm
 except ImportError as error:
-    raise ImportError(f"submask.lm_eval stands on the harness: pip install 'lm-eval>=0.4.13' ({error})") from error
+    raise ImportError(f"submask.lm_eval needs lm-evaluation-harness: pip install 'lm-eval>=0.4.13' ({error})") from None
 
 from ._model import Model
 from ._score import Score
