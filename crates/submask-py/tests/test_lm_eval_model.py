@@ -140,12 +140,38 @@ def test_a_text_is_written_behind_its_context(harness: Any, runs: Path) -> None:
         assert len(lm.model.tokenizer.encode(text)) <= 6
 
 
-def test_texts_end_before_the_first_end(harness: Any, runs: Path) -> None:
+@pytest.mark.parametrize(("name", "longest"), [("dictionary", 50), ("baseline", 60), ("dictionary-block", 150)])
+def test_texts_end_before_the_first_end(harness: Any, runs: Path, name: str, longest: int) -> None:
+    lm = harness.SubmaskLM(runs / name)
+    for n, context in enumerate(["sea:", "rope", "a wind"]):
+        settings = {"max_gen_toks": longest, "temperature": 1.0}
+        (whole,) = lm.generate_until([request(context, settings)])
+        at = len(whole) // (n + 1) - 5
+        ends = [whole[at : at + 2], whole[at + 1 : at + 4], whole[at + 3 :], ""]
+        (cut,) = lm.generate_until([request(context, settings | {"until": ends})])
+        assert cut == min((whole[: whole.find(end)] for end in ends if end), key=len)
+
+
+def test_no_more_is_generated_than_is_read(harness: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = harness.SubmaskLM(runs / "baseline")
-    (whole,) = lm.generate_until([request("sea:", {"max_gen_toks": 30})])
-    ends = [whole[7:9], whole[3:5], ""]
-    (cut,) = lm.generate_until([request("sea:", {"max_gen_toks": 30, "until": ends})])
-    assert cut == min((whole[: whole.find(end)] for end in ends if end), key=len)
+    settings = {"max_gen_toks": 59, "temperature": 1.0}
+    (whole,) = lm.generate_until([request("sea:", settings)])
+    lengths: list[int] = []
+    sample = submask.Model.sample
+
+    def counted(model: submask.Model, num: int, *, length: int, **others: Any) -> submask.Samples:
+        lengths.append(length)
+        return sample(model, num, length=length, **others)
+
+    monkeypatch.setattr(submask.Model, "sample", counted)
+    assert lm.generate_until([request("sea:", settings | {"until": whole[3:5]})]) == [whole[: whole.find(whole[3:5])]]
+    assert lengths == [1 + len(lm.model.tokenizer.encode("sea:")) + 32]
+
+
+def test_an_end_that_is_not_whole_may_still_be_the_first(harness: Any) -> None:
+    assert not harness._is_decided("the abc", ["abcd", "c"])
+    assert harness._is_decided("the abc d", ["abcd", "c"])
+    assert not harness._is_decided("the ab", ["c"])
 
 
 def test_a_model_of_pairs_answers_as_it_was_trained(harness: Any, models: Path) -> None:

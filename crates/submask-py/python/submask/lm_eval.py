@@ -50,6 +50,9 @@ _AT_ONCE = 64
 #: Sequences per network call of ``batch_size=auto``.
 _AUTO = 16
 
+#: Tokens that are generated at first, where a text may end before it is as long as it may be.
+_FIRST = 32
+
 #: Other names of ``max_gen_toks``, as the harness has them.
 _MAX_GEN_TOKS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
@@ -340,18 +343,38 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
 
     def _generate(self, repeat: int, context: str, settings: dict[str, Any], most: int, until: list[str]) -> str:
         given = self._tokenizer.encode(context)
-        # A model of pairs fills its sequence behind the end of an answer.
-        length = self.max_length if self.model.is_of_pairs else self._begin + len(given) + most
-        number = _number(context, settings) + repeat
-        samples = self.model.sample(
-            1, prompt=_literal(context), length=length, seed=self._seed, first_sequence=number, batch=1, **settings
-        )
-        return _before(self._continuation(given, samples.tokens[0], most), until)
-
-    def _continuation(self, given: NDArray[Any], tokens: NDArray[Any], most: int) -> str:
-        """The text of so many tokens behind the given ones, up to the end of text."""
         start = self._begin + len(given)
-        own = tokens[start : start + most]
+        number = _number(context, settings) + repeat
+        for size in self._sizes(start, most, until):
+            # A model of pairs fills its sequence behind the end of an answer.
+            length = self.max_length if self.model.is_of_pairs else start + size
+            samples = self.model.sample(
+                1, prompt=_literal(context), length=length, seed=self._seed, first_sequence=number, batch=1, **settings
+            )
+            tokens = samples.tokens[0][: start + size]
+            text = self._continuation(given, tokens)
+            if len(tokens) < start + size or _is_decided(text, until):
+                break
+        return _before(text, until)
+
+    def _sizes(self, start: int, most: int, until: list[str]) -> list[int]:
+        """How many tokens are generated, and how many instead while nothing has ended the text.
+
+        From left to right, and block by block, the first tokens of a text do not depend on how many follow. In other orders they do.
+        """
+        block_len = 1 if self.model.is_autoregressive else self.model.block_len
+        if not until or not block_len or self.model.is_of_pairs:
+            return [most]
+        sizes, size = [], _FIRST
+        while size < most:
+            sizes.append(size + -(start + size) % block_len)
+            size *= 2
+        return [*(size for size in sizes if size < most), most]
+
+    def _continuation(self, given: NDArray[Any], tokens: NDArray[Any]) -> str:
+        """The text behind the given tokens, up to the end of text."""
+        start = self._begin + len(given)
+        own = tokens[start:]
         if self._tokenizer.end_of_text is not None:
             ends = (own == self._tokenizer.end_of_text).nonzero()[0]
             own = own[: ends[0]] if len(ends) else own
@@ -406,6 +429,12 @@ def _before(text: str, until: Sequence[str]) -> str:
     """The text up to the first of these."""
     places = [text.find(end) for end in until]
     return text[: min((place for place in places if place >= 0), default=len(text))]
+
+
+def _is_decided(text: str, until: Sequence[str]) -> bool:
+    """Whether the first of these is the same however the text goes on: a longer one may begin before it."""
+    before = _before(text, until)
+    return len(before) < len(text) and len(before) - 1 + max(map(len, until)) <= len(text)
 
 
 def _number(context: str, settings: Mapping[str, Any]) -> int:
