@@ -36,7 +36,7 @@ pub struct Failure {
     exit: Exit,
     messages: Vec<String>,
     hint: Option<String>,
-    refused: Option<Refused>,
+    refused: Option<Box<Refused>>,
     error: Option<Arc<submask::Error>>,
 }
 
@@ -87,7 +87,7 @@ impl Failure {
     /// Names the setting or argument that is refused, for those who do not read the message.
     pub fn about(mut self, field: impl Display, given: impl Display, allowed: impl Display) -> Self {
         let (field, given, allowed) = (field.to_string(), Some(given.to_string()), allowed.to_string());
-        self.refused = Some(Refused { field, given, allowed });
+        self.refused = Some(Box::new(Refused { field, given, allowed }));
         self
     }
 
@@ -114,7 +114,7 @@ impl Failure {
 
     /// The setting or argument that is refused.
     pub fn refused(&self) -> Option<&Refused> {
-        self.refused.as_ref()
+        self.refused.as_deref()
     }
 
     /// The error of the library, where it is one.
@@ -189,7 +189,7 @@ impl From<submask::Error> for Failure {
             ),
             _ => failure,
         };
-        Self { refused: Refused::of(&error), error: Some(Arc::new(error)), ..failure }
+        Self { refused: Refused::of(&error).map(Box::new), error: Some(Arc::new(error)), ..failure }
     }
 }
 

@@ -27,11 +27,6 @@ impl Wanted {
     pub fn check(&self) -> Result<()> {
         if self.given_up.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
-
-    /// The flag itself: true once nobody waits any more.
-    pub fn flag(&self) -> &AtomicBool {
-        &self.given_up
-    }
 }
 
 /// An error of work, which becomes an exception.

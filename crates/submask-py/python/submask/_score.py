@@ -91,10 +91,14 @@ class Score:
             return None if value is None else value / count
 
         figure = self.figure
-        errors = {
-            name: over(getattr(figure, name)) for name in ("standard_error", "sequence_error", "draw_error")
-        }
-        return replace(figure, value=figure.value / count, unit=unit, **errors)
+        return replace(
+            figure,
+            value=figure.value / count,
+            unit=unit,
+            standard_error=over(figure.standard_error),
+            sequence_error=over(figure.sequence_error),
+            draw_error=over(figure.draw_error),
+        )
 
     def __float__(self) -> float:
         return self.nats
