@@ -113,14 +113,15 @@ def test_a_part_of_an_image_is_kept_as_the_program_keeps_it(program: Path, model
     given, white = models / "data" / "given.png", models / "data" / "mask.png"
     model = submask.Model.open(models / "images")
     image, mask = pixels_of_png(given), pixels_of_png(white)[..., 0] >= 128
-    for flags, arguments in [
+    cases: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         (("--mask", str(white)), {"mask": mask}),
         (("--keep-digits", "1", "--corrector", "6,1,0"), {"keep_digits": 1, "corrector": (6, 1, 0)}),
         (("--keep-channels", "0,2", "--draw", "marginal"), {"keep_channels": [0, 2], "draw": "marginal"}),
-    ]:
+    ]
+    for flags, arguments in cases:
         words = ("--given", str(given), *flags, "--num", "2")
         expected = told(program, "sample", models / "images", *words, folder=tmp_path)
-        samples = model.infill(given=image, num=2, **arguments)  # type: ignore[arg-type]
+        samples = model.infill(given=image, num=2, **arguments)
         assert [tokens.tolist() for tokens in samples.tokens] == expected["samples"]
         if "mask" in arguments:
             assert (samples.images[:, ~mask] == image[~mask]).all()
@@ -165,7 +166,8 @@ def figure_fields(figure: submask.Figure) -> dict[str, Any]:
 
 
 def test_documents_are_evaluated_one_by_one_as_the_program_does_it(program: Path, models: Path) -> None:
-    for name, more in [("prime", {"stride": 5}), ("autoregressive", {"end": True}), ("pairs", {})]:
+    cases: list[tuple[str, dict[str, Any]]] = [("prime", {"stride": 5}), ("autoregressive", {"end": True}), ("pairs", {})]
+    for name, more in cases:
         flags = words({key: value for key, value in more.items() if value is not True})
         flags += [f"--{key}" for key, value in more.items() if value is True]
         expected = told(program, "eval", models / name, "--by-document", "--sequences", "3", *flags)
@@ -181,7 +183,8 @@ def test_files_and_records_are_read_as_the_program_reads_them(program: Path, mod
     records = [{"id": n, "body": text} for n, text in enumerate(file.read_text(encoding="utf-8").split("\n\n"))]
     lines_file = tmp_path / "records.jsonl"
     lines_file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    for more in ({}, {"by_document": True}):
+    cases: list[dict[str, Any]] = [{}, {"by_document": True}]
+    for more in cases:
         by = "by_document" if more else "by_sequence"
         flags = ["--data", str(lines_file), "--field", "body", *(["--by-document"] if more else [])]
         expected = told(program, "eval", models / "prime", *flags) | {"data": "records"}
@@ -214,7 +217,7 @@ def test_arrays_of_images_have_the_values_of_their_files(program: Path, models: 
     images = np.frombuffer((data / "grey.idx").read_bytes()[16:], np.uint8).reshape(-1, 8, 8, 1)
     labels = np.frombuffer((data / "labels.idx").read_bytes()[8:], np.uint8)
     model = submask.Model.open(models / "classes")
-    flags = ("--data", str(data / "grey.idx"), "--images", "idx", "--labels", str(data / "labels.idx"))
+    flags: tuple[str, ...] = ("--data", str(data / "grey.idx"), "--images", "idx", "--labels", str(data / "labels.idx"))
     expected = told(program, "eval", models / "classes", *flags) | {"data": "arrays"}
     check_evaluation(model.evaluate(images, labels=labels), dict(expected))
     records = ({"image": image[..., 0], "label": int(label)} for image, label in zip(images, labels, strict=True))
@@ -277,8 +280,8 @@ def test_logits_are_the_programs(program: Path, models: Path, tmp_path: Path) ->
             states.reshape(3, -1)[:, model.subtoken_len * 6 - 1 :] = model.mask_id
         else:
             states[rng.random(states.shape) < 0.5] = model.mask_id
-        told_times = {"t": 0.3} if model.reads_time else {}
-        labels = {"labels": 1} if model.classes else {}
+        told_times: dict[str, Any] = {"t": 0.3} if model.reads_time else {}
+        labels: dict[str, Any] = {"labels": 1} if model.classes else {}
         file = tmp_path / f"{name}.jsonl"
         fields = {"time": 0.3} if model.reads_time else {}
         fields |= {"label": 1} if model.classes else {}
