@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import small_runs
 import submask
+from submask._harness import is_decided, sample_number
 
 
 class Registry(dict[str, Any]):
@@ -168,10 +169,10 @@ def test_no_more_is_generated_than_is_read(harness: Any, runs: Path, monkeypatch
     assert lengths == [1 + len(lm.model.tokenizer.encode("sea:")) + 32]
 
 
-def test_an_end_that_is_not_whole_may_still_be_the_first(harness: Any) -> None:
-    assert not harness._is_decided("the abc", ["abcd", "c"])
-    assert harness._is_decided("the abc d", ["abcd", "c"])
-    assert not harness._is_decided("the ab", ["c"])
+def test_an_end_that_is_not_whole_may_still_be_the_first() -> None:
+    assert not is_decided("the abc", ["abcd", "c"])
+    assert is_decided("the abc d", ["abcd", "c"])
+    assert not is_decided("the ab", ["c"])
 
 
 def test_a_model_of_pairs_answers_as_it_was_trained(harness: Any, models: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_model_of_pairs_answers_as_it_was_trained(harness: Any, models: Path) 
     assert lm.loglikelihood([request(*pair) for pair in asked]) == [(-score.nats, False) for score in scores]
     (text,) = lm.generate_until([request("ship", {"max_gen_toks": 2})])
     # The sequence is as long as in training, whatever is wanted of it.
-    number = harness._number("ship", {"temperature": 0.0})
+    number = sample_number("ship", {"temperature": 0.0})
     (tokens,) = lm.model.sample(1, prompt="ship", temperature=0.0, first_sequence=number).tokens
     assert len(tokens) == lm.max_length
     assert text == lm.model.tokenizer.decode(tokens[5:7])
@@ -234,6 +235,8 @@ def test_the_model_says_what_its_numbers_are(harness: Any, runs: Path) -> None:
         ({"pretrained": "gpt2"}, "pretrained", "model_args are batch_size, carry_over"),
         ({"estimator": "joint-objective"}, "estimator", "has no perplexity"),
         ({"batch_size": 0}, "batch_size", "at least 1"),
+        ({"batch_size": 2.5}, "batch_size", "a whole number"),
+        ({"greedy": "no"}, "greedy", "true or false"),
         ({"batch_size": 4, "max_batch_size": 8}, "max_batch_size", "batch_size=auto"),
         ({"max_gen_toks": "many"}, "max_gen_toks", "at least 1"),
     ],

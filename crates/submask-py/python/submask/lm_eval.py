@@ -14,14 +14,25 @@ that of the bounds, which favour what is bounded tightly. The harness does not k
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._arguments import invalid
+from ._harness import (
+    arguments_of,
+    as_prompt,
+    at_least_one,
+    batch_of,
+    is_decided,
+    only_given,
+    refuse_unknown,
+    sample_number,
+    spaces_moved,
+    texts_of,
+    up_to,
+)
 from .errors import InvalidError
 
 try:
@@ -46,9 +57,6 @@ _log = logging.getLogger("lm_eval.submask")
 
 #: Requests between two steps of the progress bar.
 _AT_ONCE = 64
-
-#: Sequences per network call of ``batch_size=auto``.
-_AUTO = 16
 
 #: Tokens that are generated at first, where a text may end before it is as long as it may be.
 _FIRST = 32
@@ -120,22 +128,22 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
         **unknown: Any,
     ) -> None:
         super().__init__()
-        _refuse_unknown(unknown, _arguments(), "model_args")
+        refuse_unknown(unknown, _arguments(), "model_args")
         if path is None:
             allowed = "the folder of a model or of a run, as in --model_args path=runs/dictionary"
             raise InvalidError(f"path is needed: {allowed}", "path", None, allowed)
         if estimator is not None and str(estimator).replace("_", "-") == "joint-objective":
             allowed = "an estimator of a likelihood: the joint objective is a surrogate, and has no perplexity"
             raise invalid("estimator", estimator, allowed)
-        self.batch_size = _batch(batch_size, max_batch_size)
-        self.max_gen_toks = _at_least_one("max_gen_toks", max_gen_toks)
+        self.batch_size = batch_of(batch_size, max_batch_size)
+        self.max_gen_toks = at_least_one("max_gen_toks", max_gen_toks)
         self._seed = seed
         if not isinstance(greedy, bool):
             raise invalid("greedy", greedy, "true or false")
         self._wants_greedy = greedy
         #: What is said of the generator whose likelihood is estimated.
-        self._generator = _given(order=order, unit=unit, per_step=per_step, carry_over=carry_over)
-        self._settings = {**_given(estimator=estimator, steps=steps, draws=draws, stride=stride), **self._generator}
+        self._generator = only_given(order=order, unit=unit, per_step=per_step, carry_over=carry_over)
+        self._settings = {**only_given(estimator=estimator, steps=steps, draws=draws, stride=stride), **self._generator}
         if isinstance(path, Model):
             self.model = path
         else:
@@ -155,7 +163,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
         What stands in ``--model_args`` holds. ``cuda:0`` is the harness's default, given or not, and therefore not read: a GPU is asked
         for as ``device=gpu:0``.
         """
-        told = _given(**(additional_config or {}))
+        told = only_given(**(additional_config or {}))
         if told.get("device") == "cuda:0":
             del told["device"]
         return cls(**{**told, **arg_dict})
@@ -180,7 +188,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
             For each request −nats of the score, and whether generation at temperature 0 along the order of the exact value gives the
             continuation. Of a bound, and of a continuation in more than one window, that is false.
         """
-        pairs = [_split(*_texts(request, 2)) for request in requests]
+        pairs = [spaces_moved(*texts_of(request, 2)) for request in requests]
         for context, continuation in pairs:
             self._check_pair(context, continuation)
         answers: list[tuple[float, bool]] = []
@@ -198,7 +206,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
             requests: instances whose argument is a text. One without any tokens has the log-likelihood 0.
             disable_tqdm: whether no progress is shown.
         """
-        texts = [_texts(request, 1)[0] for request in requests]
+        texts = [texts_of(request, 1)[0] for request in requests]
         answers = [0.0] * len(texts)
         filled = [n for n, text in enumerate(texts) if text]
         for n, score in zip(filled, self._scores([("", texts[n]) for n in filled], disable_tqdm), strict=True):
@@ -297,7 +305,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
                 # No text is cut because it repeats itself.
                 settings["min_entropy"] = 0.0
             samples = self.model.sample(
-                1, prompt=_literal(context), length=start + len(tokens), seed=self._seed, batch=1, **settings
+                1, prompt=as_prompt(context), length=start + len(tokens), seed=self._seed, batch=1, **settings
             )
             generated[key] = samples.tokens[0][start:]
         return list(generated[key]) == list(tokens)
@@ -312,13 +320,13 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
 
     def _generation(self, request: Any) -> tuple[str, dict[str, Any], int, list[str]]:
         """The context, the sampler's settings, how many tokens are generated at most, and what ends the text."""
-        context, told = _arguments_of(request, 2)
+        context, told = arguments_of(request, 2)
         kwargs = {name: value for name, value in dict(told).items() if value is not None}
-        _refuse_unknown(kwargs, _GENERATION, "generation_kwargs", allow={"num_beams": 1})
+        refuse_unknown(kwargs, _GENERATION, "generation_kwargs", allow={"num_beams": 1})
         until = kwargs.get("until", [])
         until = [until] if isinstance(until, str) else list(until)
         wanted = next((kwargs[name] for name in _MAX_GEN_TOKS if name in kwargs), self.max_gen_toks)
-        most = self._most(context, _at_least_one("max_gen_toks", wanted))
+        most = self._most(context, at_least_one("max_gen_toks", wanted))
         settings = {name: kwargs[name] for name in _SAMPLING if name in kwargs}
         if self._settings.get("estimator") == "exact":
             settings = {**self._order_settings(), **settings}
@@ -344,18 +352,18 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
     def _generate(self, repeat: int, context: str, settings: dict[str, Any], most: int, until: list[str]) -> str:
         given = self._tokenizer.encode(context)
         start = self._begin + len(given)
-        number = _number(context, settings) + repeat
+        number = sample_number(context, settings) + repeat
         for size in self._sizes(start, most, until):
             # A model of pairs fills its sequence behind the end of an answer.
             length = self.max_length if self.model.is_of_pairs else start + size
             samples = self.model.sample(
-                1, prompt=_literal(context), length=length, seed=self._seed, first_sequence=number, batch=1, **settings
+                1, prompt=as_prompt(context), length=length, seed=self._seed, first_sequence=number, batch=1, **settings
             )
             tokens = samples.tokens[0][: start + size]
             text = self._continuation(given, tokens)
-            if len(tokens) < start + size or _is_decided(text, until):
+            if len(tokens) < start + size or is_decided(text, until):
                 break
-        return _before(text, until)
+        return up_to(text, until)
 
     def _sizes(self, start: int, most: int, until: list[str]) -> list[int]:
         """How many tokens are generated, and how many instead while nothing has ended the text.
@@ -397,80 +405,6 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
 
 #: The most probable token, of all tokens.
 _PLAIN: Mapping[str, Any] = {"temperature": 0.0}
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _texts(request: Any, count: int) -> tuple[str, ...]:
-    return tuple(str(text) for text in _arguments_of(request, count))
-
-
-def _arguments_of(request: Any, count: int) -> tuple[Any, ...]:
-    arguments: tuple[Any, ...] = request.args
-    if len(arguments) != count:
-        raise invalid("requests", f"{len(arguments)} arguments", f"{count}: models of text read no pictures or sounds")
-    return arguments
-
-
-def _split(context: str, continuation: str) -> tuple[str, str]:
-    """Moves spaces at the end of the context to the continuation."""
-    kept = context.rstrip()
-    return kept, context[len(kept) :] + continuation
-
-
-def _literal(text: str) -> str:
-    """A prompt that says this text, in which brackets are no holes."""
-    return text.replace("[[", "\\[[")
-
-
-def _before(text: str, until: Sequence[str]) -> str:
-    """The text up to the first of these."""
-    places = [text.find(end) for end in until]
-    return text[: min((place for place in places if place >= 0), default=len(text))]
-
-
-def _is_decided(text: str, until: Sequence[str]) -> bool:
-    """Whether the first of these is the same however the text goes on: a longer one may begin before it."""
-    before = _before(text, until)
-    return len(before) < len(text) and len(before) - 1 + max(map(len, until)) <= len(text)
-
-
-def _number(context: str, settings: Mapping[str, Any]) -> int:
-    """The number of a sample under the seed: another one for every context."""
-    told = repr((context, sorted(settings.items()))).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(told).digest()[:6], "big")
-
-
-def _batch(batch_size: int | str, max_batch_size: int | None) -> int:
-    text = str(batch_size)
-    if text == "auto" or text.startswith("auto:"):
-        return _AUTO if max_batch_size is None else min(_AUTO, _at_least_one("max_batch_size", max_batch_size))
-    if max_batch_size is not None:
-        raise invalid("max_batch_size", max_batch_size, "only with batch_size=auto")
-    return _at_least_one("batch_size", batch_size)
-
-
-def _at_least_one(field: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise invalid(field, value, "a number of at least 1")
-    return number
-
-
-def _refuse_unknown(
-    given: Mapping[str, Any], known: Sequence[str], where: str, allow: Mapping[str, Any] | None = None
-) -> None:
-    for name, value in given.items():
-        if name in known or (allow or {}).get(name, ...) == value:
-            continue
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise invalid(name, value, f"{hint}{where} are {', '.join(sorted(known))}")
 
 
 def _arguments() -> list[str]:
