@@ -19,7 +19,7 @@ from ._events import Stream
 from ._hub import path_of
 from ._samples import Change, Report, Samples, Tokens, Trajectory
 from ._score import Evaluation, Score, pairs_of, score_of
-from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, name, sampling
+from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, name, naming, sampling
 from ._tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Subject = Literal["text", "images", "points"]
 
 
 class Model:
-    """A model of text, images or points, ready to generate and to be evaluated.
+    """A model of text, images or points, ready to generate and to be evaluated. :meth:`open` gives one.
 
     It may be used by several threads at once: nothing holds the GIL while it computes. Results are those of the program
     ``submask``, bit for bit, on the same processor.
@@ -265,11 +265,12 @@ class Model:
             },
             settings,
         )
-        source = _native.EventStream(self._native, options, *_image(given, mask))
+        with naming({"num": num, "prompt": prompt, "length": length, "log_probs": log_probs, **settings}):
+            source = _native.EventStream(self._native, options, *_image(given, mask))
         return Stream(source, self.subtoken_len, None if self.image_shape is None else self._image_of)
 
     @overload
-    def score(
+    def score(  # type: ignore[overload-overlap]  # A text is no iterable of texts here.
         self,
         texts: str | Mapping[str, Any],
         *,
@@ -357,7 +358,8 @@ class Model:
             carry_over=carry_over,
             batch=batch,
         )
-        told, notes = _native.score_texts(self._native, prompts, own, names, layout, how)
+        with naming(how | layout):
+            told, notes = _native.score_texts(self._native, prompts, own, names, layout, how)
         for note in notes:
             warnings.warn(note, stacklevel=2)
         scores = [score_of(parts) for parts in told]
@@ -414,7 +416,8 @@ class Model:
             batch=batch,
         )
         count = None if sequences is None else whole(sequences, "sequences", 1)
-        return evaluated(self._native, data, count, reading, how)
+        with naming(how | reading):
+            return evaluated(self._native, data, count, reading, how)
 
     def logits(
         self,
@@ -444,7 +447,7 @@ class Model:
         states = unsigned(y_t, "y_t", f"[B, L, {self.subtoken_len}]")
         if states.ndim not in (2, 3) or states.shape[-1] != self.subtoken_len or states.size == 0:
             allowed = f"uint32 [B, L, {self.subtoken_len}] or [L, {self.subtoken_len}]"
-            raise invalid("y_t", described(states), allowed)
+            raise invalid("y_t", described(np.asarray(y_t)), allowed)
         count = states.shape[0] if states.ndim == 3 else 1
         times = None if t is None else numbers(t, "t", 0.0, 1.0, "numbers from 0 to 1")
         classes = None if labels is None else unsigned(labels, "labels", "[B]")
@@ -492,9 +495,9 @@ class Model:
         mask: ArrayLike | None,
     ) -> Samples:
         options = self._options(num, given_options, settings)
-        tokens, texts, images, report, trajectories = _native.sample_model(
-            self._native, options, *_image(given, mask)
-        )
+        with naming({"num": num, **given_options, **settings}):
+            parts = _native.sample_model(self._native, options, *_image(given, mask))
+        tokens, texts, images, report, trajectories = parts
         shown: dict[str, Any] = {}
         if texts is not None:
             shown["texts"] = texts

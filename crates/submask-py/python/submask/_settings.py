@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypedDict
 
 from ._arguments import choice, invalid, number, order_of, triple, unit_of, whole
+from .errors import InvalidError
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    __all__ = ["ESTIMATORS", "Sampling", "Unpack", "estimation", "flag", "sampling"]
+__all__ = ["Estimator", "Order", "Sampling", "Unit", "estimation", "flag", "name", "naming", "sampling"]
 
 Order = Literal["random", "left-to-right", "confidence", "margin", "entropy"]
 Unit = Literal["digits", "tokens", "subtoken", "token"]
@@ -141,6 +140,18 @@ _SAMPLING: Mapping[str, tuple[object, Callable[[Any, str], Any]]] = {
     "label": (None, _label),
     "sampler": (None, name),
 }
+
+
+@contextmanager
+def naming(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """What is raised of an argument within says what was given for it."""
+    try:
+        yield
+    except InvalidError as error:
+        if error.given is not None or arguments.get(error.field) is None:
+            raise
+        given = repr(arguments[error.field])
+        raise InvalidError(str(error), error.field, given, error.allowed) from None
 
 
 def sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
