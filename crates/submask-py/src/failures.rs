@@ -58,6 +58,7 @@ fn message(failure: &Failure) -> String {
     message
 }
 
-fn as_argument(text: &str) -> String {
+/// A text of the program with arguments in the place of its flags.
+pub fn as_argument(text: &str) -> String {
     ARGUMENTS.iter().fold(text.to_owned(), |text, (flag, argument)| text.replace(flag, argument))
 }

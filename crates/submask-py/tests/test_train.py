@@ -367,6 +367,7 @@ def test_prepared_data_are_made_once_and_trained_on(program: Path, corpus: Path,
     subprocess.run(command, check=True, capture_output=True)
     names = sorted(path.name for path in first.folder.glob("*.tokens"))
     assert names and all((first.folder / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes() for name in names)
+    assert first.notes and not any("--" in note for note in first.notes)
     assert first.description["train"]["tokens"] == first.train_tokens > 0 and first.valid_tokens
     again = submask.prepare(Rows(rows.rows[1:]), first.folder, tokenizer="bytes", settings=settings, rebuild=True)
     assert not again.reused and again.train_tokens < first.train_tokens

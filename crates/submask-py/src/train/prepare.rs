@@ -76,7 +76,7 @@ impl PreparePlan {
         match (raised, done) {
             (Some(raised), _) => Err(raised),
             (None, Some(data)) => {
-                let notes = notes_of(&data, text, seq_len);
+                let notes = told::lines(&notes_of(&data, text, seq_len));
                 let described = describe_prepared(&out, &data.info);
                 Ok(json!({ "described": described, "notes": notes, "reused": data.reused }).to_string())
             }

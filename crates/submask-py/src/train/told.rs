@@ -7,6 +7,8 @@ use submask::train::Summary;
 use submask::train::event::Event;
 use submask_cli::data_notes::data_notes;
 
+use crate::failures::as_argument;
+
 /// Progress of reading a corpus.
 pub fn preparing(progress: Progress) -> Value {
     let phase = match progress.phase {
@@ -22,7 +24,7 @@ pub fn preparing(progress: Progress) -> Value {
 pub fn event(event: &Event) -> Value {
     match event {
         Event::Preparing(progress) => preparing(*progress),
-        Event::Data(note) => json!({ "event": "data", "lines": data_notes(note) }),
+        Event::Data(note) => json!({ "event": "data", "lines": lines(&data_notes(note)) }),
         Event::Started { parameters, train_tokens, valid_tokens, fidelity, step, steps } => json!({
             "event": "started", "parameters": parameters, "train_tokens": train_tokens, "valid_tokens": valid_tokens,
             "fidelity": fidelity, "step": step, "steps": steps,
@@ -37,6 +39,11 @@ pub fn event(event: &Event) -> Value {
             json!({ "event": "ends_early", "step": step, "best": best(*one) })
         }
     }
+}
+
+/// Lines of the program without its flags.
+pub fn lines(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| as_argument(line)).collect()
 }
 
 fn named(name: &str, mut record: Value) -> Value {
