@@ -1,6 +1,7 @@
 //! Long work: without the GIL, on a thread of its own, so that Ctrl-C is noticed while it goes on, and a panic becomes an exception.
 
 use std::any::Any;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use submask::{Error, Result};
 
-use crate::errors::{exception, internal};
+use crate::errors::{exception, internal, invalid};
 
 /// How often signals are looked at.
 pub const PATIENCE: Duration = Duration::from_millis(50);
@@ -41,15 +42,32 @@ impl Raised for Error {
     }
 }
 
+/// Refuses to compute in a process that was forked from one that has: the threads that compute are not in it, and would be waited for.
+///
+/// # Errors
+/// `InvalidError` of such a process.
+pub fn check_process(py: Python<'_>) -> PyResult<()> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    let own = std::process::id();
+    match *FIRST.get_or_init(|| own) == own {
+        true => Ok(()),
+        false => {
+            let allowed = "one that is started anew, as by multiprocessing's start method \"spawn\"";
+            Err(invalid(py, "process", "forked from one that has computed", allowed))
+        }
+    }
+}
+
 /// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`Wanted`],
 /// waits for it, and is raised.
 ///
 /// # Errors
-/// What the work or a handler of signals raises; `InternalError` where it panicked.
+/// What the work or a handler of signals raises; `InternalError` where it panicked; and as [`check_process`].
 pub fn run<T: Send, E: Raised>(
     py: Python<'_>,
     work: impl FnOnce(&Wanted) -> std::result::Result<T, E> + Send,
 ) -> PyResult<T> {
+    check_process(py)?;
     let wanted = Wanted::default();
     let mut raised = None;
     let done = py.detach(|| {

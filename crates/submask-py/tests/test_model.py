@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import submask
+from as_program import said
 from submask.errors import FormatError, InvalidError, SubmaskError
 from submask.figures import Exact, Surrogate, UpperBound
 
@@ -172,6 +174,51 @@ def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
         assert raised.value.field in arguments, str(raised.value)
     with pytest.raises(InvalidError, match="revision"):
         submask.Model.from_pretrained(models / "prime", revision="main")
+
+
+def test_a_checkpoint_of_another_program_is_imported(program: Path, models: Path, tmp_path: Path) -> None:
+    said(program, "export", models / "blocks", "--format", "reference", "--to", str(tmp_path / "bd3lm"))
+    model, other = submask.Model.open(models / "blocks"), submask.Model.open(tmp_path / "bd3lm")
+    assert other.block_len == model.block_len and other.info["kind"] == "foreign checkpoint"
+    states = np.full((2, 16, 1), model.mask_id, np.uint32)
+    assert (other.logits(states) == model.logits(states)).all()
+    tokens = np.arange(96).reshape(6, 16)
+    assert other.evaluate(tokens).nats.tolist() == model.evaluate(tokens).nats.tolist()
+    with pytest.raises(SubmaskError, match="in no run"):
+        other.evaluate()
+    with pytest.raises(InvalidError, match="no run"):
+        submask.Model.open(tmp_path / "bd3lm", checkpoint="best")
+    said(program, "export", models / "encoder", "--to", str(tmp_path / "encoder"))
+    with pytest.raises(InvalidError, match="`import` of the program") as raised:
+        submask.Model.open(tmp_path / "encoder" / "model.safetensors")
+    assert raised.value.field == "model.heads, model.seq_len, codes.carry_over"
+
+
+def test_others_have_the_interpreter_while_a_model_computes(models: Path) -> None:
+    model = submask.Model.open(models / "prime")
+    turns = [0]
+    end = threading.Event()
+
+    def count() -> None:
+        while not end.wait(0.001):
+            turns[0] += 1
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    works: list[Callable[[], Any]] = [
+        lambda: model.sample(200, steps="first-hitting"),
+        lambda: model.evaluate(np.zeros((500, 16), int), draws=4),
+        lambda: model.score(["the sea"] * 100),
+        lambda: model.logits(np.zeros((3000, 16, 4), int)),
+    ]
+    for work in works:
+        before, start = turns[0], time.monotonic()
+        work()
+        took = time.monotonic() - start
+        # Of a thread that holds the interpreter they would be none.
+        assert turns[0] - before > took * 1000 / 50, (turns[0] - before, took)
+    end.set()
+    counter.join()
 
 
 def test_a_closed_model_answers_nothing(models: Path) -> None:

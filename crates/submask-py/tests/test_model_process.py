@@ -121,6 +121,30 @@ def test_memory_does_not_grow_over_a_thousand_calls(models: Path) -> None:
     assert told["models"] < 2_000_000, told
 
 
+def test_a_forked_process_is_refused_and_does_not_wait_for_ever(models: Path) -> None:
+    told = run(
+        models / "prime",
+        """
+        model.sample()
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            said = []
+            for ask in (model.sample, lambda: next(model.stream()), lambda: submask.Model.open(sys.argv[1])):
+                try:
+                    ask()
+                    said.append("nothing")
+                except submask.InvalidError as error:
+                    said.append(error.field)
+            os.write(tell, json.dumps(said).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(os.read(told, 1000).decode())
+        """,
+    )
+    assert told == ["process"] * 3
+
+
 WORK = {
     "prime": (
         "model.sample(100000, steps='first-hitting')",

@@ -239,6 +239,7 @@ SCORES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the bound is of joint draws")
 @pytest.mark.parametrize(("name", "arguments"), SCORES, ids=lambda value: value if isinstance(value, str) else "-".join(value))
 def test_scores_are_the_programs(program: Path, models: Path, name: str, arguments: dict[str, Any]) -> None:
     model = submask.Model.open(models / name)
@@ -254,6 +255,14 @@ def test_scores_are_the_programs(program: Path, models: Path, name: str, argumen
     for pair in (("the ", "sea"), {"prompt": "the ", "text": "sea"}, {"prompt": "the ", "completion": "sea", "id": 3}):
         assert score_fields(model.score([pair], **arguments)[0]) == expected_pair
     assert score_fields(model.score("sea", prompt="the ", **arguments)) == expected_pair
+
+
+def test_what_a_score_is_not_of_is_a_warning(models: Path) -> None:
+    model = submask.Model.open(models / "mdm")
+    with pytest.warns(UserWarning, match="sample.temperature differs") as warned:
+        model.score("the sea", estimator="path", draws=1)
+    assert warned[0].filename == __file__
+    assert "sample.temperature differs" in model.evaluate(estimator="path", sequences=1).notes[0]
 
 
 def score_fields(score: submask.Score) -> dict[str, Any]:

@@ -135,7 +135,7 @@ fn open(path: &Path, checkpoint: CheckpointChoice, compute: &Compute) -> Result<
     }
     let imported = import::import(&Foreign::open(&path)?, &ImportOptions::default());
     let imported = imported.map_err(|error| {
-        let more = "where a file does not say everything, `submask import` takes the rest and writes a folder to open";
+        let more = "where a file does not say everything, `import` of the program takes the rest, and writes a folder to open";
         Failure::from(error).hint(more)
     })?;
     let session = Session::new(Arc::new(imported.architecture), &imported.values, compute)?;

@@ -18,7 +18,7 @@ use super::options::SampleOptions;
 use super::sample::{GivenImage, request};
 use crate::errors::{exception, internal, invalid};
 use crate::told::Told;
-use crate::work::{PATIENCE, Raised, text};
+use crate::work::{PATIENCE, Raised, check_process, text};
 
 /// Events that the work is ahead of who takes them, at most.
 const AHEAD: usize = 256;
@@ -56,6 +56,7 @@ impl EventStream {
         given: Option<PyReadonlyArray3<'_, u8>>,
         mask: Option<PyReadonlyArray2<'_, bool>>,
     ) -> PyResult<Self> {
+        check_process(py)?;
         let session = model.get(py)?;
         let request = request(model, &session, &options, GivenImage::of(given.as_ref(), mask.as_ref()));
         let request = request.map_err(|failure| failure.raised(py))?;

@@ -6,7 +6,7 @@ use submask::Session;
 use submask::data::Tokenizer;
 use submask::denoiser::States;
 use submask::likelihood::Kind;
-use submask::model::{Estimator, EvaluateRequest, HeldOut, MaskedSequence, NetworkConfig};
+use submask::model::{Estimator, EvaluateRequest, HeldOut, MaskedBatch, MaskedSequence, NetworkConfig};
 use submask::order::Order;
 use submask::schedule::RevealUnit;
 
@@ -98,6 +98,32 @@ fn logits(session: &Session, sequences: &[MaskedSequence], batch: usize) -> Vec<
     (0..sequences.len()).map(|i| (tensor(i).shape().to_vec(), floats(tensor(i).data()))).collect()
 }
 
+/// The same of a sequence three times in a batch: of all its rows, and of some of them in any order.
+fn logits_of_a_batch_are_those_of_its_sequences(session: &Session, one: &[MaskedSequence], expected: &[f32]) {
+    let mask = session.architecture().predictive().codes().mask_id();
+    let y_t: Vec<u32> = one[0].digits.iter().map(|digit| digit.unwrap_or(mask)).collect();
+    let y_t = y_t.repeat(3);
+    let positions = [21, 0, 27, 3, 10];
+    let batch = MaskedBatch { y_t: &y_t, count: 3, t: None, labels: None, positions: Some(&positions) };
+    let row = |position: usize| &expected[position % 10 * 257..(position % 10 + 1) * 257];
+    for at_once in [1, 2, 16] {
+        let mut some = vec![0.0; positions.len() * 257];
+        session.logits_into(&batch, at_once, &mut some, &|| Ok(())).unwrap();
+        assert!(some.chunks(257).zip(positions).all(|(own, position)| own == row(position)));
+        let mut all = vec![0.0; 3 * 8 * 257];
+        let batch = MaskedBatch { positions: None, ..batch };
+        session.logits_into(&batch, at_once, &mut all, &|| Ok(())).unwrap();
+        assert_eq!(all, expected.repeat(3));
+    }
+    for (positions, said) in [(&[30][..], "positions = 30"), (&[8], "behind the first block")] {
+        let error = session.logits_shape(&MaskedBatch { positions: Some(positions), ..batch }).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let interrupted =
+        session.logits_into(&batch, 16, &mut [0.0; 5 * 257], &|| Err(submask::Error::Interrupted));
+    assert!(matches!(interrupted, Err(submask::Error::Interrupted)));
+}
+
 #[test]
 fn logits_end_with_the_first_block_that_is_masked() {
     for network in networks() {
@@ -134,7 +160,13 @@ fn logits_end_with_the_first_block_that_is_masked() {
                 })
                 .unwrap();
             assert_eq!(values, &expected);
+            let batch = MaskedBatch { y_t: &y_t, count: 1, t: None, labels: None, positions: None };
+            assert_eq!(session.logits_shape(&batch).unwrap(), (rows, 257));
+            let mut written = vec![0.0; rows * 257];
+            session.logits_into(&batch, 16, &mut written, &|| Ok(())).unwrap();
+            assert_eq!(written, expected);
         }
+        logits_of_a_batch_are_those_of_its_sequences(&session, &sequences[3..4], &found[3].1);
         assert_eq!(logits(&session, &sequences, 1), found);
         let mut later = sequences[1].clone();
         later.digits[17] = Some(3);
