@@ -15,6 +15,8 @@ use crate::{flags, locate, progress};
 
 /// Measures a model on held-out text, images or points.
 pub fn run(args: &EvalArgs, compute: Compute) -> Result<(), Failure> {
+    // Before the model is looked for; `choose` does it for other callers.
+    check(args)?;
     let folder = locate::checkpoint(&args.model, args.checkpoint)?;
     let chosen = choose(args, &folder, &ModelConfig::read(&folder)?)?;
     let session = Model::open(&folder)?.session(&compute.open()?)?;
