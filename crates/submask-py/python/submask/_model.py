@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,21 +13,18 @@ from . import _native
 from ._arguments import described, invalid, numbers, unsigned, whole
 from ._evaluated import evaluated
 from ._events import Stream
-from ._hub import path_of
+from ._open import OpenModel
 from ._samples import Change, Report, Samples, Tokens, Trajectory
 from ._score import Evaluation, Score, pairs_of, score_of
 from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, name, naming, sampling
-from ._tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
 __all__ = ["Model"]
 
-Subject = Literal["text", "images", "points"]
 
-
-class Model:
+class Model(OpenModel):
     """A model of text, images or points, ready to generate and to be evaluated. :meth:`open` gives one.
 
     It may be used by several threads at once: nothing holds the GIL while it computes. Results are those of the program
@@ -54,100 +48,6 @@ class Model:
         tokenizer: how its texts become tokens; ``None`` where it is not of text.
         path: the model folder.
     """
-
-    subject: Subject
-    vocab_size: int
-    subtoken_len: int
-    base: int
-    mask_id: int
-    seq_len: int
-    block_len: int
-    network: str
-    is_autoregressive: bool
-    is_of_pairs: bool
-    reads_time: bool
-    image_shape: tuple[int, int, int] | None
-    classes: list[str] | None
-    parameters: int
-    tokenizer: Tokenizer | None
-    path: str
-
-    def __init__(self, native: _native.ModelSession, device: str) -> None:
-        """Use :meth:`open` or :meth:`from_pretrained`."""
-        self._native = native
-        self._device = device
-        self._info: dict[str, Any] | None = None
-        vars(self).update(native.facts())
-        tokenizer = native.tokenizer()
-        self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
-        self.path = os.fspath(native.folder())
-
-    @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        checkpoint: str | int = "newest",
-        device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | None = None,
-    ) -> Self:
-        """Opens what stands at a path, or under a name on the Hub.
-
-        Args:
-            path: a model folder, a run, a checkpoint of a run, or ``hub://owner/repo[@revision][/path]``, which is
-                downloaded into the Hub's cache. A checkpoint of another program is imported in memory; one that does not
-                say everything has to be imported by ``submask import`` first.
-            checkpoint: which checkpoint of a run: ``"newest"``, ``"best"`` (of a run with ``train.keep_best``), or its
-                number of steps.
-            device: ``"cpu"``, ``"gpu:N"``, or ``"auto"``.
-            precision: in which precision matrices are multiplied.
-            cache_dir: the Hub's cache; as the environment says unless it is given.
-            token: what repositories are opened with that are not open to all; as the environment says unless it is given.
-
-        Raises:
-            SubmaskError: where there is no model.
-            FormatError: of a file that is not what it should be.
-            DownloadError: of a repository that cannot be downloaded.
-        """
-        which = checkpoint if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
-        cache = None if cache_dir is None else os.fspath(cache_dir)
-        device, precision_name = name(device, "device"), name(precision, "precision")
-        return cls(_native.ModelSession(os.fspath(path), which, device, precision_name, cache, token), device)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        repository: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | None = None,
-        checkpoint: str | int = "newest",
-        device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
-    ) -> Self:
-        """Opens ``owner/repo`` of the Hub, or a folder that there is.
-
-        Args:
-            repository: ``owner/repo``, or a path as :meth:`open` takes it.
-            revision: a branch, a tag or a commit.
-            cache_dir: the Hub's cache; as the environment says unless it is given.
-            token: as :meth:`open` takes it.
-            checkpoint: which checkpoint of a run.
-            device: as :meth:`open` takes it.
-            precision: as :meth:`open` takes it.
-        """
-        path = path_of(repository, revision)
-        return cls.open(path, checkpoint=checkpoint, device=device, precision=precision, cache_dir=cache_dir, token=token)
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What ``submask info --json`` says of what was opened."""
-        if self._info is None:
-            self._info = json.loads(self._native.info())
-        return dict(self._info)
 
     def sample(
         self,
@@ -466,25 +366,6 @@ class Model:
         if positions is not None or states.ndim == 2:
             return rows
         return rows.reshape(count, -1, rows.shape[1])
-
-    def close(self) -> None:
-        """Frees the weights, as soon as no stream uses them any more. Nothing can be asked of the model then."""
-        self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        what = f"{self.subject}, {self.network}, {self.parameters:,} weights, {self._device}"
-        return f"Model({self.path!r}, {what}{', closed' if self._native.is_closed() else ''})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Model is not pickled: open it in every process, by submask.Model.open(path)")
 
     def _sample(
         self,
