@@ -20,7 +20,7 @@ use submask::schedule::Schedule;
 use super::{Room, submask};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(120);
 
 #[test]
 fn help() {
@@ -379,7 +379,9 @@ fn streams_end_before_the_server_does_unless_it_is_told_twice() {
     }
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(130), "{}", log(&room));
-    assert!(log(&room).ends_with("stopped: requests under way were given up\n"), "{}", log(&room));
+    // The stream may still tell that it was cut after the program has told why.
+    let log = log(&room);
+    assert!(log.lines().any(|line| line == "stopped: requests under way were given up"), "{log}");
     let mut rest = String::new();
     // It breaks off.
     let _ = stream.read_to_string(&mut rest);
