@@ -13,6 +13,7 @@ function isMeant({ kind, subtokens, network, block_len: blocks, pairs }) {
   return kind === "text" && subtokens > 1 && network !== "autoregressive" && blocks === 0 && !pairs;
 }
 const textModel = served.find((model) => isMeant(model.submask));
+const blockModel = served.find((model) => model.submask.block_len > 0);
 const imageModel = served.find((model) => model.submask.kind === "images");
 
 let browser;
@@ -37,8 +38,13 @@ function onPage(name, options, body) {
   });
 }
 
-function fragment(settings) {
-  return `#${new URLSearchParams({ model: textModel.id, ...settings })}`;
+function fragment(settings, model = textModel) {
+  return `#${new URLSearchParams({ model: model.id, ...settings })}`;
+}
+
+/** What the runs on the stage were asked for and told, as the saved JSON has it. */
+async function savedRuns(page) {
+  return JSON.parse((await saved(page, "#save-json")).bytes).runs;
 }
 
 const template = "lantern:[[10]] light[[4]].";
@@ -260,6 +266,38 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await other.context.close();
   });
 
+  onPage("warp and corrector are settings, which links and files hold", { fragment: fragment(usual) }, async (page) => {
+    assert.ok(await page.isHidden("#a-corrector"), "they are behind More settings");
+    await page.click("fieldset[data-run=a] .more summary");
+    assert.ok(await page.isHidden("#a-window"), "without blocks there is no window");
+    assert.match(await page.textContent("#a-corrector-help"), /Jumps/);
+    await page.fill("#a-corrector", "4");
+    await page.click("#run");
+    assert.match(await page.textContent("#a-corrector-error"), /“4” is neither “off” nor two numbers/);
+    await page.fill("#a-corrector", "4, 0.5");
+    await page.fill("#a-warp", "1, 2, 0");
+    await page.click("#run");
+    await finished(page);
+    const [{ request }] = await savedRuns(page);
+    assert.deepEqual([request.corrector, request.warp], [[4, 0.5, 0], [1, 2, 0]]);
+    await screenshot(page, "settings-light");
+    await accessible(page, "settings");
+    const other = await visit(browser, { fragment: new URL(page.url()).hash, viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+    assert.ok(await other.page.isHidden("#a-corrector"), "settings are closed on a narrow screen");
+    await other.page.click("#settings > summary");
+    assert.deepEqual([await other.page.inputValue("#a-corrector"), await other.page.inputValue("#a-warp")], ["4, 0.5", "1, 2, 0"]);
+    assert.equal(await resultOf(other.page), await resultOf(page));
+    await screenshot(other.page, "settings-narrow-dark");
+    await accessible(other.page, "narrow settings");
+    assert.deepEqual(other.faults, []);
+    await other.context.close();
+    await page.selectOption("#a-order", "left-to-right");
+    assert.ok(await page.isHidden("#a-corrector"), "without a grid there are no jumps");
+    await page.click("#run");
+    await finished(page);
+    assert.ok(!("corrector" in (await savedRuns(page))[0].request));
+  });
+
   onPage("a link with what the page does not know says so", { fragment: fragment({ ...usual, "a.colour": "red" }) }, async (page) => {
     assert.match(await page.textContent("#problem"), /a\.colour/);
     assert.equal(await page.inputValue("#a-seed"), "3");
@@ -397,6 +435,18 @@ test("a server that asks for a token gets one", { skip: token ? false : "this se
   await context.close();
 });
 
+describe("blocks", { skip: blockModel ? false : "no model that writes block by block is served" }, () => {
+  const link = blockModel && fragment({ template: "lantern:[[*]]", "a.steps": "4", "a.window": "recomputed", "a.length": "32" }, blockModel);
+  onPage("a model that writes block by block has a window", { fragment: link, colorScheme: "dark" }, async (page) => {
+    assert.equal(await page.inputValue("#a-window"), "recomputed");
+    assert.match(await page.textContent("#a-window-help"), /read anew/);
+    assert.equal((await savedRuns(page))[0].request.window, "recomputed");
+    assert.equal(await page.getAttribute("#a-window", "aria-describedby"), "a-window-help a-window-error");
+    await screenshot(page, "settings-blocks-dark");
+    await accessible(page, "blocks");
+  });
+});
+
 describe("images", { skip: imageModel ? false : "no model of images is served" }, () => {
   const link = `#${new URLSearchParams({ model: imageModel?.id ?? "", "a.seed": "2", "a.steps": "32" })}`;
 
@@ -405,15 +455,24 @@ describe("images", { skip: imageModel ? false : "no model of images is served" }
     const run = new PictureRun();
     file.runs[0].events.forEach((event) => run.take(event));
     const shown = new Set();
+    let sometimesPartial = false;
     for (let frame = 0; frame <= run.frames; frame += 1) {
       await scrub(page, frame);
       const source = await page.getAttribute(".picture", "src");
       assert.equal(source, `data:image/png;base64,${run.picture(frame).png}`);
       shown.add(source);
+      const { counts } = run.picture(frame);
+      const meter = page.locator(".panel .meter");
+      assert.ok((await meter.getAttribute("aria-label")).includes(`${counts.masked} masked, ${counts.partial} partial, ${counts.clean} clean`));
+      const parts = await meter.locator("span").evaluateAll((spans) => spans.map((span) => [span.dataset.state, Number(span.style.flexGrow)]));
+      assert.deepEqual(Object.fromEntries(parts), counts);
+      sometimesPartial ||= counts.partial > 0;
     }
+    assert.ok(sometimesPartial, "some values are known in part on the way");
     assert.ok(shown.size > 5, `${shown.size} pictures`);
     assert.equal(run.picture(run.frames).png, run.finished.b64_json);
-    assert.match(await page.getAttribute(".picture", "alt"), /digits known/);
+    assert.match(await page.getAttribute(".picture", "alt"), /colour values to fill in 0 masked, 0 partial, \d+ clean; 100 % of their digits known/);
+    await page.waitForFunction(() => /Run A, evaluation \d+ of \d+\. Of \d+ colour values/.test(document.getElementById("live").textContent));
     await screenshot(page, "image-light");
     await accessible(page, "image");
     const png = await saved(page, "#save-png");
@@ -453,7 +512,77 @@ describe("images", { skip: imageModel ? false : "no model of images is served" }
       if (mask[i - (i % 4)] === 0) assert.equal(value, before[i], `byte ${i} is given`);
     });
     assert.ok(result.some((value, i) => mask[i - (i % 4)] > 0 && value !== before[i]));
+    const started = new PictureRun();
+    started.take(file.runs[0].events[0]);
+    const { known, counts } = started.picture(0);
+    const channels = imageModel.submask.image.channels;
+    assert.deepEqual([known, counts], [0, { masked: masked * channels, partial: 0, clean: 0 }], "what is given does not count");
     await screenshot(page, "image-filled");
+  });
+
+  onPage("a link holds a small picture and its mask", { fragment: link }, async (page) => {
+    await page.click("#use-result");
+    await page.waitForSelector("#paint");
+    await page.click("#mask-none");
+    await page.focus("#paint");
+    for (const key of ["ArrowUp", "ArrowLeft", "Space"]) await page.keyboard.press(key);
+    await page.fill("#a-seed", "6");
+    await page.click("#run");
+    await finished(page);
+    await page.click("#share");
+    await page.waitForFunction(() => /copied/.test(document.getElementById("share-state").textContent));
+    assert.match(await page.textContent("#share-state"), /holds the picture and its mask/);
+    const shared = await page.evaluate(() => navigator.clipboard.readText());
+    const other = await visit(browser, { fragment: shared.slice(address.length) });
+    assert.ok(await other.page.isVisible("#paint"));
+    assert.equal(await other.page.textContent("#paint-state"), await page.textContent("#paint-state"));
+    const [own, restored] = [(await savedRuns(page))[0].request, (await savedRuns(other.page))[0].request];
+    for (const field of ["image", "mask"]) {
+      const bytes = (text) => pixels(page, `data:image/png;base64,${text}`);
+      assert.deepEqual(await bytes(restored[field]), await bytes(own[field]), field);
+    }
+    assert.equal(await other.page.getAttribute(".picture", "src"), await page.getAttribute(".picture", "src"));
+    assert.ok(await other.page.isHidden("#changed"));
+    await screenshot(other.page, "image-linked");
+    // Another link without a picture takes it away.
+    await other.page.evaluate((hash) => (location.hash = hash), link);
+    await other.page.waitForSelector("#paint", { state: "hidden" });
+    assert.deepEqual(other.faults, []);
+    await other.context.close();
+  });
+
+  onPage("a link says that it does not hold a large picture, and so does who opens it", { fragment: link }, async (page) => {
+    // The model's pictures are small: one of another model is as if it had larger ones.
+    await page.route("**/v1/models", async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const { submask } of answer.data) if (submask.image) Object.assign(submask.image, { width: 96, height: 96 });
+      await route.fulfill({ json: answer });
+    });
+    await page.reload();
+    await finished(page);
+    const noise = await page.evaluate(() => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 96, height: 96 });
+      const context = canvas.getContext("2d");
+      const data = context.createImageData(96, 96);
+      crypto.getRandomValues(data.data);
+      for (let i = 3; i < data.data.length; i += 4) data.data[i] = 255;
+      context.putImageData(data, 0, 0);
+      return canvas.toDataURL("image/png").split(",")[1];
+    });
+    await page.setInputFiles("#picture", { name: "noise.png", mimeType: "image/png", buffer: Buffer.from(noise, "base64") });
+    await page.waitForSelector("#paint");
+    await page.click("#share");
+    await page.waitForFunction(() => /copied/.test(document.getElementById("share-state").textContent));
+    assert.match(await page.textContent("#share-state"), /does not hold the picture, which is too large/);
+    assert.match(page.url(), /picture=omitted/);
+    await page.reload();
+    await page.waitForSelector("#problem:not([hidden])");
+    assert.match(await page.textContent("#problem"), /does not hold the picture that was filled in/);
+  });
+
+  onPage("a link whose picture does not fit says so", { fragment: `${link}&picture=iVBORw0KGgo&mask=AA` }, async (page) => {
+    assert.match(await page.textContent("#problem"), /picture of this link is no PNG/);
+    assert.ok(await page.isHidden("#paint"));
   });
 
   const narrow = { viewport: { width: 360, height: 740 }, colorScheme: "dark" };
