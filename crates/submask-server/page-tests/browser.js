@@ -298,6 +298,32 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     assert.ok(!("corrector" in (await savedRuns(page))[0].request));
   });
 
+  onPage("a window is a setting of what writes block by block", { fragment: fragment(usual) }, async (page) => {
+    // As if the model had blocks; the server is not asked for the window, which it would refuse.
+    await page.route("**/v1/models", async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const { submask } of answer.data) submask.block_len = 16;
+      await route.fulfill({ json: answer });
+    });
+    await page.route("**/v1/infill", (route) => {
+      const { window, ...others } = route.request().postDataJSON();
+      return route.continue({ postData: JSON.stringify(others) });
+    });
+    await page.reload();
+    await finished(page);
+    await page.click("fieldset[data-run=a] .more summary");
+    assert.equal(await page.inputValue("#a-window"), "cached");
+    assert.match(await page.textContent("#a-window-help"), /read anew for every block/);
+    await page.selectOption("#a-window", "recomputed");
+    await page.click("#run");
+    await finished(page);
+    assert.equal((await savedRuns(page))[0].request.window, "recomputed");
+    assert.match(page.url(), /a\.window=recomputed/);
+    await page.reload();
+    await finished(page);
+    assert.equal(await page.inputValue("#a-window"), "recomputed");
+  });
+
   onPage("a link with what the page does not know says so", { fragment: fragment({ ...usual, "a.colour": "red" }) }, async (page) => {
     assert.match(await page.textContent("#problem"), /a\.colour/);
     assert.equal(await page.inputValue("#a-seed"), "3");
@@ -580,8 +606,17 @@ describe("images", { skip: imageModel ? false : "no model of images is served" }
     assert.match(await page.textContent("#problem"), /does not hold the picture that was filled in/);
   });
 
-  onPage("a link whose picture does not fit says so", { fragment: `${link}&picture=iVBORw0KGgo&mask=AA` }, async (page) => {
+  onPage("a link whose picture cannot be restored says so", { fragment: `${link}&picture=iVBORw0KGgo&mask=AA` }, async (page) => {
     assert.match(await page.textContent("#problem"), /picture of this link is no PNG/);
+    assert.ok(await page.isHidden("#paint"));
+    // A PNG of the right size that ends behind its head.
+    const { width, height } = imageModel.submask.image;
+    const head = Buffer.from("89504e470d0a1a0a0000000d49484452".padEnd(58, "0"), "hex");
+    head.writeUInt32BE(width, 16);
+    head.writeUInt32BE(height, 20);
+    const mask = Buffer.alloc(Math.ceil((width * height) / 8), 255).toString("base64url");
+    await page.evaluate((hash) => (location.hash = hash), `${link}&picture=${head.toString("base64url")}&mask=${mask}`);
+    await page.waitForFunction(() => /cannot be read/.test(document.getElementById("problem").textContent));
     assert.ok(await page.isHidden("#paint"));
   });
 

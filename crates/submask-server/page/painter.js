@@ -65,11 +65,15 @@ export class Painter {
   /**
    * Takes picture and mask of a link.
    *
-   * @throws {Error} for those of another size.
+   * @throws {Error} for those of another size, and for what cannot be read.
    */
   async restore(linked) {
     const { png, mask } = unlinkedPicture(linked, this.#size);
-    if (!(await this.#show(new Blob([png], { type: "image/png" })))) return;
+    const shown = this.#show(new Blob([png], { type: "image/png" }));
+    const isShown = await shown.catch(() => {
+      throw new Error("The picture of this link cannot be read.");
+    });
+    if (!isShown) return;
     this.#mask = mask;
     this.#draw();
     this.changed();
