@@ -120,8 +120,8 @@ export class Panel {
       part.style.flexGrow = counts[kind];
       part.hidden = counts[kind] === 0;
     }
-    const values = this.run.kind === "text" ? "" : "values ";
-    this.meterBox.setAttribute("aria-label", `To fill in: ${values}${countsInWords(counts)}`);
+    const what = this.run.kind === "text" ? "To fill in" : "Colour values to fill in";
+    this.meterBox.setAttribute("aria-label", `${what}: ${countsInWords(counts)}`);
   }
 
   #showPicture(frame) {
