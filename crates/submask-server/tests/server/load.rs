@@ -90,11 +90,12 @@ async fn a_full_queue_is_told_and_who_goes_away_makes_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_nobody_reads_scores_no_more() {
-    let settings = ServerSettings { max_queue: 0, ..ServerSettings::default() };
+    // So much is allowed that the scores take far longer than is waited for.
+    let settings = ServerSettings { max_queue: 0, max_tokens: 1 << 24, ..ServerSettings::default() };
     let server = support::server(settings, &["words"]);
     let body = json!({
         "model": "words", "template": "a[[20]]", "n": 40, "stream": true,
-        "score": {"estimator": "nelbo-subtoken", "draws": 4096}
+        "score": {"estimator": "orders", "draws": 4096}
     });
     let request = Request::post("/v1/infill").header("content-type", "application/json");
     let request = request.body(Body::from(body.to_string())).unwrap();
@@ -111,14 +112,16 @@ async fn a_stream_that_nobody_reads_scores_no_more() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the texts are scored at once");
+    tokio::time::timeout(Duration::from_secs(60), begun).await.expect("the texts are scored at once");
     drop(stream);
     let accepted = async {
         while score().await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(2), accepted).await.expect("texts that nobody reads are scored");
+    tokio::time::timeout(Duration::from_secs(60), accepted)
+        .await
+        .expect("texts that nobody reads are scored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +192,9 @@ async fn the_time_limit_ends_answers_and_streams() {
         let last: Value = serde_json::from_str(&last).unwrap();
         assert_eq!(last["error"]["type"], "timeout_error", "{path}");
     }
-    assert_eq!(short(&server).await.status, StatusCode::OK);
+    // Others are served; on a busy machine the limit may be too short for some of them.
+    let served = async { while short(&server).await.status != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("nobody is served any more");
 }
 
 /// Draws for bodies: a small generator of its own, so that a failure can be had again.
