@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Compares what a running server answers with what the program prints, for many settings.
 
-    scripts/compare_served.py http://127.0.0.1:8080 NAME target/release/submask runs/dictionary
+    scripts/compare_served.py http://127.0.0.1:8080 NAME target/release/submask runs/dictionary [--short]
 
 NAME is what the server calls the model of text in the folder. Texts, tokens and evaluations of `/v1/infill`, `/v1/completions` and
 their streams have to be those of `submask sample`, scores those of `submask score`, in every bit: each asked for alone, and again
-while fifty other requests of every kind are under way. Prints a line per setting, and ends with an error at the first that differs.
+while fifty other requests of every kind are under way; with --short those that take many evaluations only alone. Prints a line per
+setting, and ends with an error at the first that differs.
 """
 
 import json
@@ -19,8 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 # Requests that are under way beside those that are compared.
 OTHERS = 50
+# Evaluations above which a setting takes too long among them for --short.
+MANY = 200
 
 address, name, binary, folder = sys.argv[1:5]
+is_short = sys.argv[5:] == ["--short"]
+if sys.argv[5:] and not is_short:
+    sys.exit(f"{sys.argv[5:]} is not allowed: --short or nothing")
 
 
 def ask(path, body):
@@ -58,9 +64,11 @@ class Setting:
 settings = []
 
 
-def compare(*setting):
-    settings.append(Setting(*setting))
-    settings[-1].compare("")
+def compare(*setting, evaluations=0):
+    compared = Setting(*setting)
+    compared.compare("")
+    if evaluations <= MANY or not is_short:
+        settings.append(compared)
 
 
 def flags(fields):
@@ -89,7 +97,7 @@ def infilled(template, **fields):
         return [(one["text"], one["tokens"]) for one in samples]
 
     what = f"{template} {json.dumps(fields)}, its {evaluations} evaluations"
-    compare(what, "/v1/infill", body, read, (texts(printed["samples"]), evaluations))
+    compare(what, "/v1/infill", body, read, (texts(printed["samples"]), evaluations), evaluations=evaluations)
 
 
 def completed(tokens, **fields):
@@ -194,6 +202,7 @@ with urllib.request.urlopen(f"{address}/v1/models/{name}") as answer:
 
 infilled("the [[9]]")
 infilled("the [[*]]", temperature=0.8, top_k=9)
+infilled("the [[*]]", length=32, temperature=0.8, top_k=9)
 infilled("the [[6]]", top_p=0.6, nucleus="exclusive")
 completed(12)
 completed(5, temperature=0)
