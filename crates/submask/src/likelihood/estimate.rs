@@ -486,6 +486,20 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_is_read_from_a_file_as_it_was_written() {
+        use crate::random::{Draws, Purpose};
+        let draws = Draws::new(2, Purpose::Likelihood);
+        let estimate = bound(&[1.0, 2.0], &[1, 1]);
+        let figure = estimate.figure_of("a", "nats per token", estimate.nats_per_token());
+        for n in 0..10_000 {
+            let value = draws.normal(n, 0, 0).exp() * 10_f64.powi(draws.below(30, n, 1, 0) as i32 - 15);
+            let json = serde_json::to_string(&Figure { value, ..figure.clone() }).unwrap();
+            let read: Figure = serde_json::from_str(&json).unwrap();
+            assert_eq!(read.value.to_bits(), value.to_bits(), "{json}");
+        }
+    }
+
+    #[test]
     fn the_errors_of_sequences_and_of_draws_add_up_in_squares() {
         let estimate: Estimate<UpperBound> =
             Estimate::new(vec![1.0, 2.0, 3.0, 6.0], vec![0.3, 0.4, 0.0, 0.0], vec![2; 4], 7);
