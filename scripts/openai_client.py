@@ -119,8 +119,16 @@ holds(
 whole = {"order": "left-to-right", "unit": "tokens"}
 tokens = complete(model=name, prompt="sea: ", max_tokens=6, seed=seed, logprobs=3, **own, extra_body=whole).choices[0]
 holds("and the likeliest tokens where whole tokens are revealed", all(len(top) >= 3 for top in tokens.logprobs.top_logprobs))
-prompt = complete(model=name, prompt="sea: a large body", max_tokens=0, echo=True, logprobs=0).choices[0]
-holds("echo with max_tokens 0 gives those of the prompt", len(prompt.logprobs.token_logprobs) > 2)
+prompt = complete(model=name, prompt="sea: a large body", max_tokens=0, echo=True, logprobs=2).choices[0].logprobs
+holds("echo with max_tokens 0 gives those of the prompt", len(prompt.token_logprobs) > 2)
+holds(
+    "and the likeliest tokens beside each",
+    len(prompt.top_logprobs) == len(prompt.tokens)
+    and all(
+        top[token] == own <= max(top.values()) <= 0
+        for token, own, top in zip(prompt.tokens, prompt.token_logprobs, prompt.top_logprobs)
+    ),
+)
 
 bad = openai.BadRequestError
 refused("logprobs in random order", bad, lambda: complete(model=name, prompt="a", logprobs=1), "/v1/score")

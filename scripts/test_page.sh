@@ -43,4 +43,4 @@ SUBMASK_PAGE_SCREENSHOTS=${screenshots:-$(mktemp -d)}
 SUBMASK_PAGE_CHROMIUM=$(command -v chromium)
 export SUBMASK_PAGE_SCREENSHOTS SUBMASK_PAGE_CHROMIUM
 printf 'screenshots go to %s\n' "$SUBMASK_PAGE_SCREENSHOTS"
-node --test --test-reporter=spec "$tests/browser.js"
+node --test --test-concurrency=1 --test-reporter=spec "$tests"/browser*.js

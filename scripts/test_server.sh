@@ -61,7 +61,7 @@ fi
 
 echo "- in every setting, beside what the program prints"
 if command -v python3 >/dev/null; then
-    scripts/compare_served.py "$address" text "$submask" "$text"
+    scripts/compare_served.py "$address" text "$submask" "$text" --short
 else
     echo "skipped: there is no Python"
 fi

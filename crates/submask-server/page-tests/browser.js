@@ -1,45 +1,10 @@
-// The page in a real browser, against a server that runs. `scripts/test_page.sh ADDRESS` starts it.
+// Texts on the page in a real browser, against a server that runs. `scripts/test_page.sh ADDRESS` starts it.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { PictureRun, TextRun } from "../page/replay.js";
-import { accessible, address, digits, finished, launch, resultOf, saved, screenshot, scrub, states, visit } from "./visit.js";
-
-const token = process.env.SUBMASK_PAGE_TOKEN;
-const headers = token ? { authorization: `Bearer ${token}` } : {};
-const served = (await (await fetch(`${address}v1/models`, { headers })).json()).data;
-/** A model of text that knows tokens in part and writes them as a whole, from plain text. */
-function isMeant({ kind, subtokens, network, block_len: blocks, pairs }) {
-  return kind === "text" && subtokens > 1 && network !== "autoregressive" && blocks === 0 && !pairs;
-}
-const textModel = served.find((model) => isMeant(model.submask));
-const imageModel = served.find((model) => model.submask.kind === "images");
-
-let browser;
-before(async () => {
-  browser = await launch();
-});
-after(() => browser?.close());
-
-/** A test with a page of its own, in which nothing may go wrong. */
-function onPage(name, options, body) {
-  test(name, async () => {
-    const visited = await visit(browser, options);
-    try {
-      await body(visited.page, visited.context);
-      assert.deepEqual(visited.faults.filter((fault) => !options.allowed?.test(fault)), []);
-    } catch (error) {
-      await screenshot(visited.page, `failed-${name.replace(/\W+/g, "-")}`);
-      throw error;
-    } finally {
-      await visited.context.close();
-    }
-  });
-}
-
-function fragment(settings) {
-  return `#${new URLSearchParams({ model: textModel.id, ...settings })}`;
-}
+import { describe, test } from "node:test";
+import { TextRun } from "../page/replay.js";
+import { blockModel, browser, fragment, onPage, savedRuns, textModel, token } from "./pages.js";
+import { accessible, address, digits, finished, resultOf, saved, screenshot, scrub, states, visit } from "./visit.js";
 
 const template = "lantern:[[10]] light[[4]].";
 const usual = { template, "a.seed": "3", "a.steps": "64" };
@@ -260,6 +225,64 @@ describe("text", { skip: textModel ? false : "no model of text with several digi
     await other.context.close();
   });
 
+  onPage("warp and corrector are settings, which links and files hold", { fragment: fragment(usual) }, async (page) => {
+    assert.ok(await page.isHidden("#a-corrector"), "they are behind More settings");
+    await page.click("fieldset[data-run=a] .more summary");
+    assert.ok(await page.isHidden("#a-window"), "without blocks there is no window");
+    assert.match(await page.textContent("#a-corrector-help"), /Jumps/);
+    await page.fill("#a-corrector", "4");
+    await page.click("#run");
+    assert.match(await page.textContent("#a-corrector-error"), /“4” is neither “off” nor two numbers/);
+    await page.fill("#a-corrector", "4, 0.5");
+    await page.fill("#a-warp", "1, 2, 0");
+    await page.click("#run");
+    await finished(page);
+    const [{ request }] = await savedRuns(page);
+    assert.deepEqual([request.corrector, request.warp], [[4, 0.5, 0], [1, 2, 0]]);
+    await screenshot(page, "settings-light");
+    await accessible(page, "settings");
+    const other = await visit(browser, { fragment: new URL(page.url()).hash, viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+    assert.ok(await other.page.isHidden("#a-corrector"), "settings are closed on a narrow screen");
+    await other.page.click("#settings > summary");
+    assert.deepEqual([await other.page.inputValue("#a-corrector"), await other.page.inputValue("#a-warp")], ["4, 0.5", "1, 2, 0"]);
+    assert.equal(await resultOf(other.page), await resultOf(page));
+    await screenshot(other.page, "settings-narrow-dark");
+    await accessible(other.page, "narrow settings");
+    assert.deepEqual(other.faults, []);
+    await other.context.close();
+    await page.selectOption("#a-order", "left-to-right");
+    assert.ok(await page.isHidden("#a-corrector"), "without a grid there are no jumps");
+    await page.click("#run");
+    await finished(page);
+    assert.ok(!("corrector" in (await savedRuns(page))[0].request));
+  });
+
+  onPage("a window is a setting of what writes block by block", { fragment: fragment(usual) }, async (page) => {
+    // As if the model had blocks; the server is not asked for the window, which it would refuse.
+    await page.route("**/v1/models", async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const { submask } of answer.data) submask.block_len = 16;
+      await route.fulfill({ json: answer });
+    });
+    await page.route("**/v1/infill", (route) => {
+      const { window, ...others } = route.request().postDataJSON();
+      return route.continue({ postData: JSON.stringify(others) });
+    });
+    await page.reload();
+    await finished(page);
+    await page.click("fieldset[data-run=a] .more summary");
+    assert.equal(await page.inputValue("#a-window"), "cached");
+    assert.match(await page.textContent("#a-window-help"), /read anew for every block/);
+    await page.selectOption("#a-window", "recomputed");
+    await page.click("#run");
+    await finished(page);
+    assert.equal((await savedRuns(page))[0].request.window, "recomputed");
+    assert.match(page.url(), /a\.window=recomputed/);
+    await page.reload();
+    await finished(page);
+    assert.equal(await page.inputValue("#a-window"), "recomputed");
+  });
+
   onPage("a link with what the page does not know says so", { fragment: fragment({ ...usual, "a.colour": "red" }) }, async (page) => {
     assert.match(await page.textContent("#problem"), /a\.colour/);
     assert.equal(await page.inputValue("#a-seed"), "3");
@@ -397,72 +420,15 @@ test("a server that asks for a token gets one", { skip: token ? false : "this se
   await context.close();
 });
 
-describe("images", { skip: imageModel ? false : "no model of images is served" }, () => {
-  const link = `#${new URLSearchParams({ model: imageModel?.id ?? "", "a.seed": "2", "a.steps": "32" })}`;
-
-  onPage("a picture resolves", { fragment: link }, async (page) => {
-    const file = JSON.parse((await saved(page, "#save-json")).bytes);
-    const run = new PictureRun();
-    file.runs[0].events.forEach((event) => run.take(event));
-    const shown = new Set();
-    for (let frame = 0; frame <= run.frames; frame += 1) {
-      await scrub(page, frame);
-      const source = await page.getAttribute(".picture", "src");
-      assert.equal(source, `data:image/png;base64,${run.picture(frame).png}`);
-      shown.add(source);
-    }
-    assert.ok(shown.size > 5, `${shown.size} pictures`);
-    assert.equal(run.picture(run.frames).png, run.finished.b64_json);
-    assert.match(await page.getAttribute(".picture", "alt"), /digits known/);
-    await screenshot(page, "image-light");
-    await accessible(page, "image");
-    const png = await saved(page, "#save-png");
-    assert.equal(png.bytes.toString("latin1", 1, 4), "PNG");
-    await scrub(page, Math.round(run.frames / 2));
-    await screenshot(page, "image-half");
-  });
-
-  onPage("what is painted over is drawn anew, and nothing else", { fragment: link }, async (page) => {
-    const before = await pixels(page, await page.getAttribute(".picture", "src"));
-    await page.click("#use-result");
-    await page.waitForSelector("#paint");
-    await page.click("#mask-none");
-    const box = await page.locator("#paint").boundingBox();
-    await page.mouse.move(box.x + 0.3 * box.width, box.y + 0.3 * box.height);
-    await page.mouse.down();
-    await page.mouse.move(box.x + 0.7 * box.width, box.y + 0.6 * box.height, { steps: 4 });
-    await page.mouse.up();
-    await page.focus("#paint");
-    for (let i = 0; i < 4; i += 1) await page.keyboard.press("ArrowDown");
-    await page.keyboard.press("Space");
-    await screenshot(page, "image-paint");
-    await accessible(page, "paint");
-    assert.notEqual(await page.inputValue("#a-seed"), "2", "the same seed would draw the same again");
-    await page.fill("#a-seed", "5");
-    assert.ok(await page.isVisible("#changed"));
-    await page.click("#run");
-    await finished(page);
-    const file = JSON.parse((await saved(page, "#save-json")).bytes);
-    const mask = await pixels(page, `data:image/png;base64,${file.runs[0].request.mask}`);
-    const result = await pixels(page, await page.getAttribute(".picture", "src"));
-    const masked = mask.filter((value, i) => i % 4 === 0 && value > 0).length;
-    // The brush is large on a small picture.
-    const of = mask.length / 4;
-    assert.ok(masked > of / 50 && masked < of, `${masked} pixels of ${of} are masked`);
-    result.forEach((value, i) => {
-      if (mask[i - (i % 4)] === 0) assert.equal(value, before[i], `byte ${i} is given`);
-    });
-    assert.ok(result.some((value, i) => mask[i - (i % 4)] > 0 && value !== before[i]));
-    await screenshot(page, "image-filled");
-  });
-
-  const narrow = { viewport: { width: 360, height: 740 }, colorScheme: "dark" };
-  onPage("a narrow, dark screen shows pictures, too", { fragment: link, ...narrow }, async (page) => {
-    await page.click("#use-result");
-    const wide = await page.evaluate(() => document.scrollingElement.scrollWidth);
-    assert.ok(wide <= 360, `${wide} pixels wide`);
-    await screenshot(page, "image-narrow-dark");
-    await accessible(page, "narrow image");
+describe("blocks", { skip: blockModel ? false : "no model that writes block by block is served" }, () => {
+  const link = blockModel && fragment({ template: "lantern:[[*]]", "a.steps": "4", "a.window": "recomputed", "a.length": "32" }, blockModel);
+  onPage("a model that writes block by block has a window", { fragment: link, colorScheme: "dark" }, async (page) => {
+    assert.equal(await page.inputValue("#a-window"), "recomputed");
+    assert.match(await page.textContent("#a-window-help"), /read anew/);
+    assert.equal((await savedRuns(page))[0].request.window, "recomputed");
+    assert.equal(await page.getAttribute("#a-window", "aria-describedby"), "a-window-help a-window-error");
+    await screenshot(page, "settings-blocks-dark");
+    await accessible(page, "blocks");
   });
 });
 
@@ -486,18 +452,5 @@ async function coloursOf(page, source) {
     context.drawImage(image, 0, 0);
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
-  }, source);
-}
-
-/** The bytes of a picture, red, green, blue and opacity of each pixel. */
-async function pixels(page, source) {
-  return page.evaluate(async (address) => {
-    const image = new Image();
-    image.src = address;
-    await image.decode();
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-    const context = canvas.getContext("2d");
-    context.drawImage(image, 0, 0);
-    return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
   }, source);
 }

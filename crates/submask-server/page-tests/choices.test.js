@@ -55,13 +55,55 @@ test("a wrong value is refused with its field and what is allowed", () => {
   }
 });
 
+test("a warp, a corrector and a window are sent as the server has them", () => {
+  const blocks = { ...model, block_len: 16 };
+  assert.deepEqual(valuesOf(blocks, { warp: "1, 2, 0", corrector: "4, 0.5", window: "recomputed" }), {
+    seed: 0,
+    warp: [1, 2, 0],
+    corrector: [4, 0.5, 0],
+    window: "recomputed",
+  });
+  assert.deepEqual(valuesOf(model, { warp: "off", corrector: "off" }), { seed: 0, warp: [1, 0, 0], corrector: "off" });
+  assert.deepEqual(valuesOf(model, { corrector: "4,0.5,2" }).corrector, [4, 0.5, 2]);
+  const wrong = [["warp", "1, 2"], ["warp", "1,,2"], ["warp", "no"], ["warp", "1,2,Infinity"]];
+  wrong.push(["corrector", "4"], ["corrector", "-1, 1"], ["corrector", "1, -1"], ["corrector", "1,2,3,4"], ["corrector", "on"]);
+  for (const [field, value] of wrong) {
+    assert.throws(() => valuesOf(model, { [field]: value }), (error) => {
+      return error instanceof FieldError && error.field === field && error.message.includes(`“${value}”`);
+    });
+  }
+  assert.match(summaryOf(blocks, { corrector: "4, 0.5", warp: "1, 2, 0" }), / · warp 1, 2, 0 · corrector 4, 0\.5$/);
+});
+
+test("warp and corrector show where there is a grid of steps, and a window where there are blocks", () => {
+  const shown = (other, settings = {}) => {
+    const keys = fieldsFor({ ...model, ...other }, settings).map(({ key }) => key);
+    return ["warp", "corrector", "window"].filter((key) => keys.includes(key));
+  };
+  assert.deepEqual(shown({}), ["warp", "corrector"]);
+  assert.deepEqual(shown({ block_len: 16 }), ["warp", "corrector", "window"]);
+  assert.deepEqual(shown({}, { unit: "tokens" }), ["warp"]);
+  assert.deepEqual(shown({}, { order: "left-to-right" }), []);
+  assert.deepEqual(shown({}, { steps: "first-hitting" }), []);
+  assert.deepEqual(shown({ network: "autoregressive" }), []);
+  assert.deepEqual(shown({ sampling: { steps: 0 } }), []);
+  assert.deepEqual(shown({ sampling: { steps: 0 } }, { steps: "16" }), ["warp", "corrector"]);
+  // A model that corrects unless told otherwise: it has to be switched off where that is not possible.
+  const corrected = { sampling: { steps: 16, corrector: [4, 0.5, 0], warp: [1, 0, 0] } };
+  assert.deepEqual(shown(corrected, { unit: "tokens" }), ["warp", "corrector"]);
+  assert.deepEqual(shown(corrected, { steps: "first-hitting" }), ["corrector"]);
+  assert.deepEqual(shown(corrected, { order: "left-to-right" }), []);
+  const fallback = (key, other) => fieldsFor({ ...model, ...other }, {}).find((field) => field.key === key).fallback({ ...model, ...other });
+  assert.deepEqual([fallback("corrector", corrected), fallback("warp", corrected), fallback("corrector", {})], ["4, 0.5, 0", "off", "off"]);
+});
+
 test("a link restores everything that was chosen", () => {
   const chosen = {
     model: "dictionary",
     template: "a & b = “c” #1\n[[5]] é + %41",
     compare: true,
     clock: "time",
-    a: { seed: "7", steps: "64" },
+    a: { seed: "7", steps: "64", warp: "1, 2, 0", corrector: "4, 0.5", window: "recomputed" },
     b: { order: "left-to-right", per_step: "2" },
   };
   assert.deepEqual(chosenOf(`#${fragmentOf(chosen)}`), { chosen, unknown: [] });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { advance, availableOf, frameOf, hasTimes, lengthOf, neighbour, PROCESS_LENGTH } from "../page/clock.js";
 import { PictureRun, TextRun } from "../page/replay.js";
+import { valuesInWords } from "../page/words.js";
 
 const started = {
   type: "started",
@@ -108,16 +109,33 @@ test("the clock waits for what has not been told", () => {
   assert.equal(advance(3, 1, 10, 2), 3);
 });
 
+const blank = { type: "started", evaluations_at_most: 12, known: 0.5, given: 8, masked: 8, partial: 0, clean: 0, b64_json: "s" };
+const pictures = [
+  { type: "picture", evaluation: 2, known: 0.625, given: 8, masked: 5, partial: 2, clean: 1, b64_json: "a" },
+  { type: "picture", evaluation: 5, known: 0.875, given: 8, masked: 1, partial: 2, clean: 5, b64_json: "b" },
+];
+
 test("pictures stay until the next one, and the last is the result", () => {
   const made = new PictureRun();
-  made.take({ type: "started" });
   assert.equal(made.picture(0), null);
-  made.take({ type: "picture", evaluation: 2, known: 0.25, b64_json: "a" });
-  made.take({ type: "picture", evaluation: 5, known: 0.75, b64_json: "b" });
+  [blank, ...pictures].forEach((event) => made.take(event));
+  assert.deepEqual([made.frames, made.framesAtMost], [5, 12]);
   made.take({ type: "finished", b64_json: "c", usage: { network_evaluations: 9 } });
-  assert.deepEqual([1, 2, 4, 5, 8, 9].map((frame) => made.picture(frame).png), ["a", "a", "a", "b", "b", "c"]);
-  assert.equal(made.frames, 9);
-  const filling = new PictureRun(0.5);
-  filling.take({ type: "started", b64_json: "s", evaluations_at_most: 12 });
-  assert.deepEqual([filling.picture(0), filling.framesAtMost], [{ at: 0, known: 0.5, png: "s" }, 12]);
+  assert.deepEqual([0, 1, 2, 4, 5, 8, 9].map((frame) => made.picture(frame).png), ["s", "s", "a", "a", "b", "b", "c"]);
+  assert.deepEqual([made.frames, made.framesAtMost], [9, 9]);
+});
+
+test("a picture tells how many values are masked, partial and clean, and the share of digits, of what is filled in", () => {
+  const made = new PictureRun();
+  [blank, ...pictures, { type: "finished", b64_json: "c", usage: { network_evaluations: 5 } }].forEach((event) => made.take(event));
+  assert.deepEqual([0, 2, 5].map((frame) => made.picture(frame).known), [0, 0.25, 1]);
+  assert.deepEqual([0, 2, 5].map((frame) => made.picture(frame).counts), [
+    { masked: 8, partial: 0, clean: 0 },
+    { masked: 5, partial: 2, clean: 1 },
+    { masked: 0, partial: 0, clean: 8 },
+  ]);
+  assert.equal(
+    valuesInWords(made.picture(2)),
+    "Of 8 colour values to fill in 5 masked, 2 partial, 1 clean; 25 % of their digits known.",
+  );
 });

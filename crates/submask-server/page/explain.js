@@ -17,7 +17,7 @@ export function explain(model) {
   figure.closest(".intro-figure").hidden = model.subtokens === undefined || model.subtokens === 1;
   setText(byId("intro-text"), "");
   byId("intro-text").append(...sentences(model));
-  byId("legend").replaceChildren(...(images ? pictureLegend() : textLegend(model)));
+  byId("legend").replaceChildren(...(images ? pictureLegend(model) : textLegend(model)));
   setText(byId("about-model"), aboutModel(model));
   showExample(model, null);
 }
@@ -128,8 +128,13 @@ function textLegend(model) {
   return items;
 }
 
-function pictureLegend() {
-  const words = "Where a colour value is not known, the mean of the values that are left is shown.";
-  return [element("li", {}, element("span", {}, words))];
+/** The parts of the meter above a picture, and what a picture shows of what is not known. */
+function pictureLegend({ subtokens }) {
+  const parts = [["masked", "masked: nothing known"], ["partial", "partial: some digits known"], ["clean", "clean: filled in"]];
+  const items = parts.filter(([kind]) => kind !== "partial" || subtokens > 1).map(([kind, words]) => {
+    const swatch = element("span", { className: "meter-part meter-swatch", "data-state": kind });
+    return element("li", {}, swatch, element("span", {}, words));
+  });
+  const hint = "Where a colour value is not known, the mean of the values that are left is shown.";
+  return [...items, element("li", { className: "hint" }, hint)];
 }
-

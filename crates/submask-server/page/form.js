@@ -18,7 +18,8 @@ export class SettingsForm {
     this.name = name;
     this.main = element("div", { className: "fields" });
     this.moreFields = element("div", { className: "fields" });
-    this.more = element("details", { className: "more" }, element("summary", {}, "More"), this.moreFields);
+    const time = element("p", { className: "help" }, "In formulas u goes from 0, where nothing is known, to 1.");
+    this.more = element("details", { className: "more" }, element("summary", {}, "More settings"), time, this.moreFields);
     host.append(this.main, this.more);
     host.addEventListener("input", (event) => this.#changed(event.target));
   }
@@ -41,9 +42,10 @@ export class SettingsForm {
     const id = `${this.name}-${field.key}`;
     const input = field.choices ? this.#select(field, id) : this.#input(field, id);
     const error = element("p", { className: "field-error", id: `${id}-error`, hidden: true });
-    input.setAttribute("aria-describedby", `${id}-error`);
-    input.title = field.help;
-    const box = element("div", { className: "field" }, element("label", { for: id }, field.label), input, error);
+    const help = element("p", { className: field.more ? "help" : "visually-hidden", id: `${id}-help` }, field.help);
+    input.setAttribute("aria-describedby", `${id}-help ${id}-error`);
+    if (!field.more) input.title = field.help;
+    const box = element("div", { className: "field" }, element("label", { for: id }, field.label), input, help, error);
     if (field.suggestions) box.append(this.#suggestions(field, id));
     return { box, input, error, field };
   }

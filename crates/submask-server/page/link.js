@@ -1,5 +1,6 @@
 // The link that restores a page: everything that was chosen, in the fragment of the address, which browsers do not send.
 
+import { OMITTED } from "./picture.js";
 import { FIELDS } from "./settings.js";
 
 const RUNS = ["a", "b"];
@@ -17,7 +18,17 @@ export function fragmentOf(chosen) {
       if (value !== undefined && value !== "") query.set(`${run}.${key}`, value);
     }
   }
+  addPicture(query, chosen.picture);
   return query.toString();
+}
+
+/** The picture of `linkedPicture`, last, so that the rest of the address can be read. */
+function addPicture(query, picture) {
+  if (picture === OMITTED) query.set("picture", OMITTED);
+  else if (picture) {
+    query.set("picture", picture.png);
+    query.set("mask", picture.mask);
+  }
 }
 
 /**
@@ -32,6 +43,9 @@ export function chosenOf(fragment) {
   for (const [name, value] of query) {
     if (!take(chosen, name, value)) unknown.push(name);
   }
+  const [png, mask] = ["picture", "mask"].map((name) => query.get(name));
+  if (png === OMITTED) chosen.picture = OMITTED;
+  else if (png !== null || mask !== null) chosen.picture = { png: png ?? "", mask: mask ?? "" };
   return { chosen, unknown };
 }
 
@@ -39,7 +53,7 @@ function take(chosen, name, value) {
   if (name === "model" || name === "template") chosen[name] = value;
   else if (name === "compare" && value === "1") chosen.compare = true;
   else if (name === "clock" && ["evaluations", "time"].includes(value)) chosen.clock = value;
-  else return takeSetting(chosen, name, value);
+  else if (!["picture", "mask"].includes(name)) return takeSetting(chosen, name, value);
   return true;
 }
 

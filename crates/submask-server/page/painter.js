@@ -1,6 +1,7 @@
 // Painting a mask on a picture: what is painted over is drawn anew.
 
 import { byId } from "./dom.js";
+import { linkedPicture, unlinkedPicture } from "./picture.js";
 import { percent } from "./words.js";
 
 const SIDE = 288;
@@ -58,8 +59,32 @@ export class Painter {
 
   /** Takes a picture, resized to the model's size, and masks its right half. */
   async take(source) {
+    if (await this.#show(source)) this.#fill((x) => x >= this.#size.width / 2);
+  }
+
+  /**
+   * Takes picture and mask of a link.
+   *
+   * @throws {Error} for those of another size, and for what cannot be read.
+   */
+  async restore(linked) {
+    const { png, mask } = unlinkedPicture(linked, this.#size);
+    const shown = this.#show(new Blob([png], { type: "image/png" }));
+    const isShown = await shown.catch(() => {
+      throw new Error("The picture of this link cannot be read.");
+    });
+    if (!isShown) return;
+    this.#mask = mask;
+    this.#draw();
+    this.changed();
+  }
+
+  /** Shows a picture, resized to the model's size; false where the model became another in the meantime. */
+  async #show(source) {
+    const size = this.#size;
     const bitmap = await createImageBitmap(source);
-    const { width, height } = this.#size;
+    if (size !== this.#size) return false;
+    const { width, height } = size;
     this.#picture = sheet(width, height);
     const context = this.#picture.getContext("2d");
     context.fillStyle = "white";
@@ -70,7 +95,7 @@ export class Painter {
     this.#at = { x: Math.floor(width / 2), y: Math.floor(height / 2) };
     byId("painter").hidden = false;
     byId("drop-picture").hidden = false;
-    this.#fill((x) => x >= width / 2);
+    return true;
   }
 
   clear() {
@@ -93,10 +118,9 @@ export class Painter {
     return { image: base64Of(this.#picture), mask: base64Of(mask) };
   }
 
-  /** The share of the picture that is kept; 0 without a picture. */
-  get kept() {
-    if (!this.#picture) return 0;
-    return this.#mask.reduce((sum, masked) => sum + 1 - masked, 0) / this.#mask.length;
+  /** What a link says of picture and mask; undefined without a picture. */
+  get linked() {
+    return this.#picture ? linkedPicture(base64Of(this.#picture), this.#mask) : undefined;
   }
 
   get isEmpty() {
@@ -178,7 +202,8 @@ export class Painter {
       if (masked) hatch(context, (cell % width) * scale, Math.floor(cell / width) * scale, scale);
     });
     if (document.activeElement === this.canvas) this.#drawBrush(context, scale);
-    byId("paint-state").textContent = `${percent(1 - this.kept)} of the picture is to be drawn anew.`;
+    const masked = this.#mask.filter((each) => each === 1).length;
+    byId("paint-state").textContent = `${percent(masked / this.#mask.length)} of the picture is to be drawn anew.`;
   }
 
   #drawBrush(context, scale) {

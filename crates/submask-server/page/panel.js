@@ -2,7 +2,7 @@
 
 import { ChipRow } from "./chips.js";
 import { element, setText } from "./dom.js";
-import { count, markedOf, percent, plural, scoreInWords } from "./words.js";
+import { count, countsInWords, markedOf, percent, plural, scoreInWords, valuesInWords } from "./words.js";
 
 /** The chips that a page can hold without becoming slow. */
 const MOST_CHIPS = 6000;
@@ -115,16 +115,13 @@ export class Panel {
     setText(this.beyond, `${plural(beyond, "token")} behind the end of the text belong to another text, which is left out.`);
   }
 
-  #showMeter({ masked, partial, clean }) {
-    this.#fillMeter({ masked, partial, clean }, `To fill in: ${countsInWords({ masked, partial, clean })}`);
-  }
-
-  #fillMeter(shares, words) {
+  #showMeter(counts) {
     for (const [kind, part] of Object.entries(this.parts)) {
-      part.style.flexGrow = shares[kind];
-      part.hidden = shares[kind] === 0;
+      part.style.flexGrow = counts[kind];
+      part.hidden = counts[kind] === 0;
     }
-    this.meterBox.setAttribute("aria-label", words);
+    const what = this.run.kind === "text" ? "To fill in" : "Colour values to fill in";
+    this.meterBox.setAttribute("aria-label", `${what}: ${countsInWords(counts)}`);
   }
 
   #showPicture(frame) {
@@ -136,9 +133,8 @@ export class Panel {
     if (this.picture.src !== address) this.picture.src = address;
     this.picture.hidden = false;
     setText(this.numbers.digits, percent(picture.known));
-    this.picture.alt = `Picture of run ${this.letter} after ${plural(picture.at, "evaluation")}, ${percent(picture.known)} of its digits known`;
-    const shares = { masked: 1 - picture.known, partial: 0, clean: picture.known };
-    this.#fillMeter(shares, `${percent(picture.known)} of the digits known`);
+    this.picture.alt = `Picture of run ${this.letter} after ${plural(picture.at, "evaluation")}. ${valuesInWords(picture)}`;
+    this.#showMeter(picture.counts);
   }
 
   /** Shows what came of a run of text. */
@@ -162,11 +158,6 @@ export class Panel {
   notScored(reason) {
     this.likelihood.replaceChildren(element("span", { className: "quiet" }, reason));
   }
-}
-
-/** “5 masked, 2 partial, 13 clean”. */
-export function countsInWords({ masked, partial, clean }) {
-  return `${count(masked)} masked, ${count(partial)} partial, ${count(clean)} clean`;
 }
 
 /** The text of a choice, what was filled in being marked, where its pieces make up the text. */

@@ -226,42 +226,48 @@ export class PictureRun {
   finished = null;
   #pictures = [];
 
-  /** @param {number} given share of the digits that are known from the beginning. */
-  constructor(given = 0) {
-    this.given = given;
-  }
-
   take(event) {
     if (event.type === "started") this.#start(event);
-    else if (event.type === "picture") this.#add(event.evaluation, event.known, event.b64_json);
+    else if (event.type === "picture") this.#add(event.evaluation, filledIn(event), event.b64_json);
     else if (event.type === "finished") this.#finish(event);
   }
 
   #start(event) {
-    this.framesAtMost = event.evaluations_at_most ?? null;
-    if (event.b64_json) this.#add(0, this.given, event.b64_json);
+    this.framesAtMost = event.evaluations_at_most;
+    this.#add(0, filledIn(event), event.b64_json);
   }
 
-  #add(at, known, png) {
+  #add(at, filled, png) {
     this.frames = Math.max(this.frames, at);
-    this.#pictures.push({ at, known, png });
+    this.#pictures.push({ at, png, ...filled });
   }
 
   #finish(event) {
-    const evaluations = event.usage?.network_evaluations ?? this.frames;
+    const evaluations = event.usage.network_evaluations;
+    const { counts } = this.#pictures[0];
     const last = this.#pictures[this.#pictures.length - 1];
-    if (last && last.at >= evaluations) this.#pictures.pop();
-    this.#add(evaluations, 1, event.b64_json);
+    if (last.at > 0 && last.at >= evaluations) this.#pictures.pop();
+    const clean = counts.masked + counts.partial + counts.clean;
+    this.#add(evaluations, { known: 1, counts: { masked: 0, partial: 0, clean } }, event.b64_json);
     this.finished = event;
     this.framesAtMost = this.frames;
   }
 
-  /** The picture after `frame` evaluations: `{at, known, png}`; null before the first. */
+  /**
+   * The picture after `frame` evaluations: `{at, png, known, counts}`; null before the first. `known` is the share of known digits
+   * and `counts` how many values are masked, partial and clean, both of the values that are to be filled in.
+   */
   picture(frame) {
-    return lastUpTo(this.#pictures, frame) ?? this.#pictures[0] ?? null;
+    return lastUpTo(this.#pictures, frame);
   }
 
   times() {
     return [];
   }
+}
+
+/** How far the values that are to be filled in are, of an event that counts all digits, given ones included. */
+function filledIn({ known, given, masked, partial, clean }) {
+  const toFill = masked + partial + clean;
+  return { known: (known * (given + toFill) - given) / toFill, counts: { masked, partial, clean } };
 }

@@ -1,6 +1,7 @@
 // A run as a file: everything that was told, as JSON, or what is on the stage, as PNG.
 
 import { chipText } from "./chips.js";
+import { element } from "./dom.js";
 import { flow, wrap } from "./layout.js";
 
 const WIDTH = 760;
@@ -30,7 +31,7 @@ export function shownOn(panel, summary) {
 export async function pngOf(panels, title) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
-  const colours = coloursOf(getComputedStyle(document.documentElement));
+  const colours = coloursOf();
   const pictures = await Promise.all(panels.map((panel) => (panel.picture ? decoded(panel.picture) : null)));
   const measured = paint(context, colours, panels, pictures, title);
   canvas.width = WIDTH * SCALE;
@@ -42,9 +43,17 @@ export async function pngOf(panels, title) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-function coloursOf(style) {
+/** The page's colours as they are now, light or dark. */
+function coloursOf() {
   const names = ["card", "ink", "quiet", "masked-line", "partial", "partial-line", "partial-ink", "clean", "clean-line", "clean-ink"];
-  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const probe = element("span", { hidden: true });
+  document.body.append(probe);
+  const resolved = names.map((name) => {
+    probe.style.color = `var(--${name})`;
+    return [name, getComputedStyle(probe).color];
+  });
+  probe.remove();
+  return Object.fromEntries(resolved);
 }
 
 async function decoded(png) {

@@ -23,6 +23,12 @@ export function nameOf(key, value) {
   return value;
 }
 
+/** What stands for no warp and no corrector. */
+const OFF = "off";
+
+/** The steps of a run without a grid. */
+const FIRST_HITTING = "first-hitting";
+
 /**
  * Settings in the order in which they are shown. `fits(model, settings)` says whether one has a meaning; `read` makes a value of
  * what was typed. The server would draw a seed, so the page's own is always sent.
@@ -50,10 +56,10 @@ export const FIELDS = [
     key: "steps",
     label: "Steps",
     help: "Steps of the time grid, or “first-hitting”: no grid, one digit per evaluation.",
-    suggestions: ["first-hitting", "16", "64", "256", "1024"],
-    fallback: (model) => (model.sampling?.steps === 0 ? "first-hitting" : text(model.sampling?.steps)),
+    suggestions: [FIRST_HITTING, "16", "64", "256", "1024"],
+    fallback: (model) => (model.sampling?.steps === 0 ? FIRST_HITTING : text(model.sampling?.steps)),
     fits: (model, settings) => diffuses(model) && isRandom(settings),
-    read: (value) => (value === "first-hitting" ? 0 : whole("steps", "Steps", value, 1)),
+    read: (value) => (value === FIRST_HITTING ? 0 : whole("steps", "Steps", value, 1)),
   },
   {
     key: "per_step",
@@ -127,6 +133,36 @@ export const FIELDS = [
     fits: (model) => diffuses(model) && model.subtokens > 1,
     read: (value) => value,
   },
+  {
+    key: "warp",
+    label: "Warp",
+    help: "Bends the time grid: with three numbers a, n, c, u becomes 1 − a(1 − u)ⁿ + c. With n above 1 the first steps are larger. “off”: no warp.",
+    suggestions: [OFF],
+    more: true,
+    fallback: ({ sampling }) => (sampling?.warp?.[1] === 0 ? OFF : text(sampling?.warp)),
+    fits: hasGrid,
+    read: readWarp,
+  },
+  {
+    key: "corrector",
+    label: "Corrector",
+    help: "Jumps mask known digits again, or change them: two numbers k, p for their strength k·uᵖ(1 − u)ᵖ. “off”: no jumps.",
+    suggestions: [OFF],
+    more: true,
+    fallback: ({ sampling }) => (sampling?.corrector?.length > 0 ? text(sampling.corrector) : OFF),
+    fits: (model, settings) => isRandom(settings) && (isCorrected(model) || (hasGrid(model, settings) && !isByToken(settings))),
+    read: readCorrector,
+  },
+  {
+    key: "window",
+    label: "Window",
+    help: "What blocks read of a text longer than the model reads: “cached”, what was kept when it was written; “recomputed”, its last tokens, read anew for every block.",
+    more: true,
+    choices: () => ["cached", "recomputed"],
+    fallback: (model) => text(model.sampling?.window) || "cached",
+    fits: (model) => model.block_len > 0,
+    read: (value) => value,
+  },
 ];
 
 /** Whether a model reveals masks, unlike the baseline, which goes from left to right. */
@@ -136,6 +172,21 @@ export function diffuses(model) {
 
 function isRandom(settings) {
   return (settings.order || "random") === "random";
+}
+
+function isByToken(settings) {
+  return settings.unit === "tokens";
+}
+
+/** Whether a run goes along a grid of steps. */
+function hasGrid(model, settings) {
+  const isFirstHitting = settings.steps ? settings.steps === FIRST_HITTING : model.sampling?.steps === 0;
+  return diffuses(model) && isRandom(settings) && !isFirstHitting;
+}
+
+/** Whether a model has a corrector unless told otherwise, which some settings forbid: then it can be switched off. */
+function isCorrected(model) {
+  return diffuses(model) && model.sampling?.corrector?.length > 0;
 }
 
 function text(value) {
@@ -169,10 +220,11 @@ export function summaryOf(model, settings) {
   for (const { key } of fieldsFor(model, settings)) {
     if (key === "order") words.push(`${shown("order").replaceAll("-", " ")} order`);
     if (key === "unit") words.push(shown("unit") === "tokens" ? "whole tokens" : "digits");
-    if (key === "steps") words.push(shown("steps") === "first-hitting" ? "first-hitting" : `${shown("steps")} steps`);
+    if (key === "steps") words.push(shown("steps") === FIRST_HITTING ? FIRST_HITTING : `${shown("steps")} steps`);
     if (key === "per_step") words.push(`${shown("per_step")} per evaluation`);
     if (key === "label" && settings.label) words.push(settings.label);
     if (key === "temperature" && settings.temperature) words.push(`temperature ${settings.temperature}`);
+    if (["warp", "corrector", "window"].includes(key) && settings[key]) words.push(`${key} ${settings[key]}`);
     if (key === "seed") words.push(`seed ${shown("seed")}`);
   }
   return words.join(" · ");
@@ -190,11 +242,31 @@ function inRange(field, label, typed, above, most) {
   throw new FieldError(field, `${label}: “${typed}” is not a number above ${above} and at most ${most}.`);
 }
 
+/** Numbers with commas between them. */
+function numbersOf(typed) {
+  return typed.split(",").map((number) => (number.trim() === "" ? NaN : Number(number)));
+}
+
 function readTemperature(typed) {
-  const numbers = typed.split(",").map((number) => (number.trim() === "" ? NaN : Number(number)));
-  if (!numbers.some(Number.isNaN)) {
+  const numbers = numbersOf(typed);
+  if (numbers.every(Number.isFinite)) {
     if (numbers.length === 1 && numbers[0] >= 0) return numbers[0];
     if (numbers.length === 3) return numbers;
   }
   throw new FieldError("temperature", `Temperature: “${typed}” is neither a number of at least 0 nor three numbers a, n, c.`);
+}
+
+function readWarp(typed) {
+  if (typed === OFF) return [1, 0, 0];
+  const numbers = numbersOf(typed);
+  if (numbers.length === 3 && numbers.every(Number.isFinite)) return numbers;
+  throw new FieldError("warp", `Warp: “${typed}” is neither “${OFF}” nor three numbers a, n, c.`);
+}
+
+/** Published correctors have a third number, which nothing reads. */
+function readCorrector(typed) {
+  if (typed === OFF) return OFF;
+  const [k, p, unused = 0, ...more] = numbersOf(typed);
+  if (k >= 0 && p >= 0 && [k, p, unused].every(Number.isFinite) && more.length === 0) return [k, p, unused];
+  throw new FieldError("corrector", `Corrector: “${typed}” is neither “${OFF}” nor two numbers k, p of at least 0.`);
 }

@@ -2,8 +2,7 @@
 
 import { advance, availableOf, frameOf, hasTimes, lengthOf, neighbour, PROCESS_LENGTH, rateOf } from "./clock.js";
 import { byId, debounced, setText, wantsStillness } from "./dom.js";
-import { countsInWords } from "./panel.js";
-import { count, percent } from "./words.js";
+import { count, countsInWords, valuesInWords } from "./words.js";
 
 /** Player of panels. `moved` is called whenever what is shown may have changed. */
 export class Stage {
@@ -173,8 +172,9 @@ export class Stage {
   #tell() {
     const words = this.panels.map(({ letter, run, frame }) => {
       const of = `Run ${letter}, evaluation ${count(frame)} of ${count(run.frames)}`;
-      if (run.kind !== "text") return `${of}: ${percent(run.picture(frame)?.known ?? 0)} of the digits known.`;
-      const moment = run.length === 0 ? null : run.moment(frame);
+      const picture = run.kind === "text" ? null : run.picture(frame);
+      if (picture) return `${of}. ${valuesInWords(picture)}`;
+      const moment = run.length > 0 ? run.moment(frame) : null;
       const end = run.finished && frame >= run.frames ? ` Result: ${run.finished.text}` : "";
       return moment ? `${of}: ${countsInWords(moment.counts)}.${end}` : of;
     });

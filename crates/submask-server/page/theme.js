@@ -1,4 +1,4 @@
-// Light or dark, before anything is drawn. The switch itself is in main.js.
+// Light or dark, before anything is drawn. The switch itself is in themes.js.
 try {
   const theme = localStorage.getItem("submask-theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;

@@ -47,6 +47,17 @@ export function stateInWords(token) {
   }
 }
 
+/** “5 masked, 2 partial, 13 clean”. */
+export function countsInWords({ masked, partial, clean }) {
+  return `${count(masked)} masked, ${count(partial)} partial, ${count(clean)} clean`;
+}
+
+/** How far a picture is, in a sentence. */
+export function valuesInWords({ known, counts }) {
+  const all = counts.masked + counts.partial + counts.clean;
+  return `Of ${plural(all, "colour value")} to fill in ${countsInWords(counts)}; ${percent(known)} of their digits known.`;
+}
+
 function spoken(piece) {
   const shown = visible(piece);
   return shown === "" ? "no text" : `“${shown}”`;

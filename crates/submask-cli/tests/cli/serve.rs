@@ -20,7 +20,7 @@ use submask::schedule::Schedule;
 use super::{Room, submask};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(120);
 
 #[test]
 fn help() {
@@ -144,6 +144,7 @@ struct Server {
 
 impl Server {
     fn start(room: &Room, arguments: &[&str]) -> Self {
+        let begin = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_submask"))
             .args(["serve"])
             .args(arguments)
@@ -153,12 +154,11 @@ impl Server {
             .stderr(std::fs::File::create(room.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        Self::of(child, room)
+        Self::of(child, begin, room)
     }
 
-    /// A server that has just been started.
-    fn of(mut child: Child, room: &Room) -> Self {
-        let begin = Instant::now();
+    /// A server that was started at `begin`.
+    fn of(mut child: Child, begin: Instant, room: &Room) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addr = line.trim_end().strip_prefix("listening on http://");
@@ -323,13 +323,17 @@ fn it_ends_when_told_to_and_starts_again_at_once_when_killed() {
     let mut server = Server::start(&room, &["words", "--addr", "127.0.0.1:0"]);
     assert!(server.ask("GET /readyz", "").starts_with("HTTP/1.1 200"));
     assert!(server.ask("GET /v1/models/words", "").contains("\"id\":\"words\""));
-    server.signal("-KILL");
-    assert_eq!(server.wait(), None);
-    let again = Server::start(&room, &["other=words", "--addr", &server.addr]);
-    // A second is what is asked of an optimised build on an idle machine.
-    assert!(again.start < Duration::from_secs(5), "{:?}", again.start);
-    eprintln!("ready after {:?}", again.start);
-    assert!(again.ask("GET /v1/models/other", "").starts_with("HTTP/1.1 200"));
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
+    let mut starts = Vec::new();
+    // Other programs may take the processor from a start, and hardly from all of them.
+    while starts.len() < 5 && starts.iter().all(|start| *start >= limit) {
+        server.signal("-KILL");
+        assert_eq!(server.wait(), None);
+        server = Server::start(&room, &["other=words", "--addr", &server.addr]);
+        starts.push(server.start);
+    }
+    assert!(starts.iter().any(|start| *start < limit), "ready after {starts:?}");
+    assert!(server.ask("GET /v1/models/other", "").starts_with("HTTP/1.1 200"));
     for signal in ["-TERM", "-INT"] {
         let mut server = Server::start(&room, &["words", "--addr", "127.0.0.1:0"]);
         server.signal(signal);
@@ -379,7 +383,9 @@ fn streams_end_before_the_server_does_unless_it_is_told_twice() {
     }
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(130), "{}", log(&room));
-    assert!(log(&room).ends_with("stopped: requests under way were given up\n"), "{}", log(&room));
+    // The stream may still tell that it was cut after the program has told why.
+    let log = log(&room);
+    assert!(log.lines().any(|line| line == "stopped: requests under way were given up"), "{log}");
     let mut rest = String::new();
     // It breaks off.
     let _ = stream.read_to_string(&mut rest);
@@ -396,6 +402,12 @@ fn logs_are_lines_of_json_without_texts() {
         let server = Server::start(&room, &arguments);
         assert!(server.ask("POST /v1/completions", body).starts_with("HTTP/1.1 200"));
         assert!(server.ask("GET /v1/models?prompt=my+secret", "").starts_with("HTTP/1.1 200"));
+        // A line may come after the answer that it is about.
+        let begin = Instant::now();
+        while log(&room).matches("\"answered\"").count() < 2 {
+            assert!(begin.elapsed() < LONG, "{}", log(&room));
+            std::thread::sleep(Duration::from_millis(5));
+        }
         drop(server);
         let log = log(&room);
         for line in log.lines() {
@@ -418,6 +430,7 @@ fn logs_are_lines_of_json_without_texts() {
 fn nobody_has_to_read_what_it_says() {
     let room = Room::new();
     save_text(&room.path().join("words"));
+    let begin = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_submask"))
         .args(["serve", "words", "--addr", "127.0.0.1:0"])
         .current_dir(room.path())
@@ -427,7 +440,7 @@ fn nobody_has_to_read_what_it_says() {
         .spawn()
         .unwrap();
     drop(child.stderr.take());
-    let server = Server::of(child, &room);
+    let server = Server::of(child, begin, &room);
     for _ in 0..3 {
         assert!(server.ask("GET /healthz", "").starts_with("HTTP/1.1 200"));
     }

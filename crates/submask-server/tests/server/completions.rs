@@ -479,6 +479,113 @@ async fn a_prompt_alone_has_log_probabilities_as_score_says() {
     }
 }
 
+/// The most probable tokens at a place, as `/v1/predict` says them of a text that is known up to there: (text, log p).
+async fn predicted(server: &Router, session: &Session, tokens: &[u32], place: usize) -> Vec<(String, f64)> {
+    let codes = session.architecture().predictive().codes();
+    let token = |(i, token): (usize, &u32)| match i < place {
+        true => codes.digits(*token).iter().map(|digit| json!(digit)).collect(),
+        false => vec![Value::Null; codes.subtoken_len()],
+    };
+    let digits: Vec<Vec<Value>> = tokens.iter().enumerate().map(token).collect();
+    let name = if session.architecture().config().network.block_len() > 0 { "blocks" } else { "words" };
+    let body = json!({"model": name, "digits": digits, "tokens": [place], "top": 3});
+    let answer = post(server, "/v1/predict", &body).await.json();
+    let top = answer["predictions"][0]["top"].as_array().unwrap();
+    let said =
+        |one: &Value| (one["text"].as_str().unwrap().to_owned(), one["probability"].as_f64().unwrap().ln());
+    top.iter().map(said).collect()
+}
+
+#[tokio::test]
+async fn a_prompt_alone_has_the_most_probable_tokens_beside_its_own() {
+    let (state, server) = server(&["words", "blocks"]);
+    let text = "the deep sea";
+    for name in ["words", "blocks"] {
+        let session = support::session(&state, name);
+        let mut body = json!({"model": name, "prompt": ["old", text, "a"], "max_tokens": 0, "echo": true, "logprobs": 3});
+        let among_others = ok(&server, body.clone()).await["choices"][1].clone();
+        body["prompt"] = json!(text);
+        let answer = ok(&server, body.clone()).await;
+        let logprobs = &answer["choices"][0]["logprobs"];
+        assert_eq!(&among_others["logprobs"], logprobs);
+        let scored = json!({"model": name, "texts": [text], "estimator": "exact"});
+        let score = post(&server, "/v1/score", &scored).await.json()["scores"][0]["nats"].as_f64().unwrap();
+        assert!((sum(logprobs) + score).abs() < 1e-9);
+        let tokenizer = session.architecture().tokenizer().unwrap();
+        let mut tokens: Vec<u32> = tokenizer.end_of_text().into_iter().collect();
+        tokens.extend(tokenizer.encode(text).unwrap());
+        let all = logprobs["top_logprobs"].as_array().unwrap();
+        assert_eq!(all.len(), tokens.len() - 1);
+        for (place, top) in all.iter().enumerate() {
+            let (top, own) = (top.as_object().unwrap(), logprobs["tokens"][place].as_str().unwrap());
+            assert_eq!(top[own], logprobs["token_logprobs"][place]);
+            let predicted = predicted(&server, &session, &tokens, place + 1).await;
+            let is_beside = usize::from(predicted.iter().all(|(text, _)| text != own));
+            assert_eq!(top.len(), 3 + is_beside, "{top:?} {predicted:?}");
+            for (text, log_prob) in predicted {
+                assert!((top[&text].as_f64().unwrap() - log_prob).abs() < 1e-5, "{name} {place}: {top:?}");
+            }
+        }
+        body["stream"] = json!(true);
+        let chunks = events(&post(&server, PATH, &body).await);
+        assert_eq!(&chunks[0]["choices"][0]["logprobs"], logprobs);
+        body["logprobs"] = json!(0);
+        let chunks = events(&post(&server, PATH, &body).await);
+        assert_eq!(chunks[0]["choices"][0]["logprobs"]["top_logprobs"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_text_has_the_same_tokens_beside_it_when_it_is_drawn_and_when_it_is_given() {
+    let (state, server) = server(&["words", "blocks"]);
+    for name in ["words", "blocks"] {
+        let session = support::session(&state, name);
+        let body = json!({
+            "model": name, "prompt": "sea", "max_tokens": 12, "seed": 3, "order": "left-to-right", "unit": "tokens",
+            "logprobs": 2
+        });
+        let drawn = ok(&server, body).await["choices"][0]["logprobs"].clone();
+        let own = written(&session, "sea[[12]]", |request| Request {
+            seed: 3,
+            order: Order::LeftToRight,
+            unit: RevealUnit::Tokens,
+            ..request
+        });
+        let body = json!({
+            "model": name, "prompt": own.tokens[0][1..], "max_tokens": 0, "echo": true, "logprobs": 2
+        });
+        let given = ok(&server, body).await["choices"][0]["logprobs"].clone();
+        let drawn_top = drawn["top_logprobs"].as_array().unwrap();
+        let given_top = given["top_logprobs"].as_array().unwrap();
+        assert_eq!(given_top.len(), 3 + drawn_top.len());
+        for (drawn, given) in drawn_top.iter().zip(&given_top[3..]) {
+            let (drawn, given) = (drawn.as_object().unwrap(), given.as_object().unwrap());
+            assert!(drawn.keys().eq(given.keys()), "{name}: {drawn:?} {given:?}");
+            for (token, log_prob) in drawn {
+                let difference = log_prob.as_f64().unwrap() - given[token].as_f64().unwrap();
+                assert!(difference.abs() < 1e-5, "{name} {token}: {difference}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_baseline_of_several_digits_has_no_tokens_beside_a_prompt() {
+    let (_, server) = server(&["baseline"]);
+    let mut body =
+        json!({"model": "baseline", "prompt": "sea", "max_tokens": 0, "echo": true, "logprobs": 1});
+    let refused = post(&server, PATH, &body).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["param"]),
+        (StatusCode::BAD_REQUEST, &json!("logprobs"))
+    );
+    assert!(refused.message().starts_with("logprobs = 1 is not allowed: 0 for"), "{}", refused.message());
+    body["logprobs"] = json!(0);
+    let logprobs = ok(&server, body).await["choices"][0]["logprobs"].clone();
+    assert_eq!(logprobs["token_logprobs"].as_array().unwrap().len(), 3);
+    assert_eq!(logprobs["top_logprobs"], Value::Null);
+}
+
 #[tokio::test]
 async fn bad_fields_are_refused_by_name() {
     let (_, server) = server(&["words", "baseline", "blocks", "pictures"]);

@@ -13,7 +13,7 @@ use submask::sampler::Unobserved;
 use submask_server::{ServerSettings, app};
 
 use crate::completions::events;
-use crate::support::{self, post};
+use crate::support::{self, get, post};
 
 const PATH: &str = "/v1/images";
 const SIDE: u32 = 8;
@@ -117,6 +117,47 @@ async fn streams_show_pictures_that_resolve() {
         );
     }
     assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
+}
+
+/// The model's images have 64 values of 2 digits each.
+#[tokio::test]
+async fn streams_count_the_values_that_are_masked_partial_and_clean() {
+    let server = support::server(ServerSettings::default(), &["pictures"]);
+    let mask = png(|x, _| if x < 3 { 255 } else { 0 });
+    let picture = png(|x, y| (x * 20 + y * 3) as u8);
+    for (more, given) in [(json!({}), 0), (json!({"image": picture, "mask": mask}), 40)] {
+        for unit in ["digits", "tokens"] {
+            let mut body = json!({"model": "pictures", "seed": 4, "label": 1, "unit": unit, "stream": true});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let events = events(&post(&server, PATH, &body).await);
+            let count = |event: &Value, name: &str| event[name].as_u64().unwrap();
+            let started = &events[0];
+            assert_eq!(
+                ["given", "masked", "partial", "clean"].map(|name| count(started, name)),
+                [given, 64 - given, 0, 0]
+            );
+            assert_eq!(started["known"], given as f64 / 64.0);
+            let pictures: Vec<&Value> = events.iter().filter(|event| event["type"] == "picture").collect();
+            for event in &pictures {
+                let (masked, partial, clean) =
+                    (count(event, "masked"), count(event, "partial"), count(event, "clean"));
+                assert_eq!((count(event, "given"), given + masked + partial + clean), (given, 64), "{event}");
+                // A partial value has one of its two digits.
+                let digits = 2 * (given + clean) + partial;
+                assert_eq!(event["known"].as_f64().unwrap(), digits as f64 / 128.0, "{event}");
+            }
+            let partial = pictures.iter().filter(|event| count(event, "partial") > 0).count();
+            assert_eq!(partial > pictures.len() / 2, unit == "digits", "{partial} of {}", pictures.len());
+            assert!(unit == "digits" || partial == 0);
+            let clean: Vec<u64> = pictures.iter().map(|event| count(event, "clean")).collect();
+            assert!(clean.is_sorted() && clean[0] < *clean.last().unwrap());
+        }
+    }
+    let document = get(&server, "/openapi.json").await.json();
+    let described = &document["components"]["schemas"]["Known"]["properties"];
+    for name in ["known", "given", "masked", "partial", "clean"] {
+        assert!(described[name]["description"].is_string(), "{name}: {described}");
+    }
 }
 
 #[tokio::test]

@@ -88,37 +88,56 @@ async fn a_full_queue_is_told_and_who_goes_away_makes_room() {
     tokio::time::timeout(Duration::from_secs(60), accepted).await.expect("streams that nobody reads go on");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_nobody_reads_scores_no_more() {
-    let settings = ServerSettings { max_queue: 0, ..ServerSettings::default() };
-    let server = support::server(settings, &["words"]);
+/// What a short text is scored with: refused as long as another score is at work, where none may wait.
+async fn score(server: &Router) -> StatusCode {
+    post(server, "/v1/score", &json!({"model": "words", "texts": ["a"]})).await.status
+}
+
+/// A stream whose texts are written, and are being scored for minutes.
+async fn scored_for_long(server: &Router) -> axum::response::Response {
     let body = json!({
         "model": "words", "template": "a[[20]]", "n": 40, "stream": true,
-        "score": {"estimator": "nelbo-subtoken", "draws": 4096}
+        "score": {"estimator": "orders", "draws": 4096}
     });
-    let request = Request::post("/v1/infill").header("content-type", "application/json");
-    let request = request.body(Body::from(body.to_string())).unwrap();
-    let mut stream = server.clone().oneshot(request).await.unwrap();
-    let mut read = String::new();
-    while read.matches("\"type\":\"finished\"").count() < 40 {
-        let frame = stream.body_mut().frame().await.unwrap().unwrap();
-        read += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
-    }
-    let score =
-        || async { post(&server, "/v1/score", &json!({"model": "words", "texts": ["a"]})).await.status };
-    let begun = async {
-        while score().await == StatusCode::OK {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    loop {
+        let request = Request::post("/v1/infill").header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let mut stream = server.clone().oneshot(request).await.unwrap();
+        let mut read = String::new();
+        while read.matches("\"type\":\"finished\"").count() < 40 {
+            let frame = stream.body_mut().frame().await.unwrap().unwrap();
+            read += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
         }
-    };
-    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the texts are scored at once");
-    drop(stream);
+        // Somebody's score is at work for longer than those that are asked for here.
+        let mut refused = 0;
+        while refused < 5 {
+            refused = if score(server).await == StatusCode::OK { 0 } else { refused + 1 };
+            // The place that it needs may be taken by the question: then it is refused, and begins anew.
+            if tokio::time::timeout(Duration::from_millis(5), stream.body_mut().frame()).await.is_ok() {
+                break;
+            }
+        }
+        if refused == 5 {
+            return stream;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_reads_scores_no_more() {
+    // So much is allowed that the scores take far longer than is waited for.
+    let settings = ServerSettings { max_queue: 0, max_tokens: 1 << 24, ..ServerSettings::default() };
+    let server = support::server(settings, &["words"]);
+    let begun = tokio::time::timeout(Duration::from_secs(120), scored_for_long(&server)).await;
+    drop(begun.expect("the texts are scored at once"));
     let accepted = async {
-        while score().await != StatusCode::OK {
+        while score(&server).await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(2), accepted).await.expect("texts that nobody reads are scored");
+    tokio::time::timeout(Duration::from_secs(60), accepted)
+        .await
+        .expect("texts that nobody reads are scored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +208,9 @@ async fn the_time_limit_ends_answers_and_streams() {
         let last: Value = serde_json::from_str(&last).unwrap();
         assert_eq!(last["error"]["type"], "timeout_error", "{path}");
     }
-    assert_eq!(short(&server).await.status, StatusCode::OK);
+    // Others are served; on a busy machine the limit may be too short for some of them.
+    let served = async { while short(&server).await.status != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("nobody is served any more");
 }
 
 /// Draws for bodies: a small generator of its own, so that a failure can be had again.

@@ -3,10 +3,11 @@
 use axum::Router;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use submask::Compute;
 use submask::model::{Estimator, EvaluateRequest, TextLayout};
 use submask::sampler::RevealUnit;
 use submask_server::state::AppState;
-use submask_server::{ServerSettings, app};
+use submask_server::{ModelSource, ServerSettings, app};
 
 use crate::ends;
 use crate::support::{self, post};
@@ -125,6 +126,8 @@ async fn bad_fields_are_refused_by_name() {
         (json!({"draws": 0}), "draws", 400),
         (json!({"draws": 1_000_000}), "draws", 422),
         (json!({"texts": ["a".repeat(90)], "draws": 80}), "texts", 422),
+        (json!({"texts": ["a".repeat(90)], "stride": 1}), "texts", 422),
+        (json!({"texts": ["a".repeat(90)], "estimator": "orders", "draws": 8}), "texts", 422),
         (json!({"estimator": "exact", "draws": 2}), "draws", 400),
         (json!({"estimator": "best"}), "estimator", 400),
         (json!({"steps": 4}), "steps", 400),
@@ -171,4 +174,58 @@ async fn texts_are_measured_before_they_are_encoded() {
         let answer = post(&server, "/v1/infill", &body).await;
         assert!(answer.message().contains("at most 1600 bytes"), "{}", answer.text());
     }
+}
+
+/// What a score may cost is measured by what it costs.
+#[test]
+fn as_many_tokens_are_evaluated_as_are_said() {
+    let state = support::state(ServerSettings::default(), &["words", "blocks", "baseline"]);
+    for name in ["words", "blocks", "baseline"] {
+        let session = support::session(&state, name);
+        // All windows have the model's length.
+        let layout = TextLayout::Alone { end: false, stride: Some(5) };
+        let passage = session.architecture().passage(layout, "", &"deep sea".repeat(6)).unwrap();
+        assert!(passage.sequences().all(|(tokens, _)| tokens == support::SEQ_LEN) && passage.windows() == 6);
+        let exact = |order, unit, per_step| Estimator::Exact { order, unit, per_step };
+        for estimator in [
+            Estimator::LEFT_TO_RIGHT,
+            exact(submask::order::Order::Margin, RevealUnit::Digits, 3),
+            Estimator::NelboSubtoken,
+            Estimator::Path { steps: 3 },
+            Estimator::Orders { unit: RevealUnit::Digits },
+        ] {
+            if name == "baseline" && estimator != Estimator::LEFT_TO_RIGHT {
+                continue;
+            }
+            let request = EvaluateRequest { draws: 2, ..EvaluateRequest::new(estimator) };
+            let evaluation =
+                session.evaluation_by_document(&request, std::slice::from_ref(&passage)).unwrap();
+            assert_eq!(
+                evaluation.figures[0].evaluations * support::SEQ_LEN as u64,
+                session.tokens_to_evaluate(&request, passage.sequences()),
+                "{name} {estimator:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_fills_a_pair_is_paid_for() {
+    let place = tempfile::tempdir().unwrap();
+    support::save_pairs(place.path());
+    let source = ModelSource { name: "pairs".to_owned(), folder: place.path().into(), figures: Vec::new() };
+    let settings = ServerSettings { max_tokens: 100, ..ServerSettings::default() };
+    let server = app(AppState::new(settings, vec![source.open(&Compute::cpu()).unwrap()]).unwrap());
+    // Each is a sequence of 24 tokens, whatever it says, and 32 draws are made of it.
+    let body = |texts: usize| json!({"model": "pairs", "texts": vec!["a"; texts]});
+    ok(&server, body(8)).await;
+    let refused = post(&server, PATH, &body(9)).await;
+    assert_eq!(
+        (refused.status, refused.message().as_str()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "texts = 6912 tokens to run the network on, in all evaluations together, is more than this server takes: at most \
+             6400 (64 times --max-tokens)"
+        )
+    );
 }

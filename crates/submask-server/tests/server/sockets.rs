@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::support::state;
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 struct Running {
     addr: SocketAddr,
@@ -22,7 +22,7 @@ struct Running {
 }
 
 async fn start(settings: ServerSettings) -> Running {
-    let state = state(settings, &["words"]);
+    let state = state(settings, &["words", "blocks"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let task = tokio::spawn(serve_on(listener, state.clone()));
@@ -98,7 +98,8 @@ async fn more_clients_than_allowed_are_told_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_and_bodies_that_do_not_come_are_given_up() {
-    let short = Duration::from_millis(200);
+    // Longer than a machine with much to do lets a client wait between connecting and sending.
+    let short = Duration::from_secs(1);
     let running =
         start(ServerSettings { header_timeout: short, body_timeout: short, ..ServerSettings::default() })
             .await;
@@ -124,12 +125,16 @@ async fn who_sends_too_much_can_read_the_answer() {
     let answer = running.talk(&format!("{chunked}{body}\r\n0\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     // Who asks before sending is told at once, and does not send.
-    let mut stream = running.connect().await;
     let asks = post_head("/v1/completions", 400_000, "expect: 100-continue\r\nconnection: close\r\n");
-    let begin = Instant::now();
-    stream.write_all(asks.as_bytes()).await.unwrap();
-    assert!(head(&mut stream).await.starts_with("HTTP/1.1 413"));
-    assert!(begin.elapsed() < Duration::from_secs(2));
+    let mut least = LONG;
+    for _ in 0..3 {
+        let mut stream = running.connect().await;
+        let begin = Instant::now();
+        stream.write_all(asks.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 413"));
+        least = least.min(begin.elapsed());
+    }
+    assert!(least < Duration::from_secs(2), "{least:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,12 +168,13 @@ async fn what_is_under_way_is_finished_before_the_end() {
     head(&mut idle).await;
     let body = r#"{"model":"words","prompt":"ab","max_tokens":4,"seed":1}"#;
     let mut busy = running.connect().await;
-    busy.write_all(post_head("/v1/completions", body.len(), "").as_bytes()).await.unwrap();
+    let asks = post_head("/v1/completions", body.len(), "expect: 100-continue\r\n");
+    busy.write_all(asks.as_bytes()).await.unwrap();
+    // It is under way once its body is asked for.
+    assert!(head(&mut busy).await.starts_with("HTTP/1.1 100"));
     busy.write_all(&body.as_bytes()[..10]).await.unwrap();
-    sleep(Duration::from_millis(200)).await;
     running.state.shutdown.cancel();
     rest(&mut idle).await;
-    sleep(Duration::from_millis(100)).await;
     for (path, status) in [("/healthz", "200"), ("/readyz", "503"), ("/metrics", "200")] {
         // The server closes the connection by itself.
         let answer = running.talk(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
@@ -190,20 +196,21 @@ async fn what_nobody_waits_for_is_given_up() {
     for stream in [false, true] {
         let running = start(ServerSettings::default()).await;
         let body = format!(
-            r#"{{"model":"words","prompt":"a","max_tokens":20,"n":128,"order":"left-to-right","stream":{stream}}}"#
+            r#"{{"model":"blocks","prompt":"a","max_tokens":60000,"temperature":0,"stream":{stream}}}"#
         );
         let mut gone = running.connect().await;
         gone.write_all((post_head("/v1/completions", body.len(), "") + &body).as_bytes()).await.unwrap();
         let count = |line: &str| running.state.metrics.text().unwrap().lines().any(|found| found == line);
         let begin = Instant::now();
-        while count("submask_active_sequences{model=\"words\"} 0") {
+        // It does not come to an end by itself: at temperature 0 the tiny model repeats itself.
+        while count("submask_active_sequences{model=\"blocks\"} 0") {
             assert!(begin.elapsed() < LONG, "it does not begin");
             sleep(Duration::from_millis(1)).await;
         }
         drop(gone);
         for line in [
             "submask_cancelled_requests_total{route=\"/v1/completions\"} 1",
-            "submask_active_sequences{model=\"words\"} 0",
+            "submask_active_sequences{model=\"blocks\"} 0",
             "submask_connections 0",
         ] {
             while !count(line) {

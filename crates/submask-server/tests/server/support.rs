@@ -103,6 +103,12 @@ pub fn save_long(folder: &Path, seq_len: usize) {
     save(folder, text(), NetworkConfig::Diffusion(DitConfig { seq_len, ..config }));
 }
 
+/// The model `words` of pairs.
+pub fn save_pairs(folder: &Path) {
+    let subject = TextSubject { pairs: true, ..TextSubject::of(&Tokenizer::bytes()) };
+    save(folder, Subject::Text(subject), dit(0));
+}
+
 /// Tiny models, opened.
 pub fn models(names: &[&str]) -> Vec<OpenModel> {
     let place = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
 //! What a position of a state is charged.
 
+use super::estimate::TopTokens;
 use super::sequences::Target;
 use crate::predictive::TokenDistribution;
 use crate::schedule::RevealUnit;
+use crate::subtoken::SubTokenizer;
 
 /// What a position of a state is charged, in nats.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,13 @@ impl Charge {
     }
 }
 
+/// A charge in nats, and the most probable tokens in its place, where they are kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Term {
+    pub(super) nats: f64,
+    pub(super) top: TopTokens,
+}
+
 /// A position of a state at which something is charged.
 pub(super) struct Row<'a> {
     pub(super) target: Target<'a>,
@@ -50,6 +59,22 @@ impl Row<'_> {
         self.y.iter().enumerate().filter(|(_, digit)| **digit == self.target.mask_id).map(|(j, _)| j)
     }
 
+    /// The `top` most probable tokens in this place, the lowest of equals first. Each has the log-probability, to the last bit,
+    /// that it would be charged with [`Charge::Masked`].
+    pub(super) fn top_tokens(&self, p: &TokenDistribution, codes: &SubTokenizer, top: usize) -> TopTokens {
+        if top == 0 {
+            return Vec::new();
+        }
+        let mut tokens = Vec::new();
+        p.for_each_probability(|token, probability| tokens.push((token, probability)));
+        keep_top(&mut tokens, top);
+        for (token, value) in &mut tokens {
+            let digits = codes.digits(*token);
+            *value = p.log_joint_marginal(self.masked().map(|j| (j, digits[j])));
+        }
+        tokens
+    }
+
     /// The charge of the token, in nats, where `p` is the distribution.
     pub(super) fn nats(&self, p: &TokenDistribution, charge: Charge) -> f64 {
         let y_0 = &self.target.y_0[self.i * self.y.len()..][..self.y.len()];
@@ -64,6 +89,16 @@ impl Row<'_> {
             }
         }
     }
+}
+
+/// Keeps the `top` tokens of largest value, the largest first and the lowest of equals.
+pub(super) fn keep_top(tokens: &mut TopTokens, top: usize) {
+    let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if top < tokens.len() {
+        tokens.select_nth_unstable_by(top, order);
+        tokens.truncate(top);
+    }
+    tokens.sort_unstable_by(order);
 }
 
 /// Σ_S q^|S| (1 − q)^(m − |S|) · −log p(S) over the 2^m sets.

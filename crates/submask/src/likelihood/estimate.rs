@@ -151,6 +151,9 @@ pub(crate) fn null_is_not_a_number<'de, D: Deserializer<'de>>(from: D) -> std::r
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
+/// Tokens and log p ≤ 0 of each, in nats, the most probable first.
+pub type TopTokens = Vec<(u32, f64)>;
+
 /// −log p(x_0), a bound of it, or a surrogate, of every sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate<K> {
@@ -159,6 +162,8 @@ pub struct Estimate<K> {
     tokens: Vec<u64>,
     /// By sequence; empty where values are not sums over tokens.
     token_nats: Vec<Vec<f64>>,
+    /// By sequence; empty where they were not asked for.
+    top_tokens: Vec<Vec<TopTokens>>,
     evaluations: u64,
     kind: PhantomData<K>,
 }
@@ -167,12 +172,19 @@ impl<K: Meaning> Estimate<K> {
     /// From the values, the standard errors over draws and the number of generated tokens of every sequence.
     pub(crate) fn new(nats: Vec<f64>, draw_errors: Vec<f64>, tokens: Vec<u64>, evaluations: u64) -> Self {
         debug_assert!(nats.len() == draw_errors.len() && nats.len() == tokens.len());
-        Self { nats, draw_errors, tokens, token_nats: Vec::new(), evaluations, kind: PhantomData }
+        let (token_nats, top_tokens) = (Vec::new(), Vec::new());
+        Self { nats, draw_errors, tokens, token_nats, top_tokens, evaluations, kind: PhantomData }
     }
 
     /// The same with what every token of every sequence adds to its value.
     pub(super) fn with_token_nats(mut self, token_nats: Vec<Vec<f64>>) -> Self {
         self.token_nats = token_nats;
+        self
+    }
+
+    /// The same with the most probable tokens in the place of every token of every sequence.
+    pub(super) fn with_top_tokens(mut self, top_tokens: Vec<Vec<TopTokens>>) -> Self {
+        self.top_tokens = top_tokens;
         self
     }
 
@@ -183,6 +195,9 @@ impl<K: Meaning> Estimate<K> {
         if groups.iter().any(|(_, group)| !group.token_nats.is_empty()) {
             all.token_nats = vec![Vec::new(); count];
         }
+        if groups.iter().any(|(_, group)| !group.top_tokens.is_empty()) {
+            all.top_tokens = vec![Vec::new(); count];
+        }
         for (places, group) in groups {
             all.evaluations += group.evaluations;
             for (s, &place) in places.iter().enumerate() {
@@ -190,8 +205,11 @@ impl<K: Meaning> Estimate<K> {
                 all.draw_errors[place] = group.draw_errors[s];
                 all.tokens[place] = group.tokens[s];
             }
-            for (place, own) in places.into_iter().zip(group.token_nats) {
+            for (&place, own) in places.iter().zip(group.token_nats) {
                 all.token_nats[place] = own;
+            }
+            for (&place, own) in places.iter().zip(group.top_tokens) {
+                all.top_tokens[place] = own;
             }
         }
         all
@@ -200,7 +218,7 @@ impl<K: Meaning> Estimate<K> {
     /// Sequences that belong together as one, `counts` of them at a time, one after the other; their draws are independent.
     pub(crate) fn joined(self, counts: impl IntoIterator<Item = usize>) -> Self {
         let mut all = Self { evaluations: self.evaluations, ..Self::new(vec![], vec![], vec![], 0) };
-        let mut token_nats = self.token_nats.into_iter();
+        let (mut token_nats, mut top_tokens) = (self.token_nats.into_iter(), self.top_tokens.into_iter());
         let mut first = 0;
         for count in counts {
             let own = first..first + count;
@@ -213,6 +231,9 @@ impl<K: Meaning> Estimate<K> {
             all.tokens.push(self.tokens[own].iter().sum());
             if token_nats.len() > 0 {
                 all.token_nats.push(token_nats.by_ref().take(count).flatten().collect());
+            }
+            if top_tokens.len() > 0 {
+                all.top_tokens.push(top_tokens.by_ref().take(count).flatten().collect());
             }
         }
         all
@@ -252,6 +273,13 @@ impl<K: Meaning> Estimate<K> {
     /// [`exact_in_order`](super::exact_in_order) and [`exact_autoregressive`](super::exact_autoregressive); empty for others.
     pub fn token_nats(&self) -> &[Vec<f64>] {
         &self.token_nats
+    }
+
+    /// The most probable tokens in the place of every token of every sequence, given the tokens before it: none where the token
+    /// is given. By [`exact_left_to_right`](super::exact_left_to_right) and
+    /// [`exact_autoregressive_with_top`](super::exact_autoregressive_with_top); empty by others.
+    pub fn top_tokens(&self) -> &[Vec<TopTokens>] {
+        &self.top_tokens
     }
 
     /// Number of sequences n.
@@ -316,6 +344,7 @@ impl<K: Meaning> Estimate<K> {
         self.draw_errors.extend(other.draw_errors);
         self.tokens.extend(other.tokens);
         self.token_nats.extend(other.token_nats);
+        self.top_tokens.extend(other.top_tokens);
         self.evaluations += other.evaluations;
     }
 }
@@ -323,8 +352,8 @@ impl<K: Meaning> Estimate<K> {
 impl Estimate<Exact> {
     /// The same as bounds, where it is the exact value of less probable things: of one way among several to write a text.
     pub fn into_bound(self) -> Estimate<UpperBound> {
-        let Self { nats, draw_errors, tokens, token_nats, evaluations, .. } = self;
-        Estimate { nats, draw_errors, tokens, token_nats, evaluations, kind: PhantomData }
+        let Self { nats, draw_errors, tokens, token_nats, top_tokens, evaluations, .. } = self;
+        Estimate { nats, draw_errors, tokens, token_nats, top_tokens, evaluations, kind: PhantomData }
     }
 }
 
@@ -454,6 +483,20 @@ mod tests {
         let spread = (experiments.iter().map(|m| (m.value - mean).powi(2)).sum::<f64>() / 2000.0).sqrt();
         let claimed = experiments.iter().map(|m| m.standard_error.unwrap()).sum::<f64>() / 2000.0;
         assert!((claimed / spread - 1.0).abs() < 0.06, "{claimed} {spread}");
+    }
+
+    #[test]
+    fn a_figure_is_read_from_a_file_as_it_was_written() {
+        use crate::random::{Draws, Purpose};
+        let draws = Draws::new(2, Purpose::Likelihood);
+        let estimate = bound(&[1.0, 2.0], &[1, 1]);
+        let figure = estimate.figure_of("a", "nats per token", estimate.nats_per_token());
+        for n in 0..10_000 {
+            let value = draws.normal(n, 0, 0).exp() * 10_f64.powi(draws.below(30, n, 1, 0) as i32 - 15);
+            let json = serde_json::to_string(&Figure { value, ..figure.clone() }).unwrap();
+            let read: Figure = serde_json::from_str(&json).unwrap();
+            assert_eq!(read.value.to_bits(), value.to_bits(), "{json}");
+        }
     }
 
     #[test]

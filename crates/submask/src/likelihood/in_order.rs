@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::charge::{Charge, Row};
-use super::estimate::{Estimate, Exact};
+use super::estimate::{Estimate, Exact, TopTokens};
 use super::problem::{Clean, Layout, Problem};
 use super::query::{Block, Charged};
 use super::sequences::{Group, LikelihoodSettings, Sequences};
@@ -44,11 +44,7 @@ pub fn exact_in_order(
     per_step: usize,
     settings: &LikelihoodSettings,
 ) -> Result<Estimate<Exact>> {
-    let Some(ranking) = order.ranking() else {
-        let names = Order::deterministic_names();
-        let allowed = format!("{names}; random orders have bounds instead, nelbo-subtoken and orders");
-        return Err(Error::invalid("order", order, allowed));
-    };
+    let ranking = ranking(order)?;
     if per_step == 0 {
         return Err(Error::invalid("per_step", per_step, "at least 1 unit revealed per step"));
     }
@@ -59,6 +55,34 @@ pub fn exact_in_order(
             true => reveals.step_by_step(group, settings.batch),
             false => reveals.known_beforehand(group),
         }
+    })
+}
+
+/// [`exact_in_order`] from left to right, one whole token per step, with the `top` most probable tokens in the place of every
+/// token, given those before it: [`Estimate::top_tokens`]. The values are the same.
+///
+/// # Errors
+/// As [`exact_in_order`].
+pub fn exact_left_to_right(
+    network: &dyn Denoiser,
+    predictive: &Predictive,
+    sequences: &Sequences,
+    top: usize,
+    settings: &LikelihoodSettings,
+) -> Result<Estimate<Exact>> {
+    let ranking = ranking(Order::LeftToRight)?;
+    sequences.by_length(network.spec(), predictive.codes(), |group| {
+        let problem = Problem::new(network, predictive, group, settings)?.with_top(top);
+        let (unit, per_step, schedule) = (RevealUnit::Tokens, 1, &settings.schedule);
+        Reveals { problem: &problem, ranking, unit, per_step, schedule }.known_beforehand(group)
+    })
+}
+
+fn ranking(order: Order) -> Result<&'static dyn Ranking> {
+    order.ranking().ok_or_else(|| {
+        let names = Order::deterministic_names();
+        let allowed = format!("{names}; random orders have bounds instead, nelbo-subtoken and orders");
+        Error::invalid("order", order, allowed)
     })
 }
 
@@ -87,14 +111,21 @@ impl Reveals<'_> {
         };
         let mut nats = vec![0.0; group.count()];
         let mut token_nats = vec![vec![0.0; group.seq_len]; group.count()];
+        let with_top = if self.problem.top > 0 { group.count() } else { 0 };
+        let mut top_tokens = vec![vec![TopTokens::new(); group.seq_len]; with_top];
         let charge = |s: usize, charged: Option<Charged>| {
             let Some(charged) = charged else { return };
-            charged.by_token().for_each(|(token, nats)| token_nats[s][token] += nats);
+            for (token, term) in charged.by_token() {
+                token_nats[s][token] += term.nats;
+                if let Some(own) = top_tokens.get_mut(s) {
+                    own[token].clone_from(&term.top);
+                }
+            }
             nats[s] += charged.values().map(|(_, nats)| nats).sum::<f64>();
         };
         let layout = Layout { draws: 1, terms, unit: self.unit };
         let evaluations = self.problem.for_each_query(&layout, build, charge)?;
-        Ok(self.problem.exact(nats, token_nats, evaluations))
+        Ok(self.problem.exact(nats, token_nats, evaluations).with_top_tokens(top_tokens))
     }
 
     /// Which units come next is known once the network has been asked. The sequences of a batch go together.

@@ -8,7 +8,8 @@
 //! | [`path_bound_full`] | the same, whole paths | up to T per draw |
 //! | [`exact_in_order`] | [`Exact`] for a deterministic order, N units per step | ⌈n/N⌉ for n units |
 //! | [`bound_k`] | [`UpperBound`] for a random order, from the NELBO (K = 1) down to −log p | n per drawn order |
-//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline | 1 |
+//! | [`exact_left_to_right`] | the same from left to right, with the most probable tokens beside every one | n for n tokens |
+//! | [`exact_autoregressive`] | [`Exact`], of the autoregressive baseline; [`exact_autoregressive_with_top`] | 1 |
 //! | [`joint_objective`] | [`Surrogate`]: no likelihood, no perplexity | 1 per draw |
 //! | [`enumerate`] | the values that the estimators estimate, for few sub-tokens | all states |
 //!
@@ -42,10 +43,12 @@ mod problem;
 mod query;
 mod sequences;
 
-pub use autoregressive::exact_autoregressive;
+pub use autoregressive::{exact_autoregressive, exact_autoregressive_with_top};
 pub(crate) use estimate::null_is_not_a_number;
-pub use estimate::{Estimate, Exact, Figure, Kind, Likelihood, Meaning, Measured, Surrogate, UpperBound};
-pub use in_order::exact_in_order;
+pub use estimate::{
+    Estimate, Exact, Figure, Kind, Likelihood, Meaning, Measured, Surrogate, TopTokens, UpperBound,
+};
+pub use in_order::{exact_in_order, exact_left_to_right};
 pub use multi_order::bound_k;
 pub use nelbo::{joint_objective, nelbo_subtoken, nelbo_token};
 pub use path::{path_bound, path_bound_full};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::charge::Row;
+use super::charge::{Row, Term};
 use super::estimate::{Estimate, Exact, Meaning, UpperBound};
 use super::query::{Block, Charged, Part, Query};
 use super::sequences::{Encoded, Group, LikelihoodSettings};
@@ -34,6 +34,8 @@ pub(super) struct Problem<'a> {
     /// Tokens per block: all, where sequences have one block.
     block_len: usize,
     batch: usize,
+    /// How many most probable tokens are kept beside every charge.
+    pub(super) top: usize,
 }
 
 /// What a network keeps of the tokens of some sequences.
@@ -81,7 +83,13 @@ impl<'a> Problem<'a> {
             seq_len: group.seq_len,
             block_len: if by_blocks.is_some() { spec.block_len } else { group.seq_len },
             batch: settings.batch,
+            top: 0,
         })
+    }
+
+    /// The same, where the `top` most probable tokens are kept beside every charge.
+    pub(super) fn with_top(self, top: usize) -> Self {
+        Self { top, ..self }
     }
 
     /// The largest number of units that a block of a sequence generates, and at least 1.
@@ -163,8 +171,12 @@ impl<'a> Problem<'a> {
                     (s, self.query(s, layout.unit, |block| build(block, draw, term)))
                 };
                 let queries: Vec<(usize, Option<Query>)> = items.into_par_iter().map(query).collect();
-                let nats = self.rows(&queries, clean.as_ref(), |p, row| row.nats(p, row.charge))?;
-                let mut rest = nats.as_slice();
+                let term = |p: &TokenDistribution, row: &Row| Term {
+                    nats: row.nats(p, row.charge),
+                    top: row.top_tokens(p, self.predictive.codes(), self.top),
+                };
+                let terms = self.rows(&queries, clean.as_ref(), term)?;
+                let mut rest = terms.as_slice();
                 for (s, query) in &queries {
                     visit(*s, query.as_ref().map(|query| Charged::first(query, &mut rest)));
                 }

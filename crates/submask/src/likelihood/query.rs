@@ -1,6 +1,6 @@
 //! What a network is asked: one state of a whole sequence, made of what is asked of each of its blocks.
 
-use super::charge::Charge;
+use super::charge::{Charge, Term};
 use super::sequences::Target;
 use crate::schedule::RevealUnit;
 
@@ -87,30 +87,30 @@ impl Query {
 /// A query, and what it was charged.
 pub(super) struct Charged<'a> {
     query: &'a Query,
-    /// Of every charge, in nats.
-    nats: &'a [f64],
+    /// Of every charge.
+    terms: &'a [Term],
 }
 
 impl<'a> Charged<'a> {
-    /// The query with the first of `nats`, which are taken off.
-    pub(super) fn first(query: &'a Query, nats: &mut &'a [f64]) -> Self {
-        let (own, rest) = nats.split_at(query.charges().count());
-        *nats = rest;
-        Self { query, nats: own }
+    /// The query with the first of `terms`, which are taken off.
+    pub(super) fn first(query: &'a Query, terms: &mut &'a [Term]) -> Self {
+        let (own, rest) = terms.split_at(query.charges().count());
+        *terms = rest;
+        Self { query, terms: own }
     }
 
     /// The value of every block that something is asked of, with the block's number.
     pub(super) fn values(&self) -> impl Iterator<Item = (usize, f64)> {
-        let mut rest = self.nats;
+        let mut rest = self.terms;
         self.query.parts.iter().map(move |part| {
             let (own, others) = rest.split_at(part.charges.len());
             rest = others;
-            (part.block, part.weight * own.iter().sum::<f64>())
+            (part.block, part.weight * own.iter().map(|term| term.nats).sum::<f64>())
         })
     }
 
-    /// (token position, nats) of every charge.
-    pub(super) fn by_token(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.query.charges().map(|(token, _)| token).zip(self.nats.iter().copied())
+    /// (token position, term) of every charge.
+    pub(super) fn by_token(&self) -> impl Iterator<Item = (usize, &'a Term)> {
+        self.query.charges().map(|(token, _)| token).zip(self.terms)
     }
 }

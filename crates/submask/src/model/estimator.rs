@@ -7,8 +7,8 @@ use super::session::Session;
 use crate::denoiser::{Denoiser, Wanted, Watched, WatchedAutoregressor};
 use crate::likelihood::{
     Estimate, Exact, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
-    exact_autoregressive, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
-    path_bound_full,
+    exact_autoregressive_with_top, exact_in_order, exact_left_to_right, joint_objective, nelbo_subtoken,
+    nelbo_token, path_bound, path_bound_full,
 };
 use crate::order::Order;
 use crate::predictive::Predictive;
@@ -62,6 +62,22 @@ impl Estimator {
     /// Whether a value is a sum over tokens, each given others: an exact value is one.
     pub fn is_by_token(self) -> bool {
         matches!(self, Self::Exact { .. })
+    }
+
+    /// Network evaluations at most of a sequence that generates so many tokens, of so many sub-tokens each, together: a block.
+    fn evaluations(self, draws: u64, tokens: u64, subtoken_len: u64) -> u64 {
+        let units = |unit| match unit {
+            RevealUnit::Tokens => tokens,
+            RevealUnit::Digits => tokens.saturating_mul(subtoken_len),
+        };
+        match self {
+            Self::Exact { unit, per_step, .. } => units(unit).div_ceil(per_step.max(1) as u64),
+            Self::Orders { unit } => draws.saturating_mul(units(unit)),
+            Self::Path { steps } if subtoken_len > MAX_SUBSET_DIGITS as u64 => {
+                draws.saturating_mul(units(RevealUnit::Digits).min(steps as u64))
+            }
+            Self::NelboSubtoken | Self::NelboToken | Self::Path { .. } | Self::JointObjective => draws,
+        }
     }
 
     /// Its name in figures. Exact values are named after their order; the unit and N do not show in it.
@@ -169,25 +185,69 @@ impl Session {
         parts: &impl Parts,
         wanted: Wanted,
     ) -> Result<Estimated> {
-        let architecture = self.architecture();
-        let settings = LikelihoodSettings {
-            draws: request.draws,
-            seed: request.seed,
-            batch: request.batch,
-            schedule: architecture.schedule(),
-        };
-        let predictive = architecture.predictive_with(request.carry_over);
         if !self.is_autoregressive() {
+            let predictive = self.architecture().predictive_with(request.carry_over);
             let network = Watched::new(self.denoiser()?, wanted);
-            return request.estimator.estimate(&network, predictive, parts, &settings);
+            return request.estimator.estimate(
+                &network,
+                predictive,
+                parts,
+                &self.likelihood_settings(request),
+            );
         }
         if request.estimator != Estimator::LEFT_TO_RIGHT {
             let allowed = "exact, left to right by tokens: an autoregressive model has an exact likelihood";
             return Err(Error::invalid("estimator", request.estimator.name(), allowed));
         }
+        self.left_to_right(request, parts, 0, wanted).map(Estimated::Exact)
+    }
+
+    /// The exact values from left to right, token by token, with the `top` most probable tokens in the place of every token, as
+    /// long as they are `wanted`. The estimator and the draws of `request` have no meaning here.
+    ///
+    /// # Errors
+    /// As [`exact_left_to_right`] and [`exact_autoregressive_with_top`], and what `wanted` says.
+    pub(super) fn left_to_right(
+        &self,
+        request: &EvaluateRequest,
+        parts: &impl Parts,
+        top: usize,
+        wanted: Wanted,
+    ) -> Result<Estimate<Exact>> {
+        let (predictive, settings) =
+            (self.architecture().predictive_with(request.carry_over), self.likelihood_settings(request));
+        if !self.is_autoregressive() {
+            let network = Watched::new(self.denoiser()?, wanted);
+            return parts
+                .estimate(|sequences| exact_left_to_right(&network, predictive, sequences, top, &settings));
+        }
         let network = WatchedAutoregressor::new(self.autoregressive()?, wanted);
-        let exact = |sequences: &Sequences| exact_autoregressive(&network, predictive, sequences, &settings);
-        parts.estimate(exact).map(Estimated::Exact)
+        parts.estimate(|sequences| {
+            exact_autoregressive_with_top(&network, predictive, sequences, top, &settings)
+        })
+    }
+
+    /// Tokens on which the network is run at most to estimate a sequence of `tokens`, `charged` of which are not given: in every
+    /// evaluation on all of them.
+    pub(super) fn evaluated_tokens(&self, request: &EvaluateRequest, tokens: usize, charged: usize) -> u64 {
+        let config = self.architecture().config();
+        let blocks = match config.network.block_len() {
+            0 => 1,
+            block_len => tokens.div_ceil(block_len),
+        };
+        let together = if blocks > 1 { config.network.block_len().min(charged) } else { charged };
+        let subtoken_len = self.architecture().predictive().codes().subtoken_len() as u64;
+        let evaluations = match self.is_autoregressive() {
+            true => 1,
+            false => request.estimator.evaluations(request.draws as u64, together as u64, subtoken_len),
+        };
+        // Of several blocks what the network keeps of known tokens takes one more.
+        (tokens as u64).saturating_mul(evaluations.saturating_add(u64::from(blocks > 1)))
+    }
+
+    fn likelihood_settings(&self, request: &EvaluateRequest) -> LikelihoodSettings {
+        let EvaluateRequest { draws, seed, batch, .. } = *request;
+        LikelihoodSettings { draws, seed, batch, schedule: self.architecture().schedule() }
     }
 }
 

@@ -5,14 +5,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
-use super::estimator::{Estimated, Parts};
+use super::estimator::{Estimated, Estimator, Parts};
 use super::evaluate::{EvaluateRequest, Evaluation, Measure};
 use super::session::Session;
 use super::subject::Unit;
 use crate::data::hash::Fingerprint;
 use crate::data::{Fidelity, PairSequence, Tokenizer};
 use crate::denoiser::Wanted;
-use crate::likelihood::{Estimate, Kind, Meaning, Sequences};
+use crate::likelihood::{Estimate, Kind, Meaning, Sequences, TopTokens};
 use crate::{Error, Result};
 
 /// Draws per sequence of a score, unless others are asked for: a text is short, and there is one of it.
@@ -103,6 +103,9 @@ pub struct TokenScore {
     pub text: String,
     /// −log p of the token given those that stand before it in the order, in nats.
     pub nats: f64,
+    /// The most probable tokens in its place and their log p, the most probable first, where they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: TopTokens,
 }
 
 impl Passage {
@@ -119,6 +122,11 @@ impl Passage {
     /// Characters of the text, where it decodes to itself, and so does what is given.
     pub fn characters(&self) -> Option<u64> {
         self.characters
+    }
+
+    /// Of every sequence that it takes, how many tokens it has, and how many of them are not given.
+    pub fn sequences(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.windows.iter().map(|Window { range, given }| (range.len(), range.len() - given))
     }
 }
 
@@ -333,6 +341,17 @@ impl Session {
         EvaluateRequest { draws: SCORE_DRAWS, ..EvaluateRequest::new(self.usual_estimator()) }
     }
 
+    /// On how many tokens the network is run at most to score `sequences` ([`Passage::sequences`]), all evaluations together. What is
+    /// given and what fills a sequence counts as the text does.
+    pub fn tokens_to_evaluate(
+        &self,
+        request: &EvaluateRequest,
+        sequences: impl IntoIterator<Item = (usize, usize)>,
+    ) -> u64 {
+        let of_sequence = |(tokens, charged)| self.evaluated_tokens(request, tokens, charged);
+        sequences.into_iter().map(of_sequence).fold(0, u64::saturating_add)
+    }
+
     /// What each of some texts costs. Draws are keyed by the seed, the tokens of a sequence and what is given of it: a score
     /// depends neither on the other texts nor on their order, on the batch or on the threads.
     ///
@@ -370,6 +389,23 @@ impl Session {
             Estimated::UpperBound(estimate) => self.scores(&name, &estimate, passages),
             Estimated::Surrogate(estimate) => self.scores(&name, &estimate, passages),
         }
+    }
+
+    /// The exact scores from left to right, token by token, with the `top` most probable tokens in the place of every charged one
+    /// ([`TokenScore::top`]), as long as they are `wanted`. The scores are those of [`Estimator::LEFT_TO_RIGHT`].
+    ///
+    /// # Errors
+    /// As [`Self::score_while`], and [`Error::Invalid`] for more than 0 most probable tokens of an autoregressive model of several
+    /// sub-tokens per token.
+    pub fn score_left_to_right(
+        &self,
+        passages: &[Passage],
+        top: usize,
+        wanted: Wanted,
+    ) -> Result<Vec<Score>> {
+        let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+        let estimate = self.left_to_right(&request, &self.windows(passages), top, wanted)?;
+        self.scores(&request.estimator.name(), &estimate, passages)
     }
 
     /// Figures of documents, each evaluated alone: [`Self::score`] of every one of them, and the sum of all, in order. It is
@@ -424,6 +460,7 @@ impl Session {
     ) -> Result<Vec<Score>> {
         let score = |(s, passage): (usize, &Passage)| {
             let token_nats = estimate.token_nats().get(s);
+            let top_tokens = estimate.top_tokens().get(s).map_or(&[][..], Vec::as_slice);
             Ok(Score {
                 nats: estimate.nats()[s],
                 kind: match K::KIND {
@@ -435,22 +472,23 @@ impl Session {
                 tokens: passage.counted,
                 characters: passage.characters,
                 windows: passage.windows.len() as u64,
-                by_token: token_nats.map(|nats| self.by_token(passage, nats)).transpose()?,
+                by_token: token_nats.map(|nats| self.by_token(passage, nats, top_tokens)).transpose()?,
             })
         };
         passages.iter().enumerate().map(score).collect()
     }
 
-    /// The charged tokens of a passage, of all of whose windows' tokens `nats` are the charges.
-    fn by_token(&self, passage: &Passage, nats: &[f64]) -> Result<Vec<TokenScore>> {
+    /// The charged tokens of a passage, of all of whose windows' tokens `nats` are the charges, and `top_tokens` the most probable
+    /// ones, where there are any.
+    fn by_token(&self, passage: &Passage, nats: &[f64], top_tokens: &[TopTokens]) -> Result<Vec<TokenScore>> {
         let tokenizer = self.architecture().tokenizer_of_texts()?;
-        let mut nats = nats.iter();
+        let mut nats = nats.iter().enumerate();
         let mut tokens = Vec::new();
         for Window { range, given } in &passage.windows {
             let own = passage.tokens[range.clone()].iter().zip(nats.by_ref()).skip(*given);
-            for (token, nats) in own {
-                let text = tokenizer.token_text(*token)?;
-                tokens.push(TokenScore { token: *token, text, nats: *nats });
+            for (&token, (place, &nats)) in own {
+                let top = top_tokens.get(place).cloned().unwrap_or_default();
+                tokens.push(TokenScore { token, text: tokenizer.token_text(token)?, nats, top });
             }
         }
         Ok(tokens)

@@ -7,8 +7,8 @@ use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::{Embedding, LoadedBackbone};
 use submask::denoiser::{BlockDenoiser, Denoiser, Kept, LogitRows, Spec, States};
 use submask::likelihood::{
-    Estimate, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_in_order, joint_objective,
-    nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
+    Estimate, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_in_order,
+    exact_left_to_right, joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
 };
 use submask::ops::Kernels;
 use submask::order::Order;
@@ -151,6 +151,43 @@ fn values_by_blocks_depend_neither_on_batch_nor_threads_nor_other_sequences() {
                 assert_eq!((alone.nats[0], alone.errors[0]), (all.nats[s], all.errors[s]), "{}", all.name);
                 assert_eq!(alone.token_nats.first(), all.token_nats.get(s), "{}", all.name);
             }
+        }
+    }
+}
+
+/// Known are the tokens before it, in its own block and in earlier ones.
+#[test]
+fn tokens_by_blocks_have_those_beside_them_that_the_network_says() {
+    let predictive = Predictive::new(codes(), true);
+    let x_0: Vec<u32> = vec![3, 0, 6, 2, 5, 1, 1, 4, 0, 6, 6, 2];
+    let x = Sequences::new(&x_0, LENGTH).unwrap();
+    let y_0 = codes().encode(&x_0).unwrap();
+    for block_len in [1, 2, 3, LENGTH] {
+        let network = dit(block_len);
+        let top = |batch| {
+            let settings = LikelihoodSettings { batch, ..LikelihoodSettings::default() };
+            exact_left_to_right(&network, &predictive, &x, 2, &settings).unwrap()
+        };
+        let found = top(4);
+        assert_eq!(found, top(1));
+        for (place, x) in x_0.iter().enumerate() {
+            let (s, i) = (place / LENGTH, place % LENGTH);
+            let mut y = y_0[2 * LENGTH * s..2 * LENGTH * (s + 1)].to_vec();
+            y[2 * i..].fill(codes().mask_id());
+            let mut log_probs = Vec::new();
+            network
+                .evaluate(&States { y_t: &y, t: &[0.0], labels: None }, &[i], &mut |_, logits| {
+                    let p = predictive.distribution(logits, &y[2 * i..2 * i + 2]);
+                    log_probs = (0..7).map(|token| p.log_prob(token)).collect();
+                    Ok(())
+                })
+                .unwrap();
+            let mut order: Vec<u32> = (0..7).collect();
+            order.sort_by(|a, b| log_probs[*b as usize].total_cmp(&log_probs[*a as usize]));
+            let beside = &found.top_tokens()[s][i];
+            assert_eq!(beside.iter().map(|(token, _)| *token).collect::<Vec<_>>(), order[..2]);
+            assert!((beside[0].1 - log_probs[order[0] as usize]).abs() < 1e-6);
+            assert!((found.token_nats()[s][i] + log_probs[*x as usize]).abs() < 1e-6);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Sequences of different lengths, given parts and keys in one call: no value depends on the others.
 
-use submask::denoiser::{Autoregressor, Continuation, Spec};
+use submask::denoiser::{Autoregressor, Continuation, Denoiser, Spec, States};
 use submask::likelihood::{
     Estimate, Exact, LikelihoodSettings, Meaning, Sequences, bound_k, enumerate, exact_autoregressive,
-    exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound, path_bound_full,
+    exact_autoregressive_with_top, exact_in_order, exact_left_to_right, joint_objective, nelbo_subtoken,
+    nelbo_token, path_bound, path_bound_full,
 };
 use submask::order::Order;
 use submask::predictive::Predictive;
@@ -138,6 +139,84 @@ fn charges_of_tokens_add_up_to_the_value() {
     assert!(bound.token_nats().is_empty(), "a bound is no sum over tokens");
 }
 
+/// log p of every token at token `i` of a sequence, given those before it.
+fn given_those_before(network: &HashNetwork, predictive: &Predictive, x_0: &[u32], i: usize) -> Vec<f64> {
+    let codes = predictive.codes();
+    let mut y = codes.encode(x_0).unwrap();
+    y[2 * i..].fill(codes.mask_id());
+    let mut log_probs = Vec::new();
+    let states = States { y_t: &y, t: &[0.0], labels: None };
+    network
+        .evaluate(&states, &[i], &mut |_, logits| {
+            let p = predictive.distribution(logits, &y[2 * i..2 * i + 2]);
+            log_probs = (0..codes.vocab_size() as u32).map(|token| p.log_prob(token)).collect();
+            Ok(())
+        })
+        .unwrap();
+    log_probs
+}
+
+#[test]
+fn from_left_to_right_the_most_probable_tokens_are_those_of_the_network() {
+    let mixed = Mixed::new();
+    let mut network = HashNetwork::new(mixed.codes.clone(), 5, 1);
+    network.spec.reads_time = false;
+    let predictive = Predictive::new(mixed.codes.clone(), true);
+    let x = Sequences::of_lengths(&mixed.x_0, &LENGTHS).unwrap();
+    let found = exact_left_to_right(&network, &predictive, &x, 3, &settings(8)).unwrap();
+    let mut start = 0;
+    for (s, len) in LENGTHS.into_iter().enumerate() {
+        let x_0 = &mixed.x_0[start..start + len];
+        start += len;
+        assert_eq!(found.top_tokens()[s].len(), len);
+        for (i, top) in found.top_tokens()[s].iter().enumerate() {
+            let log_probs = given_those_before(&network, &predictive, x_0, i);
+            let mut order: Vec<u32> = (0..7).collect();
+            order.sort_by(|a, b| log_probs[*b as usize].total_cmp(&log_probs[*a as usize]));
+            assert_eq!(top.iter().map(|(token, _)| *token).collect::<Vec<_>>(), order[..3]);
+            for (token, log_prob) in top {
+                assert!((log_prob - log_probs[*token as usize]).abs() < 1e-12);
+            }
+            assert!((found.token_nats()[s][i] + log_probs[x_0[i] as usize]).abs() < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn the_most_probable_tokens_change_no_value_and_depend_on_no_other_sequence() {
+    let mixed = Mixed::new();
+    let network = HashNetwork::new(mixed.codes.clone(), 5, 1);
+    for carry_over in [true, false] {
+        let predictive = Predictive::new(mixed.codes.clone(), carry_over);
+        let (n, p) = (&network, &predictive);
+        let found = |x: &Sequences, top, batch| exact_left_to_right(n, p, x, top, &settings(batch)).unwrap();
+        let (order, unit) = (Order::LeftToRight, RevealUnit::Tokens);
+        let plain = exact_in_order(n, p, &mixed.all(), order, unit, 1, &settings(8)).unwrap();
+        assert_eq!(found(&mixed.all(), 0, 8), plain);
+        assert!(plain.top_tokens().is_empty());
+        let (three, all) = (found(&mixed.all(), 3, 8), found(&mixed.all(), 7, 1));
+        assert_eq!((all.nats(), all.token_nats()), (plain.nats(), plain.token_nats()));
+        for (s, len) in LENGTHS.into_iter().enumerate() {
+            assert_eq!(found(&mixed.one(s), 7, 8).top_tokens()[0], all.top_tokens()[s]);
+            let start: usize = LENGTHS[..s].iter().sum();
+            for i in 0..len {
+                let top = &all.top_tokens()[s][i];
+                assert_eq!(three.top_tokens()[s][i], top[..3.min(top.len())]);
+                // The token itself is among all, with the bits of its charge.
+                let own = top.iter().find(|(token, _)| *token == mixed.x_0[start + i]).unwrap();
+                assert_eq!(-own.1, all.token_nats()[s][i]);
+                let given = mixed.given[2 * (start + i)..2 * (start + i) + 2].contains(&true);
+                // Of a token given in part, the same missing digits belong to several without the constraint.
+                if given && !carry_over {
+                    continue;
+                }
+                let mass: f64 = top.iter().map(|(_, log_prob)| log_prob.exp()).sum();
+                assert!((mass - 1.0).abs() < 1e-12 && top.is_sorted_by(|a, b| a.1 >= b.1), "{top:?}");
+            }
+        }
+    }
+}
+
 /// An autoregressive network whose logits are a hash of what stands before.
 struct HashAutoregressor {
     spec: Spec,
@@ -225,4 +304,40 @@ fn lengths_that_do_not_fit_are_refused() {
     assert!(estimate(&network, of(&[2, 3]).with_given(&[true; 10])).to_string().contains("every sub-token"));
     network.spec.seq_lens = 3..=3;
     assert!(estimate(&network, of(&[3, 2])).to_string().contains("3 tokens, the model's only length"));
+}
+
+#[test]
+fn the_baseline_tells_the_most_probable_tokens_of_one_digit_each() {
+    let codes = SubTokenizer::new(7, 1).unwrap();
+    let predictive = Predictive::new(codes.clone(), true);
+    let network = HashAutoregressor { spec: Spec::new(&codes, 6), base: 7 };
+    let x_0 = [1, 6, 3, 0, 2, 5, 4, 4, 1, 3];
+    let x = Sequences::of_lengths(&x_0, &[6, 4]).unwrap();
+    let given: Vec<bool> = (0..10).map(|digit| digit < 2).collect();
+    let x = x.with_given(&given);
+    let top =
+        |top, batch| exact_autoregressive_with_top(&network, &predictive, &x, top, &settings(batch)).unwrap();
+    let (plain, two, all) =
+        (exact_autoregressive(&network, &predictive, &x, &settings(2)), top(2, 1), top(9, 8));
+    let plain = plain.unwrap();
+    assert_eq!(top(0, 2), plain);
+    assert_eq!((all.nats(), all.token_nats()), (plain.nats(), plain.token_nats()));
+    for (place, x) in x_0.into_iter().enumerate() {
+        let (s, i) = if place < 6 { (0, place) } else { (1, place - 6) };
+        let top = &all.top_tokens()[s][i];
+        if place < 2 {
+            assert!(top.is_empty(), "it is given");
+            continue;
+        }
+        assert_eq!(two.top_tokens()[s][i], top[..2]);
+        assert!(top.len() == 7 && top.is_sorted_by(|a, b| a.1 >= b.1));
+        let own = top.iter().find(|(token, _)| *token == x).unwrap();
+        assert_eq!(-own.1, all.token_nats()[s][i]);
+        assert!((top.iter().map(|(_, log_prob)| log_prob.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+    let codes = SubTokenizer::new(7, 2).unwrap();
+    let predictive = Predictive::new(codes.clone(), true);
+    let network = HashAutoregressor { spec: Spec::new(&codes, 6), base: codes.base() as usize };
+    let refused = exact_autoregressive_with_top(&network, &predictive, &x, 1, &settings(2)).unwrap_err();
+    assert!(refused.to_string().contains("top = 1"), "{refused}");
 }

@@ -75,7 +75,7 @@ pub struct Logprobs {
     pub tokens: Vec<String>,
     /// Of each, log p given everything that was known before it was written.
     pub token_logprobs: Vec<f64>,
-    /// Of each, the most probable tokens in its place; null where none were asked for, and of a prompt that is given back.
+    /// Of each, the most probable tokens in its place, and the token itself; null where none were asked for.
     pub top_logprobs: Option<Vec<BTreeMap<String, f64>>>,
     /// Characters of the text before each.
     pub text_offset: Vec<usize>,

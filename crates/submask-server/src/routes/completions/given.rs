@@ -3,11 +3,12 @@
 use axum::response::Response;
 use submask::Session;
 use submask::denoiser::Wanted;
-use submask::model::{Estimator, EvaluateRequest, TextLayout};
+use submask::model::TextLayout;
+use submask::sampler::TokenLogProb;
 
 use super::answer::{CompletionChoice, FinishReason, Logprobs};
 use super::listener::Head;
-use super::logprobs::offsets;
+use super::logprobs::TokenLog;
 use super::plan::{Plan, named, tokenizer};
 use super::request::{CompletionRequest, PromptText};
 use crate::common::Usage;
@@ -30,10 +31,10 @@ pub async fn answer(
     let usage = Usage::given(given);
     let logprobs = match request.logprobs {
         None => vec![None; plan.prompts.len()],
-        Some(_) => {
+        Some(top) => {
             let prompts = request.prompts()?;
             let scored = move |place: usize, session: &Session, wanted: Wanted| {
-                scored(&prompts[place], session, wanted).map(Some)
+                scored(&prompts[place], top, session, wanted).map(Some)
             };
             model.engine.score(deadline, plan.prompts.len(), scored).await?
         }
@@ -62,7 +63,7 @@ pub async fn answer(
 }
 
 /// Log-probabilities of the tokens of a prompt, from left to right.
-fn scored(prompt: &PromptText, session: &Session, wanted: Wanted) -> Result<Logprobs, ApiError> {
+fn scored(prompt: &PromptText, top: usize, session: &Session, wanted: Wanted) -> Result<Logprobs, ApiError> {
     let architecture = session.architecture();
     let tokens = match prompt {
         PromptText::Text(text) => tokenizer(session)?.encode(text).map_err(|error| named("prompt", error))?,
@@ -70,12 +71,12 @@ fn scored(prompt: &PromptText, session: &Session, wanted: Wanted) -> Result<Logp
     };
     let passage = architecture.passage_of_tokens(TextLayout::default(), &[], &tokens, false);
     let passage = passage.map_err(|error| named("prompt", error))?;
-    let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
-    let scores = session.score_while(&request, &[passage], wanted).map_err(|error| named("prompt", error))?;
-    let mut logprobs = Logprobs { text_offset: offsets(architecture, &tokens)?, ..Logprobs::default() };
-    for term in scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default()) {
-        logprobs.tokens.push(term.text);
-        logprobs.token_logprobs.push(-term.nats);
-    }
-    Ok(logprobs)
+    let scores = session.score_left_to_right(&[passage], top, wanted);
+    let scores = scores.map_err(|error| named("prompt", error))?;
+    let terms = scores.into_iter().flat_map(|score| score.by_token.unwrap_or_default()).enumerate();
+    let told: Vec<TokenLogProb> =
+        terms.map(|(token, term)| TokenLogProb { token, nats: term.nats, top: term.top }).collect();
+    let mut log = TokenLog::new(architecture, top, 0);
+    log.note(&told);
+    Ok(log.take(&tokens, None)?)
 }

@@ -94,12 +94,3 @@ impl<'s> TokenLog<'s> {
             .map_or_else(|| Ok(String::new()), |tokenizer| tokenizer.token_text(token))
     }
 }
-
-/// Characters of a text before each of its tokens.
-///
-/// # Errors
-/// What the tokenizer reports.
-pub fn offsets(architecture: &Architecture, tokens: &[u32]) -> Result<Vec<usize>> {
-    let mut log = TokenLog::new(architecture, 0, 0);
-    log.take(tokens, None).map(|told| told.text_offset)
-}

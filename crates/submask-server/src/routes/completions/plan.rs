@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use submask::Session;
 use submask::data::Tokenizer;
-use submask::model::{Estimator, EvaluateRequest, Request, TextPrompt};
+use submask::model::{Estimator, EvaluateRequest, Request, TextLayout, TextPrompt};
 
 use super::request::{CompletionRequest, PromptText};
 use super::stop::Stops;
@@ -71,12 +71,18 @@ impl Plan {
         let sampled =
             Request { seed, num: n, log_probs: request.logprobs, ..request.sampling().request(session)? };
         let (mut planned, mut requests, mut tokens) = (Vec::new(), Vec::new(), 0);
+        let (mut scored_tokens, mut evaluated) = (0, 0_u64);
         for (place, prompt) in prompts.iter().enumerate() {
             let given = writer.encode(prompt)?;
             let own = writer.planned(prompt, &given, &suffix)?;
             tokens = n.saturating_mul(own.hole.end + suffix.len()).saturating_add(tokens);
             check_tokens_in_all(settings, "max_tokens", tokens)?;
             planned.push(own);
+            if request.scores_prompts() {
+                let scored = writer.scored(&given)?;
+                scored_tokens += given.len() as u64;
+                evaluated = evaluated.saturating_add(scored);
+            }
             if request.max_tokens() > 0 {
                 let prompt = writer.digits(given, &suffix)?;
                 let first_sequence = (place * n) as u64;
@@ -87,11 +93,7 @@ impl Plan {
             let prepared = session.prepare(request).map(drop);
             prepared.map_err(|error| refusal_of_logprobs(error, request, session))
         })?;
-        if request.max_tokens() == 0 && request.logprobs.is_some() {
-            let (scored, given) = (EvaluateRequest::new(Estimator::LEFT_TO_RIGHT), planned.iter());
-            let tokens = given.map(|prompt| prompt.tokens as u64).sum();
-            check_cost("prompt", tokens, &scored, session, settings)?;
-        }
+        check_cost("prompt", scored_tokens, evaluated, settings)?;
         let may_shrink = requests.iter().any(|request| request.sampling.min_entropy > 0.0);
         let follows = request.stream() || request.logprobs.is_some() || !stops.is_empty();
         Ok(Self {
@@ -116,6 +118,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Refuses what the model cannot do.
     fn check_model(&self) -> Result<(), ApiError> {
+        let several = self.session.architecture().predictive().codes().subtoken_len() > 1;
+        let top = self.request.logprobs.filter(|top| *top > 0 && self.request.scores_prompts());
+        if let Some(top) = top.filter(|_| self.session.is_autoregressive() && several) {
+            let allowed = "0 for an autoregressive model of several sub-tokens per token, which says one after the other";
+            return Err(ApiError::refused("logprobs", top, allowed));
+        }
         if self.session.is_autoregressive() && self.request.suffix().is_some() {
             let message =
                 "suffix has no meaning with an autoregressive model, which knows what stands before alone";
@@ -132,6 +140,15 @@ impl Writer<'_> {
                 Ok(tokens.clone())
             }
         }
+    }
+
+    /// On how many tokens the network is run to score a prompt.
+    fn scored(&self, prompt: &[u32]) -> Result<u64, ApiError> {
+        let architecture = self.session.architecture();
+        let passage = architecture.passage_of_tokens(TextLayout::default(), &[], prompt, false);
+        let passage = passage.map_err(|error| named("prompt", error))?;
+        let request = EvaluateRequest::new(Estimator::LEFT_TO_RIGHT);
+        Ok(self.session.tokens_to_evaluate(&request, passage.sequences()))
     }
 
     /// The sequence of a prompt, whose length is checked.

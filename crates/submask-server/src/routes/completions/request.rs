@@ -212,6 +212,11 @@ impl CompletionRequest {
         self.echo.unwrap_or(false)
     }
 
+    /// Whether log-probabilities of the prompts are told, of which nothing is written.
+    pub fn scores_prompts(&self) -> bool {
+        self.max_tokens() == 0 && self.logprobs.is_some()
+    }
+
     /// Whether it is a stream.
     pub fn stream(&self) -> bool {
         self.stream.unwrap_or(false)

@@ -5,7 +5,7 @@ use submask::sampler::{Event, FinishedSequence};
 use tracing::Span;
 
 use super::plan::{Plan, image};
-use super::request::{ImageData, ImageEvent};
+use super::request::{ImageData, ImageEvent, Known};
 use crate::common::Usage;
 use crate::engine::{Answerer, Listener, Next};
 use crate::error::ApiError;
@@ -68,22 +68,28 @@ impl<'s> ImageListener<'s> {
         self.plan.canvas.encode(&image(self.session)?.mean_pixels(predictive, y)?)
     }
 
+    fn known(&self, y: &[u32]) -> Known {
+        let codes = self.session.architecture().predictive().codes();
+        Known::of(y, codes.subtoken_len(), codes.mask_id(), self.plan.given)
+    }
+
     fn started(&self, choice: usize) -> Result<ImageEvent, ApiError> {
-        let b64_json = self.picture(&self.images[choice].y)?;
-        Ok(ImageEvent::Started { choice, evaluations_at_most: self.plan.evaluations_at_most, b64_json })
+        let y = &self.images[choice].y;
+        let (known, b64_json) = (self.known(y), self.picture(y)?);
+        let evaluations_at_most = self.plan.evaluations_at_most;
+        Ok(ImageEvent::Started { choice, evaluations_at_most, known, b64_json })
     }
 
     /// The next picture, unless the last one was a moment ago.
     fn partial(&mut self, choice: usize) -> Result<Option<ImageEvent>, ApiError> {
-        let mask = self.session.architecture().predictive().codes().mask_id();
-        let Partial { y, evaluations, shown } = &mut self.images[choice];
+        let Partial { evaluations, shown, .. } = &mut self.images[choice];
         if (*evaluations - *shown) * PICTURES < self.plan.evaluations_at_most {
             return Ok(None);
         }
         *shown = *evaluations;
-        let known = y.iter().filter(|digit| **digit != mask).count() as f64 / y.len().max(1) as f64;
         let evaluation = *evaluations;
-        let b64_json = self.picture(&self.images[choice].y)?;
+        let y = &self.images[choice].y;
+        let (known, b64_json) = (self.known(y), self.picture(y)?);
         Ok(Some(ImageEvent::Picture { choice, evaluation, known, b64_json }))
     }
 }

@@ -142,6 +142,43 @@ pub struct ImageData {
     pub index: usize,
 }
 
+/// How much is known of an image. Its values are the tokens of the model, usually one per pixel and channel. `given`, `masked`,
+/// `partial` and `clean` add up to all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct Known {
+    /// Share of the digits that are known, the given ones included, from 0 to 1.
+    #[serde(rename = "known")]
+    pub share: f64,
+    /// Values that are given whole.
+    pub given: usize,
+    /// Values of which no digit is known.
+    pub masked: usize,
+    /// Values of which some digits are known.
+    pub partial: usize,
+    /// Values of which all digits are known and that are not given.
+    pub clean: usize,
+}
+
+impl Known {
+    /// Counts the digits `y` of an image, [L·ℓ], that has `given` whole values.
+    pub fn of(y: &[u32], subtoken_len: usize, mask_id: u32, given: usize) -> Self {
+        let (mut digits, mut known) = (0, Self { given, ..Self::default() });
+        for value in y.chunks(subtoken_len) {
+            let visible = value.iter().filter(|digit| **digit != mask_id).count();
+            digits += visible;
+            match visible {
+                0 => known.masked += 1,
+                _ if visible == value.len() => known.clean += 1,
+                _ => known.partial += 1,
+            }
+        }
+        // What is given never changes.
+        known.clean -= given;
+        known.share = digits as f64 / y.len().max(1) as f64;
+        known
+    }
+}
+
 /// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -152,6 +189,9 @@ pub enum ImageEvent {
         choice: usize,
         /// Most network evaluations that it takes.
         evaluations_at_most: u64,
+        /// What is given.
+        #[serde(flatten)]
+        known: Known,
         /// A PNG in base64 of what is given, all else being the mean colour.
         b64_json: String,
     },
@@ -161,8 +201,9 @@ pub enum ImageEvent {
         choice: usize,
         /// Network evaluations so far.
         evaluation: u64,
-        /// Share of the digits that are known, from 0 to 1.
-        known: f64,
+        /// How much is known.
+        #[serde(flatten)]
+        known: Known,
         /// A PNG in base64, every colour being the mean of those that agree with what is known.
         b64_json: String,
     },

@@ -1,7 +1,7 @@
 //! A request for texts with holes, checked and encoded.
 
 use submask::Session;
-use submask::model::{EvaluateRequest, Request};
+use submask::model::{EvaluateRequest, Request, TextLayout};
 
 use super::request::{InfillRequest, ScoreChoice};
 use crate::common::{check_bytes, check_choices, check_size, seed};
@@ -65,7 +65,10 @@ impl Plan {
             let score =
                 ScoreSettings { estimator: score.estimator, draws: score.draws, ..ScoreSettings::default() };
             let score = score.request(session, "score.")?;
-            check_cost("score", (n * given.len()) as u64, &score, session, settings)?;
+            let evaluated = session
+                .tokens_to_evaluate(&score, scored_sequences(session, given.len().saturating_sub(beginning)));
+            let evaluated = evaluated.saturating_mul(n as u64);
+            check_cost("score", (n * given.len()) as u64, evaluated, settings)?;
             Ok::<_, ApiError>(score)
         });
         Ok(Self {
@@ -77,6 +80,18 @@ impl Plan {
             stream: request.stream.unwrap_or(false),
         })
     }
+}
+
+/// The sequences in which a text of so many tokens is scored: (tokens, those that are charged).
+fn scored_sequences(session: &Session, tokens: usize) -> Vec<(usize, usize)> {
+    let architecture = session.architecture();
+    if architecture.config().pairs() {
+        let longest = architecture.config().seq_len();
+        return vec![(longest, longest)];
+    }
+    // The place of the windows does not depend on what the text is.
+    let passage = architecture.passage_of_tokens(TextLayout::default(), &[], &vec![0; tokens], false);
+    passage.map_or_else(|_| Vec::new(), |passage| passage.sequences().collect())
 }
 
 /// That the numbers of all samples are such.

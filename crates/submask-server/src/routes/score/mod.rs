@@ -94,12 +94,14 @@ fn prepared(
     }
     let layout = layout(request, session.architecture())?;
     check_bytes(settings, "texts", request.texts.iter().map(TextField::bytes).sum())?;
-    let (mut passages, mut tokens) = (Vec::new(), 0);
+    let (mut passages, mut tokens, mut evaluated) = (Vec::new(), 0, 0_u64);
     for (place, text) in request.texts.iter().enumerate() {
         let passage = passage(text, place, layout, session)?;
         tokens += passage.tokens();
+        let more = session.tokens_to_evaluate(&evaluate, passage.sequences());
+        evaluated = evaluated.saturating_add(more);
         // What is too much already is not encoded to its end.
-        check_cost("texts", tokens, &evaluate, session, settings)?;
+        check_cost("texts", tokens, evaluated, settings)?;
         passages.push(passage);
     }
     Ok((evaluate, passages))

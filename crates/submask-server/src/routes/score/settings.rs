@@ -172,37 +172,23 @@ impl ScoreSettings {
     }
 }
 
-/// Refuses more tokens than the server takes, and estimates that run the network on them too often: while a text is scored nobody
-/// asks whether somebody still waits.
+/// Refuses more tokens than the server takes, and scores that run the network on too many: while a text is scored, others wait.
+/// `charged` are the tokens of the texts, `evaluated` what [`Session::tokens_to_evaluate`] says of them.
 ///
 /// # Errors
 /// 422 naming the limit.
 pub fn check_cost(
     field: &str,
-    tokens: u64,
-    request: &EvaluateRequest,
-    session: &Session,
+    charged: u64,
+    evaluated: u64,
     settings: &ServerSettings,
 ) -> Result<(), ApiError> {
-    check_tokens_in_all(settings, field, usize::try_from(tokens).unwrap_or(usize::MAX))?;
-    let longest = session.architecture().config().seq_len() as u64;
-    let times = match request.estimator {
-        Estimator::Exact { .. } if session.is_autoregressive() => 1,
-        // Once per token, or for digits more often.
-        Estimator::Exact { .. } => longest.min(tokens),
-        _ => request.draws as u64,
-    };
-    let (evaluated, limit) =
-        (tokens.saturating_mul(times), MAX_TIMES.saturating_mul(settings.max_tokens as u64));
+    check_tokens_in_all(settings, field, usize::try_from(charged).unwrap_or(usize::MAX))?;
+    let limit = MAX_TIMES.saturating_mul(settings.max_tokens as u64);
     match evaluated > limit {
         true => {
-            let given = format!("{tokens} tokens in all, {times} times evaluated,");
-            Err(ApiError::beyond(
-                field,
-                given,
-                format!("{limit} evaluated tokens"),
-                &format!("{MAX_TIMES} times --max-tokens"),
-            ))
+            let given = format!("{evaluated} tokens to run the network on, in all evaluations together,");
+            Err(ApiError::beyond(field, given, limit, &format!("{MAX_TIMES} times --max-tokens")))
         }
         false => Ok(()),
     }
