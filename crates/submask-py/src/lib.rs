@@ -2,6 +2,7 @@
 //! computes without the GIL, takes and gives NumPy arrays, and turns errors into those of `submask.errors`; names, defaults and
 //! documentation for people stand in the package.
 
+mod ending;
 mod errors;
 mod failures;
 mod own;
@@ -22,10 +23,10 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_init]
-    fn init(_: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         submask_cli::keep_quiet_about_what_is_caught();
         submask_cli::allocator::keep_memory_for(super::KEPT);
-        Ok(())
+        super::ending::end_work_at_exit(module.py())
     }
 
     #[pymodule_export]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use submask::{Error, Result};
 
+use crate::ending::{attach, detached};
 use crate::errors::{exception, internal, invalid};
 
 /// How often signals are looked at.
@@ -42,12 +43,19 @@ impl Raised for Error {
     }
 }
 
-/// Refuses to compute in a process that was forked from one that has: the threads that compute are not in it, and would be waited for.
+/// The process that computes. One that is forked from it may not: the threads that compute are not in it, and would be waited for.
+static FIRST: OnceLock<u32> = OnceLock::new();
+
+/// Whether no other process than this one has computed with what it holds.
+pub fn is_first_process() -> bool {
+    FIRST.get().is_none_or(|first| *first == std::process::id())
+}
+
+/// Refuses to compute in a process that was forked from one that has.
 ///
 /// # Errors
 /// `InvalidError` of such a process.
 pub fn check_process(py: Python<'_>) -> PyResult<()> {
-    static FIRST: OnceLock<u32> = OnceLock::new();
     let own = std::process::id();
     match *FIRST.get_or_init(|| own) == own {
         true => Ok(()),
@@ -59,7 +67,7 @@ pub fn check_process(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`Wanted`],
-/// waits for it, and is raised.
+/// waits for it, and is raised. Where the interpreter ends, so does the work.
 ///
 /// # Errors
 /// What the work or a handler of signals raises; `InternalError` where it panicked; and as [`check_process`].
@@ -70,7 +78,7 @@ pub fn run<T: Send, E: Raised>(
     check_process(py)?;
     let wanted = Wanted::default();
     let mut raised = None;
-    let done = py.detach(|| {
+    let done = detached(py, || {
         std::thread::scope(|scope| {
             let (sender, receiver) = channel::<()>();
             let worker = scope.spawn(|| {
@@ -79,8 +87,11 @@ pub fn run<T: Send, E: Raised>(
                 work(&wanted)
             });
             while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(PATIENCE) {
-                if let Err(error) = Python::attach(|py| py.check_signals()) {
+                let signals = attach(|py| py.check_signals());
+                if !matches!(signals, Some(Ok(()))) {
                     wanted.given_up.store(true, Ordering::Relaxed);
+                }
+                if let Some(Err(error)) = signals {
                     raised.get_or_insert(error);
                 }
             }

@@ -16,8 +16,9 @@ use submask::{Error, Result};
 
 use super::codes::Codes;
 use super::elements;
+use crate::ending::{attach, detached};
 use crate::errors::{exception, internal, invalid};
-use crate::work::text;
+use crate::work::{check_process, text};
 
 /// A callable and what it takes and gives.
 #[pyclass(frozen, module = "submask._native")]
@@ -98,9 +99,10 @@ impl Called {
     /// Does `work` with this network without the GIL, which evaluations take again while the callable runs.
     ///
     /// # Errors
-    /// What the callable raised; else the library's error; `InternalError` after a panic.
+    /// What the callable raised; else the library's error; `InternalError` after a panic; and as [`check_process`].
     pub fn run<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Self) -> Result<T> + Send) -> PyResult<T> {
-        match py.detach(|| catch_unwind(AssertUnwindSafe(|| work(self)))) {
+        check_process(py)?;
+        match detached(py, || catch_unwind(AssertUnwindSafe(|| work(self)))) {
             Ok(done) => done.map_err(|error| self.take_raised().unwrap_or_else(|| exception(py, &error))),
             Err(panic) => Err(internal(py, &text(panic.as_ref()))),
         }
@@ -170,14 +172,15 @@ impl Denoiser for Called {
         if positions.is_empty() {
             return Ok(());
         }
-        let asked = Python::attach(|py| self.ask(py, states, positions));
+        // Once the interpreter ends, there is nobody to ask.
+        let asked = attach(|py| self.ask(py, states, positions)).ok_or(Error::Interrupted)?;
         let logits = asked.map_err(|raised| self.keep_raised(raised))?;
         let done = rows(0..positions.len(), logits.values());
         let done = done.map_err(|error| match error {
             Error::NonFinite { .. } => logits.refused(states, positions, &self.spec).unwrap_or(error),
             error => error,
         });
-        Python::attach(|_| drop(logits));
+        let _ = attach(|_| drop(logits));
         done
     }
 }
