@@ -1,9 +1,9 @@
-//! Long work: without the GIL, on a thread of its own, so that Ctrl-C is noticed while it goes on, and a panic becomes an exception.
+//! Long work: without the GIL, on a thread of its own, so that Ctrl-C is noticed meanwhile, and a panic becomes an exception.
 
 use std::any::Any;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -103,6 +103,20 @@ pub fn run<T: Send, E: Raised>(
         (None, Ok(done)) => done.map_err(|error| error.raised(py)),
         (None, Err(panic)) => Err(internal(py, &text(panic.as_ref()))),
     }
+}
+
+/// What a lock guards, unless somebody has it.
+pub fn free<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match lock.try_lock() {
+        Ok(guarded) => Some(guarded),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// The error of a stream that is asked while it is being asked.
+pub fn stream_in_use(py: Python<'_>) -> PyErr {
+    invalid(py, "stream", "in use", "one call at a time: another one has not returned")
 }
 
 /// What a panic said.

@@ -78,6 +78,8 @@ def test_half_floats_are_converted() -> None:
         (lambda n: np.zeros((n, 5), np.complex64), ["complex64 [32, 5]"]),
         (lambda n: None, ["object []", "float32 [32, 5]"]),
         (lambda n: "logits", ["str", "float32 [32, 5]"]),
+        (lambda n: [[1.0], [1.0, 2.0]], ["list (", "float32 [32, 5]"]),
+        (lambda n: np.ma.masked_less(np.zeros((n, 5)), 1), ["MaskedArray with masked elements", "-inf"]),
     ],
 )
 def test_answers_that_are_no_logits_are_refused_with_both_shapes(answer: Any, words: list[str]) -> None:
@@ -85,6 +87,10 @@ def test_answers_that_are_no_logits_are_refused_with_both_shapes(answer: Any, wo
         exact(lambda y_t, t, positions: answer(len(positions)))
     assert all(word in str(raised.value) for word in words), raised.value
     assert raised.value.field == "logits of the network" and raised.value.given and raised.value.allowed
+
+
+def test_an_array_that_could_have_masked_elements_is_read() -> None:
+    assert np.array_equal(exact(lambda *given: np.ma.asarray(TABLE(*given))), exact(TABLE))
 
 
 @pytest.mark.parametrize(("bad", "shown"), [(np.nan, "NaN"), (np.inf, "inf")])
@@ -100,11 +106,17 @@ def test_numbers_that_are_no_logits_are_refused_with_their_place(bad: float, sho
     assert "logits[3, 2] of the network" in message and f"{shown} in float32 [32, 5]" in message, message
     with pytest.raises(submask.errors.InvalidError, match="logits"):
         sampler.sample(submask.Network(logits, TABLE.codes, 2), PREDICTIVE, 8)
+    with pytest.raises(submask.errors.InvalidError) as raised:
+        submask.Network(logits, TABLE.codes, 2).logits(np.full((2, 2, 2), 3))
+    assert f"logits[3, 2] of the network = {shown} in float32 [4, 5]" in str(raised.value), raised.value
 
 
 def test_logits_of_which_none_can_be_are_refused_and_single_ones_may_be() -> None:
     with pytest.raises(submask.errors.InvalidError, match="at least one possible token"):
         exact(lambda y_t, t, positions: np.full((len(positions), 5), -np.inf))
+    nothing = submask.Network(lambda y_t, t, positions: np.full((len(positions), 5), -np.inf), TABLE.codes, 2)
+    with pytest.raises(submask.errors.InvalidError, match="at least one possible token"):
+        nothing.logits(np.full((2, 2), 3))
 
     def never_four(y_t: Any, t: Any, positions: Any) -> Any:
         answer = TABLE(y_t, t, positions).copy()
@@ -113,6 +125,7 @@ def test_logits_of_which_none_can_be_are_refused_and_single_ones_may_be() -> Non
 
     samples = sampler.sample(submask.Network(never_four, TABLE.codes, 2), PREDICTIVE, 200)
     assert all(4 not in tokens for tokens in samples.tokens)
+    assert (submask.Network(never_four, TABLE.codes, 2).logits(np.full((2, 2), 3))[:, 4] == -np.inf).all()
 
 
 class Broken(Exception):
@@ -154,6 +167,15 @@ def test_a_stream_is_over_after_an_exception() -> None:
     with pytest.raises(Broken):
         list(stream)
     assert list(stream) == []
+
+
+def test_stop_iteration_of_a_callable_does_not_end_a_stream() -> None:
+    def logits(y_t: Any, t: Any, positions: Any) -> Any:
+        return next(iter([]))
+
+    with pytest.raises(RuntimeError, match="the network raised StopIteration") as raised:
+        list(sampler.stream(submask.Network(logits, TABLE.codes, 2), PREDICTIVE, 2))
+    assert isinstance(raised.value.__cause__, StopIteration)
 
 
 def test_the_callable_runs_on_the_thread_that_called() -> None:
@@ -262,6 +284,7 @@ def test_logits_are_asked_for_as_they_are_by_us() -> None:
         ({"y_t": y_t, "t": [0.5]}, ["t = float64 [1]", "[25]"]),
         ({"y_t": y_t, "positions": [50]}, ["positions", "below 50"]),
         ({"y_t": y_t, "labels": [0] * 25}, ["labels", "no labels"]),
+        ({"y_t": np.ma.masked_equal(y_t, 3)}, ["y_t = a masked array uint32 [25, 2, 2]"]),
     ]
     for bad, words in refused:
         with pytest.raises(submask.errors.InvalidError) as raised:
@@ -294,6 +317,24 @@ def test_a_network_is_freed_with_its_callable() -> None:
     next(stream)
     gone = weakref.ref(model)
     del model, stream
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("ask", [lambda stream: None, next, list, lambda stream: stream.close()])
+def test_a_stream_is_freed_with_the_object_that_keeps_it_and_is_its_callable(ask: Any) -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.network = submask.Network(self.logits, TABLE.codes, 2)
+            self.stream = sampler.stream(self.network, PREDICTIVE, 3)
+
+        def logits(self, y_t: Any, t: Any, positions: Any) -> Any:
+            return TABLE(y_t, t, positions)
+
+    model = Model()
+    ask(model.stream)
+    gone = weakref.ref(model)
+    del model
     gc.collect()
     assert gone() is None
 

@@ -123,6 +123,8 @@ def test_sharpening_is_the_samplers() -> None:
     assert np.allclose(np.exp(predictive.log_probs(logits, hole, top_p=0.6)), [0, 4 / 7, 3 / 7, 0], atol=1e-7)
     exclusive = predictive.log_probs(logits, hole, top_p=0.6, nucleus="exclusive")
     assert np.exp(exclusive).tolist() == [0, 1, 0, 0]
+    with pytest.raises(ValueError, match="nucleus = 'exclusive'.*top_p = 1"):
+        predictive.log_probs(logits, hole, nucleus="exclusive")
     squares = np.array([0.01, 0.16, 0.09, 0.04]) / 0.3
     assert np.allclose(np.exp(predictive.log_probs(logits, hole, temperature=0.5)), squares, atol=1e-7)
     assert np.exp(predictive.log_probs(logits, hole, temperature=0)).tolist() == [0, 1, 0, 0]
@@ -138,6 +140,8 @@ def test_sharpening_is_the_samplers() -> None:
         (np.zeros(5), [4, 3], ["digits of position 0 = 4", "0 to 3"]),
         (np.full(5, np.nan), [3, 3], ["logits of position 0", "NaN", "finite"]),
         (np.full(5, -np.inf), [3, 3], ["logits of position 0", "-inf"]),
+        (np.ma.masked_equal([0.0, 0.0, 0.0, 0.0, 9.0], 9), [3, 3], ["logits = a masked array float64 [5]", "-inf"]),
+        ([[0.0] * 5, [0.0]], [[3, 3]] * 2, ["logits = list", "float32"]),
     ],
 )
 def test_positions_that_do_not_fit_are_refused(logits: Any, digits: Any, words: list[str]) -> None:

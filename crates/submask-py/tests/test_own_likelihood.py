@@ -217,6 +217,32 @@ def test_a_corpus_in_pieces_draws_the_same_numbers() -> None:
     assert np.array_equal(nelbo(ALL, 0), np.concatenate([nelbo(ALL[:10], 0), nelbo(ALL[10:], 10)]))
 
 
+def test_a_corpus_may_end_with_the_last_number_there_is() -> None:
+    last = likelihood.nelbo_subtoken(NETWORK, PREDICTIVE, ALL, draws=2, first_sequence=2**64 - 26)
+    other = likelihood.nelbo_subtoken(NETWORK, PREDICTIVE, ALL[1:], draws=2, first_sequence=2**64 - 25)
+    assert np.array_equal(last.nats[1:], other.nats)
+
+
+def test_what_cannot_be_has_infinite_figures() -> None:
+    network = submask.Network(lambda y_t, t, positions: np.tile([0, 0, 0, 0, -np.inf], (len(positions), 1)), TABLE.codes, 2)
+    found = likelihood.exact(network, PREDICTIVE, ALL)
+    assert np.isinf(found.nats).sum() == 9 and np.isfinite(found.nats).sum() == 16
+    for figure in (found.per_token, found.per_sequence, found.perplexity, found.bits_per_token):
+        assert figure.value == math.inf and figure.standard_error is None, figure
+    finite = likelihood.exact(network, PREDICTIVE, ALL[:2])
+    assert finite.per_sequence.value == finite.nats.mean() and finite.per_sequence.draw_error == 0
+    assert finite.per_sequence.evaluations == finite.evaluations > 0
+
+
+def test_codes_are_compared_as_they_are() -> None:
+    same = submask.SubTokenizer(5, 2, permutation=np.arange(9))
+    # No token has the last codes.
+    assert submask.SubTokenizer(5, 2, permutation=[0, 1, 2, 3, 4, 8, 7, 6, 5]) == same == TABLE.codes
+    assert submask.SubTokenizer(5, 2, permutation=[1, 0, 2, 3, 4, 5, 6, 7, 8]) != TABLE.codes
+    expected = likelihood.exact(NETWORK, PREDICTIVE, ALL).nats
+    assert np.array_equal(likelihood.exact(NETWORK, submask.Predictive(same), ALL).nats, expected)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -237,6 +263,18 @@ def test_a_corpus_in_pieces_draws_the_same_numbers() -> None:
         (lambda: ANY.path_bound(NETWORK, PREDICTIVE, ALL, steps=0), ["steps = 0"]),
         (lambda: ANY.path_bound(NETWORK, PREDICTIVE, ALL, steps=[0.2, 0.5]), ["0.2, 0.5", "decreasing"]),
         (lambda: ANY.exact(TABLE, PREDICTIVE, ALL), ["network = Table", "submask.Network"]),
+        (lambda: ANY.exact(NETWORK, PREDICTIVE, [[0, 1], [[1], [1, 2]]]), ["tokens[1] = list", "[L]"]),
+        (lambda: ANY.exact(NETWORK, PREDICTIVE, [[0, 1], [1, [1, 2]]]), ["tokens[1] = list", "[L]"]),
+        (lambda: ANY.exact(NETWORK, PREDICTIVE, np.ma.masked_less(ALL, 2)), ["tokens = a masked array", "[25, 2]"]),
+        (lambda: ANY.exact(NETWORK, PREDICTIVE, ALL, given=[[True], [True, False]]), ["given = list", "[25, 2, 2]"]),
+        (lambda: ANY.path_bound(NETWORK, PREDICTIVE, ALL, steps=[[1, 0.5, 0]]), ["steps = float64 [1, 3]", "[T + 1]"]),
+        (lambda: ANY.path_bound(NETWORK, PREDICTIVE, ALL, steps=[[1, 0.5], [0]]), ["steps = list", "decreasing"]),
+        (lambda: ANY.path_bound(NETWORK, PREDICTIVE, ALL, steps=2**62), ["steps = 4611686018427387904"]),
+        (lambda: ANY.exact(NETWORK, PREDICTIVE, ALL, first_sequence=2**64 - 25), ["first_sequence", f"{2**64 - 26}"]),
+        (
+            lambda: ANY.exact(NETWORK, submask.Predictive(submask.SubTokenizer(5, 2, seed=1)), ALL),
+            ["predictive = ", "permuted", "codes of the network"],
+        ),
         (
             lambda: ANY.exact(NETWORK, submask.Predictive(submask.SubTokenizer(9, 2)), ALL),
             ["network = 5 tokens of 2 sub-tokens", "9 tokens of 2 sub-tokens"],

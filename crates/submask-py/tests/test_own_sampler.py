@@ -193,6 +193,25 @@ def test_an_end_ends_a_sequence_from_left_to_right() -> None:
     assert samples.report.evaluations < 20 * 50
 
 
+def test_samples_may_end_with_the_last_number_there_is() -> None:
+    both = sampler.sample(NETWORK, PREDICTIVE, 2, first_sequence=2**64 - 3, seed=3).tokens
+    last = sampler.sample(NETWORK, PREDICTIVE, 1, first_sequence=2**64 - 2, seed=3).tokens
+    assert np.array_equal(both[1], last[0])
+
+
+def test_a_predictive_of_other_codes_is_refused() -> None:
+    permuted = submask.Predictive(submask.SubTokenizer(5, 2, seed=1))
+    for call in (sampler.sample, sampler.stream):
+        with pytest.raises(submask.errors.InvalidError, match="predictive = .*permuted.*codes of the network"):
+            call(NETWORK, permuted, 2)
+
+
+def test_a_sequence_that_does_not_fit_into_memory_is_refused() -> None:
+    network = submask.Network(TABLE, TABLE.codes, 2**62)
+    with pytest.raises(submask.errors.InvalidError, match="length = 4611686018427387904.*fit into memory"):
+        sampler.sample(network, PREDICTIVE)
+
+
 def test_threads_sample_at_once_as_alone() -> None:
     def draw(seed: int) -> Any:
         return np.stack(sampler.sample(NETWORK, PREDICTIVE, 200, seed=seed, batch=5).tokens)
@@ -211,7 +230,17 @@ def test_threads_sample_at_once_as_alone() -> None:
     ("settings", "words"),
     [
         ({"num": 0}, ["num = 0"]),
-        ({"length": 3}, ["sequence length = 3", "2 tokens"]),
+        ({"num": 10**12}, ["num = 1000000000000", "1 to 1000000"]),
+        ({"length": 3}, ["length = 3", "2 to 2 tokens"]),
+        ({"length": 10**15}, ["length = 1000000000000000", "2 to 2 tokens"]),
+        ({"steps": [[1, 0.5], [0.5, 0]]}, ["steps = float64 [2, 2]", "[T + 1]"]),
+        ({"steps": [[1], [0.5, 0]]}, ["steps = list", "decreasing"]),
+        ({"steps": 2**62}, ["steps = 4611686018427387904"]),
+        ({"first_sequence": 2**64 - 1}, ["first_sequence = 18446744073709551615", "0 to 18446744073709551614"]),
+        ({"end_of_text": 5, "order": "left-to-right"}, ["end_of_text = 5", "0 to 4"]),
+        ({"end_of_text": 0}, ["end_of_text = 0", "none with the order random", "left-to-right"]),
+        ({"nucleus": "exclusive"}, ["nucleus = 'exclusive'", "top_p = 1"]),
+        ({"prompt": np.ma.masked_equal([[3, 3], [0, 1]], 3)}, ["prompt = a masked array int64 [2, 2]"]),
         ({"steps": -1}, ["steps = -1"]),
         ({"steps": "many"}, ["steps = 'many'", "first-hitting"]),
         ({"steps": [0.0, 1.0]}, ["0.0, 1.0", "decreasing"]),

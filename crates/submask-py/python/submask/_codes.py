@@ -8,10 +8,68 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import check_last, choice, floats, invalid, misfit, number, numbers, unsigned, whole
+from ._arguments import check_last, choice, described, floats, invalid, misfit, number, numbers, unsigned, whole
 from ._settings import flag
 
-__all__ = ["Predictive", "Schedule", "SubTokenizer"]
+__all__ = ["Predictive", "Schedule", "SubTokenizer", "booleans", "check_nucleus", "times_of", "unmasked"]
+
+
+def unmasked(value: Any, field: str) -> Any:
+    """A value, which may be a masked array if nothing is masked.
+
+    Raises:
+        InvalidError: of one with masked elements: they would be read as if they were not.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        given = f"a masked array {described(np.asarray(value))}"
+        raise invalid(field, given, "an array without masked elements; of logits, -inf says that a token cannot be")
+    return value
+
+
+def booleans(value: Any, field: str, allowed: str) -> NDArray[np.bool_]:
+    """An array of booleans.
+
+    Raises:
+        InvalidError: of any other.
+    """
+    try:
+        array = np.asarray(unmasked(value, field))
+    except ValueError as error:
+        # Rows of different lengths.
+        raise invalid(field, f"{type(value).__name__} ({error})", allowed) from None
+    if array.dtype != np.bool_:
+        raise misfit(array, field, allowed)
+    return array
+
+
+def times_of(steps: Any) -> list[float] | None:
+    """The decreasing times between the steps of a grid, or ``None`` where their number is given.
+
+    Raises:
+        InvalidError: of what is neither.
+    """
+    try:
+        is_number = isinstance(steps, (str, bytes)) or np.ndim(steps) == 0
+    except ValueError:
+        is_number = False
+    if is_number:
+        return None
+    allowed = "decreasing times in [0, 1]"
+    times = numbers(unmasked(steps, "steps"), "steps", 0.0, 1.0, allowed)
+    if times.ndim != 1:
+        raise misfit(steps, "steps", f"{allowed}, one dimension [T + 1]")
+    given: list[float] = times.tolist()
+    return given
+
+
+def check_nucleus(nucleus: str, top_p: float) -> None:
+    """Refuses a nucleus that changes nothing.
+
+    Raises:
+        InvalidError: of another one than the default where all tokens are kept.
+    """
+    if nucleus != "inclusive" and top_p == 1.0:
+        raise invalid("nucleus", repr(nucleus), "none with top_p = 1, which keeps all tokens")
 
 
 class SubTokenizer:
@@ -48,7 +106,7 @@ class SubTokenizer:
         if permutation is not None:
             if seed is not None:
                 raise invalid("seed", seed, "none beside a permutation")
-            table = unsigned(permutation, "permutation", "[b^ℓ]")
+            table = unsigned(unmasked(permutation, "permutation"), "permutation", "[b^ℓ]")
             if table.ndim != 1:
                 raise misfit(permutation, "permutation", "one dimension, [b^ℓ]")
         seeded = None if seed is None else whole(seed, "seed", most=2**64 - 1)
@@ -91,13 +149,13 @@ class SubTokenizer:
         Raises:
             InvalidError: of a token that is not below C, or another shape.
         """
-        array = unsigned(tokens, "tokens", "[...]")
+        array = unsigned(unmasked(tokens, "tokens"), "tokens", "[...]")
         digits = self._native.encode(array.reshape(-1)).reshape(*array.shape, self.subtoken_len)
         if masked is None:
             return digits
-        holes = np.asarray(masked)
-        if holes.dtype != np.bool_ or holes.shape not in (array.shape, digits.shape):
-            allowed = f"bool {list(array.shape)} or {list(digits.shape)}"
+        allowed = f"bool {list(array.shape)} or {list(digits.shape)}"
+        holes = booleans(masked, "masked", allowed)
+        if holes.shape not in (array.shape, digits.shape):
             raise misfit(holes, "masked", allowed)
         digits[holes] = self.mask_id
         return digits
@@ -108,16 +166,22 @@ class SubTokenizer:
         Raises:
             InvalidError: of a masked sub-token, or digits that no token has.
         """
-        array = unsigned(digits, "digits", f"[..., {self.subtoken_len}]")
+        array = unsigned(unmasked(digits, "digits"), "digits", f"[..., {self.subtoken_len}]")
         check_last(digits, "digits", self.subtoken_len, "the sub-tokens of a token")
         return self._native.decode(array.reshape(-1)).reshape(array.shape[:-1])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SubTokenizer):
             return NotImplemented
+        if self is other:
+            return True
         same = (self.vocab_size, self.subtoken_len) == (other.vocab_size, other.subtoken_len)
-        tables = self.permutation, other.permutation
-        return same and (tables[0] is tables[1] or np.array_equal(tables[0], tables[1]))  # type: ignore[arg-type]
+        return same and np.array_equal(self._codes(), other._codes())
+
+    def _codes(self) -> NDArray[np.uint32]:
+        """The code of every token."""
+        table = self.permutation
+        return np.arange(self.vocab_size, dtype=np.uint32) if table is None else table[: self.vocab_size]
 
     def __hash__(self) -> int:
         return hash((self.vocab_size, self.subtoken_len))
@@ -261,11 +325,12 @@ class Predictive:
             nucleus: whether the token that crosses ``top_p`` is kept.
 
         Raises:
-            InvalidError: of other shapes, digits that no token has, and logits of which none is a finite number.
+            InvalidError: of other shapes, digits that no token has, and logits that are not finite numbers, −inf of some apart.
         """
         scores, y = self._checked(logits, digits)
         name = choice(nucleus, "nucleus", ("inclusive", "exclusive"))
         sharpening = number(temperature, "temperature"), number(top_p, "top_p"), whole(top_k, "top_k"), name
+        check_nucleus(name, sharpening[1])
         return self._native.log_probs(scores.reshape(-1), y.reshape(-1), *sharpening).reshape(scores.shape)
 
     def marginals(self, logits: ArrayLike, digits: ArrayLike) -> NDArray[np.float64]:
@@ -282,20 +347,24 @@ class Predictive:
             values: the digits [..., ℓ] whose probability is asked for; ``codes.mask_id`` for one that is not.
         """
         scores, y = self._checked(logits, digits)
-        asked = unsigned(values, "values", f"[..., {self.codes.subtoken_len}]")
+        asked = unsigned(unmasked(values, "values"), "values", f"[..., {self.codes.subtoken_len}]")
         if asked.shape != y.shape:
             raise misfit(values, "values", f"{list(y.shape)}, as the digits")
         return self._native.log_joint(scores.reshape(-1), y.reshape(-1), asked.reshape(-1)).reshape(y.shape[:-1])
 
     def _checked(self, logits: ArrayLike, digits: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
         size, length = self.codes.vocab_size, self.codes.subtoken_len
-        scores, y = floats(logits, "logits", f"[..., {size}]"), unsigned(digits, "digits", f"[..., {length}]")
+        scores = floats(unmasked(logits, "logits"), "logits", f"[..., {size}]")
+        y = unsigned(unmasked(digits, "digits"), "digits", f"[..., {length}]")
         check_last(logits, "logits", size, "the tokens")
         check_last(digits, "digits", length, "the sub-tokens of a token")
         if scores.shape[:-1] != y.shape[:-1]:
             allowed = f"{[*scores.shape[:-1], length]} beside logits {list(scores.shape)}"
             raise misfit(digits, "digits", allowed)
         return scores, y
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Predictive, (self.codes, self.carry_over)
 
     def __repr__(self) -> str:
         return f"Predictive({self.codes!r}, carry_over={self.carry_over})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -112,8 +113,9 @@ class Source(Protocol):
 class Stream(Iterator[Event]):
     """An iterator of the events of samples that are being drawn.
 
-    The work is done on a thread of its own, which is at most a few hundred events ahead. It ends when the stream is closed,
-    left as a context manager, or no longer used by anybody.
+    :meth:`submask.Model.stream` draws on a thread of its own, at most a few hundred events ahead. Of a network of your own,
+    :func:`submask.sampler.stream` works only while the next event is asked for, on the thread that asks. The work ends when the
+    stream is closed, is left as a context manager, or is no longer used.
     """
 
     def __init__(
@@ -123,10 +125,11 @@ class Stream(Iterator[Event]):
         self._subtoken_len = subtoken_len
         self._image = image
         self._states: dict[int, Tokens] = {}
-        self._end = weakref.finalize(self, source.close)
+        self._is_open = True
+        _OPEN.add(self)
 
     def __next__(self) -> Event:
-        told = self._source.next() if self._end.alive else None
+        told = self._source.next() if self._is_open else None
         if told is None:
             self.close()
             raise StopIteration
@@ -151,7 +154,15 @@ class Stream(Iterator[Event]):
 
     def close(self) -> None:
         """Ends the work, and waits until it has ended. What follows of the stream is nothing."""
-        self._end()
+        if self._is_open:
+            self._is_open = False
+            _OPEN.discard(self)
+            self._source.close()
+
+    def __del__(self) -> None:
+        # A stream that was refused has no source.
+        if getattr(self, "_is_open", False):
+            self.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -162,4 +173,14 @@ class Stream(Iterator[Event]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"Stream({'open' if self._end.alive else 'closed'})"
+        return f"Stream({'open' if self._is_open else 'closed'})"
+
+
+#: Streams whose work goes on. They are not held: a stream that nobody uses is freed, in a circle of references, too.
+_OPEN: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for stream in list(_OPEN):
+        stream.close()

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native
 from ._arguments import invalid, misfit, numbers, unsigned, whole
-from ._codes import SubTokenizer
+from ._codes import Predictive, SubTokenizer, unmasked
 from ._settings import flag
 
 __all__ = ["Network"]
@@ -101,7 +101,7 @@ class Network:
             InvalidError: of arrays that do not fit, or logits that do not.
         """
         length = self.codes.subtoken_len
-        states = unsigned(y_t, "y_t", f"[B, L, {length}]")
+        states = unsigned(unmasked(y_t, "y_t"), "y_t", f"[B, L, {length}]")
         if states.ndim not in (2, 3) or states.shape[-1] != length or 0 in states.shape:
             raise misfit(y_t, "y_t", f"whole numbers [B, L, {length}]")
         if int(states.max()) > self.codes.mask_id:
@@ -126,6 +126,32 @@ class Network:
         return f"Network({self.codes!r}, seq_len={self.seq_len})"
 
 
+def check_pair(network: Any, predictive: Any) -> None:
+    """Checks that there are a network and a predictive, and that a token has the same sub-tokens in both.
+
+    Raises:
+        InvalidError: of others.
+    """
+    if not isinstance(network, Network):
+        raise invalid("network", type(network).__name__, "a submask.Network")
+    if not isinstance(predictive, Predictive):
+        raise invalid("predictive", type(predictive).__name__, "a submask.Predictive")
+    own, other = network.codes, predictive.codes
+    # Of other sizes, the library says which.
+    if (own.vocab_size, own.subtoken_len) == (other.vocab_size, other.subtoken_len) and own != other:
+        allowed = "one with the codes of the network, whose permutation is another one"
+        raise invalid("predictive", repr(predictive), allowed)
+
+
+def first_of(first_sequence: int, count: int) -> int:
+    """The number of the first of ``count`` sequences.
+
+    Raises:
+        InvalidError: of one so large that the last one would have none.
+    """
+    return whole(first_sequence, "first_sequence", most=2**64 - 1 - count)
+
+
 def labels_of(labels: ArrayLike | None, count: int, classes: int | None) -> list[int] | None:
     """The classes of ``count`` sequences, for a network with so many classes; one number stands for all of them.
 
@@ -136,7 +162,7 @@ def labels_of(labels: ArrayLike | None, count: int, classes: int | None) -> list
         return None
     if classes is None:
         raise invalid("labels", "given", "none: the network takes no labels")
-    array = unsigned(labels, "labels", "[n]")
+    array = unsigned(unmasked(labels, "labels"), "labels", "[n]")
     if array.ndim == 0:
         array = np.full(count, array, dtype=np.uint32)
     if array.shape != (count,):

@@ -14,7 +14,8 @@ function                   kind              evaluations of the network per sequ
 
 All take a :class:`~submask.Network`, a :class:`~submask.Predictive` and tokens: an array [n, L], or a list of arrays [L] for
 sequences of several lengths. Values do not depend on ``batch``, nor on the other sequences: sequence s draws the numbers of
-``first_sequence`` + s. Figures of two orders, units or numbers per step are those of two generators.
+``first_sequence`` + s. Two orders, units or numbers per step are two
+generators, whose figures say nothing about each other.
 
 Common arguments:
 
@@ -28,17 +29,16 @@ Common arguments:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import choice, invalid, misfit, numbers, order_of, unit_of, unsigned, whole
-from ._codes import Predictive, Schedule, ScheduleName
-from ._network import Network, labels_of
+from ._arguments import choice, invalid, misfit, order_of, unit_of, unsigned, whole
+from ._codes import Predictive, Schedule, ScheduleName, booleans, times_of, unmasked
+from ._network import Network, check_pair, first_of, labels_of
 from ._settings import Order, Unit
 from .figures import Figure, Kind, figure_of
 
@@ -135,8 +135,8 @@ class SurrogateEstimate(Estimate):
     """Numbers that bound no likelihood: comparable with themselves only. They have no perplexity."""
 
 
-def _figure(told: str) -> Figure:
-    return figure_of(json.loads(told))
+def _figure(told: Mapping[str, Any]) -> Figure:
+    return figure_of(told)
 
 
 def nelbo_subtoken(
@@ -325,10 +325,8 @@ def _settings(
 
 def _grid(steps: int | ArrayLike) -> int | list[float]:
     """A number of steps, or the times between them."""
-    if np.ndim(steps) == 0:
-        return whole(steps, "steps", 1)
-    times: list[float] = numbers(steps, "steps", 0.0, 1.0, "decreasing times in [0, 1]").tolist()
-    return times
+    times = times_of(steps)
+    return whole(steps, "steps", 1) if times is None else times
 
 
 def _estimate(
@@ -340,10 +338,7 @@ def _estimate(
     first_sequence: int,
     settings: dict[str, Any],
 ) -> _native.SequenceEstimate:
-    if not isinstance(network, Network):
-        raise invalid("network", type(network).__name__, "a submask.Network")
-    if not isinstance(predictive, Predictive):
-        raise invalid("predictive", type(predictive).__name__, "a submask.Predictive")
+    check_pair(network, predictive)
     arrays, lengths = _sequences(tokens)
     flat = arrays[0].reshape(-1) if len(arrays) == 1 else np.concatenate(arrays)
     count = len(lengths) if isinstance(lengths, list) else len(flat) // lengths
@@ -352,7 +347,7 @@ def _estimate(
         "lengths": lengths,
         "given": None if given is None else _given(given, arrays, predictive.codes.subtoken_len),
         "labels": labels_of(labels, count, network.classes),
-        "first_sequence": whole(first_sequence, "first_sequence"),
+        "first_sequence": first_of(first_sequence, count),
     }
     return _native.estimate(network._native, predictive._native, sequences, settings)
 
@@ -360,16 +355,24 @@ def _estimate(
 def _sequences(tokens: Tokens) -> tuple[list[NDArray[np.uint32]], int | list[int]]:
     """Tokens as one array [n, L] with the length of all, or as arrays [L] with the length of each."""
     shape = "[n, L], or a list of arrays [L]"
-    if isinstance(tokens, (list, tuple)) and len({np.shape(row) for row in tokens}) > 1:
-        rows = [unsigned(row, f"tokens[{s}]", "[L]") for s, row in enumerate(tokens)]
+    if isinstance(tokens, (list, tuple)) and len({_shape(row) for row in tokens}) > 1:
+        rows = [unsigned(unmasked(row, f"tokens[{s}]"), f"tokens[{s}]", "[L]") for s, row in enumerate(tokens)]
         wrong = next((s for s, row in enumerate(rows) if row.ndim != 1 or row.size == 0), None)
         if wrong is not None:
             raise misfit(tokens[wrong], f"tokens[{wrong}]", "one dimension, [L], of at least 1 token")
         return rows, [len(row) for row in rows]
-    array = unsigned(tokens, "tokens", shape)
+    array = unsigned(unmasked(tokens, "tokens"), "tokens", shape)
     if array.ndim != 2 or array.size == 0:
         raise misfit(tokens, "tokens", f"whole numbers {shape}")
     return [array], array.shape[1]
+
+
+def _shape(row: ArrayLike) -> tuple[int, ...] | None:
+    """The shape of a row; none of one that is ragged."""
+    try:
+        return np.shape(row)
+    except ValueError:
+        return None
 
 
 def _given(
@@ -384,10 +387,10 @@ def _given(
             raise invalid("given", shown, f"a list of {len(tokens)} arrays, as the tokens")
     flat = []
     for part, own in zip(parts, tokens):
-        array = np.asarray(part)
+        allowed = f"bool {[*own.shape, subtoken_len]}, or {list(own.shape)} for whole tokens"
+        array = booleans(part, "given", allowed)
         whole_tokens = array.shape == own.shape
-        if array.dtype != np.bool_ or not (whole_tokens or array.shape == (*own.shape, subtoken_len)):
-            allowed = f"bool {[*own.shape, subtoken_len]}, or {list(own.shape)} for whole tokens"
+        if not (whole_tokens or array.shape == (*own.shape, subtoken_len)):
             raise misfit(array, "given", allowed)
         flat.append((np.repeat(array.reshape(-1), subtoken_len) if whole_tokens else array).reshape(-1))
     return np.ascontiguousarray(np.concatenate(flat) if len(flat) > 1 else flat[0])

@@ -18,14 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import invalid, misfit, numbers, unsigned, whole
-from ._codes import Predictive, Schedule, ScheduleName
+from ._arguments import invalid, misfit, unsigned, whole
+from ._codes import Predictive, Schedule, ScheduleName, check_nucleus, times_of, unmasked
 from ._events import Stream
-from ._network import Network, labels_of
+from ._network import Network, check_pair, first_of, labels_of
 from ._samples import Change, Report, Samples, Trajectory
 from ._settings import Order, Triple, Unit, flag, sampling
 
 __all__ = ["sample", "stream"]
+
+#: Samples of one call, as of a model.
+_MOST = 1_000_000
 
 
 def sample(
@@ -59,8 +62,8 @@ def sample(
     Args:
         network: the network.
         predictive: its codes, and whether carry-over holds.
-        num: how many; by default 1, or as many as the prompt has sequences.
-        length: tokens per sequence; by default those of the prompt, or the network's ``seq_len``.
+        num: how many, up to 1,000,000; by default 1, or as many as the prompt has sequences.
+        length: tokens per sequence; by default as many as the prompt has, or the network's ``seq_len``.
         prompt: sub-tokens [L, ℓ] of all sequences, or [n, L, ℓ] of each, ``codes.mask_id`` at the holes. See
             :meth:`SubTokenizer.encode` for one that is made of tokens.
         labels: classes [n], or one for all, of a network that reads them.
@@ -75,14 +78,14 @@ def sample(
         temperature: divides the logits; ``(a, n, c)`` for a·uⁿ + c, u from 0 to 1.
         top_p: keeps the smallest set of most probable tokens whose probabilities reach it.
         top_k: keeps as many most probable tokens; 0: all.
-        nucleus: whether the token that crosses ``top_p`` is kept.
+        nucleus: whether the token that crosses ``top_p`` is kept; ``"exclusive"`` with ``top_p`` below 1 only.
         warp: ``(a, n, c)``, warps the grid.
         corrector: ``(k, p, unused)``, with a grid and digits as the unit.
         schedule: says how much a step reveals.
         seed: of all draws.
         first_sequence: number of the first sequence under the seed.
         batch: sequences per call of the network (affects speed only).
-        end_of_text: the token with which a sequence ends, when it is written from left to right.
+        end_of_text: the token with which a sequence ends; with the order ``"left-to-right"`` only.
 
     Raises:
         InvalidError: of arguments that do not fit, naming them. And what the network raises.
@@ -103,7 +106,7 @@ def sample(
         schedule=schedule,
         seed=seed,
         log_probs=None,
-        end_of_text=end_of_text,
+        end_of_text=_end(end_of_text, order, predictive),
     )
     drawn = _native.sample(network._native, predictive._native, prompts, settings, flag(trace, "trace"))
     tokens, report, trajectories = drawn
@@ -144,7 +147,7 @@ def stream(
         log_probs: whether it is told with what probabilities sub-tokens were drawn, and of how many most probable tokens
             beside; with an order other than random, at temperature 1 without truncation.
 
-    The others are those of :func:`sample`. Raises as it does.
+    The others are as with :func:`sample`, and so is what it raises.
     """
     prompts = _prompts(network, predictive, num, length, prompt, labels, first_sequence, batch)
     settings = _sampling(
@@ -162,7 +165,7 @@ def stream(
         schedule=schedule,
         seed=seed,
         log_probs=log_probs,
-        end_of_text=end_of_text,
+        end_of_text=_end(end_of_text, order, predictive),
     )
     source = _native.SampleStream(network._native, predictive._native, prompts, settings)
     return Stream(source, predictive.codes.subtoken_len)
@@ -178,32 +181,31 @@ def _prompts(
     first_sequence: int,
     batch: int,
 ) -> dict[str, Any]:
-    if not isinstance(network, Network):
-        raise invalid("network", type(network).__name__, "a submask.Network")
-    if not isinstance(predictive, Predictive):
-        raise invalid("predictive", type(predictive).__name__, "a submask.Predictive")
-    states = _states(network, predictive, num, length, prompt)
+    check_pair(network, predictive)
+    states, count = _states(network, predictive, num, length, prompt)
     return {
-        "states": np.ascontiguousarray(states).reshape(-1),
-        "lengths": [states.shape[1]] * len(states),
-        "labels": labels_of(labels, len(states), network.classes),
-        "first_sequence": whole(first_sequence, "first_sequence"),
+        "states": states.reshape(-1),
+        "count": count,
+        "length": states.shape[-2],
+        "labels": labels_of(labels, count, network.classes),
+        "first_sequence": first_of(first_sequence, count),
         "batch": whole(batch, "batch", 1),
     }
 
 
 def _states(
     network: Network, predictive: Predictive, num: int | None, length: int | None, prompt: ArrayLike | None
-) -> NDArray[np.uint32]:
-    """The states [n, L, ℓ] at the start."""
+) -> tuple[NDArray[np.uint32], int]:
+    """The states [n, L, ℓ] at the start, or the one [L, ℓ] of all of them, and their number n."""
     codes = predictive.codes
     count = None if num is None else whole(num, "num", 1)
+    if count is not None and count > _MOST:
+        raise invalid("num", count, f"1 to {_MOST} samples at once")
     tokens = None if length is None else whole(length, "length", 1)
     if prompt is None:
-        shape = (count or 1, tokens or network.seq_len, codes.subtoken_len)
-        return np.full(shape, codes.mask_id, dtype=np.uint32)
+        return _empty(network, network.seq_len if tokens is None else tokens), count or 1
     shown = f"[L, {codes.subtoken_len}] or [n, L, {codes.subtoken_len}]"
-    given = unsigned(prompt, "prompt", shown)
+    given = unsigned(unmasked(prompt, "prompt"), "prompt", shown)
     if given.ndim not in (2, 3) or given.shape[-1] != codes.subtoken_len or 0 in given.shape:
         raise misfit(prompt, "prompt", f"sub-tokens {shown}")
     if int(given.max()) > codes.mask_id:
@@ -211,26 +213,49 @@ def _states(
     if tokens is not None and tokens != given.shape[-2]:
         raise invalid("length", tokens, f"{given.shape[-2]}, that of the prompt")
     if given.ndim == 2:
-        return np.broadcast_to(given, (count or 1, *given.shape))
+        return given, count or 1
     if count is not None and count != len(given):
         raise invalid("num", count, f"{len(given)}, one for each sequence of the prompt {list(given.shape)}")
-    return given
+    if len(given) > _MOST:
+        raise invalid("prompt", f"{len(given)} sequences", f"1 to {_MOST} samples at once")
+    return given, len(given)
+
+
+def _empty(network: Network, length: int) -> NDArray[np.uint32]:
+    """A sequence of which nothing is given."""
+    if not network.min_seq_len <= length <= network.seq_len:
+        raise invalid("length", length, f"{network.min_seq_len} to {network.seq_len} tokens, as the network takes")
+    try:
+        return np.full((length, network.codes.subtoken_len), network.codes.mask_id, dtype=np.uint32)
+    except (MemoryError, ValueError):
+        raise invalid("length", length, "sequences that fit into memory") from None
+
+
+def _end(end_of_text: int | None, order: Order, predictive: Predictive) -> int | None:
+    """The token that ends a sequence."""
+    if end_of_text is None:
+        return None
+    end = whole(end_of_text, "end_of_text", most=predictive.codes.vocab_size - 1)
+    if order != "left-to-right":
+        raise invalid("end_of_text", end, f"none with the order {order}: an end ends what is written left-to-right")
+    return end
 
 
 def _sampling(
     *, steps: Any, schedule: Schedule | ScheduleName, end_of_text: int | None, log_probs: int | None, **others: Any
 ) -> dict[str, Any]:
     """Settings as the extension module takes them."""
-    has_times = not isinstance(steps, str) and np.ndim(steps) > 0
-    settings = sampling({**others, "steps": 0 if has_times else steps})
-    if has_times:
-        settings["steps"] = numbers(steps, "steps", 0.0, 1.0, "decreasing times in [0, 1]").tolist()
+    times = times_of(steps)
+    settings = sampling({**others, "steps": steps if times is None else 0})
+    if times is not None:
+        settings["steps"] = times
+    check_nucleus(settings["nucleus"], settings["top_p"])
     # An empty one is off.
     settings["corrector"] = settings["corrector"] or None
     return {
         **settings,
         "schedule": Schedule.of(schedule)._native,
-        "end_of_text": None if end_of_text is None else whole(end_of_text, "end_of_text", most=2**32 - 1),
+        "end_of_text": end_of_text,
         "log_probs": None if log_probs is None else whole(log_probs, "log_probs"),
     }
 

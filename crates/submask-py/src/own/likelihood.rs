@@ -2,6 +2,7 @@
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, ToPyArray};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use submask::likelihood::{
     Estimate, Exact, Kind, Likelihood, LikelihoodSettings, Meaning, Measured, Sequences, Surrogate,
     UpperBound, bound_k, enumerate, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
@@ -17,7 +18,7 @@ use super::network::CallableNetwork;
 use super::predictive::TokenPredictive;
 use super::schedule::NoiseSchedule;
 use super::settings::{Grid, unit};
-use crate::errors::{exception, internal};
+use crate::errors::exception;
 
 /// What is estimated.
 #[derive(FromPyObject)]
@@ -185,11 +186,7 @@ impl SequenceEstimate {
 
     #[getter]
     fn kind(&self) -> &'static str {
-        match of_any!(&self.inner, estimate => estimate.kind()) {
-            Kind::Exact => "exact",
-            Kind::UpperBound => "upper_bound",
-            Kind::Surrogate => "surrogate",
-        }
+        kind_name(of_any!(&self.inner, estimate => estimate.kind()))
     }
 
     #[getter]
@@ -216,24 +213,24 @@ impl SequenceEstimate {
         by_token.iter().map(|nats| nats.to_pyarray(py)).collect()
     }
 
-    /// The mean over sequences, or over their tokens, as the JSON of a figure.
-    fn mean(&self, py: Python<'_>, per: &str) -> PyResult<String> {
+    /// The mean over sequences, or over their tokens, as the fields of a figure.
+    fn mean<'py>(&self, py: Python<'py>, per: &str) -> PyResult<Bound<'py, PyDict>> {
         let figure = of_any!(&self.inner, estimate => match per {
             "sequence" => estimate.figure_of(&self.name, "nats per sequence", estimate.nats_per_sequence()),
             _ => estimate.figure_of(&self.name, "nats per token", estimate.nats_per_token()),
         });
-        serde_json::to_string(&figure).map_err(|error| internal(py, &error.to_string()))
+        fields(py, &figure)
     }
 
-    /// A figure that likelihoods alone have, as JSON: `perplexity`, `token`, `dimension` with their number, `character` with
+    /// The same of a figure that likelihoods alone have: `perplexity`, `token`, `dimension` with their number, `character` with
     /// the number of each sequence.
-    fn likelihood(
+    fn likelihood<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         of: &str,
         dimensions: usize,
         characters: Vec<u64>,
-    ) -> PyResult<String> {
+    ) -> PyResult<Bound<'py, PyDict>> {
         let figure = match &self.inner {
             Estimated::Exact(estimate) => self.figure(estimate, of, dimensions, &characters),
             Estimated::UpperBound(estimate) => self.figure(estimate, of, dimensions, &characters),
@@ -241,9 +238,36 @@ impl SequenceEstimate {
                 Err(Error::invalid("kind", "surrogate", "an exact value or an upper bound"))
             }
         };
-        let figure = figure.map_err(|error| exception(py, &error))?;
-        serde_json::to_string(&figure).map_err(|error| internal(py, &error.to_string()))
+        figure.map_err(|error| exception(py, &error)).and_then(|figure| fields(py, &figure))
     }
+}
+
+/// The name of a kind.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exact => "exact",
+        Kind::UpperBound => "upper_bound",
+        Kind::Surrogate => "surrogate",
+    }
+}
+
+/// A figure as its JSON says it, but with numbers that are not finite, which JSON does not have.
+fn fields<'py>(py: Python<'py>, figure: &submask::Figure) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &figure.name)?;
+    dict.set_item("value", figure.value)?;
+    dict.set_item("unit", &figure.unit)?;
+    dict.set_item("kind", kind_name(figure.kind))?;
+    for (name, error) in [
+        ("standard_error", figure.standard_error),
+        ("sequence_error", figure.sequence_error),
+        ("draw_error", figure.draw_error),
+    ] {
+        // Of infinite values it is not known.
+        dict.set_item(name, error.filter(|error| error.is_finite()))?;
+    }
+    dict.set_item("evaluations", figure.evaluations)?;
+    Ok(dict)
 }
 
 impl SequenceEstimate {

@@ -8,6 +8,7 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray1,
     PyUntypedArray, PyUntypedArrayMethods,
 };
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
@@ -64,7 +65,7 @@ impl CallableNetwork {
             let states = States { y_t, t, labels: labels.as_deref() };
             network.evaluate(&states, &positions, &mut |_, logits| {
                 all.extend_from_slice(logits);
-                Ok(())
+                check_rows(logits, network.spec.vocab_size)
             })?;
             Ok(all)
         })?;
@@ -149,6 +150,24 @@ impl Called {
     }
 }
 
+/// Refuses logits that no distribution can have: of samplers and likelihoods, what is predicted does so.
+///
+/// # Errors
+/// [`Error::NonFinite`] of a number that is no logit, and of positions at which no token can be.
+fn check_rows(logits: &[f32], vocab_size: usize) -> Result<()> {
+    let is_proper = |row: &[f32]| {
+        let none_is_bad = row.iter().all(|logit| logit.is_finite() || *logit == f32::NEG_INFINITY);
+        none_is_bad && row.iter().any(|logit| logit.is_finite())
+    };
+    match logits.chunks_exact(vocab_size).all(is_proper) {
+        true => Ok(()),
+        false => Err(Error::NonFinite {
+            what: "logits",
+            needed: "a finite number for at least one possible token, and neither NaN nor inf for any",
+        }),
+    }
+}
+
 /// Writes an array that was just made.
 fn fill<'py, D: numpy::ndarray::Dimension>(
     array: &Bound<'py, numpy::PyArray<i64, D>>,
@@ -197,10 +216,9 @@ struct Logits {
 impl Logits {
     /// What a callable answered: borrowed where it is float32, C-contiguous and aligned, converted where it is of other floats.
     fn new(answer: Bound<'_, PyAny>, shape: [usize; 2]) -> PyResult<Self> {
-        let py = answer.py();
-        let array = match answer.cast_into::<PyUntypedArray>() {
+        let array = match answer.cast_into_exact::<PyUntypedArray>() {
             Ok(array) => array,
-            Err(other) => as_array(py)?.call1((other.into_inner(),))?.cast_into::<PyUntypedArray>()?,
+            Err(other) => other_array(other.into_inner(), shape)?,
         };
         let array = match array.shape() == shape && is_plain(&array) {
             true => array.into_any(),
@@ -251,6 +269,29 @@ fn is_plain(array: &Bound<'_, PyUntypedArray>) -> bool {
     array.is_c_contiguous() && array.dtype().is_equiv_to(&numpy::dtype::<f32>(array.py()))
 }
 
+/// What NumPy makes an array of.
+///
+/// # Errors
+/// `InvalidError` of rows of different lengths, and of an array with masked elements.
+fn other_array<'py>(answer: Bound<'py, PyAny>, shape: [usize; 2]) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let py = answer.py();
+    let refused = |given: String| {
+        let allowed = format!("float32 {shape:?}, and -inf of tokens that cannot be");
+        invalid(py, "logits of the network", given, allowed)
+    };
+    let kind = answer.get_type().name()?.to_string();
+    if is_masked(py)?.call1((&answer,))?.is_truthy()? {
+        return Err(refused(format!("{kind} with masked elements")));
+    }
+    match as_array(py)?.call1((answer,)) {
+        Ok(array) => Ok(array.cast_into::<PyUntypedArray>()?),
+        Err(error) if error.is_instance_of::<PyValueError>(py) => {
+            Err(refused(format!("{kind} ({})", error.value(py))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The same floats as float32, row by row.
 ///
 /// # Errors
@@ -271,6 +312,12 @@ fn converted<'py>(array: Bound<'py, PyUntypedArray>, shape: [usize; 2]) -> PyRes
 fn as_array<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     FUNCTION.import(py, "numpy", "asarray")
+}
+
+/// `numpy.ma.is_masked`.
+fn is_masked<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FUNCTION.import(py, "numpy.ma", "is_masked")
 }
 
 /// `numpy.ascontiguousarray`.

@@ -1,9 +1,10 @@
 //! Samples of a network of the user's own: all at once, or event by event.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
 
 use numpy::{IntoPyArray, PyReadonlyArray1};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
@@ -18,17 +19,20 @@ use super::elements;
 use super::network::{CallableNetwork, Called};
 use super::predictive::TokenPredictive;
 use super::settings::SamplingGiven;
-use crate::errors::{exception, invalid};
+use crate::errors::exception;
 use crate::told::{Told, report_dict, trajectory_parts};
+use crate::work::{free, stream_in_use};
 
 /// What is sampled.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct PromptsGiven<'py> {
-    /// States y_t, one sequence after the other; masks are the holes.
+    /// States y_t, one sequence after the other, or one that all sequences have; masks are the holes.
     states: PyReadonlyArray1<'py, u32>,
+    /// Sequences.
+    count: usize,
     /// Tokens of each.
-    lengths: Vec<usize>,
+    length: usize,
     labels: Option<Vec<usize>>,
     first_sequence: u64,
     batch: usize,
@@ -37,7 +41,8 @@ pub struct PromptsGiven<'py> {
 /// The same with the elements at hand.
 struct Asked<'a> {
     states: &'a [u32],
-    lengths: &'a [usize],
+    count: usize,
+    length: usize,
     labels: Option<&'a [usize]>,
     first_sequence: u64,
     batch: usize,
@@ -47,7 +52,8 @@ impl PromptsGiven<'_> {
     fn asked(&self) -> PyResult<Asked<'_>> {
         Ok(Asked {
             states: elements(&self.states, "prompt")?,
-            lengths: &self.lengths,
+            count: self.count,
+            length: self.length,
             labels: self.labels.as_deref(),
             first_sequence: self.first_sequence,
             batch: self.batch,
@@ -66,12 +72,11 @@ impl Asked<'_> {
         let recipe =
             Arc::new(Recipe::new(predictive, &sampling.settings()?)?.ending_at(sampling.end_of_text));
         let mut stream = Stream::new(network, self.batch)?;
-        let (len, mut first) = (predictive.codes().subtoken_len(), 0);
-        for (s, length) in self.lengths.iter().enumerate() {
-            let state = &self.states[first..first + length * len];
-            first += length * len;
-            let label = self.labels.map(|labels| labels[s]);
-            let prompt = Prompt::from_state(predictive, state)?.with_label(label);
+        let digits = self.length * predictive.codes().subtoken_len();
+        let prompts = self.states.chunks_exact(digits).map(|state| Prompt::from_state(predictive, state));
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        for (s, prompt) in prompts.iter().cycle().take(self.count).enumerate() {
+            let prompt = prompt.clone().with_label(self.labels.map(|labels| labels[s]));
             let number = self.first_sequence.wrapping_add(s as u64);
             stream.add(SequenceRequest { prompt, recipe: Arc::clone(&recipe), number })?;
         }
@@ -154,6 +159,16 @@ impl Running {
     }
 }
 
+/// An exception as an iterator may raise it: `StopIteration` would say that there are no more events.
+fn no_end_of_events(py: Python<'_>, raised: PyErr) -> PyErr {
+    if !raised.is_instance_of::<PyStopIteration>(py) {
+        return raised;
+    }
+    let error = PyRuntimeError::new_err("the network raised StopIteration");
+    error.set_cause(py, Some(raised));
+    error
+}
+
 /// Events of samples, for which the network is asked as they are taken.
 #[pyclass(frozen, module = "submask._native")]
 pub struct SampleStream {
@@ -184,21 +199,11 @@ impl SampleStream {
 
     /// The next event; `None` after the last one, and once the stream is closed.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let mut running = match self.running.try_lock() {
-            Ok(running) => running,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Err(invalid(
-                    py,
-                    "stream",
-                    "in use",
-                    "one call at a time: another one has not returned",
-                ));
-            }
-        };
+        let mut running = free(&self.running).ok_or_else(|| stream_in_use(py))?;
         let Some(state) = running.as_mut() else { return Ok(None) };
         if state.told.is_empty() {
-            let advanced = self.network.run(py, |_| state.advance());
+            let advanced =
+                self.network.run(py, |_| state.advance()).map_err(|raised| no_end_of_events(py, raised));
             if self.network.is_ended() || advanced.is_err() {
                 *running = None;
                 return if self.network.is_ended() { Ok(None) } else { advanced.map(|()| None) };
@@ -210,11 +215,6 @@ impl SampleStream {
     /// Ends the work: at once, or, where a call is under way, with its next evaluation.
     fn close(&self) {
         self.network.end();
-        let running = match self.running.try_lock() {
-            Ok(mut running) => running.take(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        drop(running);
+        drop(free(&self.running).and_then(|mut running| running.take()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use submask::{Error, Result};
 use super::open::ModelSession;
 use super::options::SampleOptions;
 use super::sample::{GivenImage, request};
-use crate::errors::{exception, internal, invalid};
+use crate::ending::detached;
+use crate::errors::{exception, internal};
 use crate::told::Told;
-use crate::work::{PATIENCE, Raised, check_process, text};
+use crate::work::{PATIENCE, Raised, check_process, free, stream_in_use, text};
 
 /// Events that the work is ahead of who takes them, at most.
 const AHEAD: usize = 256;
@@ -71,18 +72,7 @@ impl EventStream {
 
     /// The next event; `None` after the last one, and once the stream is closed.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let mut running = match self.running.try_lock() {
-            Ok(running) => running,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Err(invalid(
-                    py,
-                    "stream",
-                    "in use",
-                    "one call at a time: another one has not returned",
-                ));
-            }
-        };
+        let mut running = free(&self.running).ok_or_else(|| stream_in_use(py))?;
         let Some(state) = running.as_ref() else { return Ok(None) };
         match self.wait(py, &state.events) {
             Ok(Some(told)) if !self.is_ended.load(Ordering::Relaxed) => told.parts(py).map(Some),
@@ -99,11 +89,7 @@ impl EventStream {
     /// Ends the work and waits for it; where a call of another thread is under way, that one does.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.is_ended.store(true, Ordering::Relaxed);
-        let running = match self.running.try_lock() {
-            Ok(mut running) => running.take(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            Err(TryLockError::WouldBlock) => None,
-        };
+        let running = free(&self.running).and_then(|mut running| running.take());
         running.map_or(Ok(()), |running| self.end(py, running))
     }
 }
@@ -120,7 +106,7 @@ impl EventStream {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             py.check_signals().inspect_err(|_| self.is_ended.store(true, Ordering::Relaxed))?;
-            received = py.detach(|| receive(events, PATIENCE));
+            received = detached(py, || receive(events, PATIENCE));
         }
         Ok(None)
     }
@@ -129,7 +115,7 @@ impl EventStream {
     fn end(&self, py: Python<'_>, running: Running) -> PyResult<()> {
         let Running { events, thread } = running;
         drop(events);
-        match py.detach(|| thread.join()) {
+        match detached(py, || thread.join()) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) if self.is_ended.load(Ordering::Relaxed) => Ok(()),
             Ok(Err(error)) => Err(exception(py, &error)),
