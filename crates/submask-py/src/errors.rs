@@ -1,5 +1,7 @@
 //! Errors of the library as exceptions of Python.
 
+use std::path::Path;
+
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use submask::Error;
@@ -20,7 +22,7 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
             of_fields(py, &message, what, Some(&given.to_string()), Some(allowed))
         }
         Error::NonFinite { what, needed } => of_fields(py, &message, what, Some("not finite"), Some(needed)),
-        Error::Io { .. } => of_class(py, "FileError", &message),
+        Error::Io { path, source } => of_file(py, &message, source.raw_os_error(), path),
         Error::Format { .. } => of_class(py, "FormatError", &message),
         Error::Download { .. } => of_class(py, "DownloadError", &message),
         Error::NotFinite { .. } => of_class(py, "DivergedError", &message),
@@ -67,6 +69,12 @@ pub fn of_fields(
     allowed: Option<&str>,
 ) -> PyErr {
     let made = class(py, "InvalidError").and_then(|class| class.call1((message, field, given, allowed)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// `FileError` with the operating system's number and the file.
+fn of_file(py: Python<'_>, message: &str, number: Option<i32>, path: &Path) -> PyErr {
+    let made = class(py, "FileError").and_then(|class| class.call1((message, number, path.as_os_str())));
     made.map_or_else(|error| error, PyErr::from_value)
 }
 

@@ -44,7 +44,7 @@ mod _native {
     #[pymodule_export]
     use super::program::main;
     #[pymodule_export]
-    use super::session::evaluate::{evaluate_data, evaluate_images, evaluate_tokens};
+    use super::session::evaluate::{evaluate_data, evaluate_images, evaluate_tokens, spread};
     #[pymodule_export]
     use super::session::images::images_of;
     #[pymodule_export]

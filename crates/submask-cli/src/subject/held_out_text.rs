@@ -479,7 +479,7 @@ fn touched(documents: &[Range<u64>], ranges: impl Iterator<Item = Range<u64>>) -
 }
 
 /// `count` of `all` indices, spread evenly; all of them if there are not more.
-fn spread(all: u64, count: Option<u64>) -> impl Iterator<Item = u64> {
+pub fn spread(all: u64, count: Option<u64>) -> impl Iterator<Item = u64> {
     let count = count.map_or(all, |count| count.min(all));
     (0..count).map(move |i| (u128::from(i) * u128::from(all) / u128::from(count)) as u64)
 }

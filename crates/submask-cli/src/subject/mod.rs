@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::format::counted;
 use crate::prompts::PromptLine;
 pub use held_out_images::{Wanted, held_out as held_out_images};
+pub use held_out_text::spread;
 
 /// What a model is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

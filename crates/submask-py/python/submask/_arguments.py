@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ __all__ = [
     "number",
     "numbers",
     "order_of",
+    "path",
+    "shortened",
+    "text",
     "triple",
     "unit_of",
     "unsigned",
@@ -37,7 +41,52 @@ _MOST: int = 2**63 - 1
 
 def invalid(field: str, given: object, allowed: str) -> InvalidError:
     """The error of a value that is not allowed, as the library words it."""
-    return InvalidError(f"{field} = {given} is not allowed: {allowed}", field, str(given), allowed)
+    try:
+        shown = str(given)
+    except ValueError:
+        # Python writes no numbers of thousands of digits.
+        shown = f"a number of {int(given).bit_length()} bits" if isinstance(given, int) else type(given).__name__
+    return InvalidError(f"{field} = {shown} is not allowed: {allowed}", field, shown, allowed)
+
+
+def text(value: Any, field: str) -> str:
+    """A text that is valid Unicode.
+
+    Raises:
+        InvalidError: of anything else, and of halves of surrogate pairs.
+    """
+    if not isinstance(value, str):
+        raise invalid(field, shortened(value), "a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid(field, shortened(value), "a text in valid Unicode, without halves of surrogate pairs") from None
+    return value
+
+
+def path(value: Any, field: str) -> str:
+    """A path, which may have a name that is no Unicode, as the operating system gives it.
+
+    Raises:
+        InvalidError: of anything else.
+    """
+    found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(found, str):
+        raise invalid(field, shortened(value), "a path: a str or an os.PathLike of a str")
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        raise invalid(field, shortened(found), "a path in valid Unicode, without halves of surrogate pairs") from None
+    return found
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, without the end of a long one."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):
+        shown = type(value).__name__
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 
 def whole(value: Any, field: str, least: int = 0, most: int = _MOST) -> int:
@@ -50,7 +99,9 @@ def whole(value: Any, field: str, least: int = 0, most: int = _MOST) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise invalid(field, repr(value), allowed) from None
+        raise invalid(field, shortened(value), allowed) from None
+    if number > most:
+        allowed = f"a whole number, {least} to {most}"
     if isinstance(value, bool) or not least <= number <= most:
         raise invalid(field, value, allowed)
     return number
@@ -62,12 +113,14 @@ def number(value: Any, field: str) -> float:
     Raises:
         InvalidError: of anything else.
     """
-    if isinstance(value, (str, bytes)):
+    if isinstance(value, (str, bytes, bool, np.bool_)):
         raise invalid(field, repr(value), "a number")
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise invalid(field, repr(value), "a number") from None
+        raise invalid(field, shortened(value), "a number") from None
+    except OverflowError:
+        raise invalid(field, value, "a number that a float can hold") from None
 
 
 def triple(value: Any, field: str, what: str) -> tuple[float, float, float]:
@@ -136,6 +189,9 @@ def unsigned(value: Any, field: str, shape: str) -> NDArray[np.uint32]:
         InvalidError: of numbers that are not whole, or outside of uint32.
     """
     array = _array(value, field, f"whole numbers {shape}")
+    if array.size == 0 and not hasattr(value, "dtype"):
+        # NumPy takes an empty list for floats.
+        array = array.astype(np.uint32)
     if array.dtype != np.uint32:
         if array.dtype.kind not in "iu":
             raise invalid(field, described(array), f"whole numbers {shape}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from ._arguments import choice, described, invalid, unsigned, whole
+from ._arguments import choice, described, invalid, path, shortened, unsigned, whole
+from ._records import line_of, misread, named, refuse_parts
 from ._score import Evaluation, evaluation_of
 from ._settings import flag, name
+from .errors import FileError, SubmaskError
 
 __all__ = ["evaluated"]
 
 
-def _path(value: Any, field: str) -> str:
-    if isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    raise invalid(field, repr(value), "a path")
-
+_RECORD = (
+    "a record with a text in the field that is read; field=, or prompt_field= and completion_field=, name it, and skip_bad=True leaves "
+    "other records out"
+)
 
 _READING: Mapping[str, Callable[[Any, str], Any]] = {
     "by_document": flag,
@@ -41,7 +42,7 @@ _READING: Mapping[str, Callable[[Any, str], Any]] = {
     "separator": name,
     "skip_bad": flag,
     "images": name,
-    "labels": _path,
+    "labels": path,
     "part": name,
 }
 
@@ -53,20 +54,21 @@ def evaluated(
     reading: Mapping[str, Any],
     estimate: Mapping[str, Any],
 ) -> Evaluation:
-    """The evaluation of data, of which ``reading`` says how they are read."""
+    """The evaluation of data; ``reading`` says how they are read."""
     for unknown in reading.keys() - _READING.keys():
         nearest = difflib.get_close_matches(unknown, _READING, 1, 0.0)[0]
-        raise invalid(unknown, repr(reading[unknown]), f"no argument of evaluate; did you mean {nearest}?")
+        raise invalid(unknown, shortened(reading[unknown]), f"no argument of evaluate; did you mean {nearest}?")
     given = {field: value for field, value in reading.items() if value is not None}
     labels = given.pop("labels", None)
+    refuse_parts("data", data)
     if data is None or isinstance(data, (str, os.PathLike)):
-        paths = [] if data is None else [os.fspath(data)]
+        paths = [] if data is None else [path(data, "data")]
         return _of_files(model, paths, sequences, given | _named("labels", labels), estimate)
     if not hasattr(data, "__array__") and isinstance(data, Iterable):
         items = iter(data)
         first = next(items, None)
         if isinstance(first, (str, os.PathLike)):
-            paths = [_path(path, "data") for path in itertools.chain([first], items)]
+            paths = [path(item, "data") for item in itertools.chain([first], items)]
             return _of_files(model, paths, sequences, given | _named("labels", labels), estimate)
         if isinstance(first, Mapping):
             records = itertools.chain([first], items)
@@ -80,7 +82,7 @@ def evaluated(
             data = list(itertools.chain([first], items))
     if given:
         field = next(iter(given))
-        raise invalid(field, repr(given[field]), "none with arrays: it says how files of data are read")
+        raise invalid(field, shortened(given[field]), "none with arrays: it says how files of data are read")
     return _of_array(model, _array(data), sequences, labels, estimate)
 
 
@@ -94,13 +96,31 @@ def _of_files(
     sequences: int | None,
     reading: Mapping[str, Any],
     estimate: Mapping[str, Any],
-    data: str | None = None,
 ) -> Evaluation:
+    try:
+        return evaluation_of(_parts(model, paths, sequences, reading, estimate))
+    except SubmaskError as error:
+        missing = next((found for found in paths if found != "-" and not os.path.exists(found)), None)
+        if isinstance(error, FileError):
+            error.field = "data" if error.filename in paths else "labels" if error.filename == reading.get("labels") else ""
+        if type(error) is not SubmaskError or missing is None:
+            raise
+        hint = 'texts are given as dictionaries, such as [{"text": "…"}]'
+        raise FileError(f"{error}; {hint}", errno.ENOENT, missing, "data") from None
+
+
+def _parts(
+    model: _native.ModelSession,
+    paths: list[str],
+    sequences: int | None,
+    reading: Mapping[str, Any],
+    estimate: Mapping[str, Any],
+) -> tuple[Any, ...]:
     options = {field: check(reading[field], field) for field, check in _READING.items() if field in reading}
     layout = {"end": options.pop("end", False), "stride": options.pop("stride", None)}
     unread = dict.fromkeys(_READING.keys() - {"end", "stride"}) | {"by_document": False}
     given = unread | options | {"paths": paths, "sequences": sequences}
-    return evaluation_of(_native.evaluate_data(model, given, layout, estimate), data)
+    return _native.evaluate_data(model, given, layout, estimate)
 
 
 def _of_records(
@@ -111,15 +131,21 @@ def _of_records(
     estimate: Mapping[str, Any],
 ) -> Evaluation:
     """Records are evaluated as the program evaluates a file of them."""
+    if "format" in reading:
+        raise invalid("format", shortened(reading["format"]), "none with records: it says how files of data are read")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "records.jsonl"
-        with file.open("w", encoding="utf-8") as lines:
+        with file.open("wb") as lines:
             for n, record in enumerate(records):
                 if not isinstance(record, Mapping):
-                    raise invalid(f"data[{n}]", repr(record), "a dict, as those before it")
-                lines.write(json.dumps(dict(record), default=str) + "\n")
-        reading = {"format": "json"} | dict(reading)
-        return _of_files(model, [str(file)], sequences, reading, estimate, "records")
+                    raise invalid(f"data[{n}]", shortened(record), "a dict, like the records before it")
+                lines.write(line_of("data", n, record))
+        try:
+            parts = _parts(model, [str(file)], sequences, {"format": "json", **reading}, estimate)
+        except SubmaskError as error:
+            raise misread(error, "data", file, _RECORD) from None
+        *others, notes = parts
+        return evaluation_of((*others, [named(note, "data", file) for note in notes]), "records")
 
 
 def _images_of(records: Iterable[Any], labels: Any) -> tuple[NDArray[Any], Any]:
@@ -128,11 +154,11 @@ def _images_of(records: Iterable[Any], labels: Any) -> tuple[NDArray[Any], Any]:
     own: list[Any] = []
     for n, record in enumerate(records):
         if not isinstance(record, Mapping) or "image" not in record:
-            raise invalid(f"data[{n}]", repr(record), 'a dict with "image", as those before it')
+            raise invalid(f"data[{n}]", shortened(record), 'a dict with "image", like the records before it')
         image = np.asarray(record["image"])
         images.append(image[..., None] if image.ndim == 2 else image)
         if images[-1].shape != images[0].shape:
-            raise invalid(f"data[{n}]", described(image), f"{described(images[0])}, as those before it")
+            raise invalid(f"data[{n}]", described(image), f"{described(images[0])}, like the images before it")
         if record.get("label") is not None:
             own.append(record["label"])
     if labels is not None and own:
@@ -163,8 +189,7 @@ def _of_array(
     if classes is not None and classes.ndim != 1:
         raise invalid("labels", described(classes), "whole numbers [n]")
     if sequences is not None and sequences < len(data):
-        # Spread evenly, as the program does.
-        chosen = [n * len(data) // sequences for n in range(sequences)]
+        chosen = _native.spread(len(data), sequences)
         data = data[chosen]
         classes = None if classes is None else classes[chosen]
     if data.ndim == 4:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ._arguments import path as checked_path
+from ._arguments import text
 from .errors import InvalidError
 
 __all__ = ["path_of"]
@@ -17,7 +19,8 @@ def path_of(repository: str | os.PathLike[str], revision: str | None) -> str:
     Raises:
         InvalidError: of a revision of a path, of a second revision, and of a name that is none.
     """
-    path = os.fspath(repository)
+    path = checked_path(repository, "repository")
+    revision = None if revision is None else text(revision, "revision")
     if os.path.exists(path):
         if revision is not None:
             allowed = f"none: {path} is a path, and no repository"

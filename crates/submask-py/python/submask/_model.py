@@ -13,6 +13,7 @@ from . import _native
 from ._arguments import described, invalid, numbers, unsigned, whole
 from ._evaluated import evaluated
 from ._events import Stream
+from ._given import channels_of, each_of, image_of
 from ._open import OpenModel
 from ._samples import Change, Report, Samples, Tokens, Trajectory
 from ._score import Evaluation, Score, pairs_of, score_of
@@ -27,8 +28,8 @@ __all__ = ["Model"]
 class Model(OpenModel):
     """A model of text, images or points, ready to generate and to be evaluated. :meth:`open` gives one.
 
-    It may be used by several threads at once: nothing holds the GIL while it computes. Results are those of the program
-    ``submask``, bit for bit, on the same processor.
+    It may be used by several threads at once: nothing holds the GIL while it computes. Results are the same as the program
+    ``submask`` gives, bit for bit, on the same processor.
 
     Attributes:
         subject: what it is of: ``"text"``, ``"images"`` or ``"points"``.
@@ -98,7 +99,7 @@ class Model(OpenModel):
             template: a text with holes, which the model fills looking at both sides: ``[[5]]`` is a hole of five tokens,
                 ``[[*]]`` one up to the end of the sequence, ``\\[[`` two brackets.
             num: how many samples.
-            given: of a model of images, the image uint8 [h, w, c] of which a part is kept.
+            given: of a model of images, the image uint8 [h, w, c]; a part of it is kept.
             mask: bool [h, w]: which of its pixels are drawn anew.
             keep_digits: how many sub-tokens of every token are kept, the most significant ones.
             keep_channels: which channels are kept, from 0; all, unless some are named.
@@ -112,7 +113,7 @@ class Model(OpenModel):
             problem = "none" if template is None else "a template and an image"
             raise invalid("template", problem, "a text with holes, or given: an image uint8 [h, w, c]")
         options = {
-            "prompt": template,
+            "prompt": None if template is None else name(template, "template"),
             "length": length,
             "trace": trace,
             "keep_digits": keep_digits,
@@ -166,7 +167,7 @@ class Model(OpenModel):
             settings,
         )
         with naming({"num": num, "prompt": prompt, "length": length, "log_probs": log_probs, **settings}):
-            source = _native.EventStream(self._native, options, *_image(given, mask))
+            source = _native.EventStream(self._native, options, *image_of(given, mask))
         return Stream(source, self.subtoken_len, None if self.image_shape is None else self._image_of)
 
     @overload
@@ -226,7 +227,8 @@ class Model(OpenModel):
 
         Args:
             texts: a text; or texts, pairs (prompt, text), or dicts with ``"text"``, and with ``"prompt"`` if wanted (or with
-                ``"prompt"`` and ``"completion"``; other keys are not read), such as a data set gives.
+                ``"prompt"`` and ``"completion"``; other keys are not read), such as a data set gives. A pair stands in a list,
+                ``[(prompt, text)]``: a tuple of two strings alone is two texts.
             prompt: what stands before the texts, given and not charged.
             estimator: what is estimated; ``"nelbo-subtoken"`` unless it is given, of autoregressive models ``"exact"``.
             draws: Monte Carlo draws per text, 32 unless they are given; of the estimator ``"orders"``, orders.
@@ -285,8 +287,8 @@ class Model(OpenModel):
 
         Args:
             data: what is evaluated. ``None``: what the model's run held out. A path or several: files and folders as the
-                program reads them. Tokens [n, L], or images uint8 [n, h, w, c]. An iterable of dicts, such as a data set:
-                records of text, or of ``"image"`` and ``"label"``.
+                program reads them; a string is a path, never a text. Tokens [n, L], or images uint8 [n, h, w, c]. An iterable
+                of dicts, such as a data set: records of text, or of ``"image"`` and ``"label"``.
             estimator: what is estimated; ``"nelbo-subtoken"`` unless it is given, of autoregressive models ``"exact"``.
             draws: Monte Carlo draws per sequence, 1 unless they are given; 32 with ``by_document=True``.
             sequences: how many sequences or documents are evaluated, spread over all; all unless it is given.
@@ -303,6 +305,10 @@ class Model(OpenModel):
 
         Returns:
             Figures in the units of the model's subject, and the value of every sequence.
+
+        Raises:
+            FileError: of a path that does not exist. Texts are dicts: a string is a path.
+            InvalidError: of data or an argument that is not allowed; a record is named ``data[0]``.
         """
         how = estimation(
             estimator=estimator,
@@ -358,9 +364,9 @@ class Model(OpenModel):
             self._native,
             states.reshape(-1),
             count,
-            None if times is None else _each(times, "t", count),
+            None if times is None else each_of(times, "t", count),
             None if places is None else places.astype(np.uintp),
-            None if classes is None else _each(classes, "labels", count),
+            None if classes is None else each_of(classes, "labels", count),
             whole(batch, "batch", 1),
         )
         if positions is not None or states.ndim == 2:
@@ -377,7 +383,7 @@ class Model(OpenModel):
     ) -> Samples:
         options = self._options(num, given_options, settings)
         with naming({"num": num, **given_options, **settings}):
-            parts = _native.sample_model(self._native, options, *_image(given, mask))
+            parts = _native.sample_model(self._native, options, *image_of(given, mask))
         tokens, texts, images, report, trajectories = parts
         shown: dict[str, Any] = {}
         if texts is not None:
@@ -398,7 +404,7 @@ class Model(OpenModel):
             "trace": flag(given.get("trace", False), "trace"),
             "log_probs": given.get("log_probs"),
             "keep_digits": None if digits is None else whole(digits, "keep_digits"),
-            "keep_channels": [whole(channel, "keep_channels") for channel in channels],
+            "keep_channels": channels_of(channels),
         }
 
     def _trajectory(self, start: Tokens, changes: Iterable[tuple[int, float, NDArray[np.int64]]]) -> Trajectory:
@@ -407,30 +413,3 @@ class Model(OpenModel):
     def _image_of(self, tokens: Tokens) -> NDArray[np.uint8]:
         image: NDArray[np.uint8] = _native.images_of(self._native, tokens)[0]
         return image
-
-
-def _image(
-    given: ArrayLike | None, mask: ArrayLike | None
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None]:
-    """An image of which a part is given, and the mask, checked as far as their types go."""
-    if given is None:
-        if mask is not None:
-            raise invalid("mask", "given", "none without given, the image that it is of")
-        return None, None
-    image = np.asarray(given)
-    if image.dtype != np.uint8 or image.ndim != 3:
-        raise invalid("given", described(image), "uint8 [h, w, c]")
-    if mask is None:
-        return np.ascontiguousarray(image), None
-    area = np.asarray(mask)
-    if area.dtype != np.bool_ or area.ndim != 2:
-        raise invalid("mask", described(area), "bool [h, w]: which pixels are drawn anew")
-    return np.ascontiguousarray(image), np.ascontiguousarray(area)
-
-
-def _each(values: NDArray[Any], field: str, count: int) -> list[Any]:
-    """One for every sequence, of one for all or of as many."""
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != count):
-        raise invalid(field, described(values), f"one for all, or [{count}]")
-    listed: list[Any] = np.broadcast_to(values, count).tolist()
-    return listed

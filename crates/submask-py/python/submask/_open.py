@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import json
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import _native
+from ._arguments import path as checked_path
 from ._arguments import whole
-from ._hub import path_of
+from ._hub import SCHEME, path_of
 from ._settings import name
 from ._tokenizer import Tokenizer
+from .errors import FileError, InvalidError, SubmaskError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -76,14 +80,33 @@ class OpenModel:
             token: what repositories are opened with that are not open to all; as the environment says unless it is given.
 
         Raises:
-            SubmaskError: where there is no model.
+            FileError: of a path that does not exist.
+            InvalidError: of a path where there is no model, and of another argument that is not allowed.
             FormatError: of a file that is not what it should be.
             DownloadError: of a repository that cannot be downloaded.
         """
-        which = checkpoint if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
-        cache = None if cache_dir is None else os.fspath(cache_dir)
+        return cls._opened("path", path, checkpoint, device, precision, cache_dir, token)
+
+    @classmethod
+    def _opened(
+        cls,
+        field: str,
+        path: str | os.PathLike[str],
+        checkpoint: str | int,
+        device: str,
+        precision: str,
+        cache_dir: str | os.PathLike[str] | None,
+        token: str | None,
+    ) -> Self:
+        place = checked_path(path, field)
+        which = name(checkpoint, "checkpoint") if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
+        cache = None if cache_dir is None else checked_path(cache_dir, "cache_dir")
         device, precision_name = name(device, "device"), name(precision, "precision")
-        return cls(_native.ModelSession(os.fspath(path), which, device, precision_name, cache, token), device)
+        secret = None if token is None else name(token, "token")
+        try:
+            return cls(_native.ModelSession(place, which, device, precision_name, cache, secret), device)
+        except SubmaskError as error:
+            raise _not_opened(error, field, place) from None
 
     @classmethod
     def from_pretrained(
@@ -109,14 +132,14 @@ class OpenModel:
             precision: as :meth:`open` takes it.
         """
         path = path_of(repository, revision)
-        return cls.open(path, checkpoint=checkpoint, device=device, precision=precision, cache_dir=cache_dir, token=token)
+        return cls._opened("repository", path, checkpoint, device, precision, cache_dir, token)
 
     @property
     def info(self) -> dict[str, Any]:
         """What ``submask info --json`` says of what was opened."""
         if self._info is None:
             self._info = json.loads(self._native.info())
-        return dict(self._info)
+        return copy.deepcopy(self._info)
 
     def close(self) -> None:
         """Frees the weights, as soon as no stream uses them any more. Nothing can be asked of the model then."""
@@ -136,3 +159,14 @@ class OpenModel:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Model is not pickled: open it in every process, by submask.Model.open(path)")
+
+
+def _not_opened(error: SubmaskError, field: str, path: str) -> SubmaskError:
+    """An error about the path as one that names the argument; other errors as they are."""
+    if isinstance(error, InvalidError) and error.field == "the name":
+        return InvalidError(str(error).replace("the name", field, 1), field, error.given, error.allowed)
+    if type(error) is not SubmaskError:
+        return error
+    if not path.startswith(SCHEME) and not os.path.exists(path):
+        return FileError(str(error), errno.ENOENT, path, field)
+    return InvalidError(f"{field}: {error}", field, path, "a model folder, a run or a checkpoint")

@@ -51,7 +51,13 @@ class Report:
         return self.idle_steps / self.steps if self.steps else 0.0
 
     def __add__(self, other: Report) -> Report:
+        if not isinstance(other, Report):
+            return NotImplemented
         return Report(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def __radd__(self, other: object) -> Report:
+        # sum() begins with 0.
+        return self if other == 0 else NotImplemented
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arguments import invalid
+from ._arguments import invalid, shortened
+from ._arguments import text as valid_text
 from .figures import Figure, Kind, Likelihood, figure_of
 
 __all__ = ["Evaluation", "Score", "TokenScore", "evaluation_of", "pairs_of", "score_of"]
@@ -117,6 +118,7 @@ def score_of(parts: tuple[Any, ...]) -> Score:
 
 def pairs_of(texts: Any, prompt: str | None) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Prompts, texts, and what errors call both, of what :meth:`Model.score` takes."""
+    prompt = None if prompt is None else valid_text(prompt, "prompt")
     if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
         prompts_and_texts = [_pair(texts, "texts", prompt)]
         names = [("prompt", "texts")]
@@ -140,9 +142,10 @@ def _pair(item: Any, field: str, prompt: str | None) -> tuple[str, str]:
     elif isinstance(item, Sequence) and len(item) == 2:
         own, text = item
     else:
-        raise invalid(field, repr(item), allowed)
+        raise invalid(field, shortened(item), allowed)
     if not isinstance(text, str) or not (own is None or isinstance(own, str)):
-        raise invalid(field, repr(item), allowed)
+        raise invalid(field, shortened(item), allowed)
+    text, own = valid_text(text, field), None if own is None else valid_text(own, field)
     if own is not None and prompt is not None:
         raise invalid("prompt", repr(prompt), f"none: {field} has its own")
     return own or prompt or "", text
@@ -158,7 +161,8 @@ class Evaluation(Sequence[Figure]):
         estimator: what was computed.
         draws: draws per sequence.
         seed: seed of the draws.
-        places: place of every sequence among those that were given, uint64 [n].
+        places: number of every sequence among those that were evaluated, from 0, uint64 [n]. Of an array of N
+            sequences, ``sequences=k`` evaluates rows ``i * N // k``, and place i is row ``i * N // k``.
         nats: the value of every sequence, float64 [n].
         draw_errors: its standard error over draws, float64 [n], not a number where it is not known.
         tokens: tokens of every sequence that are charged, uint64 [n].

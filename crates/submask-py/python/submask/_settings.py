@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypedDict
 
-from ._arguments import choice, invalid, number, order_of, triple, unit_of, whole
+from ._arguments import choice, invalid, number, order_of, shortened, text, triple, unit_of, whole
 from .errors import InvalidError
 
 __all__ = ["Estimator", "Order", "Sampling", "Unit", "estimation", "flag", "name", "naming", "sampling"]
@@ -88,9 +88,7 @@ def name(value: Any, field: str) -> str:
     Raises:
         InvalidError: of anything else.
     """
-    if isinstance(value, str):
-        return value
-    raise invalid(field, repr(value), "a text")
+    return text(value, field)
 
 
 def _steps(value: Any, field: str) -> int:
@@ -115,7 +113,7 @@ def _corrector(value: Any, field: str) -> list[float]:
 
 
 def _label(value: Any, field: str) -> str:
-    return value if isinstance(value, str) else str(whole(value, field))
+    return text(value, field) if isinstance(value, str) else str(whole(value, field))
 
 
 _SAMPLING: Mapping[str, tuple[object, Callable[[Any, str], Any]]] = {
@@ -150,7 +148,7 @@ def naming(arguments: Mapping[str, Any]) -> Iterator[None]:
     except InvalidError as error:
         if error.given is not None or arguments.get(error.field) is None:
             raise
-        given = repr(arguments[error.field])
+        given = shortened(arguments[error.field])
         raise InvalidError(str(error), error.field, given, error.allowed) from None
 
 
@@ -163,7 +161,7 @@ def sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
     for unknown in settings.keys() - _SAMPLING.keys():
         nearest = difflib.get_close_matches(unknown, _SAMPLING, 1, 0.0)
         allowed = f"no setting of samples; did you mean {nearest[0]}?"
-        raise invalid(unknown, repr(settings[unknown]), allowed)
+        raise invalid(unknown, shortened(settings[unknown]), allowed)
     return {
         field: default if settings.get(field) is None else check(settings[field], field)
         for field, (default, check) in _SAMPLING.items()

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from . import _native
 from ._arguments import described, invalid, unsigned, whole
+from ._arguments import text as valid_text
 from ._samples import Tokens
 
 __all__ = ["Tokenizer"]
@@ -21,11 +22,9 @@ class Tokenizer:
         """The tokens of a text, uint32 [L].
 
         Raises:
-            InvalidError: of characters that the tokenizer does not know.
+            InvalidError: of characters that the tokenizer does not know, and of halves of surrogate pairs.
         """
-        if not isinstance(text, str):
-            raise invalid("text", repr(text), "a str")
-        return self._native.encode(text)
+        return self._native.encode(valid_text(text, "text"))
 
     def decode(self, tokens: Any, end_of_text: str = "") -> str:
         """The text of tokens [L], or of one token.
@@ -40,7 +39,7 @@ class Tokenizer:
         array = unsigned(tokens, "tokens", "[L]")
         if array.ndim > 1:
             raise invalid("tokens", described(array), "uint32 [L]")
-        return self._native.decode(array.reshape(-1), end_of_text)
+        return self._native.decode(array.reshape(-1), valid_text(end_of_text, "end_of_text"))
 
     def token_text(self, token: int) -> str:
         """One token as text, for display: bytes that are no text by themselves are U+FFFD, the end of a text is its name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "DivergedError",
     "DownloadError",
@@ -41,7 +43,32 @@ class InvalidError(SubmaskError, ValueError):
 
 
 class FileError(SubmaskError, OSError):
-    """The operating system refused a file operation."""
+    """The operating system refused a file operation, or a file or folder does not exist.
+
+    Attributes:
+        field: the argument that names the file, where that is known; otherwise empty.
+        errno: the operating system's number of the error, such as ``errno.ENOENT``; ``None`` where it gave none.
+        filename: the file or folder.
+    """
+
+    field: str
+
+    def __init__(
+        self, message: str, errno: int | None = None, filename: str | None = None, field: str = ""
+    ) -> None:
+        if errno is None:
+            super().__init__(message)
+        else:
+            super().__init__(errno, message)
+        self.filename = filename
+        self.field = field
+        self._message = message
+
+    def __str__(self) -> str:
+        return self._message
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[Any, ...]]:
+        return type(self), (self._message, self.errno, self.filename, self.field)
 
 
 class FormatError(SubmaskError, ValueError):

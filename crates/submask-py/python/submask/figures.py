@@ -24,13 +24,13 @@ class Figure:
     """A number, what it is, and how well it is known.
 
     Attributes:
-        name: what was computed: ``nelbo_subtoken``, ``exact_left_to_right_token``, ``joint_objective``, …
+        name: what was computed: ``nelbo_subtoken``, ``exact_left_to_right``, ``joint_objective``, …
         value: the number.
         unit: ``bits per character``, ``nats per token``, ``perplexity``, …
         standard_error: standard error over sequences, the part of draws included; ``None`` for a single sequence.
         sequence_error: the part of it that is of the choice of sequences; ``None`` where it is not known.
         draw_error: the part of it that is of Monte Carlo draws; 0 where nothing is drawn, ``None`` where it is not known.
-        evaluations: network evaluations that it took.
+        evaluations: network evaluations that it took; ``None`` where they are not counted, as for a score of :meth:`submask.Model.score`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Figure:
     standard_error: float | None = None
     sequence_error: float | None = None
     draw_error: float | None = None
-    evaluations: int = 0
+    evaluations: int | None = None
 
     kind: ClassVar[Kind]
 
@@ -67,12 +67,20 @@ class Likelihood(Figure):
         if self.unit.startswith("perplexity"):
             return self.value
         if self.unit.startswith("nats per token"):
-            return math.exp(self.value)
+            return _power(math.e, self.value)
         if self.unit.startswith("bits per token"):
-            return float(2.0**self.value)
+            return _power(2.0, self.value)
         allowed = "a figure per token: nats per token, bits per token, perplexity"
         message = f"perplexity of {self.unit} is not defined: {allowed}"
         raise InvalidError(message, "unit", self.unit, allowed)
+
+
+def _power(base: float, exponent: float) -> float:
+    """The power; infinity where it is beyond floats."""
+    try:
+        return math.exp(exponent) if base == math.e else float(base**exponent)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)

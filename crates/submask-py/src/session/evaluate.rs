@@ -1,7 +1,7 @@
 //! Held-out data under a model.
 
 use numpy::ndarray::ArrayView4;
-use numpy::{IntoPyArray, PyReadonlyArray2, PyReadonlyArray4};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray2, PyReadonlyArray4};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use submask::likelihood::Sequences;
@@ -12,7 +12,7 @@ use submask_cli::failure::Failure;
 use submask_cli::notes;
 use submask_cli::output::EvalResult;
 use submask_cli::settings::estimate;
-use submask_cli::subject::{Part, Parts};
+use submask_cli::subject::{self, Part, Parts};
 
 use super::images::{intensities, of_images};
 use super::open::ModelSession;
@@ -82,6 +82,12 @@ pub fn evaluate_tokens<'py>(
         Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
     })?;
     parts(py, result, notes)
+}
+
+/// Which of `all` sequences are evaluated where `count` are wanted: as the program chooses them.
+#[pyfunction]
+pub fn spread(py: Python<'_>, all: u64, count: u64) -> Bound<'_, PyArray1<u64>> {
+    subject::spread(all, Some(count)).collect::<Vec<_>>().into_pyarray(py)
 }
 
 /// Evaluates images uint8 [n, h, w, c] with their classes.

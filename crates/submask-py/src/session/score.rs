@@ -2,7 +2,6 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use submask::likelihood::Kind;
 use submask::model::{Passage, SCORE_DRAWS, Score};
 use submask_cli::commands::score;
 use submask_cli::failure::Failure;
@@ -11,6 +10,7 @@ use submask_cli::settings::estimate;
 
 use super::open::ModelSession;
 use super::options::{EstimateOptions, LayoutOptions};
+use crate::own::likelihood::kind_name;
 use crate::work;
 
 /// Scores of `texts` given `prompts`, as many: `(nats, kind, estimator, draw error, tokens, characters, windows, [(token, text,
@@ -56,14 +56,5 @@ fn parts(py: Python<'_>, score: Score) -> PyResult<Bound<'_, PyTuple>> {
     let by_token = by_token.map(|tokens| {
         tokens.into_iter().map(|token| (token.token, token.text, token.nats)).collect::<Vec<_>>()
     });
-    (nats, name_of(kind), estimator, draw_error, tokens, characters, windows, by_token).into_pyobject(py)
-}
-
-/// As JSON has it.
-fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exact => "exact",
-        Kind::UpperBound => "upper_bound",
-        Kind::Surrogate => "surrogate",
-    }
+    (nats, kind_name(kind), estimator, draw_error, tokens, characters, windows, by_token).into_pyobject(py)
 }
