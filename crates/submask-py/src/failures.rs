@@ -32,7 +32,12 @@ pub fn of_failure_named(py: Python<'_>, failure: &Failure, as_argument: fn(&str)
     if failure.exit() == Exit::Stopped {
         return PyKeyboardInterrupt::new_err(());
     }
-    let message = as_argument(&message(failure));
+    let given = failure.refused().and_then(|refused| refused.given.as_deref()).unwrap_or_default();
+    let message = match (message(failure), given.contains("--")) {
+        // What was given stays as it is.
+        (message, true) => message.split(given).map(as_argument).collect::<Vec<_>>().join(given),
+        (message, false) => as_argument(&message),
+    };
     match (failure.refused(), failure.error()) {
         (Some(refused), _) => {
             let (field, allowed) = (as_argument(&refused.field), as_argument(&refused.allowed));
@@ -60,5 +65,56 @@ fn message(failure: &Failure) -> String {
 
 /// A text of the program with arguments in the place of its flags.
 pub fn as_argument(text: &str) -> String {
-    ARGUMENTS.iter().fold(text.to_owned(), |text, (flag, argument)| text.replace(flag, argument))
+    let argument = |name: &str| {
+        let found = ARGUMENTS.iter().find(|(flag, _)| flag.strip_prefix("--") == Some(name));
+        found.map(|(_, argument)| (*argument).to_owned())
+    };
+    with_arguments(text, argument).0
+}
+
+/// A text with arguments in the place of its flags, and these arguments. Only whole words are flags: what is `--` within a path stays.
+/// `argument` is asked for the argument of a flag, without the `--`; words for values, such as the N of `--draws N`, are left out.
+pub fn with_arguments(text: &str, argument: impl Fn(&str) -> Option<String>) -> (String, Vec<String>) {
+    let (mut written, mut names) = (String::with_capacity(text.len()), Vec::new());
+    let mut rest = text;
+    while let Some(at) = rest.find("--") {
+        let (before, flag) = (&rest[..at], &rest[at + 2..]);
+        let len = flag.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(flag.len());
+        let (name, after) = flag.split_at(len);
+        let begins = before.chars().next_back().is_none_or(|c| c.is_whitespace() || "(`\"'".contains(c));
+        written.push_str(before);
+        match argument(name).filter(|_| begins && ends_word(after)) {
+            Some(name) => {
+                written.push_str(&name);
+                names.push(name);
+                rest = without_value(after);
+            }
+            None => {
+                written.push_str("--");
+                rest = flag;
+            }
+        }
+    }
+    (written + rest, names)
+}
+
+/// Whether a word ends where this follows it.
+fn ends_word(after: &str) -> bool {
+    let mut next = after.chars();
+    match next.next() {
+        None => true,
+        Some('.') => next.next().is_none_or(char::is_whitespace),
+        Some(c) => !c.is_alphanumeric() && !"-_/\\".contains(c),
+    }
+}
+
+/// What follows a flag, without the word for its value: capital letters, and `,…` where there may be several.
+fn without_value(after: &str) -> &str {
+    let Some(value) = after.strip_prefix(' ') else { return after };
+    let len = value.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(value.len());
+    let (word, rest) = value.split_at(len);
+    match word.is_empty() || word == "A" || rest.starts_with(char::is_alphanumeric) {
+        true => after,
+        false => rest.strip_prefix(",…").unwrap_or(rest),
+    }
 }

@@ -20,7 +20,7 @@ pub fn pixels<'a>(
     for (mut own, x_0) in pixels.outer_iter_mut().zip(tokens) {
         let planes = image.pixels_of(x_0)?;
         let planes = ArrayView3::from_shape([channels, height, width], &planes)
-            .map_err(|_| Error::invalid("tokens", x_0.len(), "those of a whole image"))?;
+            .map_err(|_| Error::invalid("tokens", x_0.len(), "the tokens of a whole image"))?;
         own.assign(&planes.permuted_axes([1, 2, 0]));
     }
     Ok(pixels)

@@ -10,7 +10,7 @@ use crate::work;
 
 /// Logits [P, C] of `count` sequences `y_t` [B·L·ℓ], written where they are given back.
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "they are those of `submask.Model.logits`")]
+#[allow(clippy::too_many_arguments, reason = "they are the arguments of `submask.Model.logits`")]
 pub fn logits<'py>(
     py: Python<'py>,
     model: &ModelSession,

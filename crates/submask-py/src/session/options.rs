@@ -1,4 +1,4 @@
-//! Arguments of Python as those of the program.
+//! Arguments of Python as arguments of the program.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
