@@ -1,13 +1,15 @@
 //! Values of Python as settings.
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use submask::train::settings::{RunSettings, TextData};
 use submask_cli::settings::{Layer, Origin};
 use toml::Value;
 
 use crate::errors::invalid;
+
+/// How many lists may stand in each other. No setting needs as much, and a list that holds itself has no end.
+const DEEPEST: usize = 16;
 
 /// A setting: the argument that gives it, its key, its value.
 pub type Given<'py> = (String, String, Bound<'py, PyAny>);
@@ -20,12 +22,12 @@ pub fn layers(given: &[Given<'_>]) -> PyResult<Vec<Layer>> {
     given
         .iter()
         .map(|(argument, key, value)| {
-            Ok(Layer::one(Origin::Flag(argument.clone()), key, of_python(key, value)?))
+            Ok(Layer::one(Origin::Flag(argument.clone()), key, of_python(key, value, DEEPEST)?))
         })
         .collect()
 }
 
-fn of_python(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
+fn of_python(key: &str, value: &Bound<'_, PyAny>, deeper: usize) -> PyResult<Value> {
     if value.is_instance_of::<PyBool>() {
         return Ok(Value::Boolean(value.extract()?));
     }
@@ -45,13 +47,20 @@ fn of_python(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
             invalid(value.py(), key, shown, "text that is valid Unicode")
         });
     }
-    match value.try_iter() {
-        Ok(items) => items.map(|item| of_python(key, &item?)).collect::<PyResult<Vec<_>>>().map(Value::Array),
-        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
-            let given = format!("{} ({})", value, value.get_type().name()?);
+    let is_list = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
+    match (is_list, deeper.checked_sub(1)) {
+        (true, Some(deeper)) => {
+            let items = value.try_iter()?.map(|item| of_python(key, &item?, deeper));
+            items.collect::<PyResult<Vec<_>>>().map(Value::Array)
+        }
+        (true, None) => {
+            let given = format!("lists in each other, more than {DEEPEST} deep");
+            Err(invalid(value.py(), key, given, "a list that does not hold itself"))
+        }
+        (false, _) => {
+            let given = value.get_type().name()?;
             Err(invalid(value.py(), key, given, "text, a number, True or False, or a list of these"))
         }
-        Err(error) => Err(error),
     }
 }
 

@@ -115,9 +115,8 @@ fn with_words(py: Python<'_>, raised: PyErr, done: Option<&Outcome>, steps: u64)
             if value.is_instance_of::<PyKeyboardInterrupt>() && is_bare =>
         {
             let saved = checkpoint.display();
-            let words = format!(
-                "stopped after step {step} of {steps}; saved {saved}; resume=True goes on from there"
-            );
+            let words =
+                format!("stopped after step {step} of {steps}; saved {saved}; resume it with resume=True");
             match value.setattr("args", (words,)) {
                 Ok(()) => raised,
                 Err(error) => error,

@@ -1,16 +1,19 @@
 //! Work that tells what it does: its events reach a callable on the thread that called, and the work waits until it has returned.
 
+use std::ffi::CString;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use serde_json::Value;
-use submask::Result;
+use submask::{Error, Result};
 
+use crate::ending::{attach, detached};
 use crate::errors::{exception, internal};
-use crate::work::text;
+use crate::work::{check_process, text};
 
 /// How often signals are looked at while nothing happens.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -53,18 +56,20 @@ pub struct Ended<T> {
 }
 
 /// Does `work` on a thread of its own without the GIL and calls `callback` with each of its events, as JSON, on this thread. What the
-/// callback or a signal's handler raises sets the flag of the wire; nothing more is told then.
+/// callback or a signal's handler raises sets the flag of the wire; nothing more is told then, and where the work fails as well, what was
+/// raised gets a note of it. Where the interpreter ends, so does the work.
 ///
 /// # Errors
-/// What the work fails with, unless something was raised; `InternalError` where it panicked.
+/// What the work fails with, unless something was raised; `InternalError` where it panicked; and as [`check_process`].
 pub fn watched<T: Send>(
     py: Python<'_>,
     callback: Option<&Py<PyAny>>,
     work: impl FnOnce(&Wire<'_>) -> Result<T> + Send,
 ) -> PyResult<Ended<T>> {
+    check_process(py)?;
     let stop = AtomicBool::new(false);
     let mut raised = None;
-    let done = py.detach(|| {
+    let done = detached(py, || {
         std::thread::scope(|scope| {
             let (events, heard) = sync_channel(0);
             let (answer, answers) = sync_channel(1);
@@ -78,15 +83,17 @@ pub fn watched<T: Send>(
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
                 let wanted = raised.is_none();
-                let result = Python::attach(|py| {
+                let result = attach(|py| {
                     py.check_signals()?;
                     match (&event, callback.filter(|_| wanted)) {
                         (Some(event), Some(callback)) => callback.call1(py, (event,)).map(|_| ()),
                         _ => Ok(()),
                     }
                 });
-                if let Err(error) = result {
+                if !matches!(result, Some(Ok(()))) {
                     stop.store(true, Ordering::Relaxed);
+                }
+                if let Some(Err(error)) = result {
                     raised.get_or_insert(error);
                 }
                 if event.is_some() {
@@ -98,9 +105,33 @@ pub fn watched<T: Send>(
         })
     });
     match (raised, done) {
-        (raised @ Some(_), done) => Ok(Ended { raised, done: done.ok().and_then(Result::ok) }),
+        (Some(raised), done) => {
+            let failed = match &done {
+                Ok(Ok(_) | Err(Error::Interrupted)) => None,
+                Ok(Err(error)) => Some(exception(py, error).value(py).to_string()),
+                Err(panic) if panic.is::<GivenUp>() => None,
+                Err(panic) => Some(text(panic.as_ref())),
+            };
+            if let Some(failed) = failed {
+                // What was raised is raised, whatever becomes of the note.
+                if let Err(problem) = note(py, &raised, &format!("Then the work failed: {failed}")) {
+                    problem.write_unraisable(py, None);
+                }
+            }
+            Ok(Ended { raised: Some(raised), done: done.ok().and_then(Result::ok) })
+        }
         (None, Ok(Ok(done))) => Ok(Ended { raised: None, done: Some(done) }),
         (None, Ok(Err(error))) => Err(exception(py, &error)),
         (None, Err(panic)) => Err(internal(py, &text(panic.as_ref()))),
     }
+}
+
+/// Adds a note to an exception, or warns where Python has no notes yet.
+fn note(py: Python<'_>, raised: &PyErr, text: &str) -> PyResult<()> {
+    let value = raised.value(py);
+    if value.hasattr("add_note")? {
+        return value.call_method1("add_note", (text,)).map(|_| ());
+    }
+    let text = CString::new(text.replace('\0', " "))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
