@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +37,9 @@ def harness(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, code: str) -> str:
+def run(folder: Path, code: str, hook: Path = HOOK) -> str:
     """What a new Python prints that reads the hook as it does at its start."""
-    start = f"import site, sys; site.addsitedir({str(HOOK)!r}); sys.path.insert(0, {str(folder)!r})\n"
+    start = f"import site, sys; site.addsitedir({str(hook)!r}); sys.path.insert(0, {str(folder)!r})\n"
     done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
@@ -77,6 +78,58 @@ def test_a_missing_harness_is_missing_as_ever(tmp_path: Path) -> None:
     (tmp_path / "lm_eval").mkdir()
     (tmp_path / "lm_eval" / "__init__.py").write_text("")
     assert run(tmp_path, code) == "No module named 'lm_eval.models'"
+
+
+def test_a_hook_whose_module_is_gone_lets_the_harness_be(harness: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(HOOK / "submask_lm_eval.pth", alone)
+    told = run(harness, f"import lm_eval.models; {SHOW}; print(sys.meta_path[0].__name__)", alone)
+    assert told == "{'hf': 'lm_eval.models.huggingface:HFLM'}\nSubmaskForHarness"
+
+
+OTHER_FINDER = """
+import importlib.abc, importlib.util
+asked = []
+
+class Loader(importlib.abc.Loader):
+    def exec_module(self, module):
+        module.loaders = type(module.__loader__).__name__, type(module.__spec__.loader).__name__
+        from lm_eval.api.registry import model_registry
+        model_registry.register("other", target="elsewhere")
+
+class Other(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "lm_eval.models":
+            return None
+        asked.append(name)
+        if len(asked) == 1:
+            # As finders do that change what others find.
+            assert importlib.util.find_spec(name) is not None
+        return importlib.util.spec_from_loader(name, Loader(), is_package=True)
+
+sys.meta_path.insert(0, Other()) if FIRST else sys.meta_path.insert(1, Other())
+import lm_eval.models
+print(lm_eval.models.loaders, len(asked))
+"""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_other_finders_are_asked_as_without_the_hook(harness: Path, first: bool) -> None:
+    told = run(harness, f"FIRST = {first}\n{OTHER_FINDER}\n{SHOW}").splitlines()
+    assert told[0].startswith("('Loader', 'Loader')")
+    assert told[1] == "{'other': 'elsewhere'}" if first else "'submask': 'submask.lm_eval:SubmaskLM'" in told[1]
+
+
+def test_a_module_is_loaded_by_its_own_loader_and_can_be_loaded_again(harness: Path) -> None:
+    code = """
+import importlib, lm_eval.models
+print(type(lm_eval.models.__loader__).__name__, type(lm_eval.models.__spec__.loader).__name__)
+lm_eval.api.registry.model_registry.clear()
+importlib.reload(lm_eval.models)
+"""
+    told = run(harness, code + SHOW).splitlines()
+    assert told[0] == "SourceFileLoader SourceFileLoader" and "submask" in told[1]
 
 
 def test_the_hook_is_one_line() -> None:
