@@ -21,8 +21,10 @@ ARGUMENTS = {
 
 #: What has to be among what they print.
 PRINTED = {
+    "overhead.py": r"^tokens +length +batch +Python .*\n(( +\d+){3}  +\d+\.\d  +\d+\.\d\n){4}$",
     "infill.py": r"nats \(upper_bound\)  lantern:.* light\.\n(.*\n)*\d+ network evaluations",
     "table_network.py": r"exact_left_to_right.*\(exact\)\n(.*\n)*nelbo_subtoken.*\(upper bound\)",
+    "torch_network.py": r"^([a-h]{6}\n){4}exact_left_to_right.*\(exact\)\nnelbo_subtoken.*\(upper bound\)\n$",
     "train.py": r"step-8 after 8 steps",
     "watch.py": r"█▁+█.*\n(.*\n)*\d+ network evaluations",
 }
@@ -40,4 +42,4 @@ def test_an_example_runs(example: Path, folder: Path) -> None:
     command = [sys.executable, str(example), *ARGUMENTS.get(example.name, [])]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(PRINTED.get(example.name, "."), done.stdout), done.stdout
+    assert re.search(PRINTED[example.name], done.stdout), done.stdout

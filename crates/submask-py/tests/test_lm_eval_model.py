@@ -132,13 +132,27 @@ def test_what_is_written_at_temperature_0_is_greedy(harness: Any, runs: Path, na
     assert not off.loglikelihood([request("lantern:", written)])[0][1]
 
 
-def test_a_text_is_written_behind_its_context(harness: Any, runs: Path) -> None:
+def test_a_text_is_written_behind_its_context(harness: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = harness.SubmaskLM(runs / "dictionary")
+    tokenizer, sample, drawn = lm.model.tokenizer, submask.Model.sample, []
+
+    def kept(model: submask.Model, num: int, **settings: Any) -> submask.Samples:
+        samples = sample(model, num, **settings)
+        drawn.append(list(samples.tokens[0]))
+        return samples
+
+    monkeypatch.setattr(submask.Model, "sample", kept)
+    begin = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
     for context in ["lantern:", "", "a [[3]] b [", "\\[[", "[[["]:
         (text,) = lm.generate_until([request(context, {"until": [], "max_gen_toks": 6, "do_sample": False})])
         (again,) = lm.generate_until([request(context, {"max_gen_toks": 6})])
         assert text == again
-        assert len(lm.model.tokenizer.encode(text)) <= 6
+        given = [*begin, *tokenizer.encode(context)]
+        for tokens in drawn:
+            assert tokens[: len(given)] == given
+            assert len(tokens) == len(given) + 6
+            assert tokenizer.decode(tokens[len(begin) :]) == context + text
+        drawn.clear()
 
 
 @pytest.mark.parametrize(("name", "longest"), [("dictionary", 50), ("baseline", 60), ("dictionary-block", 150)])
