@@ -78,6 +78,14 @@ fn of_file(py: Python<'_>, message: &str, number: Option<i32>, path: &Path) -> P
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `FileError` of a file or folder that does not exist, named by an argument or a setting.
+pub fn of_missing(py: Python<'_>, message: &str, path: &Path, field: &str) -> PyErr {
+    let number = py.import("errno").and_then(|module| module.getattr("ENOENT"));
+    let made =
+        number.and_then(|number| class(py, "FileError")?.call1((message, number, path.as_os_str(), field)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// An exception of `submask.errors` by its name.
 pub fn of_class(py: Python<'_>, name: &str, message: &str) -> PyErr {
     let made = class(py, name).and_then(|class| class.call1((message,)));

@@ -1,10 +1,12 @@
 //! Failures of the program's own code as exceptions: the same words, without its flags.
 
+use std::path::Path;
+
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use submask_cli::failure::{Exit, Failure};
+use submask_cli::failure::{Exit, Failure, Refused};
 
-use crate::errors::{exception, of_class, of_fields};
+use crate::errors::{exception, of_class, of_fields, of_missing};
 
 /// Flags of the program, and what they are called here.
 const ARGUMENTS: [(&str, &str); 11] = [
@@ -39,6 +41,9 @@ pub fn of_failure_named(py: Python<'_>, failure: &Failure, as_argument: fn(&str)
         (message, false) => as_argument(&message),
     };
     match (failure.refused(), failure.error()) {
+        (Some(refused), _) if is_missing(failure, refused) => {
+            of_missing(py, &message, Path::new(given), &as_argument(&refused.field))
+        }
         (Some(refused), _) => {
             let (field, allowed) = (as_argument(&refused.field), as_argument(&refused.allowed));
             of_fields(py, &message, &field, refused.given.as_deref(), Some(&allowed))
@@ -47,6 +52,12 @@ pub fn of_failure_named(py: Python<'_>, failure: &Failure, as_argument: fn(&str)
         (None, None) if failure.exit() == Exit::Usage => of_fields(py, &message, "", None, None),
         (None, None) => of_class(py, "SubmaskError", &message),
     }
+}
+
+/// Whether what is wrong is that the file or folder which was given does not exist.
+fn is_missing(failure: &Failure, refused: &Refused) -> bool {
+    let is_said = failure.messages().iter().any(|message| message.ends_with("does not exist"));
+    is_said && refused.given.as_deref().is_some_and(|given| !Path::new(given).exists())
 }
 
 /// What was done, what went wrong and what helps. Advice that is a command of the program is none here: what is allowed is said instead.

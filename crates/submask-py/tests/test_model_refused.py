@@ -105,6 +105,17 @@ def test_what_does_not_exist_is_an_error_of_the_operating_system(model: submask.
         again = pickle.loads(pickle.dumps(error))
         assert (str(again), again.errno, again.filename, again.field) == (str(error), errno.ENOENT, filename, field)
         assert str(copy.copy(error)) == str(error)
+    for keys, given in [("data.paths", {"data": missing}), ("data.valid_paths", {"data": models / "data", "valid": missing})]:
+        with pytest.raises(FileError, match="does not exist") as of_training:
+            submask.train(out=tmp_path / "run", **given)  # type: ignore[arg-type]
+        assert (of_training.value.field, of_training.value.filename) == (keys, str(missing))
+        assert of_training.value.errno == errno.ENOENT and not (tmp_path / "run").exists()
+    with pytest.raises(InvalidError) as of_another_kind:
+        submask.train(out=tmp_path / "run", settings={"data.paths": 5})
+    assert of_another_kind.value.field == "data.paths"
+    with pytest.raises(FileError, match="tokenizer.json") as of_tokenizer:
+        submask.train(out=tmp_path / "run", tokenizer=missing)
+    assert (of_tokenizer.value.field, of_tokenizer.value.filename) == ("tokenizer.path", str(missing))
     with pytest.raises(FileError, match="dictionaries"):
         model.evaluate("a text")
     with pytest.raises(FileError, match="hub://owner/repo"):

@@ -409,7 +409,6 @@ def test_refused_settings_name_the_key(tmp_path: Path, field: str, allowed: str,
 def test_refused_arguments_name_themselves(corpus: Path, tmp_path: Path) -> None:
     error = raises(tmp_path, "preset", "did you mean `dictionary`", preset="dictionry")
     assert error.given == "dictionry"
-    raises(tmp_path, "data.paths", "does not exist", data=tmp_path / "nothing.txt")
     raises(tmp_path, "data", "one of its parts", data={"train": [], "test": []})
     raises(tmp_path, "data", "paths, or an iterable", data=7)
     raises(tmp_path, "data[1]", "a field 'text' in each", data=[{"text": "a"}, {"body": "b"}], settings=TINY)
@@ -419,7 +418,6 @@ def test_refused_arguments_name_themselves(corpus: Path, tmp_path: Path) -> None
     raises(tmp_path, "data", "files and folders", preset="emoji", data=[{"text": "a"}])
     raises(tmp_path, "field", "a pair of names", data=corpus, field=3)
     raises(tmp_path, "tokenizer", "a tokenizers.Tokenizer", data=corpus, tokenizer=3)
-    raises(tmp_path, "tokenizer.path", "does not exist", data=corpus, tokenizer=tmp_path / "no.json")
     raises(tmp_path, "device", "auto, cpu, or gpu:N", device="tpu")
     raises(tmp_path, "precision", "fp32 or bf16", precision="fp8")
     raises(tmp_path, "out", "leave out resume=True to start it", resume=True)
