@@ -54,6 +54,14 @@ pub fn of_failure_named(py: Python<'_>, failure: &Failure, as_argument: fn(&str)
     }
 }
 
+/// The exception of a failure that says nothing but that the path of an argument does not exist.
+pub fn of_missing_path(py: Python<'_>, failure: &Failure, field: &str, path: &Path) -> Option<PyErr> {
+    let is_bare = failure.refused().is_none() && failure.error().is_none();
+    let is_said = failure.messages().iter().any(|message| message.ends_with("does not exist"));
+    (is_bare && is_said && !path.exists())
+        .then(|| of_missing(py, &as_argument(&message(failure)), path, field))
+}
+
 /// Whether what is wrong is that the file or folder which was given does not exist.
 fn is_missing(failure: &Failure, refused: &Refused) -> bool {
     let is_said = failure.messages().iter().any(|message| message.ends_with("does not exist"));

@@ -110,6 +110,9 @@ def test_what_does_not_exist_is_an_error_of_the_operating_system(model: submask.
             submask.train(out=tmp_path / "run", **given)  # type: ignore[arg-type]
         assert (of_training.value.field, of_training.value.filename) == (keys, str(missing))
         assert of_training.value.errno == errno.ENOENT and not (tmp_path / "run").exists()
+    with pytest.raises(FileError, match="there is no model") as of_init:
+        submask.train(out=tmp_path / "run", init=missing)
+    assert (of_init.value.field, of_init.value.filename) == ("init", str(missing))
     with pytest.raises(InvalidError) as of_another_kind:
         submask.train(out=tmp_path / "run", settings={"data.paths": 5})
     assert of_another_kind.value.field == "data.paths"

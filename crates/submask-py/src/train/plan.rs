@@ -14,7 +14,7 @@ use super::given::{self, Given, Texts};
 use super::told;
 use super::watch::{Ended, watched};
 use crate::errors::{exception, internal};
-use crate::failures::of_failure;
+use crate::failures::{of_failure, of_missing_path};
 
 /// What a run is asked to be: validated settings, and its folder. Nothing is written yet.
 #[pyclass(frozen, module = "submask._native")]
@@ -49,8 +49,11 @@ pub fn train_plan(
         tui: false,
     };
     let mut notes = Vec::new();
-    let plan = settings::for_training_with(&args, layers, &mut |note| notes.push(note))
-        .map_err(|failure| of_failure(py, &failure))?;
+    let plan =
+        settings::for_training_with(&args, layers, &mut |note| notes.push(note)).map_err(|failure| {
+            let missing = args.init.as_deref().and_then(|init| of_missing_path(py, &failure, "init", init));
+            missing.unwrap_or_else(|| of_failure(py, &failure))
+        })?;
     Ok(TrainPlan { plan, notes })
 }
 
