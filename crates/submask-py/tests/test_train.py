@@ -198,12 +198,14 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes_bit_for_bit(corpus: Path, tmp_p
     rest, problems = process.communicate(timeout=60)
     assert process.returncode == 9, problems
     words = [line for line in rest.splitlines() if line.startswith("stopped:")]
-    assert len(words) == 1 and f"of {steps}; saved " in words[0] and "resume=True goes on" in words[0]
+    assert len(words) == 1 and f"of {steps}; saved " in words[0] and "resume it with resume=True" in words[0]
     reached = max(int(path.name.split("-")[1]) for path in (run / "checkpoints").iterdir())
     assert 0 < reached < steps
-    # Not to the last step, which would take long. The step at which a run is to end is a setting of the learning rate, too: of a
-    # constant one it is not.
+    # Not to the last step, which would take long. A constant learning rate does not depend on where the run ends.
+    short = {"train.steps": reached + 3, "train.log_every": 1, "train.validate_every": 100000}
     assert submask.train(out=run, resume=True, settings={"train.steps": reached + 3}).step == reached + 3
+    submask.train(out=tmp_path / "whole", data=corpus, settings=TINY | short)
+    assert weights(run, reached + 3) == weights(tmp_path / "whole", reached + 3)
 
 
 def test_a_stopped_run_goes_on_to_the_weights_of_one_that_was_not(corpus: Path, tmp_path: Path) -> None:
@@ -293,7 +295,7 @@ def test_texts_are_never_all_in_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with Spool(tmp_path / "data") as spool:
-            path = spool.write("train", "jsonl", records("data", ({"text": text} for _ in range(count)), how))
+            path = spool.write("data", "train", "jsonl", records("data", ({"text": text} for _ in range(count)), how))
             size = path.stat().st_size
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -414,7 +416,7 @@ def test_refused_arguments_name_themselves(corpus: Path, tmp_path: Path) -> None
     raises(tmp_path, "data[1]", "a field 'text' in each", data=[{"text": "a"}, {"body": "b"}], settings=TINY)
     raises(tmp_path, "data[0]", "texts, or dictionaries", data=[1, 2], settings=TINY)
     raises(tmp_path, "data[0]", "dictionaries with 'q' and 'a'", data=iter(["a"]), field=("q", "a"), settings=TINY)
-    raises(tmp_path, "data[0]", "what JSON can say", data=[{"text": b"a"}], settings=TINY)
+    raises(tmp_path, "data[0]", "dictionaries with texts", data=[{"text": b"a"}], settings=TINY)
     raises(tmp_path, "data", "files and folders", preset="emoji", data=[{"text": "a"}])
     raises(tmp_path, "field", "a pair of names", data=corpus, field=3)
     raises(tmp_path, "tokenizer", "a tokenizers.Tokenizer", data=corpus, tokenizer=3)

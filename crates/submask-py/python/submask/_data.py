@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Union
+from typing import Any, NamedTuple, Union
 
-from .errors import InvalidError
+from ._arguments import invalid, path, shortened, text
+from ._records import line_of, misread, named, refuse, refuse_parts
+from .errors import InvalidError, SubmaskError
 
-__all__ = ["Data", "Field", "PathLike", "Paths", "Spool", "Texts", "Tokenizer", "of_data", "tokenizer_settings"]
+__all__ = [
+    "Data",
+    "Field",
+    "PathLike",
+    "Paths",
+    "Spool",
+    "Texts",
+    "Tokenizer",
+    "end_of_text",
+    "of_data",
+    "path_text",
+    "place",
+    "records",
+    "remove_empty",
+    "tokenizer_settings",
+]
 
 PathLike = Union[str, "os.PathLike[str]"]
 #: Paths, or an iterable of texts or of records (a dataset).
 Data = Union[PathLike, Sequence[PathLike], Iterable[str], Iterable[Mapping[str, Any]]]
-#: The field of texts, or those of prompts and of completions.
+#: The field of texts, or a pair: the field of prompts and the field of completions.
 Field = Union[str, tuple[str, str]]
 #: A kind, a mapping of settings, a path, or an object that knows its ``tokenizer.json``.
 Tokenizer = Union[str, "os.PathLike[str]", Mapping[str, Any], Any]
@@ -44,7 +60,24 @@ class Paths(tuple[str, ...]):
     """Files and folders."""
 
 
-def _path(argument: str, path: Any) -> str:
+def place(argument: str, value: Any) -> Path:
+    """A path of the file system.
+
+    Raises:
+        InvalidError: of what is no path, and of a path that no file can have.
+    """
+    found = path(value, argument)
+    if not found or "\0" in found:
+        raise invalid(argument, shortened(value), "a path that is not empty and without NUL")
+    return Path(found)
+
+
+def path_text(argument: str, path: Any) -> str:
+    """A path as a text that settings can hold.
+
+    Raises:
+        InvalidError: of one that is no valid Unicode.
+    """
     text = os.fspath(path)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
@@ -63,17 +96,20 @@ def of_data(argument: str, data: Any) -> Paths | Iterable[Any]:
         InvalidError: of what is neither.
     """
     if isinstance(data, (str, os.PathLike)):
-        return Paths([_path(argument, data)])
+        return Paths([path_text(argument, data)])
+    if isinstance(data, (list, tuple)) and not data:
+        raise _nothing(argument)
     if isinstance(data, (list, tuple)) and all(isinstance(one, (str, os.PathLike)) for one in data):
-        return Paths(_path(argument, path) for path in data)
-    if isinstance(data, Mapping):
-        given = f"{type(data).__name__} of {', '.join(map(str, list(data)[:5]))}"
-        allowed = "one of its parts, such as data['train']"
-    elif isinstance(data, (bytes, bytearray)) or not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
-        given, allowed = type(data).__name__, "paths, or an iterable of texts or of dictionaries"
-    else:
-        return data  # type: ignore[no-any-return]
-    raise InvalidError(f"{argument} = {given} is not allowed: {allowed}", argument, given, allowed)
+        return Paths(path_text(argument, path) for path in data)
+    refuse_parts(argument, data)
+    if isinstance(data, (bytes, bytearray)) or not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
+        raise invalid(argument, type(data).__name__, "paths, or an iterable of texts or of dictionaries")
+    return data  # type: ignore[no-any-return]
+
+
+def _nothing(argument: str) -> InvalidError:
+    allowed = "at least one path, text or dictionary; leave the argument out for what the preset says"
+    return invalid(argument, "nothing", allowed)
 
 
 def _tops(fields: tuple[str, str, str]) -> tuple[str, ...]:
@@ -87,9 +123,10 @@ def records(argument: str, data: Iterable[Any], texts: Texts) -> Iterator[bytes]
     """The lines of JSON that texts or records are.
 
     Raises:
-        InvalidError: of an item without the field, and of one that is no text and no mapping.
+        InvalidError: of an item without the field, of one that is no text and no mapping, and where there is no item.
     """
     tops = _tops(texts.fields)
+    number = -1
     for number, item in enumerate(data):
         if isinstance(item, str):
             record = _record_of(argument, number, item, texts)
@@ -97,14 +134,13 @@ def records(argument: str, data: Iterable[Any], texts: Texts) -> Iterator[bytes]
             missing = next((name for name in tops if name not in item), None)
             if missing is not None and not texts.skip_bad:
                 allowed = f"a field {missing!r} in each: field= names another"
-                _refuse(argument, number, f"fields {', '.join(map(str, item))}", allowed)
+                refuse(argument, number, f"fields {', '.join(map(str, item))}", allowed)
             record = {name: item[name] for name in tops if name in item}
         else:
-            _refuse(argument, number, type(item).__name__, "texts, or dictionaries")
-        try:
-            yield json.dumps(record, ensure_ascii=False).encode() + b"\n"
-        except (TypeError, ValueError) as problem:
-            _refuse(argument, number, str(problem), "texts: what JSON can say, in valid Unicode")
+            refuse(argument, number, type(item).__name__, "texts, or dictionaries")
+        yield line_of(argument, number, record)
+    if number < 0:
+        raise _nothing(argument)
 
 
 def _record_of(argument: str, number: int, item: str, texts: Texts) -> dict[str, Any]:
@@ -112,7 +148,7 @@ def _record_of(argument: str, number: int, item: str, texts: Texts) -> dict[str,
     text, prompt, completion = texts.fields
     if prompt or "[]" in text:
         needed = f"{prompt!r} and {completion!r}" if prompt else repr(text)
-        _refuse(argument, number, "a text", f"dictionaries with {needed}")
+        refuse(argument, number, "a text", f"dictionaries with {needed}")
     record: dict[str, Any] = {}
     place = record
     *outer, last = text.split(".")
@@ -122,21 +158,19 @@ def _record_of(argument: str, number: int, item: str, texts: Texts) -> dict[str,
     return record
 
 
-def _refuse(argument: str, number: int, given: str, allowed: str) -> NoReturn:
-    name = f"{argument}[{number}]"
-    raise InvalidError(f"{name} has {given}; allowed: {allowed}", name, given, allowed)
-
-
 class Spool:
     """A hidden folder beside prepared data, for texts that are no files. It is gone once they are prepared.
 
     Files are named by their content and have no time of change: the same texts are known again, which is how a folder of prepared
-    data is reused, and how a run that goes on knows that its data are those with which it began.
+    data is reused, and how a run that is resumed knows that its data are the same.
+
+    Only files that a spool has written are removed: its own, and files of a process that was killed, which have such names.
     """
 
     def __init__(self, beside: Path) -> None:
         self.folder = beside.parent / f".{beside.name}.spool"
         self._made: list[Path] = []
+        self._written: dict[Path, str] = {}
 
     def __enter__(self) -> Spool:
         return self
@@ -147,26 +181,41 @@ class Spool:
         self.remove()
 
     def remove(self) -> None:
-        """Removes it, and the folders that were made for it and are empty."""
-        if self._made:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made[1:]:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+        """Removes its files, and the folders that were made for it and are empty."""
+        if not self._made:
+            return
+        self._clear()
+        remove_empty(self._made)
         self._made = []
 
     def _make(self) -> None:
         if self._made:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)  # of a process that was killed
         missing = [folder for folder in self.folder.parents if not folder.exists()]
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._made = [self.folder, *missing]
+        self._clear()
 
-    def write(self, name: str, ending: str, pieces: Iterable[bytes]) -> Path:
-        """Writes a file, and gives its path."""
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if _WRITTEN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def told(self, text: str) -> str:
+        """A text about files, with the items of arguments in the place of the lines of files that were written here."""
+        for file, argument in self._written.items():
+            text = named(text, argument, file)
+        return text
+
+    def renamed(self, error: SubmaskError) -> SubmaskError:
+        """An error that names arguments and their items where it named files that were written here."""
+        for file, argument in self._written.items():
+            allowed = "one of which this package can read its tokens" if argument == "tokenizer" else "texts, or dictionaries with texts"
+            error = misread(error, argument, file, allowed)
+        return error
+
+    def write(self, argument: str, name: str, ending: str, pieces: Iterable[bytes]) -> Path:
+        """Writes what an argument gives to a file, and gives its path."""
         self._make()
         partial, content = self.folder / f"{name}.partial", hashlib.sha256()
         with open(partial, "wb", buffering=_PIECE) as file:
@@ -176,6 +225,7 @@ class Spool:
         path = self.folder / f"{name}-{content.hexdigest()[:16]}.{ending}"
         partial.replace(path)
         os.utime(path, (0, 0))
+        self._written[path] = argument
         return path
 
     @staticmethod
@@ -185,6 +235,19 @@ class Spool:
         for piece in pieces:
             content.update(piece)
         return f"{name}-{content.hexdigest()[:16]}.{ending}"
+
+
+#: Names of files in a spool.
+_WRITTEN = re.compile(r"(train|valid|tokenizer)(\.partial|-[0-9a-f]{16}\.jsonl?)")
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, the innermost first, up to the first that is not empty."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            break
 
 
 def tokenizer_settings(tokenizer: Any) -> dict[str, Any] | Callable[[], str]:
@@ -198,11 +261,11 @@ def tokenizer_settings(tokenizer: Any) -> dict[str, Any] | Callable[[], str]:
     if isinstance(tokenizer, str) and tokenizer in KINDS:
         return {"tokenizer.kind": tokenizer}
     if isinstance(tokenizer, (str, os.PathLike)):
-        return {"tokenizer.kind": "tokenizer-json", "tokenizer.path": _path("tokenizer", tokenizer)}
+        return {"tokenizer.kind": "tokenizer-json", "tokenizer.path": path_text("tokenizer", tokenizer)}
     fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
     to_str = getattr(fast, "to_str", None)
     if callable(to_str):
-        return lambda: str(to_str())
+        return lambda: text(to_str(), "tokenizer")
     given = type(tokenizer).__name__
     allowed = (
         f"a kind ({', '.join(KINDS)}), a mapping of settings, a path of a tokenizer.json, a tokenizers.Tokenizer, or a fast tokenizer "

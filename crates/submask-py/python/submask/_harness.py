@@ -63,7 +63,7 @@ def up_to(text: str, until: Sequence[str]) -> str:
 
 
 def is_decided(text: str, until: Sequence[str]) -> bool:
-    """Whether the first of these is the same however the text goes on: a longer one may begin before it."""
+    """Whether the first of these is the same whatever follows the text: a longer one may begin before it."""
     before = up_to(text, until)
     return len(before) < len(text) and len(before) - 1 + max(map(len, until)) <= len(text)
 

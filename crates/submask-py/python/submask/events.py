@@ -56,7 +56,7 @@ class DataNote:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins, or goes on.
+    """Training begins, or is resumed.
 
     Attributes:
         parameters: weights of the network.
@@ -144,7 +144,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Best:
-    """The best validation so far, among those of the same sequences and draws.
+    """The best validation so far, among validations of the same sequences and draws.
 
     Attributes:
         step: steps done when it was made.

@@ -7,8 +7,8 @@ From the harness's command line, where this package is installed::
 or, where the harness does not know the name ``submask``, with the same arguments by ``python -m submask.lm_eval``.
 
 A log-likelihood is −nats of :meth:`submask.Model.score`. Where that is an upper bound, as it is unless ``estimator=exact`` is given
-or the model is autoregressive, the log-likelihood is a lower bound of the true one: a perplexity is an upper bound, and an accuracy is
-that of the bounds, which favour what is bounded tightly. The harness does not know of this; the line that is logged and
+or the model is autoregressive, the log-likelihood is a lower bound of the true one: a perplexity is an upper bound, and an accuracy
+compares bounds, which favour what is bounded tightly. The harness does not know of this; the line that is logged and
 ``submask`` under ``config`` in the results do.
 """
 
@@ -275,7 +275,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
                 name = score.figure.name
                 self._say(
                     f"log-likelihoods are minus upper bounds of -log p ({name}), so lower bounds: perplexities are upper bounds, "
-                    "accuracies those of bounds, and is_greedy is false"
+                    "accuracies are accuracies of bounds, and is_greedy is false"
                 )
 
     def _check_pair(self, context: str, continuation: str) -> None:
