@@ -4,12 +4,12 @@
 use std::cell::Cell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
-use crate::work::is_first_process;
+use crate::work::{PATIENCE, is_first_process};
 
 /// How long the end of the interpreter waits for work to end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -60,6 +60,13 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Where the interpreter ends, what this thread could go on with is not whole any more: it stops here.
+pub fn stop_at_end(py: Python<'_>) {
+    if is_ending() {
+        detached(py, || ());
+    }
+}
+
 /// A call that is without the GIL, until it has it again.
 struct Away;
 
@@ -101,21 +108,38 @@ impl Drop for Gate {
 /// # Errors
 /// Those of Python, where there is no `atexit`.
 pub fn end_work_at_exit(py: Python<'_>) -> PyResult<()> {
-    let end = PyCFunction::new_closure(py, None, None, |arguments, _| {
-        end_work(arguments.py());
-    })?;
+    let end = PyCFunction::new_closure(py, None, None, |arguments, _| end_work(arguments.py()))?;
     py.import("atexit")?.call_method1("register", (end,)).map(|_| ())
 }
 
-/// Asks work to end, and waits for it.
-fn end_work(py: Python<'_>) {
+/// Keeps other threads away from now on; it is called by the thread that ends the interpreter.
+#[pyfunction]
+pub fn begin_end() {
     // A forked process has none of the threads that were counted.
-    if !is_first_process() {
-        return;
+    if is_first_process() {
+        threads().ends = Some(thread::current().id());
     }
-    threads().ends = Some(thread::current().id());
-    py.detach(|| {
-        let waited = CAME_BACK.wait_timeout_while(threads(), LIMIT, |threads| threads.away > OWN.get());
-        drop(waited);
-    });
+}
+
+/// Asks work to end, and waits for it.
+///
+/// # Errors
+/// What a signal's handler raises meanwhile, which ends the wait.
+fn end_work(py: Python<'_>) -> PyResult<()> {
+    begin_end();
+    if threads().ends.is_none() {
+        return Ok(());
+    }
+    let begin = Instant::now();
+    while py.detach(are_away) && begin.elapsed() < LIMIT {
+        py.check_signals()?;
+    }
+    Ok(())
+}
+
+/// Whether other threads are still away, after a short wait for them.
+fn are_away() -> bool {
+    let waited = CAME_BACK.wait_timeout_while(threads(), PATIENCE, |threads| threads.away > OWN.get());
+    let (threads, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    threads.away > OWN.get()
 }

@@ -30,6 +30,8 @@ mod _native {
     }
 
     #[pymodule_export]
+    use super::ending::begin_end;
+    #[pymodule_export]
     use super::own::codes::Codes;
     #[pymodule_export]
     use super::own::likelihood::{SequenceEstimate, estimate};

@@ -46,7 +46,7 @@ impl Raised for Error {
 /// The process that computes. One that is forked from it may not: the threads that compute are not in it, and would be waited for.
 static FIRST: OnceLock<u32> = OnceLock::new();
 
-/// Whether no other process than this one has computed with what it holds.
+/// Whether this process is the one that computes, or none has computed yet.
 pub fn is_first_process() -> bool {
     FIRST.get().is_none_or(|first| *first == std::process::id())
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,25 @@ def test_the_module_is_loaded_after_others_that_need_static_memory_of_threads(tm
     """
     done = run(program, module, str(tmp_path))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_the_wait_for_a_network_that_does_not_return() -> None:
+    program = BEGIN + textwrap.dedent("""
+    def slow(y_t, t, positions):
+        entered.set()
+        time.sleep(60)
+    network = submask.Network(slow, codes, 16)
+    threading.Thread(target=lambda: sampler.sample(network, predictive, 2), daemon=True).start()
+    entered.wait()
+    # After the last function of atexit that was registered; the package's own waits by then.
+    atexit.register(lambda: print("the end", flush=True))
+    """)
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "the end\n"
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in error and time.monotonic() - started < 8, error

@@ -322,7 +322,7 @@ class Predictive:
             temperature: divides the logits; 0: all on the most probable token.
             top_p: keeps the smallest set of most probable tokens whose probabilities reach it.
             top_k: keeps as many most probable tokens; 0: all.
-            nucleus: whether the token that crosses ``top_p`` is kept.
+            nucleus: whether the token that crosses ``top_p`` is kept; ``"exclusive"`` with ``top_p`` below 1 only.
 
         Raises:
             InvalidError: of other shapes, digits that no token has, and logits that are not finite numbers, −inf of some apart.

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _native
 from ._samples import Report, Tokens, replayed
 
 __all__ = ["Event", "Finished", "Revealed", "Source", "Started", "Stream", "TokenLogProb"]
@@ -129,7 +130,7 @@ class Stream(Iterator[Event]):
         _OPEN.add(self)
 
     def __next__(self) -> Event:
-        told = self._source.next() if self._is_open else None
+        told = self._source.next()
         if told is None:
             self.close()
             raise StopIteration
@@ -176,11 +177,13 @@ class Stream(Iterator[Event]):
         return f"Stream({'open' if self._is_open else 'closed'})"
 
 
-#: Streams whose work goes on. They are not held: a stream that nobody uses is freed, in a circle of references, too.
+#: Streams that are not closed. They are held weakly: one that nobody uses is freed, also as part of a circle of references.
 _OPEN: weakref.WeakSet[Stream] = weakref.WeakSet()
 
 
 @atexit.register
 def _close_all() -> None:
+    # A thread that reads a stream must not take its end for the last event.
+    _native.begin_end()
     for stream in list(_OPEN):
         stream.close()

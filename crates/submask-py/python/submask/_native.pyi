@@ -20,6 +20,7 @@ __all__ = [
     "SequenceEstimate",
     "TokenPredictive",
     "TrainPlan",
+    "begin_end",
     "estimate",
     "evaluate_data",
     "evaluate_images",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 def main(words: list[str]) -> int: ...
+def begin_end() -> None: ...
 
 # A network of the user's own.
 

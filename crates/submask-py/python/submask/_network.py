@@ -139,7 +139,7 @@ def check_pair(network: Any, predictive: Any) -> None:
     own, other = network.codes, predictive.codes
     # Of other sizes, the library says which.
     if (own.vocab_size, own.subtoken_len) == (other.vocab_size, other.subtoken_len) and own != other:
-        allowed = "one with the codes of the network, whose permutation is another one"
+        allowed = "the codes of the network, which have another permutation"
         raise invalid("predictive", repr(predictive), allowed)
 
 
@@ -147,7 +147,7 @@ def first_of(first_sequence: int, count: int) -> int:
     """The number of the first of ``count`` sequences.
 
     Raises:
-        InvalidError: of one so large that the last one would have none.
+        InvalidError: where the last sequence would have no number.
     """
     return whole(first_sequence, "first_sequence", most=2**64 - 1 - count)
 

@@ -27,7 +27,7 @@ from ._settings import Order, Triple, Unit, flag, sampling
 
 __all__ = ["sample", "stream"]
 
-#: Samples of one call, as of a model.
+#: Samples that one call draws at most, as a model does.
 _MOST = 1_000_000
 
 

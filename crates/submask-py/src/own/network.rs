@@ -150,7 +150,7 @@ impl Called {
     }
 }
 
-/// Refuses logits that no distribution can have: of samplers and likelihoods, what is predicted does so.
+/// Refuses logits that no distribution can have. Samplers and likelihoods find them when they predict.
 ///
 /// # Errors
 /// [`Error::NonFinite`] of a number that is no logit, and of positions at which no token can be.
@@ -269,7 +269,7 @@ fn is_plain(array: &Bound<'_, PyUntypedArray>) -> bool {
     array.is_c_contiguous() && array.dtype().is_equiv_to(&numpy::dtype::<f32>(array.py()))
 }
 
-/// What NumPy makes an array of.
+/// An answer that is not a plain array, as NumPy makes it one.
 ///
 /// # Errors
 /// `InvalidError` of rows of different lengths, and of an array with masked elements.

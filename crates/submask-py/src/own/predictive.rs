@@ -10,6 +10,7 @@ use submask::{Error, Result};
 use super::codes::Codes;
 use super::elements;
 use super::settings::nucleus;
+use crate::ending::detached;
 use crate::errors::exception;
 
 /// p_θ(x_0 | y_t).
@@ -157,7 +158,7 @@ impl TokenPredictive {
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let (logits, digits) = (elements(logits, "logits")?, elements(digits, "digits")?);
         let positions = Positions { predictive: &self.inner, logits, digits };
-        let made = py.detach(|| compute(&positions));
+        let made = detached(py, || compute(&positions));
         made.map(|made| made.into_pyarray(py)).map_err(|error| exception(py, &error))
     }
 }

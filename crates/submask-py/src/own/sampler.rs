@@ -19,6 +19,7 @@ use super::elements;
 use super::network::{CallableNetwork, Called};
 use super::predictive::TokenPredictive;
 use super::settings::SamplingGiven;
+use crate::ending::stop_at_end;
 use crate::errors::exception;
 use crate::told::{Told, report_dict, trajectory_parts};
 use crate::work::{free, stream_in_use};
@@ -199,6 +200,7 @@ impl SampleStream {
 
     /// The next event; `None` after the last one, and once the stream is closed.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        stop_at_end(py);
         let mut running = free(&self.running).ok_or_else(|| stream_in_use(py))?;
         let Some(state) = running.as_mut() else { return Ok(None) };
         if state.told.is_empty() {

@@ -16,7 +16,7 @@ use submask::{Error, Result};
 use super::open::ModelSession;
 use super::options::SampleOptions;
 use super::sample::{GivenImage, request};
-use crate::ending::detached;
+use crate::ending::{detached, is_ending, stop_at_end};
 use crate::errors::{exception, internal};
 use crate::told::Told;
 use crate::work::{PATIENCE, Raised, check_process, free, stream_in_use, text};
@@ -72,6 +72,7 @@ impl EventStream {
 
     /// The next event; `None` after the last one, and once the stream is closed.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        stop_at_end(py);
         let mut running = free(&self.running).ok_or_else(|| stream_in_use(py))?;
         let Some(state) = running.as_ref() else { return Ok(None) };
         match self.wait(py, &state.events) {
@@ -106,9 +107,21 @@ impl EventStream {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             py.check_signals().inspect_err(|_| self.is_ended.store(true, Ordering::Relaxed))?;
-            received = detached(py, || receive(events, PATIENCE));
+            received = detached(py, || {
+                let received = receive(events, PATIENCE);
+                if is_ending() {
+                    self.exhaust(events);
+                }
+                received
+            });
         }
         Ok(None)
+    }
+
+    /// Ends the work and waits for it, where this thread will not come back.
+    fn exhaust(&self, events: &Mutex<Receiver<Told>>) {
+        self.is_ended.store(true, Ordering::Relaxed);
+        while !matches!(receive(events, PATIENCE), Err(RecvTimeoutError::Disconnected)) {}
     }
 
     /// Lets go of the events, waits for the thread, and raises what it came to.
