@@ -18,4 +18,4 @@ build_wheel "$program" "$scratch"
 environment heavy 'pytest>=8,<10' numpy torch 'lm-eval>=0.4.13'
 "$heavy/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall "$wheel"
 export SUBMASK_PROGRAM=$program PYTHONDONTWRITEBYTECODE=1
-"$heavy/bin/python" -m pytest -q -p no:cacheprovider crates/submask-py/tests/heavy
+"$heavy/bin/python" -m pytest -q -rs -p no:cacheprovider crates/submask-py/tests/heavy
