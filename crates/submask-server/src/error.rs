@@ -253,14 +253,22 @@ impl Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
+/// The same error, in which only the beginning of a long value is repeated.
+fn repeating_little(error: submask::Error) -> submask::Error {
+    match error {
+        submask::Error::Invalid { field, given, allowed } => {
+            submask::Error::Invalid { field, given: shortened(given), allowed }
+        }
+        error => error,
+    }
+}
+
 /// Values that the library refuses are the client's; everything else is the server's, and told in its log only: it may name
 /// files.
 impl From<submask::Error> for ApiError {
     fn from(error: submask::Error) -> Self {
+        let error = repeating_little(error);
         match &error {
-            submask::Error::Invalid { field, given, allowed } if given.chars().nth(REPEATED).is_some() => {
-                Self::from(submask::Error::invalid(field.as_str(), shortened(given), allowed.as_str()))
-            }
             submask::Error::Invalid { field, .. }
             | submask::Error::Needed { field, .. }
             | submask::Error::Conflict { field, .. } => {
@@ -314,6 +322,14 @@ mod tests {
         let error = ApiError::from(submask::Error::io("/secret/path")(missing));
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_long_value_is_repeated() {
+        let error = ApiError::from(submask::Error::invalid("warp", 1e300, "a number"));
+        assert_eq!(error.to_string(), format!("warp = 1{}… is not allowed: a number", "0".repeat(99)));
+        let error = ApiError::from(submask::Error::invalid("stop", "ö".repeat(100), "less"));
+        assert!(error.to_string().contains(&format!("{} is", "ö".repeat(100))));
     }
 
     #[test]
