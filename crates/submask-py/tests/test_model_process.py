@@ -117,8 +117,9 @@ def test_memory_does_not_grow_over_a_thousand_calls(models: Path) -> None:
         """,
     )
     print(told)
-    assert told["calls"] < 2_000_000, told
-    assert told["models"] < 2_000_000, told
+    # What the allocator keeps varies by some megabytes. Eight kilobytes per round that nobody gives back fail.
+    assert told["calls"] < 8_000_000, told
+    assert told["models"] < 6_000_000, told
 
 
 def test_a_forked_process_is_refused_and_does_not_wait_for_ever(models: Path) -> None:
