@@ -284,6 +284,8 @@ def test_logits_are_asked_for_as_they_are_by_us() -> None:
         ({"y_t": y_t, "t": [0.5]}, ["t = float64 [1]", "[25]"]),
         ({"y_t": y_t, "positions": [50]}, ["positions", "below 50"]),
         ({"y_t": y_t, "labels": [0] * 25}, ["labels", "no labels"]),
+        ({"y_t": y_t, "t": np.ma.masked_less(np.linspace(0, 1, 25), 0.5)}, ["t = a masked array float64 [25]"]),
+        ({"y_t": y_t, "positions": np.ma.masked_equal([1, 2], 1)}, ["positions = a masked array int64 [2]"]),
         ({"y_t": np.ma.masked_equal(y_t, 3)}, ["y_t = a masked array uint32 [25, 2, 2]"]),
     ]
     for bad, words in refused:

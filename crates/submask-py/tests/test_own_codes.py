@@ -59,6 +59,8 @@ def test_masked_digits_are_holes() -> None:
         (lambda codes: submask.Schedule("polynomial", exponent=0), "exponent", "0"),
         (lambda codes: submask.Schedule().alpha([0.5, 1.5]), "t", "1.5 in float64 [2]"),
         (lambda codes: submask.Schedule().weight(0.0), "t", "0.0 in float64 []"),
+        (lambda codes: submask.Schedule().alpha(np.ma.masked_less([0.5, 0.2], 0.3)), "t", "a masked array float64 [2]"),
+        (lambda codes: codes.encode(np.ma.masked_less([1, 2], 2)), "tokens", "a masked array int64 [2]"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call: Any, field: str, given: str) -> None:

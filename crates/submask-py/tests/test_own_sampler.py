@@ -239,6 +239,7 @@ def test_threads_sample_at_once_as_alone() -> None:
         ({"first_sequence": 2**64 - 1}, ["first_sequence = 18446744073709551615", "0 to 18446744073709551614"]),
         ({"end_of_text": 5, "order": "left-to-right"}, ["end_of_text = 5", "0 to 4"]),
         ({"end_of_text": 0}, ["end_of_text = 0", "none with the order random", "left-to-right"]),
+        ({"end_of_text": 0, "order": "surest"}, ["order = 'surest'", "confidence"]),
         ({"nucleus": "exclusive"}, ["nucleus = 'exclusive'", "top_p = 1"]),
         ({"prompt": np.ma.masked_equal([[3, 3], [0, 1]], 3)}, ["prompt = a masked array int64 [2, 2]"]),
         ({"steps": -1}, ["steps = -1"]),

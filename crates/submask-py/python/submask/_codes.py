@@ -22,7 +22,8 @@ def unmasked(value: Any, field: str) -> Any:
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         given = f"a masked array {described(np.asarray(value))}"
-        raise invalid(field, given, "an array without masked elements; of logits, -inf says that a token cannot be")
+        more = "; -inf says that a token cannot be" if field == "logits" else ""
+        raise invalid(field, given, f"an array without masked elements{more}")
     return value
 
 
@@ -240,27 +241,27 @@ class Schedule:
 
     def alpha(self, t: ArrayLike) -> NDArray[np.float64]:
         """The probability α_t to be visible at times t in [0, 1], of any shape."""
-        times = numbers(t, "t", 0.0, 1.0, "times in [0, 1]")
+        times = numbers(unmasked(t, "t"), "t", 0.0, 1.0, "times in [0, 1]")
         return self._native.alpha(times.reshape(-1)).reshape(times.shape)
 
     def alpha_prime(self, t: ArrayLike) -> NDArray[np.float64]:
         """The slope dα/dt ≤ 0 at times t in [0, 1]."""
-        times = numbers(t, "t", 0.0, 1.0, "times in [0, 1]")
+        times = numbers(unmasked(t, "t"), "t", 0.0, 1.0, "times in [0, 1]")
         return self._native.alpha_prime(times.reshape(-1)).reshape(times.shape)
 
     def weight(self, t: ArrayLike) -> NDArray[np.float64]:
         """The weight −α′_t / (1 − α_t) of the loss at times t in (0, 1]."""
-        times = numbers(t, "t", np.nextafter(0.0, 1.0), 1.0, "times in (0, 1]")
+        times = numbers(unmasked(t, "t"), "t", np.nextafter(0.0, 1.0), 1.0, "times in (0, 1]")
         return self._native.weight(times.reshape(-1)).reshape(times.shape)
 
     def inverse_alpha(self, alpha: ArrayLike) -> NDArray[np.float64]:
         """The times at which α has values in [0, 1]; the nearest end for one that it never has."""
-        values = numbers(alpha, "alpha", 0.0, 1.0, "probabilities in [0, 1]")
+        values = numbers(unmasked(alpha, "alpha"), "alpha", 0.0, 1.0, "probabilities in [0, 1]")
         return self._native.inverse_alpha(values.reshape(-1)).reshape(values.shape)
 
     def reveal_probabilities(self, grid: ArrayLike) -> NDArray[np.float64]:
         """Of each step of a decreasing grid of times [T + 1] the probability to be the one that reveals a sub-token, [T]."""
-        times = numbers(grid, "grid", 0.0, 1.0, "times in [0, 1]")
+        times = numbers(unmasked(grid, "grid"), "grid", 0.0, 1.0, "times in [0, 1]")
         if times.ndim != 1:
             raise misfit(grid, "grid", "one dimension, [T + 1]")
         return self._native.reveal_probabilities(times)

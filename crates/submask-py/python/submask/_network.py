@@ -110,11 +110,11 @@ class Network:
         batch, seq_len = batched.shape[:2]
         if not self.min_seq_len <= seq_len <= self.seq_len:
             raise invalid("y_t", f"sequences of {seq_len} tokens", f"{self.min_seq_len} to {self.seq_len} tokens")
-        times = np.ones(batch) if t is None else numbers(t, "t", 0.0, 1.0, "times in [0, 1]")
+        times = np.ones(batch) if t is None else numbers(unmasked(t, "t"), "t", 0.0, 1.0, "times in [0, 1]")
         if times.shape != (batch,):
             raise misfit(t, "t", f"[{batch}], one for each sequence")
         every = np.arange(batch * seq_len, dtype=np.uint32)
-        asked = every if positions is None else unsigned(positions, "positions", "[P]")
+        asked = every if positions is None else unsigned(unmasked(positions, "positions"), "positions", "[P]")
         if asked.ndim != 1 or (asked.size and int(asked.max()) >= batch * seq_len):
             raise misfit(positions, "positions", f"[P], places below {batch * seq_len}")
         classes = labels_of(labels, batch, self.classes)

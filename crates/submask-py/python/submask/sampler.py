@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import invalid, misfit, unsigned, whole
+from ._arguments import invalid, misfit, order_of, unsigned, whole
 from ._codes import Predictive, Schedule, ScheduleName, check_nucleus, times_of, unmasked
 from ._events import Stream
 from ._network import Network, check_pair, first_of, labels_of
@@ -236,7 +236,7 @@ def _end(end_of_text: int | None, order: Order, predictive: Predictive) -> int |
     if end_of_text is None:
         return None
     end = whole(end_of_text, "end_of_text", most=predictive.codes.vocab_size - 1)
-    if order != "left-to-right":
+    if order_of(order) != "left-to-right":
         raise invalid("end_of_text", end, f"none with the order {order}: an end ends what is written left-to-right")
     return end
 
