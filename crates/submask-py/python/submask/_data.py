@@ -210,7 +210,7 @@ class Spool:
     def renamed(self, error: SubmaskError) -> SubmaskError:
         """An error that names arguments and their items where it named files that were written here."""
         for file, argument in self._written.items():
-            allowed = "one of which this package can read its tokens" if argument == "tokenizer" else "texts, or dictionaries with texts"
+            allowed = "a tokenizer that this package reads" if argument == "tokenizer" else "texts, or dictionaries with texts"
             error = misread(error, argument, file, allowed)
         return error
 
