@@ -40,7 +40,8 @@ def harness(tmp_path: Path) -> Path:
 def run(folder: Path, code: str, hook: Path = HOOK) -> str:
     """What a new Python prints that reads the hook as it does at its start."""
     start = f"import site, sys; site.addsitedir({str(hook)!r}); sys.path.insert(0, {str(folder)!r})\n"
-    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
+    # Without `site`, and so without a hook that is installed.
+    done = subprocess.run([sys.executable, "-S", "-c", start + code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
 
