@@ -17,7 +17,7 @@ import time
 
 SAMPLES = 48
 SEQUENCES = 64
-DRAWS = 4
+DRAWS = 48
 
 SAMPLE = """
 import json, sys, submask
