@@ -1,33 +1,33 @@
 //! What is said besides results: what was chosen without being asked for, what data are like. It goes to standard error, or to
-//! whoever listens on the same thread.
+//! whoever collects it on the same thread.
 
 use std::cell::RefCell;
 
 thread_local! {
-    /// What was said since somebody listens.
-    static HEARD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// What was said while somebody collects it.
+    static COLLECTED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
 /// Says a line: `topic` stands before it on standard error.
 pub fn say(topic: &str, line: impl Into<String>) {
     let line = line.into();
-    let unheard = HEARD.with_borrow_mut(|heard| match heard {
+    let left = COLLECTED.with_borrow_mut(|collected| match collected {
         Some(lines) => {
             lines.push(line);
             None
         }
         None => Some(line),
     });
-    if let Some(line) = unheard {
+    if let Some(line) = left {
         eprintln!("{topic}{line}");
     }
 }
 
-/// What `work` gives, and what it says on this thread, which is not written to standard error.
-pub fn heard<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
-    let before = HEARD.replace(Some(Vec::new()));
+/// What `work` gives, and the lines that it says on this thread, which are not written to standard error.
+pub fn collected<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    let before = COLLECTED.replace(Some(Vec::new()));
     let done = work();
-    (done, HEARD.replace(before).unwrap_or_default())
+    (done, COLLECTED.replace(before).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -35,10 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_listens_hears_what_is_said_meanwhile() {
-        let (inner, outer) = heard(|| {
+    fn lines_are_collected_while_work_is_done() {
+        let (inner, outer) = collected(|| {
             say("note: ", "before");
-            let ((), inner) = heard(|| say("data  ", "inside"));
+            let ((), inner) = collected(|| say("data  ", "inside"));
             say("note: ", String::from("after"));
             inner
         });

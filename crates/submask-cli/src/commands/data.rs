@@ -23,7 +23,7 @@ pub fn run(args: &DataArgs) -> Result<(), Failure> {
 }
 
 fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
-    let settings = settings::for_data(&args.settings)?;
+    let settings = settings::for_data(&args.settings, Vec::new())?;
     let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
         return Err(Failure::usage("data.kind: only text is prepared"));
     };

@@ -22,7 +22,7 @@ pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
             Failure::usage("--tui needs a terminal").hint("leave it out: plain lines are written instead")
         );
     }
-    let plan = settings::for_training(args)?;
+    let plan = settings::for_training(args, Vec::new())?;
     let request = RunRequest {
         settings: plan.settings,
         out: plan.out,

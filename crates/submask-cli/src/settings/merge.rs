@@ -11,35 +11,22 @@ use super::layer::{Layer, Origin};
 use super::preset::Preset;
 use super::{renamed, tokenizer, variants};
 use crate::failure::Failure;
+use crate::notes;
 use crate::subject::Kind;
 
 /// The key whose value has two types.
 const TEMPERATURE: &str = "sample.temperature";
 
-/// As [`merge_noting`]; notes go to standard error.
+/// Puts the layers over `base`, which names every key, and validates the result. Keys of earlier versions, and keys that the
+/// chosen network, schedule or codes do not have, are [noted](notes::say).
 pub fn merge(base: &Table, layers: &[Layer]) -> Result<RunSettings, Failure> {
-    merge_noting(base, layers, &mut to_standard_error)
-}
-
-/// A note on standard error.
-pub fn to_standard_error(note: String) {
-    eprintln!("note: {note}");
-}
-
-/// Puts the layers over `base`, which names every key, and validates the result. Notes are on keys of earlier versions, and on
-/// keys that the chosen network, schedule or codes do not have.
-pub fn merge_noting(
-    base: &Table,
-    layers: &[Layer],
-    note: &mut dyn FnMut(String),
-) -> Result<RunSettings, Failure> {
-    let (mut layers, notes): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
-    notes.concat().into_iter().chain(tokenizer::settle(base, &mut layers)?).for_each(&mut *note);
+    let (mut layers, upgraded): (Vec<Layer>, Vec<Vec<String>>) = layers.iter().map(renamed::upgrade).unzip();
+    upgraded.concat().into_iter().chain(tokenizer::settle(base, &mut layers)?).for_each(note);
     let base = &variants::choose(base, &layers);
     let mut merged = base.clone();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     for layer in &layers {
-        for (key, value) in checked(base, layer, note)? {
+        for (key, value) in checked(base, layer)? {
             if let (Some(before), Some(old)) = (origins.get(&key), keys::get(&merged, &key)) {
                 contradiction(&key, (before, old), (&layer.origin, &value))?;
             }
@@ -50,6 +37,10 @@ pub fn merge_noting(
     let settings = deserialize(merged).map_err(Failure::usage)?;
     settings.validate().map_err(|error| with_origin(error, &origins))?;
     Ok(settings)
+}
+
+fn note(line: String) {
+    notes::say("note: ", line);
 }
 
 /// Reads and validates a settings file by itself, over the first preset of its subject.
@@ -67,11 +58,7 @@ pub fn check_run(run: &Path) -> Result<RunSettings, Failure> {
 }
 
 /// The keys of a layer with values of the type that `base` has.
-fn checked(
-    base: &Table,
-    layer: &Layer,
-    note: &mut dyn FnMut(String),
-) -> Result<Vec<(String, Value)>, Failure> {
+fn checked(base: &Table, layer: &Layer) -> Result<Vec<(String, Value)>, Failure> {
     let mut given = Vec::new();
     keys::visit(&layer.table, "", &mut |key, value| given.push((key.to_owned(), value.clone())));
     given

@@ -24,8 +24,8 @@ use crate::failure::Failure;
 use crate::locate;
 use crate::subject::Kind;
 pub use layer::{Layer, Origin};
+use merge::merge;
 pub use merge::{check_file, check_run};
-use merge::{merge_noting, to_standard_error};
 pub use preset::PRESETS;
 use preset::Preset;
 
@@ -42,18 +42,8 @@ pub struct TrainPlan {
     pub init: Option<PathBuf>,
 }
 
-/// Settings and run folder of `submask train`. Nothing is written but notes, to standard error.
-pub fn for_training(args: &TrainArgs) -> Result<TrainPlan, Failure> {
-    for_training_with(args, Vec::new(), &mut to_standard_error)
-}
-
-/// As [`for_training`], with settings that stand behind the flags as those of `--set` do. What there is to note is told to
-/// `note`.
-pub fn for_training_with(
-    args: &TrainArgs,
-    given: Vec<Layer>,
-    note: &mut dyn FnMut(String),
-) -> Result<TrainPlan, Failure> {
+/// Settings and run folder of `submask train`; the settings `given` stand behind the flags, as `--set` does. No file is written.
+pub fn for_training(args: &TrainArgs, given: Vec<Layer>) -> Result<TrainPlan, Failure> {
     let asked = Preset::of(&args.settings)?;
     let init = args.init.as_deref().map(locate::model).transpose()?;
     let model = init.as_deref().map(of_model).transpose()?;
@@ -82,7 +72,7 @@ pub fn for_training_with(
     begin.check_kind(preset, asked.is_some(), args.settings.config.as_deref())?;
     let mut flags = named_flags(args, preset.kind)?;
     flags.extend(given);
-    let settings = resolve(preset, begin, config, (&args.settings, flags), note)?;
+    let settings = resolve(preset, begin, config, (&args.settings, flags))?;
     if args.resume {
         check_progress(&out, settings.train.steps)?;
     }
@@ -142,21 +132,12 @@ fn check_progress(run: &Path, steps: u64) -> Result<(), Failure> {
     }
 }
 
-/// Settings of `submask data prepare`.
-pub fn for_data(args: &SettingsArgs) -> Result<RunSettings, Failure> {
-    for_data_with(args, Vec::new(), &mut to_standard_error)
-}
-
-/// As [`for_data`], with settings that stand behind the flags. What there is to note is told to `note`.
-pub fn for_data_with(
-    args: &SettingsArgs,
-    given: Vec<Layer>,
-    note: &mut dyn FnMut(String),
-) -> Result<RunSettings, Failure> {
+/// Settings of `submask data prepare`; the settings `given` stand behind the flags.
+pub fn for_data(args: &SettingsArgs, given: Vec<Layer>) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "images are read when training starts: nothing is prepared")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
     let flags = data_flags(args)?.into_iter().chain(given).collect();
-    resolve(preset, Begin::Preset, config, (args, flags), note)
+    resolve(preset, Begin::Preset, config, (args, flags))
 }
 
 /// Settings of `submask bench`, which reads no corpus.
@@ -164,7 +145,7 @@ pub fn for_bench(args: &SettingsArgs) -> Result<RunSettings, Failure> {
     let preset = of_text(args, "bench measures text networks")?;
     let config = args.config.as_deref().map(Layer::read).transpose()?;
     let layers = config.into_iter().chain(data_flags(args)?).collect();
-    Ok(merged(preset, layers, args, &mut to_standard_error)?.1)
+    Ok(merged(preset, layers, args)?.1)
 }
 
 /// The preset asked for, which must be one of text, or else the first.
@@ -217,13 +198,12 @@ fn resolve(
     begin: Begin,
     config: Option<Layer>,
     (args, flags): (&SettingsArgs, Vec<Layer>),
-    note: &mut dyn FnMut(String),
 ) -> Result<RunSettings, Failure> {
     let is_resumed = matches!(begin, Begin::Run(..));
     let mut layers = begin.layers();
     layers.extend(config);
     layers.extend(flags);
-    let (layers, settings) = merged(preset, layers, args, note)?;
+    let (layers, settings) = merged(preset, layers, args)?;
     let door = Kind::of_run(&settings)?.door();
     if !(is_resumed && door.keeps_its_data()) {
         let named = layers.iter().any(|layer| keys::get(&layer.table, "data.paths").is_some());
@@ -237,13 +217,12 @@ fn merged(
     preset: &Preset,
     mut layers: Vec<Layer>,
     args: &SettingsArgs,
-    note: &mut dyn FnMut(String),
 ) -> Result<(Vec<Layer>, RunSettings), Failure> {
     let base = preset.table()?;
     for text in &args.set {
         layers.push(assignment::parse(text, &base)?);
     }
-    let settings = merge_noting(&base, &layers, note)?;
+    let settings = merge(&base, &layers)?;
     Ok((layers, settings))
 }
 

@@ -35,7 +35,7 @@ pub fn evaluate_data<'py>(
     let session = model.get(py)?;
     let args = data.args(layout, &options).map_err(|error| exception(py, &error))?;
     let (result, notes) = work::run(py, |wanted| {
-        let (found, notes) = notes::heard(|| {
+        let (found, notes) = notes::collected(|| {
             let chosen = eval::choose(&args, &model.folder, model.architecture.config())?;
             let request = eval::request(&args, &session)?;
             wanted.check()?;
@@ -71,7 +71,7 @@ pub fn evaluate_tokens<'py>(
             };
             return Err(Error::invalid("data", format!("uint32 [{}, {}]", shape.0, shape.1), needed).into());
         }
-        let (request, notes) = notes::heard(|| estimate::request(&args, &session, 1));
+        let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
         let (request, sequences) = (request?, Sequences::new(x_0, shape.1)?);
         let evaluation = session
             .evaluation_of_sequences(&request, &sequences, &[], &|| wanted.check())
@@ -104,7 +104,7 @@ pub fn evaluate_images<'py>(
     let (result, notes) = work::run(py, |wanted| {
         let args = options.args()?;
         estimate::check(&args)?;
-        let (request, notes) = notes::heard(|| estimate::request(&args, &session, 1));
+        let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
         let (request, part) = (request?, in_memory(held_out(model, images, labels)?));
         let evaluation = eval::evaluate(&session, &request, &part, &|| wanted.check())?;
         Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))

@@ -31,7 +31,7 @@ pub fn score_texts<'py>(
         let args = options.args()?;
         estimate::check(&args)?;
         let layout = score::layout(layout.into(), architecture.config().pairs())?;
-        let (request, notes) = notes::heard(|| estimate::request(&args, &session, SCORE_DRAWS));
+        let (request, notes) = notes::collected(|| estimate::request(&args, &session, SCORE_DRAWS));
         let passage = |((prompt, text), (of_prompt, of_text)): ((&String, &String), &(String, String))| {
             wanted.check()?;
             architecture.passage(layout, prompt, text).map_err(|error| {

@@ -8,6 +8,7 @@ use submask::train::event::Event;
 use submask::train::{Outcome, RunRequest, run};
 use submask::{Compute, DeviceChoice, Precision};
 use submask_cli::args::{SettingsArgs, TrainArgs};
+use submask_cli::notes;
 use submask_cli::settings::{self, TrainPlan as Plan};
 
 use super::given::{self, Given, Texts};
@@ -48,12 +49,11 @@ pub fn train_plan(
         image: None,
         tui: false,
     };
-    let mut notes = Vec::new();
-    let plan =
-        settings::for_training_with(&args, layers, &mut |note| notes.push(note)).map_err(|failure| {
-            let missing = args.init.as_deref().and_then(|init| of_missing_path(py, &failure, "init", init));
-            missing.unwrap_or_else(|| of_failure(py, &failure))
-        })?;
+    let (plan, notes) = notes::collected(|| settings::for_training(&args, layers));
+    let plan = plan.map_err(|failure| {
+        let missing = args.init.as_deref().and_then(|init| of_missing_path(py, &failure, "init", init));
+        missing.unwrap_or_else(|| of_failure(py, &failure))
+    })?;
     Ok(TrainPlan { plan, notes })
 }
 

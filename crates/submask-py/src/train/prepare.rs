@@ -8,7 +8,8 @@ use submask::data::{Outdated, prepare};
 use submask::train::settings::RunSettings;
 use submask_cli::args::SettingsArgs;
 use submask_cli::commands::data::{describe_prepared, notes_of};
-use submask_cli::settings::for_data_with;
+use submask_cli::notes;
+use submask_cli::settings::for_data;
 
 use super::given::{self, Given, Texts};
 use super::told;
@@ -34,9 +35,8 @@ pub fn prepare_plan(
 ) -> PyResult<PreparePlan> {
     let layers = given::layers(&given)?;
     let args = SettingsArgs { preset, config, ..SettingsArgs::default() };
-    let mut notes = Vec::new();
-    let settings = for_data_with(&args, layers, &mut |note| notes.push(note))
-        .map_err(|failure| of_failure(py, &failure))?;
+    let (settings, notes) = notes::collected(|| for_data(&args, layers));
+    let settings = settings.map_err(|failure| of_failure(py, &failure))?;
     Ok(PreparePlan { settings, notes })
 }
 
