@@ -6,9 +6,9 @@ mod ending;
 mod errors;
 mod failures;
 mod own;
+mod owned_event;
 mod program;
 mod session;
-mod told;
 mod train;
 mod work;
 

@@ -15,30 +15,30 @@ use crate::errors::{exception, internal, invalid};
 /// How often signals are looked at.
 pub const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Whether the work is still wanted.
+/// Whether work is to end before it is done.
 #[derive(Debug, Default)]
-pub struct Wanted {
-    given_up: AtomicBool,
+pub struct CancelFlag {
+    is_set: AtomicBool,
 }
 
-impl Wanted {
-    /// Whether it is.
+impl CancelFlag {
+    /// Fails once the flag is set, as the library's `*_while` functions ask for.
     ///
     /// # Errors
     /// [`Error::Interrupted`] once nobody waits for the work any more.
     pub fn check(&self) -> Result<()> {
-        if self.given_up.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        if self.is_set.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
 /// An error of work, which becomes an exception.
-pub trait Raised: Send {
+pub trait IntoException: Send {
     /// The exception.
-    fn raised(self, py: Python<'_>) -> PyErr;
+    fn into_exception(self, py: Python<'_>) -> PyErr;
 }
 
-impl Raised for Error {
-    fn raised(self, py: Python<'_>) -> PyErr {
+impl IntoException for Error {
+    fn into_exception(self, py: Python<'_>) -> PyErr {
         exception(py, &self)
     }
 }
@@ -66,17 +66,17 @@ pub fn check_process(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`Wanted`],
+/// Does `work` without the GIL. What a signal's handler raises (Ctrl-C: `KeyboardInterrupt`) asks the work to end through [`CancelFlag`],
 /// waits for it, and is raised. Where the interpreter ends, so does the work.
 ///
 /// # Errors
 /// What the work or a handler of signals raises; `InternalError` where it panicked; and as [`check_process`].
-pub fn run<T: Send, E: Raised>(
+pub fn run<T: Send, E: IntoException>(
     py: Python<'_>,
-    work: impl FnOnce(&Wanted) -> std::result::Result<T, E> + Send,
+    work: impl FnOnce(&CancelFlag) -> std::result::Result<T, E> + Send,
 ) -> PyResult<T> {
     check_process(py)?;
-    let wanted = Wanted::default();
+    let cancel = CancelFlag::default();
     let mut raised = None;
     let done = detached(py, || {
         std::thread::scope(|scope| {
@@ -84,12 +84,12 @@ pub fn run<T: Send, E: Raised>(
             let worker = scope.spawn(|| {
                 // Dropped at the end, also of a panic, which ends the wait.
                 let _sender = sender;
-                work(&wanted)
+                work(&cancel)
             });
             while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(PATIENCE) {
                 let signals = attach(|py| py.check_signals());
                 if !matches!(signals, Some(Ok(()))) {
-                    wanted.given_up.store(true, Ordering::Relaxed);
+                    cancel.is_set.store(true, Ordering::Relaxed);
                 }
                 if let Some(Err(error)) = signals {
                     raised.get_or_insert(error);
@@ -100,7 +100,7 @@ pub fn run<T: Send, E: Raised>(
     });
     match (raised, done) {
         (Some(error), _) => Err(error),
-        (None, Ok(done)) => done.map_err(|error| error.raised(py)),
+        (None, Ok(done)) => done.map_err(|error| error.into_exception(py)),
         (None, Err(panic)) => Err(internal(py, &text(panic.as_ref()))),
     }
 }

@@ -21,7 +21,7 @@ use super::predictive::TokenPredictive;
 use super::settings::SamplingGiven;
 use crate::ending::stop_at_end;
 use crate::errors::exception;
-use crate::told::{Told, report_dict, trajectory_parts};
+use crate::owned_event::{OwnedEvent, report_dict, trajectory_parts};
 use crate::work::{free, stream_in_use};
 
 /// What is sampled.
@@ -127,7 +127,7 @@ fn finished(stream: &mut Stream, observer: &mut dyn Observer) -> Result<Vec<Fini
 /// The stream, and what it borrows. The first field is dropped first.
 struct Running {
     stream: Stream<'static>,
-    told: VecDeque<Told>,
+    told: VecDeque<OwnedEvent>,
     _network: Arc<Called>,
     _predictive: Arc<Predictive>,
 }
@@ -152,7 +152,7 @@ impl Running {
         while !self.stream.is_empty() && self.told.is_empty() {
             let told = &mut self.told;
             self.stream.round(&mut WithDigits(|event: &Event| {
-                told.extend(Told::new(event, |_| Ok(None))?);
+                told.extend(OwnedEvent::new(event, |_| Ok(None))?);
                 Ok(())
             }))?;
         }

@@ -34,15 +34,15 @@ pub fn evaluate_data<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let session = model.get(py)?;
     let args = data.args(layout, &options).map_err(|error| exception(py, &error))?;
-    let (result, notes) = work::run(py, |wanted| {
+    let (result, notes) = work::run(py, |cancel| {
         let (found, notes) = notes::collected(|| {
             let chosen = eval::choose(&args, &model.folder, model.architecture.config())?;
             let request = eval::request(&args, &session)?;
-            wanted.check()?;
+            cancel.check()?;
             Ok::<_, Failure>((request, chosen(session.architecture())?))
         });
         let (request, part) = found?;
-        let evaluation = eval::evaluate(&session, &request, &part, &|| wanted.check())?;
+        let evaluation = eval::evaluate(&session, &request, &part, &|| cancel.check())?;
         Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
     })?;
     parts(py, result, notes)
@@ -60,7 +60,7 @@ pub fn evaluate_tokens<'py>(
     let shape = tokens.as_array().dim();
     let slice = tokens.as_slice();
     let x_0 = slice.map_err(|_| invalid(py, "data", "not contiguous", "a C-contiguous array"))?;
-    let (result, notes) = work::run(py, |wanted| {
+    let (result, notes) = work::run(py, |cancel| {
         let args = options.args()?;
         estimate::check(&args)?;
         let config = model.architecture.config();
@@ -74,7 +74,7 @@ pub fn evaluate_tokens<'py>(
         let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
         let (request, sequences) = (request?, Sequences::new(x_0, shape.1)?);
         let evaluation = session
-            .evaluation_of_sequences(&request, &sequences, &[], &|| wanted.check())
+            .evaluation_of_sequences(&request, &sequences, &[], &|| cancel.check())
             .map_err(as_data)?;
         // The part says nothing but how many there are.
         let held_out = HeldOut { seq_len: shape.1, lengths: vec![shape.1; shape.0], ..HeldOut::default() };
@@ -101,12 +101,12 @@ pub fn evaluate_images<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let session = model.get(py)?;
     let images = images.as_array();
-    let (result, notes) = work::run(py, |wanted| {
+    let (result, notes) = work::run(py, |cancel| {
         let args = options.args()?;
         estimate::check(&args)?;
         let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
         let (request, part) = (request?, in_memory(held_out(model, images, labels)?));
-        let evaluation = eval::evaluate(&session, &request, &part, &|| wanted.check())?;
+        let evaluation = eval::evaluate(&session, &request, &part, &|| cancel.check())?;
         Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
     })?;
     parts(py, result, notes)

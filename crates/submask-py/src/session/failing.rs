@@ -5,7 +5,7 @@ use submask_cli::failure::{Exit, Failure};
 
 use crate::errors::of_fields;
 use crate::failures::{of_failure_named, with_arguments};
-use crate::work::Raised;
+use crate::work::IntoException;
 
 /// What the program says of its own help.
 const OF_HELP: &str = "; `--help` says what reads the flag";
@@ -65,8 +65,8 @@ const FLAGS: [&str; 50] = [
 ];
 
 /// Failures of the program's own code.
-impl Raised for Failure {
-    fn raised(self, py: Python<'_>) -> PyErr {
+impl IntoException for Failure {
+    fn into_exception(self, py: Python<'_>) -> PyErr {
         let is_of_flags = self.exit() == Exit::Usage && self.refused().is_none() && self.error().is_none();
         if !is_of_flags {
             return of_failure_named(py, &self, |text| named(text).0);

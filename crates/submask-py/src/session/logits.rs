@@ -38,7 +38,7 @@ pub fn logits<'py>(
     {
         let mut written = array.readwrite();
         let logits = written.as_slice_mut().map_err(refused("logits"))?;
-        work::run(py, |wanted| session.logits_into(&batch, at_once, logits, &|| wanted.check()))?;
+        work::run(py, |cancel| session.logits_into(&batch, at_once, logits, &|| cancel.check()))?;
     }
     Ok(array)
 }

@@ -13,8 +13,8 @@ use submask_cli::subject::given;
 use super::images::{intensities, of_images, pixels};
 use super::open::ModelSession;
 use super::options::SampleOptions;
-use crate::told::{report_dict, trajectory_parts};
-use crate::work::{self, Raised};
+use crate::owned_event::{report_dict, trajectory_parts};
+use crate::work::{self, IntoException};
 
 /// A part of an image that is given.
 pub struct GivenImage<'a> {
@@ -82,8 +82,8 @@ pub fn sample_model<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let session = model.get(py)?;
     let request = request(model, &session, &options, GivenImage::of(given.as_ref(), mask.as_ref()));
-    let request = request.map_err(|failure| failure.raised(py))?;
-    let generated = work::run(py, |wanted| session.generate(&request, &mut |_: &Event| wanted.check()))?;
+    let request = request.map_err(|failure| failure.into_exception(py))?;
+    let generated = work::run(py, |cancel| session.generate(&request, &mut |_: &Event| cancel.check()))?;
     let Generated { texts, tokens, report, trajectories } = generated;
     let images = model
         .architecture
@@ -91,7 +91,8 @@ pub fn sample_model<'py>(
         .subject
         .image()
         .map(|image| py.detach(|| pixels(image, tokens.len(), tokens.iter().map(Vec::as_slice))));
-    let images = images.transpose().map_err(|error| error.raised(py))?.map(|images| images.into_pyarray(py));
+    let images =
+        images.transpose().map_err(|error| error.into_exception(py))?.map(|images| images.into_pyarray(py));
     let texts = session.architecture().tokenizer().map(|_| texts);
     let tokens: Vec<_> = tokens.into_iter().map(|tokens| tokens.into_pyarray(py)).collect();
     let trajectories: PyResult<Vec<_>> =

@@ -27,13 +27,13 @@ pub fn score_texts<'py>(
 ) -> PyResult<(Vec<Bound<'py, PyTuple>>, Vec<String>)> {
     let session = model.get(py)?;
     let architecture = session.architecture();
-    let (scores, notes) = work::run(py, |wanted| {
+    let (scores, notes) = work::run(py, |cancel| {
         let args = options.args()?;
         estimate::check(&args)?;
         let layout = score::layout(layout.into(), architecture.config().pairs())?;
         let (request, notes) = notes::collected(|| estimate::request(&args, &session, SCORE_DRAWS));
         let passage = |((prompt, text), (of_prompt, of_text)): ((&String, &String), &(String, String))| {
-            wanted.check()?;
+            cancel.check()?;
             architecture.passage(layout, prompt, text).map_err(|error| {
                 error.rename_field(|field| match field {
                     "prompt" => of_prompt.clone(),
@@ -44,7 +44,7 @@ pub fn score_texts<'py>(
         };
         let passages = prompts.iter().zip(&texts).zip(&names).map(passage);
         let passages = passages.collect::<submask::Result<Vec<Passage>>>()?;
-        let scores = session.score_while(&request?, &passages, &|| wanted.check())?;
+        let scores = session.score_while(&request?, &passages, &|| cancel.check())?;
         Ok::<_, Failure>((scores, notes))
     })?;
     let parts: PyResult<Vec<_>> = scores.into_iter().map(|score| parts(py, score)).collect();

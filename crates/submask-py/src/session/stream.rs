@@ -18,8 +18,8 @@ use super::options::SampleOptions;
 use super::sample::{GivenImage, request};
 use crate::ending::{detached, is_ending, stop_at_end};
 use crate::errors::{exception, internal};
-use crate::told::Told;
-use crate::work::{PATIENCE, Raised, check_process, free, stream_in_use, text};
+use crate::owned_event::OwnedEvent;
+use crate::work::{IntoException, PATIENCE, check_process, free, stream_in_use, text};
 
 /// Events that the work is ahead of who takes them, at most.
 const AHEAD: usize = 256;
@@ -35,15 +35,15 @@ pub struct EventStream {
 /// The thread, and what it tells.
 struct Running {
     /// Waited on without the GIL, and so by a reference that threads may share.
-    events: Mutex<Receiver<Told>>,
+    events: Mutex<Receiver<OwnedEvent>>,
     thread: JoinHandle<Result<()>>,
 }
 
 /// Waits for an event, but not for long.
 fn receive(
-    events: &Mutex<Receiver<Told>>,
+    events: &Mutex<Receiver<OwnedEvent>>,
     patience: Duration,
-) -> std::result::Result<Told, RecvTimeoutError> {
+) -> std::result::Result<OwnedEvent, RecvTimeoutError> {
     events.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)
 }
 
@@ -60,7 +60,7 @@ impl EventStream {
         check_process(py)?;
         let session = model.get(py)?;
         let request = request(model, &session, &options, GivenImage::of(given.as_ref(), mask.as_ref()));
-        let request = request.map_err(|failure| failure.raised(py))?;
+        let request = request.map_err(|failure| failure.into_exception(py))?;
         session.prepare(&request).map_err(|error| exception(py, &error))?;
         let (sender, events) = sync_channel(AHEAD);
         let is_ended = Arc::new(AtomicBool::new(false));
@@ -97,7 +97,7 @@ impl EventStream {
 
 impl EventStream {
     /// Waits for an event, without the GIL. `None`: there is none any more.
-    fn wait(&self, py: Python<'_>, events: &Mutex<Receiver<Told>>) -> PyResult<Option<Told>> {
+    fn wait(&self, py: Python<'_>, events: &Mutex<Receiver<OwnedEvent>>) -> PyResult<Option<OwnedEvent>> {
         // What is there already is not worth letting go of the GIL.
         let mut received = receive(events, Duration::ZERO);
         while !self.is_ended.load(Ordering::Relaxed) {
@@ -119,7 +119,7 @@ impl EventStream {
     }
 
     /// Ends the work and waits for it, where this thread will not come back.
-    fn exhaust(&self, events: &Mutex<Receiver<Told>>) {
+    fn exhaust(&self, events: &Mutex<Receiver<OwnedEvent>>) {
         self.is_ended.store(true, Ordering::Relaxed);
         while !matches!(receive(events, PATIENCE), Err(RecvTimeoutError::Disconnected)) {}
     }
@@ -141,7 +141,7 @@ impl EventStream {
 struct Teller {
     session: Arc<Session>,
     request: Request,
-    sender: SyncSender<Told>,
+    sender: SyncSender<OwnedEvent>,
     is_ended: Arc<AtomicBool>,
 }
 
@@ -162,7 +162,7 @@ impl Observer for Teller {
             return Err(Error::Interrupted);
         }
         let text = |tokens: &[u32]| self.session.text_of_sample(tokens, &self.request.prompt);
-        match Told::new(event, text)? {
+        match OwnedEvent::new(event, text)? {
             Some(told) => self.sender.send(told).map_err(|_| Error::Interrupted),
             None => Ok(()),
         }

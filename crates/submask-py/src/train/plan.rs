@@ -11,9 +11,9 @@ use submask_cli::args::{SettingsArgs, TrainArgs};
 use submask_cli::notes;
 use submask_cli::settings::{self, TrainPlan as Plan};
 
+use super::events;
 use super::given::{self, Given, Texts};
-use super::told;
-use super::watch::{Ended, watched};
+use super::watch::{Ended, run_with_events};
 use crate::errors::{exception, internal};
 use crate::failures::{of_failure, of_missing_path};
 
@@ -94,15 +94,15 @@ impl TrainPlan {
         let Plan { settings, out, resume, init } = self.plan.clone();
         let compute = compute.map_err(|error| exception(py, &error))?;
         let request = RunRequest { settings, out, resume, init, compute };
-        let Ended { raised, done } = watched(py, callback.as_ref(), |wire| {
+        let Ended { raised, done } = run_with_events(py, callback.as_ref(), |wire| {
             let mut watch = |event: &Event| match event {
-                Event::Preparing(_) => wire.tell_or_give_up(&told::event(event)),
-                event => wire.tell(&told::event(event)),
+                Event::Preparing(_) => wire.tell_or_give_up(&events::event(event)),
+                event => wire.tell(&events::event(event)),
             };
             run(&request, &mut watch, wire.stop)
         })?;
         match (raised, done) {
-            (None, Some(Outcome::Finished(summary))) => Ok(told::summary(&summary).to_string()),
+            (None, Some(Outcome::Finished(summary))) => Ok(events::summary(&summary).to_string()),
             (Some(raised), done) => Err(with_words(py, raised, done.as_ref(), request.settings.train.steps)),
             (None, _) => Err(internal(py, "a run that nobody stopped has stopped")),
         }

@@ -11,9 +11,9 @@ use submask_cli::commands::data::{describe_prepared, notes_of};
 use submask_cli::notes;
 use submask_cli::settings::for_data;
 
+use super::events;
 use super::given::{self, Given, Texts};
-use super::told;
-use super::watch::{Ended, watched};
+use super::watch::{Ended, run_with_events};
 use crate::errors::internal;
 use crate::failures::of_failure;
 
@@ -69,14 +69,14 @@ impl PreparePlan {
         let seq_len = self.settings.network.seq_len().unwrap_or(0);
         let wanted = text.prepare(tokenizer, self.settings.train.seed, seq_len);
         let outdated = if rebuild { Outdated::Rebuild } else { Outdated::Refuse };
-        let Ended { raised, done } = watched(py, callback.as_ref(), |wire| {
-            let mut watch = |progress| wire.tell_or_give_up(&told::preparing(progress));
+        let Ended { raised, done } = run_with_events(py, callback.as_ref(), |wire| {
+            let mut watch = |progress| wire.tell_or_give_up(&events::preparing(progress));
             prepare(&wanted, &out, outdated, &mut watch)
         })?;
         match (raised, done) {
             (Some(raised), _) => Err(raised),
             (None, Some(data)) => {
-                let notes = told::lines(&notes_of(&data, text, seq_len));
+                let notes = events::lines(&notes_of(&data, text, seq_len));
                 let described = describe_prepared(&out, &data.info);
                 Ok(json!({ "described": described, "notes": notes, "reused": data.reused }).to_string())
             }

@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
@@ -13,10 +12,7 @@ use submask::{Error, Result};
 
 use crate::ending::{attach, detached};
 use crate::errors::{exception, internal};
-use crate::work::{check_process, text};
-
-/// How often signals are looked at while nothing happens.
-const PATIENCE: Duration = Duration::from_millis(50);
+use crate::work::{PATIENCE, check_process, text};
 
 /// What the work tells, and whether it is still wanted.
 pub struct Wire<'a> {
@@ -30,11 +26,11 @@ pub struct Wire<'a> {
 struct GivenUp;
 
 impl Wire<'_> {
-    /// Tells of an event, and waits until it was heard.
+    /// Tells of an event, and waits until the callback has returned.
     pub fn tell(&self, event: &Value) {
-        // Where nobody hears any more, the work ends by its flag.
-        let heard = self.events.send(event.to_string()).is_ok();
-        let _ = heard && self.answers.recv().is_ok();
+        // Where nobody receives any more, the work ends by its flag.
+        let is_received = self.events.send(event.to_string()).is_ok();
+        let _ = is_received && self.answers.recv().is_ok();
     }
 
     /// Tells of an event of work that does not look at the flag: reading a corpus. Once the work is not wanted any more, its thread is
@@ -61,7 +57,7 @@ pub struct Ended<T> {
 ///
 /// # Errors
 /// What the work fails with, unless something was raised; `InternalError` where it panicked; and as [`check_process`].
-pub fn watched<T: Send>(
+pub fn run_with_events<T: Send>(
     py: Python<'_>,
     callback: Option<&Py<PyAny>>,
     work: impl FnOnce(&Wire<'_>) -> Result<T> + Send,
@@ -71,13 +67,13 @@ pub fn watched<T: Send>(
     let mut raised = None;
     let done = detached(py, || {
         std::thread::scope(|scope| {
-            let (events, heard) = sync_channel(0);
+            let (events, received) = sync_channel(0);
             let (answer, answers) = sync_channel(1);
             let wire = Wire { events, answers, stop: &stop };
             // The wire falls with the thread, also in a panic, which ends the wait.
             let worker = scope.spawn(move || work(&wire));
             loop {
-                let event = match heard.recv_timeout(PATIENCE) {
+                let event = match received.recv_timeout(PATIENCE) {
                     Ok(event) => Some(event),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,

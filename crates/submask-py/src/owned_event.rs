@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 use submask::sampler::{Event, SampleReport, TokenLogProb, Trajectory};
 
 /// An event, kept until it is asked for.
-pub enum Told {
+pub enum OwnedEvent {
     Started {
         sequence: usize,
         y: Vec<u32>,
@@ -28,7 +28,7 @@ pub enum Told {
     },
 }
 
-impl Told {
+impl OwnedEvent {
     /// An event, if it is told; `text` gives the text of finished tokens.
     pub fn new(
         event: &Event,
