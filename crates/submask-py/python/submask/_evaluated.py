@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from ._arguments import choice, described, invalid, path, shortened, unsigned, whole
+from ._arguments import choice, described, invalid, path, shortened, text, unsigned, whole
 from ._records import line_of, misread, named, refuse_parts
 from ._score import Evaluation, evaluation_of
-from ._settings import flag, name
+from ._settings import flag
 from .errors import FileError, SubmaskError
 
 __all__ = ["evaluated"]
@@ -34,16 +34,16 @@ _READING: Mapping[str, Callable[[Any, str], Any]] = {
     "end": flag,
     "stride": lambda value, field: whole(value, field, 1),
     "split": lambda value, field: choice(value, field, ["file", "line", "paragraph"]),
-    "field": name,
-    "prompt_field": name,
-    "completion_field": name,
-    "format": name,
-    "join": name,
-    "separator": name,
+    "field": text,
+    "prompt_field": text,
+    "completion_field": text,
+    "format": text,
+    "join": text,
+    "separator": text,
     "skip_bad": flag,
-    "images": name,
+    "images": text,
     "labels": path,
-    "part": name,
+    "part": text,
 }
 
 

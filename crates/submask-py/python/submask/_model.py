@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
-from ._arguments import described, invalid, numbers, unsigned, whole
+from ._arguments import described, invalid, numbers, text, unsigned, whole
 from ._evaluated import evaluated
 from ._events import Stream
 from ._given import channels_of, each_of, image_of
 from ._open import OpenModel
 from ._samples import Change, Report, Samples, Tokens, Trajectory
 from ._score import Evaluation, Score, pairs_of, score_of
-from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, name, naming, sampling
+from ._settings import Estimator, Order, Sampling, Unit, estimation, flag, naming, sampling
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,7 +113,7 @@ class Model(OpenModel):
             problem = "none" if template is None else "a template and an image"
             raise invalid("template", problem, "a text with holes, or given: an image uint8 [h, w, c]")
         options = {
-            "prompt": None if template is None else name(template, "template"),
+            "prompt": None if template is None else text(template, "template"),
             "length": length,
             "trace": trace,
             "keep_digits": keep_digits,
@@ -399,7 +399,7 @@ class Model(OpenModel):
         channels = given.get("keep_channels", ())
         return sampling(settings) | {
             "num": whole(num, "num", 1),
-            "prompt": None if prompt is None else name(prompt, "prompt"),
+            "prompt": None if prompt is None else text(prompt, "prompt"),
             "length": None if length is None else whole(length, "length", 1),
             "trace": flag(given.get("trace", False), "trace"),
             "log_probs": given.get("log_probs"),

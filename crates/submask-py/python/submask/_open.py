@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import _native
 from ._arguments import path as checked_path
-from ._arguments import whole
+from ._arguments import text, whole
 from ._hub import SCHEME, path_of
-from ._settings import name
 from ._tokenizer import Tokenizer
 from .errors import FileError, InvalidError, SubmaskError
 
@@ -99,10 +98,10 @@ class OpenModel:
         token: str | None,
     ) -> Self:
         place = checked_path(path, field)
-        which = name(checkpoint, "checkpoint") if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
+        which = text(checkpoint, "checkpoint") if isinstance(checkpoint, str) else str(whole(checkpoint, "checkpoint"))
         cache = None if cache_dir is None else checked_path(cache_dir, "cache_dir")
-        device, precision_name = name(device, "device"), name(precision, "precision")
-        secret = None if token is None else name(token, "token")
+        device, precision_name = text(device, "device"), text(precision, "precision")
+        secret = None if token is None else text(token, "token")
         try:
             return cls(_native.ModelSession(place, which, device, precision_name, cache, secret), device)
         except SubmaskError as error:

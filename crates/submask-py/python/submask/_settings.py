@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 from ._arguments import choice, invalid, number, order_of, shortened, text, triple, unit_of, whole
 from .errors import InvalidError
 
-__all__ = ["Estimator", "Order", "Sampling", "Unit", "estimation", "flag", "name", "naming", "sampling"]
+__all__ = ["Estimator", "Order", "Sampling", "Unit", "estimation", "flag", "naming", "sampling"]
 
 Order = Literal["random", "left-to-right", "confidence", "margin", "entropy"]
 Unit = Literal["digits", "tokens", "subtoken", "token"]
@@ -82,15 +82,6 @@ def flag(value: Any, field: str) -> bool:
     raise invalid(field, repr(value), "True or False")
 
 
-def name(value: Any, field: str) -> str:
-    """A text.
-
-    Raises:
-        InvalidError: of anything else.
-    """
-    return text(value, field)
-
-
 def _steps(value: Any, field: str) -> int:
     if isinstance(value, str):
         choice(value, field, ["first-hitting"])
@@ -136,7 +127,7 @@ _SAMPLING: Mapping[str, tuple[object, Callable[[Any, str], Any]]] = {
     "min_entropy": (None, number),
     "entropy_window": (None, whole),
     "label": (None, _label),
-    "sampler": (None, name),
+    "sampler": (None, text),
 }
 
 

@@ -55,8 +55,6 @@ class Figure:
 class Likelihood(Figure):
     """A value of −log p, or an upper bound of it, in some unit."""
 
-    __str__ = Figure.__str__
-
     @property
     def perplexity(self) -> float:
         """The perplexity exp(nats per token): of an upper bound, an upper bound of it.
@@ -87,7 +85,6 @@ def _power(base: float, exponent: float) -> float:
 class Exact(Likelihood):
     """The exact value for the named way of generating."""
 
-    __str__ = Figure.__str__
     kind: ClassVar[Kind] = "exact"
 
 
@@ -95,7 +92,6 @@ class Exact(Likelihood):
 class UpperBound(Likelihood):
     """A number that is, in expectation, not below the exact value."""
 
-    __str__ = Figure.__str__
     kind: ClassVar[Kind] = "upper_bound"
 
 
@@ -103,7 +99,6 @@ class UpperBound(Likelihood):
 class Surrogate(Figure):
     """No bound of anything: comparable with itself only. It has no perplexity."""
 
-    __str__ = Figure.__str__
     kind: ClassVar[Kind] = "surrogate"
 
 

@@ -29,7 +29,7 @@ Common arguments:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Union
 
 import numpy as np
@@ -87,12 +87,12 @@ class Estimate:
     @property
     def per_sequence(self) -> Figure:
         """The mean over sequences, in nats per sequence."""
-        return _figure(self._native.mean("sequence"))
+        return figure_of(self._native.mean("sequence"))
 
     @property
     def per_token(self) -> Figure:
         """Nats per token: all nats over all tokens that are not given."""
-        return _figure(self._native.mean("token"))
+        return figure_of(self._native.mean("token"))
 
     def __len__(self) -> int:
         return len(self.nats)
@@ -112,31 +112,27 @@ class LikelihoodEstimate(Estimate):
     @property
     def perplexity(self) -> Figure:
         """exp(nats per token)."""
-        return _figure(self._native.likelihood("perplexity", 0, []))
+        return figure_of(self._native.likelihood("perplexity", 0, []))
 
     @property
     def bits_per_token(self) -> Figure:
         """The same as :attr:`per_token` in bits."""
-        return _figure(self._native.likelihood("token", 0, []))
+        return figure_of(self._native.likelihood("token", 0, []))
 
     def bits_per_dimension(self, dimensions: int) -> Figure:
         """Bits per dimension, of sequences with so many each (an image: channels times pixels)."""
-        return _figure(self._native.likelihood("dimension", whole(dimensions, "dimensions", 1), []))
+        return figure_of(self._native.likelihood("dimension", whole(dimensions, "dimensions", 1), []))
 
     def bits_per_character(self, characters: ArrayLike) -> Figure:
         """Bits per character, of texts with so many characters, [n]."""
         counts = unsigned(characters, "characters", f"[{len(self)}]")
         if counts.ndim != 1:
             raise misfit(characters, "characters", f"[{len(self)}], one count for each sequence")
-        return _figure(self._native.likelihood("character", 0, counts.tolist()))
+        return figure_of(self._native.likelihood("character", 0, counts.tolist()))
 
 
 class SurrogateEstimate(Estimate):
     """Numbers that bound no likelihood: comparable with themselves only. They have no perplexity."""
-
-
-def _figure(told: Mapping[str, Any]) -> Figure:
-    return figure_of(told)
 
 
 def nelbo_subtoken(
