@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { TextRun } from "../page/replay.js";
-import { blockModel, browser, fragment, onPage, savedRuns, textModel, token } from "./pages.js";
+import { blockModel, browser, fragment, onPage, pixels, savedRuns, textModel, token } from "./pages.js";
 import { accessible, address, digits, finished, resultOf, saved, screenshot, scrub, states, visit } from "./visit.js";
 
 const template = "lantern:[[10]] light[[4]].";
@@ -443,14 +443,6 @@ async function tabTo(page, selector) {
 
 /** How many colours a picture has. */
 async function coloursOf(page, source) {
-  return page.evaluate(async (address) => {
-    const image = new Image();
-    image.src = address;
-    await image.decode();
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-    const context = canvas.getContext("2d");
-    context.drawImage(image, 0, 0);
-    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    return new Set(new Uint32Array(data.buffer)).size;
-  }, source);
+  const bytes = Uint8Array.from(await pixels(page, source));
+  return new Set(new Uint32Array(bytes.buffer)).size;
 }

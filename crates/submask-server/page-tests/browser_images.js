@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { PictureRun } from "../page/replay.js";
-import { browser, imageModel, onPage, savedRuns } from "./pages.js";
+import { browser, imageModel, onPage, pixels, savedRuns } from "./pages.js";
 import { accessible, address, finished, saved, screenshot, scrub, visit } from "./visit.js";
 
 describe("images", { skip: imageModel ? false : "no model of images is served" }, () => {
@@ -162,16 +162,3 @@ describe("images", { skip: imageModel ? false : "no model of images is served" }
     await accessible(page, "narrow image");
   });
 });
-
-/** The bytes of a picture, red, green, blue and opacity of each pixel. */
-async function pixels(page, source) {
-  return page.evaluate(async (address) => {
-    const image = new Image();
-    image.src = address;
-    await image.decode();
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-    const context = canvas.getContext("2d");
-    context.drawImage(image, 0, 0);
-    return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
-  }, source);
-}

@@ -42,3 +42,16 @@ export function fragment(settings, model = textModel) {
 export async function savedRuns(page) {
   return JSON.parse((await saved(page, "#save-json")).bytes).runs;
 }
+
+/** The bytes of a picture, red, green, blue and opacity of each pixel. */
+export async function pixels(page, source) {
+  return page.evaluate(async (address) => {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
+  }, source);
+}

@@ -8,6 +8,7 @@ use submask::likelihood::{
     UpperBound, bound_k, enumerate, exact_in_order, joint_objective, nelbo_subtoken, nelbo_token, path_bound,
     path_bound_full,
 };
+use submask::model::Estimator;
 use submask::order::Order;
 use submask::predictive::Predictive;
 use submask::schedule::RevealUnit;
@@ -97,17 +98,21 @@ pub fn estimate(
         }
         estimator.estimate(network, &predictive.inner, &sequences.starting_at(first_sequence))
     })?;
-    Ok(SequenceEstimate { name: estimator.figure_name(), inner })
+    let name = estimator.figure_name().map_err(|error| exception(py, &error))?;
+    Ok(SequenceEstimate { name, inner })
 }
 
 impl EstimatorGiven {
     /// Its name in figures, as the program has it.
-    fn figure_name(&self) -> String {
-        match self.estimator.as_str() {
-            "exact" => format!("exact_{}", self.order.replace('-', "_")),
+    fn figure_name(&self) -> Result<String> {
+        Ok(match self.estimator.as_str() {
+            "exact" => {
+                let (order, unit) = (self.order.parse()?, unit(&self.unit)?);
+                Estimator::Exact { order, unit, per_step: self.per_step }.name()
+            }
             "path_bound_full" => "path_bound".to_owned(),
             name => name.to_owned(),
-        }
+        })
     }
 
     fn estimate(
