@@ -62,7 +62,7 @@ impl Parameter {
     pub fn of_linear(self, kernels: Kernels) -> Self {
         match (kernels.engine(), kernels.precision()) {
             (Engine::Fused, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
-            (Engine::Gpu, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
+            (_, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
             _ => self,
         }
     }

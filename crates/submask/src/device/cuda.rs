@@ -1,6 +1,6 @@
-//! What CUDA needs at run time: NVIDIA's driver, NVRTC, and the headers that kernels include. Without NVRTC or a header
-//! kernels fail on a thread of the tensor library, and results are whatever memory held; so no device is listed before
-//! all of it is found.
+//! What CUDA needs at run time: NVIDIA's driver, NVRTC, the headers that kernels include, and cuBLASLt. Without NVRTC or a
+//! header kernels fail on a thread of the tensor library, and results are whatever memory held; so no device is listed
+//! before all of it is found.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -11,8 +11,9 @@ const HEADERS: [&str; 4] = ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h"];
 /// Where a toolkit has its libraries: as NVIDIA installs it, as PyPI's wheels do, and as Debian does.
 const FOLDERS: [&str; 4] = ["lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"];
 
-const HOW: &str = "install CUDA's toolkit, or by pip nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt and \
-                   nvidia-cuda-cccl in version 13, and set CUDA_PATH to its folder (…/site-packages/nvidia/cu13)";
+const HOW: &str = "install CUDA's toolkit, or by pip nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt, \
+                   nvidia-cuda-cccl and nvidia-cublas in version 13, and set CUDA_PATH to its folder \
+                   (…/site-packages/nvidia/cu13)";
 
 /// What CUDA lacks here, and what to install; `None` where it is complete. Found out once.
 pub(super) fn missing() -> Option<&'static str> {
@@ -35,6 +36,12 @@ fn look() -> Result<(), String> {
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         let toolkit = toolkit.display();
         return Err(format!("libnvrtc is neither in {toolkit} nor where the system finds libraries: {HOW}"));
+    }
+    load(&toolkit, "libcublasLt.so");
+    // SAFETY: as above.
+    if !unsafe { cudarc::cublaslt::sys::is_culib_present() } {
+        let toolkit = toolkit.display();
+        return Err(format!("libcublasLt is neither in {toolkit} nor where the system finds libraries: {HOW}"));
     }
     let (driver, compiler) = (driver_version()?, compiler_version()?);
     match compiler <= driver {

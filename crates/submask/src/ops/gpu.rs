@@ -21,7 +21,7 @@ const CHUNK_LOGITS: usize = 1 << 25;
 
 /// x·Wᵀ + bias.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, precision: Precision) -> Tensor<2> {
-    if precision == Precision::Fp32 {
+    if precision != Precision::Bf16 {
         return plain::linear(x, weight, bias);
     }
     let [x, weight] = [x, weight].map(|factor| factor.cast(FloatDType::BF16));
@@ -215,7 +215,7 @@ fn rows<B: Backend>(x: &FloatTensor<B>, first: usize, count: usize) -> FloatTens
 /// a·b.
 fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
     match precision {
-        Precision::Fp32 => B::float_matmul(a, b),
+        Precision::Fp32 | Precision::Tf32 => B::float_matmul(a, b),
         Precision::Bf16 => {
             let [a, b] = [a, b].map(|factor| B::float_cast(factor, FloatDType::BF16));
             B::float_cast(B::float_matmul(a, b), FloatDType::F32)

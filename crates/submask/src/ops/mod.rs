@@ -8,6 +8,8 @@
 //! Samples and likelihoods therefore depend neither on the batch size nor on the thread count on the
 //! CPU device.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod flex;
 mod gpu;
 pub(crate) mod lanes;
@@ -45,6 +47,9 @@ pub enum Engine {
     /// The compositions for GPUs: attention keeps no probabilities for the backward pass, and the training loss has
     /// logits of some rows at a time.
     Gpu,
+    /// Operations of CUDA devices: cuBLASLt, and kernels in CUDA C++.
+    #[cfg(feature = "cuda")]
+    Cuda,
 }
 
 /// Which operations run, chosen once for a network: an engine, and the precision in which it multiplies.
@@ -66,6 +71,9 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
+    /// Factors are rounded to the 11 significant bits of TF32, on tensor cores of NVIDIA's devices since 2020; products are
+    /// added up in single precision.
+    Tf32,
     /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision. On the
     /// CPU the training loss stays in single precision where visible digits leave few tokens; on GPUs results are rounded
     /// to bfloat16, too, and inference keeps the weights so.
@@ -78,8 +86,9 @@ impl FromStr for Precision {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "fp32" => Ok(Self::Fp32),
+            "tf32" => Ok(Self::Tf32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::invalid("precision", name, "fp32 or bf16")),
+            _ => Err(Error::invalid("precision", name, "fp32, tf32 or bf16")),
         }
     }
 }
@@ -90,6 +99,8 @@ impl fmt::Display for Kernels {
             Engine::Plain => "compositions",
             Engine::Fused => "fused operations of the CPU",
             Engine::Gpu => "operations of GPUs",
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => "operations of CUDA devices",
         };
         write!(f, "{engine} in {}", self.precision)
     }
@@ -99,6 +110,7 @@ impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
         })
     }
@@ -234,18 +246,29 @@ impl Kernels {
     pub const FUSED: Self = Self { engine: Engine::Fused, precision: Precision::Fp32 };
     /// Those of GPUs.
     pub const GPU: Self = Self { engine: Engine::Gpu, precision: Precision::Fp32 };
+    /// Those of CUDA devices.
+    #[cfg(feature = "cuda")]
+    pub const CUDA: Self = Self { engine: Engine::Cuda, precision: Precision::Fp32 };
 
     /// The fastest that there are for a device and a precision.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a precision that the device does not compute in.
     pub fn new(device: &Device, precision: Precision) -> Result<Self> {
-        let engine = if is_cpu(device) { Engine::Fused } else { Engine::Gpu };
+        let engine = match device {
+            device if is_cpu(device) => Engine::Fused,
+            #[cfg(feature = "cuda")]
+            device if cuda::is_cuda(device) => Engine::Cuda,
+            _ => Engine::Gpu,
+        };
         let allowed = match (engine, precision) {
+            (Engine::Plain | Engine::Fused | Engine::Gpu, Precision::Tf32) => {
+                "fp32, or bf16 where the device has it: tf32 is of NVIDIA's GPUs through CUDA"
+            }
             (Engine::Fused, Precision::Bf16) if !flex::has_bf16() => {
                 "fp32: this processor has no AVX-512 instructions for bf16"
             }
-            (Engine::Gpu, Precision::Bf16) if !device.supports_dtype(DType::BF16) => {
+            (engine, Precision::Bf16) if engine != Engine::Fused && !device.supports_dtype(DType::BF16) => {
                 "fp32: this GPU does not compute in bf16, or its driver does not say so"
             }
             _ => return Ok(Self { engine, precision }),
@@ -259,8 +282,11 @@ impl Kernels {
     /// [`Error::Invalid`] for compositions in another precision than fp32.
     pub fn with_precision(self, precision: Precision) -> Result<Self> {
         match (self.engine, precision) {
-            (Engine::Plain, Precision::Bf16) => {
+            (Engine::Plain, Precision::Tf32 | Precision::Bf16) => {
                 Err(Error::invalid("precision", precision, "fp32: compositions are the reference"))
+            }
+            (Engine::Fused | Engine::Gpu, Precision::Tf32) => {
+                Err(Error::invalid("precision", precision, "fp32 or bf16: tf32 is of CUDA devices"))
             }
             (engine, precision) => Ok(Self { engine, precision }),
         }
@@ -273,7 +299,7 @@ impl Kernels {
 
     /// Whether these are for GPUs: what such a device computes stays there while nothing else needs it.
     pub fn are_for_gpus(self) -> bool {
-        self.engine == Engine::Gpu
+        !matches!(self.engine, Engine::Plain | Engine::Fused)
     }
 
     /// In which precision linear layers and attention multiply.
@@ -302,6 +328,8 @@ impl Kernels {
         match (self.engine, weight.into()) {
             (Engine::Plain, weight) => plain::linear(x, weight.into_tensor(), bias),
             (Engine::Gpu, weight) => gpu::linear(x, weight.into_tensor(), bias, self.precision),
+            #[cfg(feature = "cuda")]
+            (Engine::Cuda, weight) => cuda::linear(x, weight.into_tensor(), bias, self.precision),
             (_, Factor::Packed(packed)) => flex::packed_linear(x, packed.weight, bias),
             (_, Factor::Tensor(weight)) => flex::linear(x, weight, bias, self.precision),
         }
@@ -317,6 +345,8 @@ impl Kernels {
             (Engine::Gpu, weight) => {
                 plain::gelu(gpu::linear(x, weight.into_tensor(), Some(bias), self.precision))
             }
+            #[cfg(feature = "cuda")]
+            (Engine::Cuda, weight) => cuda::linear_gelu(x, weight.into_tensor(), bias, self.precision),
             (_, Factor::Packed(packed)) => flex::packed_linear_gelu(x, packed.weight, bias),
             (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision),
         }
@@ -405,7 +435,7 @@ impl Kernels {
         match self.engine {
             Engine::Fused => flex::attention(qkv, heads, rotary, mask, self.precision),
             Engine::Plain => plain::attention(qkv, heads, &rotary, mask),
-            Engine::Gpu => gpu::attention(qkv, heads, &rotary, mask, self.precision),
+            _ => gpu::attention(qkv, heads, &rotary, mask, self.precision),
         }
     }
 
@@ -469,7 +499,7 @@ impl Kernels {
                 let loss = rows.composed(&hidden.device());
                 loss(0..rows.len(), plain::linear(hidden, weight, Some(bias)))
             }
-            Engine::Gpu => gpu::head_loss(hidden, weight, bias, &*rows, self.precision),
+            _ => gpu::head_loss(hidden, weight, bias, &*rows, self.precision),
         }
     }
 }

@@ -146,8 +146,8 @@ impl Kernels {
     ) -> Tensor<3> {
         let parts = plain::with_placed(qkv, placed, first, heads, rotary);
         match self.engine {
-            Engine::Gpu => gpu::attention_with_past(parts, [length, first], mask, self.precision),
-            _ => plain::attention_with_past(parts, [length, first], mask),
+            Engine::Plain => plain::attention_with_past(parts, [length, first], mask),
+            _ => gpu::attention_with_past(parts, [length, first], mask, self.precision),
         }
     }
 }

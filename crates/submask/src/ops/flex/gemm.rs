@@ -223,7 +223,7 @@ unsafe fn call(
     let factors = match (b, precision) {
         (Second::Packed(weight), _) => Factors::Packed(Packed::by_weight(a, weight, shared)),
         (Second::Matrix(b), Precision::Bf16) => Factors::Packed(Packed::new(a, b, shared)),
-        (Second::Matrix(b), Precision::Fp32) => Factors::Matrices(a, b),
+        (Second::Matrix(b), Precision::Fp32 | Precision::Tf32) => Factors::Matrices(a, b),
     };
     let whole = |len: usize| Parts { len, count: 1, unit: 1 };
     let place = Place { out, stride: columns };
