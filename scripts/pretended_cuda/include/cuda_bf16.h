@@ -1,0 +1,1 @@
+// device.h, which is included before everything else, has what this header of NVIDIA's gives.
