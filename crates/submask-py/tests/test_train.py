@@ -421,7 +421,7 @@ def test_refused_arguments_name_themselves(corpus: Path, tmp_path: Path) -> None
     raises(tmp_path, "field", "a pair of names", data=corpus, field=3)
     raises(tmp_path, "tokenizer", "a tokenizers.Tokenizer", data=corpus, tokenizer=3)
     raises(tmp_path, "device", "auto, cpu, or gpu:N", device="tpu")
-    raises(tmp_path, "precision", "fp32 or bf16", precision="fp8")
+    raises(tmp_path, "precision", "fp32, tf32 or bf16", precision="fp8")
     raises(tmp_path, "out", "leave out resume=True to start it", resume=True)
     raises(tmp_path, "data.paths", "two values", data=corpus, settings={"data.paths": ["other"]})
 

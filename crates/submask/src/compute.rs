@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::device::{self, DeviceChoice};
-use crate::ops::{Engine, Kernels, Precision, is_cpu};
+use crate::ops::{Engine, Kernels, Precision};
 use crate::{Error, Result};
 
 /// A device with the operations and the precision that run on it. They are chosen together, so that they always fit.
@@ -49,7 +49,7 @@ impl Compute {
     /// [`Error::Invalid`] for operations that do not run on the device.
     #[doc(hidden)]
     pub fn with(device: Device, kernels: Kernels) -> Result<Self> {
-        check_fit(kernels, is_cpu(&device), &device::name(&device))?;
+        check_fit(kernels, Kernels::new(&device, Precision::Fp32)?, &device::name(&device))?;
         Ok(Self { device, kernels })
     }
 
@@ -75,12 +75,13 @@ impl Compute {
     }
 }
 
-/// All operations run on the CPU, and the fused ones nowhere else.
-fn check_fit(kernels: Kernels, on_cpu: bool, device: &str) -> Result<()> {
-    if on_cpu || kernels.engine() != Engine::Fused {
+/// Compositions and the operations of GPUs run everywhere, others where they are a device's `own`.
+fn check_fit(kernels: Kernels, own: Kernels, device: &str) -> Result<()> {
+    let runs_everywhere = matches!(kernels.engine(), Engine::Plain | Engine::Gpu);
+    if runs_everywhere || kernels.engine() == own.engine() {
         return Ok(());
     }
-    let allowed = format!("compositions or operations of GPUs on {device}");
+    let allowed = format!("compositions or {} on {device}", own.engine());
     Err(Error::invalid("kernels", kernels, allowed))
 }
 
@@ -92,12 +93,13 @@ mod tests {
     fn a_device_and_kernels_that_do_not_fit_cannot_be_put_together() {
         let bf16 = |kernels: Kernels| kernels.with_precision(Precision::Bf16).unwrap();
         let all = [Kernels::FUSED, bf16(Kernels::FUSED), Kernels::PLAIN, Kernels::GPU, bf16(Kernels::GPU)];
-        let fit = |on_cpu: bool| all.map(|kernels| check_fit(kernels, on_cpu, "Some GPU").is_ok());
-        assert_eq!(fit(true), [true; 5]);
-        assert_eq!(fit(false), [false, false, true, true, true]);
-        let error = check_fit(bf16(Kernels::FUSED), false, "Some GPU").unwrap_err().to_string();
+        let fit = |own: Kernels| all.map(|kernels| check_fit(kernels, own, "Some GPU").is_ok());
+        assert_eq!(fit(Kernels::FUSED), [true; 5]);
+        assert_eq!(fit(Kernels::GPU), [false, false, true, true, true]);
+        let error = check_fit(bf16(Kernels::FUSED), Kernels::GPU, "Some GPU").unwrap_err().to_string();
         assert!(
-            error.contains("fused operations of the CPU in bf16") && error.contains("Some GPU"),
+            error.contains("fused operations of the CPU in bf16")
+                && error.contains("compositions or operations of GPUs on Some GPU"),
             "{error}"
         );
         assert!(Kernels::PLAIN.with_precision(Precision::Bf16).is_err());

@@ -58,11 +58,11 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<NonZeroUsize>,
     /// Where to compute: auto (a GPU that answers, otherwise the CPU), cpu, or gpu:N; GPUs need a build with the cargo
-    /// feature vulkan or wgpu
+    /// feature cuda, vulkan or wgpu
     #[arg(long, global = true, value_name = "DEVICE", default_value_t, help_heading = "Global options")]
     pub device: DeviceChoice,
-    /// In which precision matrices are multiplied: fp32, or bf16 (CPUs with AVX-512 for it, some GPUs), where norms,
-    /// softmax and the weights in training stay fp32
+    /// In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs through CUDA), or bf16 (CPUs with AVX-512 for
+    /// it, some GPUs), where norms, softmax and the weights in training stay fp32
     #[arg(long, global = true, value_name = "PRECISION", default_value_t, help_heading = "Global options")]
     pub precision: Precision,
     #[command(subcommand)]

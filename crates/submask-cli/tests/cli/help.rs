@@ -39,11 +39,11 @@ fn overview() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
 
     Results are written to standard output; progress, messages and errors to standard error.
 
@@ -93,11 +93,11 @@ fn train() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
 
     Examples:
       submask train
@@ -188,11 +188,11 @@ fn eval() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -249,11 +249,11 @@ fn score() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
 
     Examples:
       submask score runs/mine --text 'lantern: A case for a light.'
@@ -351,11 +351,11 @@ fn sample() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
 
     Examples:
       submask sample runs/dictionary --num 3
@@ -394,11 +394,11 @@ fn data() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
     ----- stderr -----
     ");
     assert_snapshot!(submask(&["data", "info", "-h"]), @"
@@ -420,11 +420,11 @@ fn data() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -450,11 +450,11 @@ fn info() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }
@@ -478,11 +478,11 @@ fn plot() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
     ----- stderr -----
     ");
 }

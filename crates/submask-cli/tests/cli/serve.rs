@@ -68,11 +68,11 @@ fn help() {
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
-                                   or gpu:N; GPUs need a build with the cargo feature vulkan or wgpu
-                                   [default: auto]
-          --precision <PRECISION>  In which precision matrices are multiplied: fp32, or bf16 (CPUs with
-                                   AVX-512 for it, some GPUs), where norms, softmax and the weights in
-                                   training stay fp32 [default: fp32]
+                                   or gpu:N; GPUs need a build with the cargo feature cuda, vulkan or
+                                   wgpu [default: auto]
+          --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
+                                   through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
+                                   norms, softmax and the weights in training stay fp32 [default: fp32]
 
     Examples:
       submask serve runs/dictionary

@@ -61,7 +61,7 @@ class OpenModel:
         *,
         checkpoint: str | int = "newest",
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | None = None,
     ) -> Self:
@@ -117,7 +117,7 @@ class OpenModel:
         token: str | None = None,
         checkpoint: str | int = "newest",
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
     ) -> Self:
         """Opens ``owner/repo`` of the Hub, or a folder that there is.
 

@@ -75,7 +75,7 @@ class TrainResult:
     early: bool
     best: Best | None
 
-    def model(self, *, device: str = "cpu", precision: Literal["fp32", "bf16"] = "fp32") -> Model:
+    def model(self, *, device: str = "cpu", precision: Literal["fp32", "tf32", "bf16"] = "fp32") -> Model:
         """Opens the model of the last checkpoint."""
         from ._model import Model
 
@@ -118,7 +118,7 @@ def train(
     resume: bool = False,
     init: PathLike | None = None,
     device: str = "auto",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32",
     callback: Callable[[Event], object] | None = None,
 ) -> TrainResult:
     """Trains a model, as ``submask train`` does: the same settings give the same weights, bit for bit.
@@ -146,7 +146,7 @@ def train(
         resume: resume the run in ``out`` from its newest checkpoint.
         init: model, run or checkpoint whose weights are the start; its network, codes, schedule and tokenizer take the preset's place.
         device: ``auto`` (a GPU that answers, otherwise the CPU), ``cpu`` or ``gpu:N``.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``tf32`` (CUDA devices) or ``bf16``.
         callback: called with each event (:mod:`submask.events`), on this thread; the run waits for it. What it raises ends the run after
             its step, with a checkpoint, and is raised here. If the run fails then, as where the checkpoint cannot be written, a note of
             the exception says so (before Python 3.11, a warning).

@@ -124,7 +124,7 @@ class SubmaskLM(LM):  # type: ignore[misc]  # The harness has no types.
         batch_size: int | str = "auto",
         max_batch_size: int | None = None,
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         **unknown: Any,
     ) -> None:
         super().__init__()

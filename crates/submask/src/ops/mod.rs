@@ -95,14 +95,19 @@ impl FromStr for Precision {
 
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let engine = match self.engine {
-            Engine::Plain => "compositions",
-            Engine::Fused => "fused operations of the CPU",
-            Engine::Gpu => "operations of GPUs",
+        write!(f, "{} in {}", self.engine, self.precision)
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "compositions",
+            Self::Fused => "fused operations of the CPU",
+            Self::Gpu => "operations of GPUs",
             #[cfg(feature = "cuda")]
-            Engine::Cuda => "operations of CUDA devices",
-        };
-        write!(f, "{engine} in {}", self.precision)
+            Self::Cuda => "operations of CUDA devices",
+        })
     }
 }
 
