@@ -99,10 +99,13 @@ pub(super) struct Source {
 /// What every source begins with.
 const COMMON: &str = include_str!("kernels/common.cuh");
 
-/// Names a file of `kernels/` as a source.
+/// Names a file of `kernels/` as a source, behind the files that it uses: `source!("norm.cu", "elements.cuh")`.
 macro_rules! source {
-    ($file:literal) => {
-        $crate::ops::cuda::device::Source { name: $file, code: include_str!(concat!("kernels/", $file)) }
+    ($file:literal $(, $before:literal)*) => {
+        $crate::ops::cuda::device::Source {
+            name: $file,
+            code: concat!($(include_str!(concat!("kernels/", $before)),)* include_str!(concat!("kernels/", $file))),
+        }
     };
 }
 pub(super) use source;
