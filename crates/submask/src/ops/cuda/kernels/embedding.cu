@@ -1,0 +1,71 @@
+// Rows of a table, some per token, and the gradient of the table.
+//
+// The gradient is a sum over the places that take a row, in their order. Which places these are, the host has sorted; a row
+// that is taken often is added up by pieces of PIECE places. PACK: columns of a thread, a divisor of the widths of table and
+// vectors.
+
+constexpr int TOKENS = 8;
+constexpr int PIECE = 64;
+
+/// Vectors of `hidden` numbers of the rows `indices` [tokens, per_token]: added up, or beside each other and followed by
+/// zeros. Blocks are (tokens, columns).
+extern "C" __global__ void embedding(const float *__restrict__ table, const int *__restrict__ indices,
+                                     float *__restrict__ out, int tokens, int per_token, int width, int hidden, int summed) {
+    int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
+    if (column >= hidden) return;
+    int start = blockIdx.x * TOKENS, end = min(tokens, start + TOKENS);
+    int first = summed ? 0 : column / width, last = summed ? per_token : min(per_token, first + 1);
+    const float *of_column = table + (summed ? column : column % width);
+    for (int token = start; token < end; token++) {
+        float sum[PACK] = {};
+        for (int j = first; j < last; j++) {
+            float values[PACK];
+            load<PACK>(values, of_column + size_t(indices[size_t(token) * per_token + j]) * width);
+#pragma unroll
+            for (int i = 0; i < PACK; i++) sum[i] += values[i];
+        }
+        store<PACK>(out + size_t(token) * hidden + column, sum);
+    }
+}
+
+/// Σ of the gradient over the places from `first` to before `end`: where they begin in g is in `places`.
+__device__ inline void add_places(float (&sum)[PACK], const float *g, const unsigned *places, int first, int end) {
+#pragma unroll 4
+    for (int i = first; i < end; i++) {
+        float values[PACK];
+        load<PACK>(values, g + places[i]);
+#pragma unroll
+        for (int j = 0; j < PACK; j++) sum[j] += values[j];
+    }
+}
+
+/// The sums of `pieces` (first place, behind the last one), each a row of parts [pieces, width]. Blocks are (piece, columns).
+extern "C" __global__ void embedding_pieces(const float *__restrict__ g, const unsigned *__restrict__ places,
+                                            const int2 *__restrict__ pieces, float *__restrict__ parts, int width) {
+    int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
+    if (column >= width) return;
+    float sum[PACK] = {};
+    int2 piece = pieces[blockIdx.x];
+    add_places(sum, g + column, places, piece.x, piece.y);
+    store<PACK>(parts + size_t(blockIdx.x) * width + column, sum);
+}
+
+/// The gradient of the table: row r is of the places starts[r] to before starts[r + 1], or of the parts pieces_of[r] to before
+/// pieces_of[r + 1], if there are any. Blocks are (row, columns).
+extern "C" __global__ void embedding_backward(const float *__restrict__ g, const unsigned *__restrict__ places,
+                                              const int *__restrict__ starts, const int *__restrict__ pieces_of,
+                                              const float *__restrict__ parts, float *__restrict__ out, int width) {
+    int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
+    if (column >= width) return;
+    int row = blockIdx.x, first = pieces_of[row], end = pieces_of[row + 1];
+    float sum[PACK] = {};
+    if (first == end) add_places(sum, g + column, places, starts[row], starts[row + 1]);
+#pragma unroll 8
+    for (int piece = first; piece < end; piece++) {
+        float values[PACK];
+        load<PACK>(values, parts + size_t(piece) * width + column);
+#pragma unroll
+        for (int j = 0; j < PACK; j++) sum[j] += values[j];
+    }
+    store<PACK>(out + size_t(row) * width + column, sum);
+}
