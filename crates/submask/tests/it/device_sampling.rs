@@ -10,7 +10,7 @@ use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{Backbone, Embedding, LoadedBackbone};
 use submask::denoiser::{Denoiser, DeviceDenoiser, DeviceStates, States};
-use submask::ops::Kernels;
+use submask::ops::{Kernels, Precision};
 use submask::predictive::{Predictive, Sharpening};
 use submask::random::{Draws, Purpose};
 use submask::sampler::{
@@ -20,7 +20,7 @@ use submask::sampler::{
 use submask::schedule::TemperatureSchedule;
 use submask::subtoken::SubTokenizer;
 
-use crate::fixtures::{assert_close, hold, places};
+use crate::fixtures::{assert_close, hold, places, tolerances};
 use crate::tiny_networks::{dit_config, encoder_config};
 
 const LENGTH: usize = 11;
@@ -132,8 +132,8 @@ fn logits_of_digits_on_the_device_are_those_in_memory() {
             let numbers = |logits: &[f32]| logits.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
             let logits = numbers(logits.as_slice::<f32>().unwrap());
             // Another device adds up in another order.
-            let what = format!("logits on the device, {}", network.spec().max_seq_len());
-            assert_close(&what, &logits, &numbers(&expected), 1e-4);
+            let what = format!("logits on the device, {} {kernels:?}", network.spec().max_seq_len());
+            assert_close(&what, &logits, &numbers(&expected), tolerances(kernels).gradients);
         }
     }
 }
@@ -169,7 +169,7 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
     for (classes, carry_over) in [(20, true), (25, false)] {
         let codes = SubTokenizer::new(classes, 2).unwrap();
         let predictive = Predictive::new(codes.clone(), carry_over);
-        for (device, kernels) in places().into_iter().filter(|(_, kernels)| *kernels == Kernels::GPU) {
+        for (device, kernels) in places().into_iter().filter(|(_, kernels)| kernels.are_for_gpus()) {
             let plain = networks(&codes, Kernels::PLAIN);
             for (plain, network) in plain.into_iter().zip(networks(&codes, kernels)) {
                 let plain = loaded(plain, 0.6, &Device::flex());
@@ -181,8 +181,11 @@ fn samples_drawn_on_the_device_are_those_drawn_in_memory() {
                 let pairs = on_device.tokens.iter().zip(&in_memory.tokens);
                 let differing = pairs.filter(|(ours, theirs)| ours != theirs).count();
                 println!("{differing} of {} tokens differ", in_memory.tokens.len());
-                // A draw may fall between two partial sums that differ by rounding, and change what follows.
-                hold(differing <= network.spec().max_seq_len(), || format!("{differing} tokens differ"));
+                // A draw may fall between two partial sums that differ by rounding, and change what follows; rounded factors
+                // give other sums anyway.
+                let few = differing <= network.spec().max_seq_len();
+                let is_rounded = kernels.precision() != Precision::Fp32;
+                hold(few || is_rounded, || format!("{differing} tokens differ, {kernels:?}"));
                 let mut sorted = in_memory.tokens;
                 sorted.sort_unstable();
                 sorted.dedup();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use submask::ops::Kernels;
-use submask::{Device, DeviceChoice, device};
+use submask::{Device, DeviceChoice, Precision, device};
 
 /// Names another folder of fixtures.
 const VARIABLE: &str = "SUBMASK_FIXTURES";
@@ -159,18 +159,53 @@ impl Case {
 /// Names the only GPU that is tested, as `--device` does.
 const DEVICE_VARIABLE: &str = "SUBMASK_TEST_DEVICE";
 
+/// Names the precisions in which GPUs are tested, with commas between them: by default `fp32`.
+const PRECISION_VARIABLE: &str = "SUBMASK_TEST_PRECISION";
+
 /// Set to 1, it has deviations reported that would be failures.
 const REPORT_VARIABLE: &str = "SUBMASK_TEST_REPORT";
 
-/// Where networks are evaluated, and by which operations: on the CPU by all kinds, and on every GPU by those for GPUs. With
+/// Where networks are evaluated, and by which operations: on the CPU by all kinds, and on every GPU by its own. With
 /// a device named by the variable, there alone.
 pub fn places() -> Vec<(Device, Kernels)> {
-    let on_gpus = gpus().into_iter().map(|gpu| (gpu, Kernels::GPU));
+    let on_gpus = gpus().into_iter().flat_map(|gpu| {
+        let kernels = |precision| {
+            let kernels = Kernels::new(&gpu, precision);
+            (gpu.clone(), kernels.unwrap_or_else(|error| panic!("{PRECISION_VARIABLE}: {error}")))
+        };
+        precisions().into_iter().map(kernels).collect::<Vec<_>>()
+    });
     if std::env::var_os(DEVICE_VARIABLE).is_some() {
         return on_gpus.collect();
     }
     let kinds = [Kernels::FUSED, Kernels::PLAIN, Kernels::GPU];
     kinds.map(|kernels| (Device::flex(), kernels)).into_iter().chain(on_gpus).collect()
+}
+
+/// The precisions that are named by the variable.
+fn precisions() -> Vec<Precision> {
+    let named = std::env::var(PRECISION_VARIABLE).unwrap_or_else(|_| "fp32".to_owned());
+    let parsed = named.split(',').map(str::parse).collect::<Result<_, _>>();
+    parsed.unwrap_or_else(|error| panic!("{PRECISION_VARIABLE}: {error}"))
+}
+
+/// What may deviate, relative to the largest value.
+pub struct Tolerances {
+    /// Logits, probabilities, losses.
+    pub values: f64,
+    /// Gradients of a loss, and losses and norms of the steps that follow from them.
+    pub gradients: f64,
+    /// Weights after ten steps: AdamW turns the sign of a tiny gradient into a step of full length.
+    pub trained: f64,
+}
+
+/// Those of a precision. Factors have 10 bits behind the point in tf32, 7 in bf16.
+pub fn tolerances(kernels: Kernels) -> Tolerances {
+    match kernels.precision() {
+        Precision::Fp32 => Tolerances { values: 1e-5, gradients: 1e-4, trained: 2e-3 },
+        Precision::Tf32 => Tolerances { values: 5e-3, gradients: 1e-2, trained: 1e-1 },
+        Precision::Bf16 => Tolerances { values: 3e-2, gradients: 6e-2, trained: 3e-1 },
+    }
 }
 
 /// The device that is named by the variable; otherwise, where this was built with GPUs, all that are hardware, or the first

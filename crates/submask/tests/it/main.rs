@@ -9,6 +9,7 @@ mod block_table;
 mod block_traces;
 mod block_training;
 mod counting;
+mod device_exact;
 mod device_sampling;
 mod device_training;
 mod encoder;

@@ -12,7 +12,7 @@ use submask::objective::{LossRows, Objective};
 use submask::ops::{Kernels, Precision};
 use submask::predictive::Predictive;
 
-use crate::fixtures::{Case, assert_close, cases, deviation, hold, places};
+use crate::fixtures::{Case, assert_close, cases, deviation, hold, places, tolerances};
 use crate::parity_networks::{codes, floats, network, values};
 
 /// Cases with losses; the others are of sampling.
@@ -76,7 +76,8 @@ fn logits_of_the_noisy_half_agree() {
             for (device, kernels) in places() {
                 let ours = logits(&case, kernels, &device, &y_t);
                 println!("{} {name} {kernels:?}: {:.1e}", case.name, deviation(&ours, &theirs));
-                assert_close(&format!("{} {name} {kernels:?}", case.name), &ours, &theirs, 1e-5);
+                let what = format!("{} {name} {kernels:?}", case.name);
+                assert_close(&what, &ours, &theirs, tolerances(kernels).values);
                 compared += 1;
             }
         }
@@ -254,7 +255,8 @@ fn losses_and_every_gradient_agree() {
                 let loss = charged.loss(&case, &network, &weights);
                 let value = f64::from(loss.clone().into_scalar::<f32>());
                 let what = format!("{} loss_{name} {kernels:?}", case.name);
-                assert_close(&what, &[value], &[case.number(&format!("loss_{name}"))], 1e-5);
+                let theirs = case.number(&format!("loss_{name}"));
+                assert_close(&what, &[value], &[theirs], tolerances(kernels).values);
                 let file = format!("grads_{name}");
                 if !case.has(&file) {
                     continue;
@@ -268,7 +270,7 @@ fn losses_and_every_gradient_agree() {
                     };
                     let theirs = case.tensor(&file, &parameter.name).unwrap().1;
                     let what = format!("{} {file} {} {kernels:?}", case.name, parameter.name);
-                    assert_close(&what, &ours, &theirs, 1e-4);
+                    assert_close(&what, &ours, &theirs, tolerances(kernels).gradients);
                     compared += 1;
                 }
             }
@@ -416,7 +418,8 @@ fn the_paths_of_sampling_agree() {
         let compare = |name: &str, k: usize, ours: &[f64], kernels: Kernels| {
             let all = of_tokens(&case, &theirs(&case, name).unwrap());
             let theirs = &all[k * ours.len()..(k + 1) * ours.len()];
-            assert_close(&format!("{} {name} {k} {kernels:?}", case.name), ours, theirs, 1e-5);
+            let what = format!("{} {name} {k} {kernels:?}", case.name);
+            assert_close(&what, ours, theirs, tolerances(kernels).values);
         };
         for (device, kernels) in places() {
             let paths = Paths::new(&case, kernels, &device);

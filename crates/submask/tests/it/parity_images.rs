@@ -8,7 +8,7 @@ use submask::backbone::{Backbone, logits};
 use submask::denoiser::States;
 use submask::subtoken::SubTokenizer;
 
-use crate::fixtures::{Case, assert_close, cases, places};
+use crate::fixtures::{Case, assert_close, cases, places, tolerances};
 
 fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
@@ -36,7 +36,8 @@ fn the_toy_network_agrees() {
             let logits = logits(&network, &weights, &inputs, &all).unwrap().into_data();
             let logits: Vec<f64> = logits.iter::<f32>().map(f64::from).collect();
             let theirs = case.tensor("vectors", "logits").unwrap().1;
-            assert_close(&format!("{} {kernels:?}", case.name), &logits, &theirs, 1e-5);
+            let what = format!("{} {kernels:?}", case.name);
+            assert_close(&what, &logits, &theirs, tolerances(kernels).values);
         }
     }
 }

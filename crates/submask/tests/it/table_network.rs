@@ -29,7 +29,13 @@ impl TableNetwork {
         let states = (codes.base() as usize + 1).pow((seq_len * codes.subtoken_len()) as u32);
         let count = states * seq_len * codes.vocab_size();
         let logits = (0..count).map(|k| (spread * draws.normal(0, k as u32, 0)) as f32).collect();
-        Self { spec: Spec::new(&codes, seq_len), codes, seq_len, logits, time_slope: 0.0, chunk: 1000 }
+        Self::from_logits(codes, seq_len, logits)
+    }
+
+    /// A table of given logits, [state, L, C].
+    pub fn from_logits(codes: SubTokenizer, seq_len: usize, logits: Vec<f32>) -> Self {
+        let spec = Spec::new(&codes, seq_len);
+        Self { spec, codes, seq_len, logits, time_slope: 0.0, chunk: 1000 }
     }
 
     /// The table of a fixture.
