@@ -9,7 +9,7 @@ tokens of earlier blocks, as a good PyTorch user would write it.
 
 Training and bounds: one pass over [y_t ; y_0], 2L positions, fused attention with a mask that is computed once, logits at
 masked positions only. Sampling: keys and values of clean blocks are kept, rotated, for the last L positions. Each verb
-prints one line of JSON, as `dit_steps` does on a case with blocks. FOLDER is as for dit.py, and so is BF16=1.
+prints one line of JSON, as `dit_steps` does on a case with blocks. FOLDER is as for dit.py, and so is PRECISION.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ import torch
 from torch.nn import functional as F
 
 from common import median, set_threads
-from dit import Best, Dit, Rotary, autocast, evaluate, load, train
+from device import autocast, set_device
+from dit import Best, Dit, Rotary, evaluate, load, train
 
 # As in dit_steps: a sampled text is so many times as long as the network, and times are of so many parts of its length.
 TIMES_AS_LONG = 4
@@ -148,7 +149,7 @@ def bound(form, x_0, batch, count):
         estimates.append(statistics.mean(draw().item() for _ in range(form.case["draws"])))
 
     ms = median(count, call)
-    return {"ms": ms, "mean": statistics.mean(estimates), "deviation": statistics.stdev(estimates)}
+    return {"ms": ms, "estimates": estimates[1:]}
 
 
 def sample_long(form):
@@ -183,6 +184,7 @@ def sample_long(form):
 def main():
     set_threads()
     torch.manual_seed(0)
+    set_device()
     match sys.argv[1:]:
         case [verb, folder, *rest]:
             form, batch, held_out = load(Blocks, Path(folder))

@@ -69,6 +69,11 @@ def distance(a, b):
     return variation / (math.sqrt(2) * (expected + 2.5 / math.sqrt(n)))
 
 
+def mean_and_deviation(run):
+    """Of a run's estimates."""
+    return statistics.mean(run["estimates"]), statistics.stdev(run["estimates"])
+
+
 def spread(values, digits):
     low, high = min(values), max(values)
     return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from common import CORES, HERE, build, check_losses, close, figures, require_torch, row, run, spread
+from common import CORES, HERE, build, check_losses, close, figures, mean_and_deviation, require_torch, row, run, spread
 from compare_dit import BF16, FP32
 
 sys.path.append(str(HERE.parent))
@@ -72,9 +72,10 @@ def check(workload, sides, results, tolerances):
         squares = (sides.run(side, verb)["squares"] for side in ("ours", "PyTorch"))
         close(*squares, tolerances.squares, f"sum of the squares of the logits ({verb})")
     if workload.verb == "bound":
-        error = math.hypot(ours["deviation"], theirs["deviation"]) / math.sqrt(workload.count + 1)
-        if abs(ours["mean"] - theirs["mean"]) > 4 * error:
-            sys.exit(f"the bounds differ: ours {ours['mean']}, PyTorch's {theirs['mean']}, error {error}")
+        (our_mean, our_deviation), (mean, deviation) = mean_and_deviation(ours), mean_and_deviation(theirs)
+        error = math.hypot(our_deviation, deviation) / math.sqrt(workload.count)
+        if abs(our_mean - mean) > 4 * error:
+            sys.exit(f"the bounds differ: ours {our_mean}, PyTorch's {mean}, error {error}")
 
 
 def compare(workload, ours, rounds, tolerances):
@@ -159,8 +160,7 @@ def main():
     asked = arguments()
     pyplot = plotting() if asked.plot else None
     torch_version, ours = require_torch(), build("dit_steps")
-    os.environ["BF16"] = str(int(asked.bf16))
-    kind = "bf16" if asked.bf16 else "fp32"
+    kind = os.environ["PRECISION"] = "bf16" if asked.bf16 else "fp32"
     print(f"PyTorch {torch_version}, {kind}, cores {CORES}, {asked.rounds} rounds: median (least to greatest)\n")
     row(["", "ours, ms", "PyTorch, ms", "PyTorch / ours", "of the least times", "ours, MB", "PyTorch, MB", "asked"])
     print("|---" * 8 + "|")

@@ -15,7 +15,20 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from common import CORES, HERE, build, check_losses, close, distance, figures, require_torch, row, run, spread
+from common import (
+    CORES,
+    HERE,
+    build,
+    check_losses,
+    close,
+    distance,
+    figures,
+    mean_and_deviation,
+    require_torch,
+    row,
+    run,
+    spread,
+)
 
 FORMS = ["reference", "best"]
 COUNTED = 100_000
@@ -101,7 +114,7 @@ def compare(workload, ours, rounds, tolerances):
                     losses = results["ours"][-1]["losses"], results[form][-1]["losses"]
                     check_losses(*losses, tolerances.first, tolerances.later)
     if workload.verb == "bound":
-        to_one_percent(results, workload.count + 1)
+        to_one_percent(results, workload.count)
     column = {side: [result["ms"] for result in runs] for side, runs in results.items()}
     memory = {side: spread([result["memory"] for result in runs], 0) for side, runs in results.items()}
     for form in FORMS:
@@ -112,7 +125,7 @@ def compare(workload, ours, rounds, tolerances):
 def to_one_percent(results, count):
     """Checks that the sides estimate the same, and turns the times of an estimate into those of as many independent ones
     as have a standard error of 1 % together."""
-    figures = {side: (runs[0]["mean"], max(run["deviation"] for run in runs)) for side, runs in results.items()}
+    figures = {side: mean_and_deviation(runs[0]) for side, runs in results.items()}
     for form in FORMS:
         (ours, our_deviation), (theirs, deviation) = figures["ours"], figures[form]
         if abs(ours - theirs) > 4 * math.hypot(our_deviation, deviation) / math.sqrt(count):
@@ -137,8 +150,7 @@ def arguments():
 def main():
     asked = arguments()
     torch_version, ours = require_torch(), build("dit_steps")
-    os.environ["BF16"] = str(int(asked.bf16))
-    kind = "bf16" if asked.bf16 else "fp32"
+    kind = os.environ["PRECISION"] = "bf16" if asked.bf16 else "fp32"
     print(f"PyTorch {torch_version}, {kind}, cores {CORES}, {asked.rounds} rounds: median (least to greatest)\n")
     check_samples(ours)
     print()

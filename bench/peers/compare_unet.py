@@ -13,6 +13,7 @@ import tempfile
 
 from common import CORES, HERE, build, check_losses, close, distance, figures, require_torch, row, run
 
+CASE = "small"
 CONVOLUTIONS = [
     (16, 32, 32, 32),
     (16, 96, 96, 32),
@@ -49,10 +50,10 @@ def main():
     print(f"PyTorch {version}, cores {CORES}, {rounds} rounds: median (least to greatest)\n")
     print("| | ours, ms | PyTorch, ms | PyTorch / ours | of the least times |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([ours, "prepare", folder], check=True)
-        compare("train step", [ours, "train", 3], [*theirs, "train", folder, 3], rounds)
-        compare("evaluate", [ours, "evaluate", 5], [*theirs, "evaluate", folder, 5], rounds)
-        compare("sample", [ours, "sample"], [*theirs, "sample", folder], rounds)
+        subprocess.run([ours, "prepare", CASE, folder], check=True)
+        compare("train step", [ours, "train", CASE, 3], [*theirs, "train", folder, 3], rounds)
+        compare("evaluate", [ours, "evaluate", CASE, 5], [*theirs, "evaluate", folder, 5], rounds)
+        compare("sample", [ours, "sample", CASE], [*theirs, "sample", folder], rounds)
     for sizes in CONVOLUTIONS:
         batch, inner, outer, size = sizes
         title = f"conv B {batch}, {inner} to {outer} channels, {size}×{size}"

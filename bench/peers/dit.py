@@ -1,25 +1,25 @@
-"""PyTorch's side of the comparison of text networks: the diffusion transformer of docs/networks.md, with our names of
-weights, and the objective `joint` and the sampler of docs/math.md with carry-over, in two forms.
+"""PyTorch's side of the comparison of text networks: the diffusion transformer and the encoder of docs/networks.md, with our
+names of weights, and the objective `joint`, the sampler and the bound of docs/math.md with carry-over, in two forms.
 
     dit.py FORM train FOLDER COUNT
     dit.py FORM evaluate FOLDER
     dit.py FORM sample FOLDER [EVALUATIONS]
     dit.py FORM draw FOLDER COUNT
     dit.py FORM bound FOLDER COUNT
+    dit.py FORM bound-by-number FOLDER COUNT
 
-FORM is `reference`, the published algorithms, or `best`, what a good PyTorch user would write. Each verb prints one
-line of JSON, as `dit_steps` does. FOLDER holds `case.safetensors` and `case.json`, which `dit_steps prepare` writes.
-BF16=1 in the environment runs the network in bfloat16 by autocast; else everything is fp32. DEVICE=cuda runs on the
-first CUDA device: the clock is read when the device is done, training steps do not wait for each other, and the line
-says what the allocator has held at most; ROUNDS=1 has `train` and `sample` measure once for each line of standard
-input. COMPILE=1 compiles the network without its output layer by torch.compile.
+FORM is `reference`, the published algorithms, or `best`, what a good PyTorch user would write. `bound` draws a time for every
+sequence, as published, `bound-by-number` the number of masked digits, as we do. Each verb prints one line of JSON, as
+`dit_steps` does. FOLDER holds `case.safetensors` and `case.json`, which `dit_steps prepare` writes.
+DEVICE and PRECISION in the environment are those of device.py: on a GPU the clock is read when the device is done, training
+steps do not wait for each other, and the line says what the allocator has held at most. ROUNDS=1 has `train`, `sample` and
+the bounds measure once for each line of standard input. COMPILE=1 has torch.compile compile the network, and in `best` the
+output layer with the loss.
 """
 
 import contextlib
 import functools
 import json
-import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,51 +30,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import median, set_threads
-
-DEVICE = os.environ.get("DEVICE", "cpu")
-CUDA = DEVICE == "cuda"
-# Steps before those that are timed, on a GPU, as in dit_steps.
-WAITED = 3
+from device import COMPILES, CUDA, DEVICE, PRECISION, ROUNDS, autocast, in_rounds, set_device, train_as_in_a_run, wait
 
 FEATURES = 256
-VERBS = ("train", "evaluate", "sample", "draw", "bound")
-
-
-def autocast():
-    return torch.autocast(DEVICE, torch.bfloat16, enabled=os.environ.get("BF16") == "1")
-
-
-def wait():
-    if CUDA:
-        torch.cuda.synchronize()
-
-
-def held():
-    """What a GPU's allocator has held at most, in MB."""
-    if not CUDA:
-        return {}
-    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    return {"device_mb": allocated / 1e6, "device_reserved_mb": reserved / 1e6, "torch": torch.__version__}
-
-
-def in_rounds(ready, measure):
-    """A measurement with what was known before. With ROUNDS=1 in the environment one for each line of standard input."""
-    if os.environ.get("ROUNDS") == "1":
-        print(json.dumps(ready), flush=True)
-        for _ in sys.stdin:
-            print(json.dumps(ready | measure() | held()), flush=True)
-        sys.exit()
-    return ready | measure() | held()
+VERBS = ("train", "evaluate", "sample", "draw", "bound", "bound-by-number")
 
 
 class Rotary(nn.Module):
-    """Rotary positions; the two halves of a head form the pairs."""
+    """Rotary positions; the two halves of a head form the pairs. The table may be `rounded` to bfloat16."""
 
-    def __init__(self, length, width):
+    def __init__(self, length, width, rounded=False):
         super().__init__()
         angles = torch.outer(torch.arange(length), 10_000.0 ** (-torch.arange(0, width, 2) / width))
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, table in (("cos", angles.cos()), ("sin", angles.sin())):
+            self.register_buffer(name, table.bfloat16().float() if rounded else table, persistent=False)
 
     def forward(self, x):
         cos, sin = self.cos[: x.shape[-2]].to(x.dtype), self.sin[: x.shape[-2]].to(x.dtype)
@@ -156,10 +125,63 @@ class Dit(nn.Module):
         return self.output_layer["linear"](hidden)[..., : self.vocab_size]
 
 
+class EncoderBlock(nn.Module):
+    """x + attention(norm(x)), then x + swiglu(norm(x)). Queries, keys and values stand together by heads."""
+
+    def __init__(self, config):
+        super().__init__()
+        hidden, self.heads, inner = config["hidden"], config["heads"], config["intermediate"]
+        self.norm_1, self.norm_2 = (nn.RMSNorm(hidden, eps=1e-5) for _ in range(2))
+        qkv, out = nn.Linear(hidden, 3 * hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
+        self.attn = nn.ModuleDict({"attn": qkv, "proj": out})
+        gate, up = (nn.Linear(hidden, inner, bias=False) for _ in range(2))
+        swiglu = nn.ModuleDict({"w1": gate, "w2": up, "w3": nn.Linear(inner, hidden, bias=False)})
+        self.mlp = nn.ModuleDict({"swiglu": swiglu})
+
+    def forward(self, x, rotary):
+        batch, length, hidden = x.shape
+        qkv = self.attn["attn"](self.norm_1(x))
+        q, k, v = qkv.view(batch, length, self.heads, 3, -1).permute(3, 0, 2, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(rotary(q), rotary(k), v)
+        x = x + self.attn["proj"](mixed.transpose(1, 2).reshape(batch, length, hidden))
+        swiglu, normed = self.mlp["swiglu"], self.norm_2(x)
+        return x + swiglu["w3"](F.silu(swiglu["w1"](normed)) * swiglu["w2"](normed))
+
+
+class Encoder(nn.Module):
+    """Digits [B, L, ℓ] to hidden states [B, L, d]; every digit of a token has a table of its own."""
+
+    def __init__(self, case):
+        super().__init__()
+        config, subtokens = case["config"], case["subtokens"]
+        hidden, heads = config["hidden"], config["heads"]
+        assert config["query_groups"] == heads, "every head has its own key"
+        self.lm_head = nn.Linear(hidden, case["vocab_size"], bias=False)
+        rows = case["base"] + 1
+        blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config["blocks"]))
+        embedding, norm = nn.Embedding(subtokens * rows, hidden // subtokens), nn.RMSNorm(hidden, eps=1e-5)
+        self.transformer = nn.ModuleDict({"wte": embedding, "h": blocks, "ln_f": norm})
+        self.rotary = Rotary(config["seq_len"], hidden // heads, rounded=True)
+        self.register_buffer("offsets", torch.arange(subtokens) * rows, persistent=False)
+
+    def forward(self, y_t):
+        x = self.transformer["wte"](y_t + self.offsets).flatten(2)
+        for block in self.transformer["h"]:
+            x = block(x, self.rotary)
+        return self.transformer["ln_f"](x)
+
+    def logits(self, hidden):
+        return self.lm_head(hidden)
+
+
+def network_of(case):
+    return {"dit": Dit, "encoder": Encoder}[case["network"]](case)
+
+
 class Form:
     """What both forms know: a network and the digits of every token, [C, ℓ]."""
 
-    of_network = Dit
+    of_network = staticmethod(network_of)
 
     def __init__(self, case, network):
         self.case, self.network, self.mask = case, network, case["base"]
@@ -230,11 +252,13 @@ class Best(Form):
             excluded |= self.excludes[j][y[:, j]]
         return self.network.logits(hidden).masked_fill_(excluded, -torch.inf)
 
+    def row_losses(self, hidden, y, x_0):
+        return F.cross_entropy(self.logits(hidden, y), x_0, reduction="none")
+
     def loss(self, x_0, y_t, loss_weights):
         rows = (y_t == self.mask).any(2)
         with autocast():
-            logits = self.logits(self.states(y_t, x_0)[rows], y_t[rows])
-            losses = F.cross_entropy(logits, x_0[rows], reduction="none")
+            losses = self.row_losses(self.states(y_t, x_0)[rows], y_t[rows], x_0[rows])
         return losses @ loss_weights.repeat_interleave(x_0.numel() // len(loss_weights)).view_as(x_0)[rows]
 
     def bound(self, y_0, y_t):
@@ -281,9 +305,21 @@ def load(form, folder):
     held_out = tensors.pop("held_out").long()
     network = form.of_network(case)
     network.load_state_dict(tensors, strict=True)
-    if os.environ.get("COMPILE") == "1":
+    loaded = form(case, network)
+    if COMPILES:
         network.forward = torch.compile(network.forward)
-    return form(case, network), batch, held_out
+        if form is Best:
+            loaded.row_losses = torch.compile(loaded.row_losses)
+    return loaded, batch, held_out
+
+
+def for_inference(form):
+    """Weights of products in the precision of products, which autocast would convert every time."""
+    if PRECISION == "bf16":
+        for layer in form.network.modules():
+            if isinstance(layer, nn.Linear):
+                layer.to(torch.bfloat16)
+    return form
 
 
 def train(form, batch, count):
@@ -297,24 +333,9 @@ def train(form, batch, count):
         optimizer.step()
         return loss
 
-    if not CUDA:
-        return {"ms": median(count, lambda: losses.append(call().item())), "losses": losses}
-    waited = []
-    for _ in range(WAITED):
-        start = time.perf_counter()
-        losses.append(call().item())
-        waited.append((time.perf_counter() - start) * 1e3)
-
-    def measure():
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        handed = time.perf_counter() - start
-        wait()
-        ms = (time.perf_counter() - start) * 1e3 / count
-        return {"ms": ms, "ms_host": handed * 1e3 / count}
-
-    return in_rounds({"losses": losses, "ms_first": waited[0], "ms_waited": waited[-1]}, measure)
+    if CUDA or ROUNDS:
+        return train_as_in_a_run(call, count)
+    return {"ms": median(count, lambda: losses.append(call().item())), "losses": losses}
 
 
 def evaluate(form, batch):
@@ -349,25 +370,45 @@ def draw(form, count):
     return {"counts": counts.tolist()}
 
 
-def bound(form, x_0, batch, count):
-    """Estimates of the sub-token bound, a draw a sequence: t is even over the sequences, the schedule log-linear."""
-    y_0, epsilon, estimates = form.digits[x_0], 1e-3, []
+def masked_by_time(form, y_0):
+    """y_t, and what a digit's loss is multiplied by: t is even over the sequences, the schedule log-linear."""
+    count, epsilon = len(y_0), 1e-3
+    t = (torch.rand(1) + torch.arange(count) / count) % 1 * (1 - epsilon) + epsilon
+    return torch.where(torch.rand(y_0.shape) < (1 - epsilon) * t[:, None, None], form.mask, y_0), 1 / t
 
-    def call():
-        t = (torch.rand(1) + torch.arange(len(x_0)) / len(x_0)) % 1 * (1 - epsilon) + epsilon
-        y_t = torch.where(torch.rand(y_0.shape) < (1 - epsilon) * t[:, None, None], form.mask, y_0)
+
+def masked_by_number(form, y_0):
+    """The same, where the number of masked digits is drawn: every one is as likely."""
+    count, digits = len(y_0), y_0[0].numel()
+    masked = torch.randint(1, digits + 1, (count, 1))
+    ranks = torch.rand(count, digits).argsort(1).argsort(1)
+    return torch.where((ranks < masked).view(y_0.shape), form.mask, y_0), digits / masked.squeeze(1)
+
+
+def bound(form, x_0, batch, count, masked):
+    """COUNT estimates in nats per token, and the time of one after the first."""
+    y_0 = form.digits[x_0]
+
+    def estimate():
+        y_t, weights = masked(form, y_0)
         parts = zip(y_0.split(batch), y_t.split(batch), strict=True)
         losses = torch.cat([form.bound(*part) for part in parts])
-        estimates.append((losses / t).mean().item() / x_0.shape[1])
+        return (losses * weights).mean().item() / x_0.shape[1]
 
-    ms = median(count, call)
-    return {"ms": ms, "mean": statistics.mean(estimates), "deviation": statistics.stdev(estimates)}
+    estimate()
+
+    def measure():
+        start = time.perf_counter()
+        estimates = [estimate() for _ in range(count)]
+        return {"ms": (time.perf_counter() - start) * 1e3 / count, "estimates": estimates}
+
+    return in_rounds({}, measure)
 
 
 def main():
     set_threads()
     torch.manual_seed(0)
-    torch.set_default_device(DEVICE)
+    set_device()
     match sys.argv[1:]:
         case [("reference" | "best") as name, verb, folder, *rest] if verb in VERBS:
             form, batch, held_out = load({"reference": Reference, "best": Best}[name], Path(folder))
@@ -380,13 +421,15 @@ def main():
             case "evaluate", []:
                 result = evaluate(form, batch)
             case "sample", []:
-                result = sample(form)
+                result = sample(for_inference(form))
             case "sample", [evaluations]:
-                result = sample(form, int(evaluations))
+                result = sample(for_inference(form), int(evaluations))
             case "draw", [count]:
                 result = draw(form, int(count))
             case "bound", [count]:
-                result = bound(form, held_out, len(batch[0]), int(count))
+                result = bound(for_inference(form), held_out, len(batch[0]), int(count), masked_by_time)
+            case "bound-by-number", [count]:
+                result = bound(for_inference(form), held_out, len(batch[0]), int(count), masked_by_number)
             case _:
                 sys.exit(__doc__)
     print(json.dumps(result), flush=True)

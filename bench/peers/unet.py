@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparison of U-Nets: the network of docs/networks.md with our names of weights, in fp32.
+"""PyTorch's side of the comparison of U-Nets: the network of docs/networks.md with our names of weights.
 
     unet.py conv B IN OUT SIZE COUNT
     unet.py train FOLDER COUNT
@@ -8,7 +8,8 @@
 prints one line of JSON: the median time in milliseconds of COUNT repetitions after a first one that is not counted,
 and what must agree with the other side; `sample` the time of a step of the grid, and how often every colour was drawn.
 FOLDER holds `case.safetensors` and `case.json`, which
-`unet_steps prepare FOLDER` writes.
+`unet_steps prepare CASE FOLDER` writes. DEVICE, PRECISION, ROUNDS and COMPILE in the environment are those of dit.py, for
+`train`, which on a GPU has channels stand last in memory.
 """
 
 import json
@@ -22,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import median, set_threads
+from device import COMPILES, CUDA, DEVICE, ROUNDS, autocast, set_device, train_as_in_a_run
 
 
 def norm(channels):
@@ -125,20 +127,34 @@ class Unet(nn.Module):
         self.pixel_embedding = nn.ModuleDict({"embedding_table": nn.Embedding(case["base"] + 1, share)})
         self.unet = Paths(config, self.classes)
 
-    def forward(self, y_t):
-        batch, tokens, _ = y_t.shape
+    def planes(self, y_t):
+        """Logits [B, k·C, H, W]."""
+        batch, _, _ = y_t.shape
         channels, height, width = (self.config[name] for name in ("channels", "height", "width"))
         x = self.pixel_embedding["embedding_table"](y_t).reshape(batch, channels, height * width, -1)
-        planes = self.unet(x.transpose(2, 3).reshape(batch, -1, height, width))
-        return planes.reshape(batch, channels, self.classes, -1).transpose(2, 3).reshape(batch, tokens, self.classes)
+        x = x.transpose(2, 3).reshape(batch, -1, height, width)
+        return self.unet(x.contiguous(memory_format=torch.channels_last) if CUDA else x)
+
+    def forward(self, y_t):
+        batch, tokens, _ = y_t.shape
+        planes = self.planes(y_t).reshape(batch, self.config["channels"], self.classes, -1)
+        return planes.transpose(2, 3).reshape(batch, tokens, self.classes)
+
+    def loss(self, y_t, x_0):
+        """The mean cross-entropy. Classes that stand last in memory are not moved."""
+        planes = self.planes(y_t).permute(0, 2, 3, 1)
+        colours = x_0.view(len(x_0), -1, *planes.shape[1:3]).permute(0, 2, 3, 1)
+        return F.cross_entropy(planes.reshape(-1, self.classes), colours.flatten())
 
 
 def load(folder):
     case = json.loads((folder / "case.json").read_text())
-    tensors = load_file(folder / "case.safetensors")
+    tensors = {name: tensor.to(DEVICE) for name, tensor in load_file(folder / "case.safetensors").items()}
     x_0, y_t = tensors.pop("x_0").long(), tensors.pop("y_t").long()
     network = Unet(case)
     network.load_state_dict(tensors, strict=True)
+    if CUDA:
+        network.unet.to(memory_format=torch.channels_last)
     return case, network, x_0, y_t
 
 
@@ -157,16 +173,20 @@ def convolution(batch, inner, outer, size, count):
 def train(folder, count):
     _, network, x_0, y_t = load(folder)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
+    compute_loss = torch.compile(network.loss) if COMPILES else network.loss
     losses = []
 
     def call():
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(y_t).flatten(0, 1), x_0.flatten())
+        with autocast():
+            loss = compute_loss(y_t, x_0)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
+        return loss
 
-    return {"ms": median(count, call), "losses": losses}
+    if CUDA or ROUNDS:
+        return train_as_in_a_run(call, count)
+    return {"ms": median(count, lambda: losses.append(call().item())), "losses": losses}
 
 
 @torch.no_grad()
@@ -214,6 +234,7 @@ def sample(folder):
 def main():
     set_threads()
     torch.manual_seed(0)
+    set_device()
     match sys.argv[1:]:
         case ["conv", batch, inner, outer, size, count]:
             result = convolution(int(batch), int(inner), int(outer), int(size), int(count))

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use submask::Compute;
 use submask::backbone::dit::{Dit, DitConfig};
+use submask::backbone::encoder::{Encoder, EncoderConfig};
 use submask::backbone::weights::{Parameter, Weights};
 use submask::backbone::{self, Backbone, Context, Digits, Embedding, Inputs, LoadedBackbone};
 use submask::denoiser::States;
@@ -14,14 +16,23 @@ use submask::predictive::Predictive;
 use submask::random::{Draws, Purpose};
 use submask::schedule::Schedule;
 use submask::subtoken::SubTokenizer;
-use submask::{Compute, DeviceChoice, Precision};
-use submask_experiments::peers::{Outcome, drawn_values, floats, integers, write_case};
+use submask_experiments::peers::{Outcome, compute, drawn_values, floats, integers, write_case};
 
 use crate::{ASKED, BLOCK_DRAWS, HELD_OUT, WARM_UP};
+
+/// Which network.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The diffusion transformer.
+    Dit,
+    /// The encoder in LLaMA's style; no two heads share keys.
+    Encoder,
+}
 
 /// A network, a vocabulary, a batch and a grid.
 pub struct Size {
     pub name: &'static str,
+    pub kind: Kind,
     pub vocab_size: usize,
     pub subtokens: usize,
     pub hidden: usize,
@@ -42,6 +53,7 @@ pub struct Size {
 
 const BYTES: Size = Size {
     name: "bytes",
+    kind: Kind::Dit,
     vocab_size: 256,
     subtokens: 2,
     hidden: 256,
@@ -55,39 +67,52 @@ const BYTES: Size = Size {
     radius: 0.05,
 };
 
-static SIZES: [Size; 10] = [
-    // That of the published models.
-    Size {
-        name: "published",
-        vocab_size: 50_257,
-        subtokens: 4,
-        hidden: 768,
-        heads: 12,
-        blocks: 12,
-        seq_len: 1024,
-        block_len: 0,
-        batch: 16,
-        samples: 16,
-        steps: 512,
-        radius: 0.05,
-    },
-    Size {
-        name: "published-mdm",
-        vocab_size: 50_257,
-        subtokens: 1,
-        hidden: 768,
-        heads: 12,
-        blocks: 12,
-        seq_len: 1024,
-        block_len: 0,
-        batch: 16,
-        samples: 16,
-        steps: 512,
-        radius: 0.05,
-    },
+/// That of the published models.
+const PUBLISHED: Size = Size {
+    name: "published",
+    kind: Kind::Dit,
+    vocab_size: 50_257,
+    subtokens: 4,
+    hidden: 768,
+    heads: 12,
+    blocks: 12,
+    seq_len: 1024,
+    block_len: 0,
+    batch: 16,
+    samples: 16,
+    steps: 512,
+    radius: 0.05,
+};
+
+/// 25 sequences of very unequal probability, and codes that no token has.
+const TINY: Size = Size {
+    name: "tiny",
+    kind: Kind::Dit,
+    vocab_size: 5,
+    subtokens: 2,
+    hidden: 32,
+    heads: 2,
+    blocks: 2,
+    seq_len: 2,
+    block_len: 0,
+    batch: 4,
+    samples: 10_000,
+    steps: 4,
+    radius: 0.5,
+};
+
+/// One to try programs with.
+const SMALL: Size =
+    Size { name: "small", vocab_size: 300, seq_len: 24, samples: 4, steps: 16, radius: 0.05, ..TINY };
+
+static SIZES: [Size; 14] = [
+    PUBLISHED,
+    Size { name: "published-mdm", subtokens: 1, ..PUBLISHED },
+    Size { name: "published-encoder", kind: Kind::Encoder, ..PUBLISHED },
     // That of the preset `dictionary`.
     Size {
         name: "dictionary",
+        kind: Kind::Dit,
         vocab_size: 4096,
         subtokens: 2,
         hidden: 192,
@@ -106,6 +131,7 @@ static SIZES: [Size; 10] = [
     Size { name: "bytes-mdm-blocks", block_len: 16, subtokens: 1, ..BYTES },
     Size {
         name: "gpt2-vocabulary",
+        kind: Kind::Dit,
         vocab_size: 50_257,
         subtokens: 4,
         hidden: 384,
@@ -120,6 +146,7 @@ static SIZES: [Size; 10] = [
     },
     Size {
         name: "gpt2-small",
+        kind: Kind::Dit,
         vocab_size: 50_257,
         subtokens: 4,
         hidden: 768,
@@ -132,22 +159,64 @@ static SIZES: [Size; 10] = [
         steps: 256,
         radius: 0.05,
     },
-    // 25 sequences of very unequal probability, and codes that no token has.
-    Size {
-        name: "tiny",
-        vocab_size: 5,
-        subtokens: 2,
-        hidden: 32,
-        heads: 2,
-        blocks: 2,
-        seq_len: 2,
-        block_len: 0,
-        batch: 4,
-        samples: 10_000,
-        steps: 4,
-        radius: 0.5,
-    },
+    TINY,
+    SMALL,
+    Size { name: "small-mdm", subtokens: 1, ..SMALL },
+    Size { name: "small-encoder", kind: Kind::Encoder, ..SMALL },
 ];
+
+impl Size {
+    /// That of a case.
+    pub fn of(name: &str) -> Outcome<&'static Self> {
+        SIZES.iter().find(|size| size.name == name).ok_or_else(|| format!("no case {name}").into())
+    }
+
+    /// The network, and its sizes for the other side.
+    fn network(
+        &self,
+        codes: &SubTokenizer,
+        compute: &Compute,
+    ) -> Outcome<(Arc<dyn Backbone>, serde_json::Value)> {
+        let Self { hidden, heads, blocks, seq_len, block_len, .. } = *self;
+        Ok(match self.kind {
+            Kind::Dit => {
+                let config = DitConfig {
+                    hidden,
+                    heads,
+                    blocks,
+                    cond_dim: 128,
+                    seq_len,
+                    block_len,
+                    dropout: 0.0,
+                    embedding: Embedding::Concatenated,
+                    time_conditioning: false,
+                };
+                let written = serde_json::to_value(&config)?;
+                (Arc::new(Dit::new(config, codes, compute.kernels())?), written)
+            }
+            Kind::Encoder => {
+                let config = EncoderConfig {
+                    hidden,
+                    heads,
+                    query_groups: heads,
+                    blocks,
+                    intermediate: self.swiglu_width(),
+                    seq_len,
+                    block_len,
+                    dropout: 0.0,
+                    embedding: Embedding::PerDigitConcatenated,
+                };
+                let written = serde_json::to_value(&config)?;
+                (Arc::new(Encoder::new(config, codes, compute.kernels())?), written)
+            }
+        })
+    }
+
+    /// Width inside the encoder's SwiGLU: as many weights as in the transformer's middle layers.
+    pub fn swiglu_width(&self) -> usize {
+        (8 * self.hidden).div_ceil(3).next_multiple_of(64)
+    }
+}
 
 /// The network, its weights and a masked batch; everything is drawn, and drawn the same way every time.
 pub struct Case {
@@ -155,7 +224,11 @@ pub struct Case {
     pub compute: Compute,
     /// Sequences of a training step.
     pub batch: usize,
-    pub network: Arc<Dit>,
+    /// Sequences that are sampled together.
+    pub samples: usize,
+    pub network: Arc<dyn Backbone>,
+    /// The network's sizes.
+    config: serde_json::Value,
     pub predictive: Arc<Predictive>,
     pub parameters: Vec<Parameter>,
     pub values: Vec<Vec<f32>>,
@@ -168,27 +241,12 @@ pub struct Case {
 
 impl Case {
     pub fn new(name: &str) -> Outcome<Self> {
-        let size = SIZES.iter().find(|size| size.name == name).ok_or("no such case")?;
+        let size = Size::of(name)?;
         let codes = SubTokenizer::new(size.vocab_size, size.subtokens)?;
-        let config = DitConfig {
-            hidden: size.hidden,
-            heads: size.heads,
-            blocks: size.blocks,
-            cond_dim: 128,
-            seq_len: size.seq_len,
-            block_len: size.block_len,
-            dropout: 0.0,
-            embedding: Embedding::Concatenated,
-            time_conditioning: false,
-        };
-        let precision = match std::env::var("BF16").is_ok_and(|value| value == "1") {
-            true => Precision::Bf16,
-            false => Precision::Fp32,
-        };
-        let device: DeviceChoice = std::env::var("DEVICE").as_deref().unwrap_or("cpu").parse()?;
-        let compute = Compute::open(device, precision)?;
-        let batch = std::env::var("BATCH").map_or(Ok(size.batch), |batch| batch.parse())?;
-        let network = Dit::new(config, &codes, compute.kernels())?;
+        let compute = compute()?;
+        let asked = std::env::var("BATCH").ok().map(|batch| batch.parse()).transpose()?;
+        let (batch, samples) = (asked.unwrap_or(size.batch), asked.unwrap_or(size.samples));
+        let (network, config) = size.network(&codes, &compute)?;
         let parameters = network.parameters().to_vec();
         let values = drawn_values(&parameters, size.radius);
         let draws = Draws::new(2, Purpose::Mask);
@@ -206,8 +264,21 @@ impl Case {
             y_t.extend(mask_digits(y_0, alpha, codes.mask_id(), uniforms));
         }
         let predictive = Arc::new(Predictive::new(codes, true));
-        let network = Arc::new(network);
-        Ok(Self { size, compute, batch, network, predictive, parameters, values, x_0, y_0, y_t, times })
+        Ok(Self {
+            size,
+            compute,
+            batch,
+            samples,
+            network,
+            config,
+            predictive,
+            parameters,
+            values,
+            x_0,
+            y_0,
+            y_t,
+            times,
+        })
     }
 
     /// Every sequence's time; with blocks that of its first, since the network reads none.
@@ -223,8 +294,8 @@ impl Case {
 
     /// Writes `case.safetensors` and `case.json`.
     pub fn write(&self, folder: &Path) -> Outcome<()> {
-        let Size { vocab_size, subtokens, seq_len, samples, steps, .. } = *self.size;
-        let batch = self.batch;
+        let Size { kind, vocab_size, subtokens, seq_len, steps, .. } = *self.size;
+        let (batch, samples) = (self.batch, self.samples);
         let others = [
             integers("x_0", &[batch, seq_len], &self.x_0),
             integers("y_t", &[batch, seq_len, subtokens], &self.y_t),
@@ -232,7 +303,7 @@ impl Case {
             integers("held_out", &[HELD_OUT, seq_len], &self.held_out()),
         ];
         let settings = serde_json::json!({
-            "config": self.network.config(), "vocab_size": vocab_size, "subtokens": subtokens,
+            "network": if kind == Kind::Encoder { "encoder" } else { "dit" }, "config": self.config, "vocab_size": vocab_size, "subtokens": subtokens,
             "base": self.predictive.codes().base(), "asked": ASKED, "samples": samples, "steps": steps,
             "warm_up": WARM_UP, "draws": BLOCK_DRAWS,
         });
@@ -252,15 +323,20 @@ impl Case {
         LoadedBackbone { network: self.network.clone(), weights }
     }
 
-    /// The loss of the batch by `weights`. A fully visible token costs nothing and needs no logits.
+    /// Tokens with a masked digit: a fully visible one costs nothing and needs no logits.
+    pub fn charged(&self) -> Vec<usize> {
+        let (subtokens, mask_id) = (self.size.subtokens, self.predictive.codes().mask_id());
+        let digits = |position: usize| &self.y_t[position * subtokens..(position + 1) * subtokens];
+        (0..self.x_0.len()).filter(|&position| digits(position).contains(&mask_id)).collect()
+    }
+
+    /// The loss of the batch by `weights`.
     pub fn loss(&self, weights: &Weights) -> submask::Result<Option<Tensor<1>>> {
         let Size { subtokens, block_len, .. } = *self.size;
         let loss_weights = self.loss_weights();
         let masked_together = self.x_0.len() / self.times.len();
-        let mask_id = self.predictive.codes().mask_id();
         let digits = |position: usize| &self.y_t[position * subtokens..(position + 1) * subtokens];
-        let positions: Vec<usize> =
-            (0..self.x_0.len()).filter(|&position| digits(position).contains(&mask_id)).collect();
+        let positions = self.charged();
         let rows = LossRows::new(
             self.predictive.clone(),
             Objective::Joint,
