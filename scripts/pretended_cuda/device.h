@@ -32,6 +32,7 @@
 #include "device/math.h"
 #include "device/shared.h"
 #include "device/warp.h"
+#include "device/wmma.h"
 
 #define __global__
 #define __device__
