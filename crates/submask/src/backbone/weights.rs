@@ -276,7 +276,7 @@ mod tests {
             let values = weight.initial(1, 0);
             for parameter in [weight.clone().of_many(kernels), weight.of_linear(kernels)] {
                 let expected: Vec<f32> = match kernels.precision() {
-                    Precision::Fp32 => values.clone(),
+                    Precision::Fp32 | Precision::Tf32 => values.clone(),
                     Precision::Bf16 => values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
                 };
                 let expected = TensorData::new(expected, [37, 19]);
