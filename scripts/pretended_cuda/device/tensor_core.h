@@ -3,6 +3,11 @@
 
 #include "warp.h"
 
+inline float fast_exp2(float x) {
+    float power = exp2f(x);
+    return power < 1.17549435e-38f ? 0.0f : power;
+}
+
 inline unsigned tf32_bits(float x) {
     unsigned bits = __float_as_uint(x);
     // To the nearest, ties away from zero; infinities and NaNs stay.
