@@ -1,6 +1,6 @@
 //! Fused kernels equal their plain compositions, values and gradients, on awkward sizes.
 
-use burn::tensor::{Device, TensorData, Tolerance};
+use burn::tensor::{Device, FloatDType, TensorData, Tolerance};
 
 use super::*;
 use crate::objective::{LossRows, Objective};
@@ -15,13 +15,27 @@ fn random<const D: usize>(shape: [usize; D], id: u64, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Runs `op` with fused kernels, with those for GPUs and with the composition on the same leaves and compares the result and every gradient.
+/// The CUDA device, if there is one, and its operations in a precision.
+#[cfg(feature = "cuda")]
+fn on_cuda(precision: Precision) -> Option<(Device, Kernels)> {
+    let gpu = crate::device::gpus().into_iter().find(|gpu| gpu.interface == "CUDA")?;
+    Some((gpu.device, Kernels::CUDA.with_precision(precision).unwrap()))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_cuda(_: Precision) -> Option<(Device, Kernels)> {
+    None
+}
+
+/// Runs `op` with fused kernels, with those for GPUs and those of CUDA, and with the composition, on the same leaves, and
+/// compares the results and every gradient.
 fn compare<const N: usize, const D: usize>(
     shapes: [&[usize]; N],
     op: impl Fn(Kernels, [Tensor<1>; N]) -> Tensor<D>,
 ) {
-    for kernels in [Kernels::FUSED, Kernels::GPU] {
-        compare_both(shapes, |leaves| op(kernels, leaves), |leaves| op(Kernels::PLAIN, leaves));
+    let on_cpu = [Kernels::FUSED, Kernels::GPU].map(|kernels| (Device::flex(), kernels));
+    for (device, kernels) in on_cpu.into_iter().chain(on_cuda(Precision::Fp32)) {
+        compare_on(&device, shapes, |leaves| op(kernels, leaves), |leaves| op(Kernels::PLAIN, leaves));
     }
 }
 
@@ -31,8 +45,18 @@ fn compare_both<const N: usize, const D: usize>(
     ours: impl Fn([Tensor<1>; N]) -> Tensor<D>,
     plain: impl Fn([Tensor<1>; N]) -> Tensor<D>,
 ) {
-    let device = Device::flex().autodiff();
-    let run = |op: &dyn Fn([Tensor<1>; N]) -> Tensor<D>| {
+    compare_on(&Device::flex(), shapes, ours, plain);
+}
+
+/// The same, of operations on a device and the composition on the CPU.
+fn compare_on<const N: usize, const D: usize>(
+    device: &Device,
+    shapes: [&[usize]; N],
+    ours: impl Fn([Tensor<1>; N]) -> Tensor<D>,
+    plain: impl Fn([Tensor<1>; N]) -> Tensor<D>,
+) {
+    let run = |device: &Device, op: &dyn Fn([Tensor<1>; N]) -> Tensor<D>| {
+        let device = device.clone().autodiff();
         let mut index = 0;
         let leaves = shapes.map(|shape| {
             index += 1;
@@ -46,7 +70,7 @@ fn compare_both<const N: usize, const D: usize>(
         all.extend(leaves.iter().map(|leaf| leaf.grad(&gradients).expect("every leaf is used").into_data()));
         all
     };
-    for (ours, plain) in run(&ours).iter().zip(run(&plain)) {
+    for (ours, plain) in run(device, &ours).iter().zip(run(&Device::flex(), &plain)) {
         ours.assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-4, 2e-5));
     }
 }
@@ -78,18 +102,24 @@ fn linear_equals_its_composition() {
     }
 }
 
-/// Checks what `run` gives with kernels that multiply bfloat16 numbers: near the composition's, and the first not the same.
-fn is_rounded(run: impl Fn(Kernels) -> Vec<TensorData>) {
-    for kernels in [
-        Kernels::FUSED.with_precision(Precision::Bf16).unwrap(),
-        Kernels::GPU.with_precision(Precision::Bf16).unwrap(),
-    ] {
-        is_rounded_by(kernels, &run);
+/// Checks what `run` gives with kernels that multiply bfloat16 numbers, and with those of CUDA that multiply TF32 numbers:
+/// near the composition's, and the first not the same.
+fn is_rounded(run: impl Fn(Kernels, &Device) -> Vec<TensorData>) {
+    let on_cpu = [Kernels::FUSED, Kernels::GPU]
+        .map(|kernels| (Device::flex(), kernels.with_precision(Precision::Bf16).unwrap()));
+    let on_cuda = [Precision::Bf16, Precision::Tf32].into_iter().filter_map(on_cuda);
+    for (device, kernels) in on_cpu.into_iter().chain(on_cuda) {
+        is_rounded_by(kernels, |kernels| {
+            // Compositions are the CPU's.
+            run(kernels, if kernels == Kernels::PLAIN { &Device::flex() } else { &device })
+        });
     }
 }
 
 fn is_rounded_by(kernels: Kernels, run: impl Fn(Kernels) -> Vec<TensorData>) {
-    let values = |kernels| run(kernels).into_iter().map(|data| data.try_into_vec::<f32>().unwrap());
+    let values = |kernels| {
+        run(kernels).into_iter().map(|data| data.convert::<f32>().try_into_vec::<f32>().unwrap())
+    };
     let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
     let differences: Vec<f32> = values(kernels)
         .zip(values(Kernels::PLAIN))
@@ -98,19 +128,20 @@ fn is_rounded_by(kernels: Kernels, run: impl Fn(Kernels) -> Vec<TensorData>) {
         })
         .collect();
     // Rounded, but not by more than bfloat16's 2⁻⁹ of either factor, which adds up to little.
-    assert!(differences[0] > 1e-5, "nothing was rounded: {differences:?}");
-    assert!(differences.iter().all(|difference| *difference < 0.02), "{differences:?}");
+    assert!(differences[0] > 1e-5, "{kernels}: nothing was rounded: {differences:?}");
+    assert!(differences.iter().all(|difference| *difference < 0.02), "{kernels}: {differences:?}");
 }
 
 #[test]
 fn bfloat16_layers_are_within_their_rounding_of_the_composition() {
-    let device = Device::flex().autodiff();
     for (n, inner, outer) in [(1, 7, 3), (3, 5, 33), (70, 33, 17), (300, 70, 140)] {
-        is_rounded(|kernels| {
+        is_rounded(|kernels, device| {
+            let device = device.clone().autodiff();
             let [x, w] = [[n, inner], [outer, inner]]
                 .map(|shape| random(shape, shape[0] as u64, &device).require_grad());
             let b = random([outer], 3, &device).require_grad();
-            let out = kernels.linear_gelu(x.clone(), w.clone(), b.clone())
+            // What GELU gives may be of the next product's type.
+            let out = kernels.linear_gelu(x.clone(), w.clone(), b.clone()).cast(FloatDType::F32)
                 + kernels.linear(x.clone(), w.clone(), Some(b.clone())) * 0.5
                 + kernels.linear(x.clone(), w.clone(), None);
             let upstream = random([n, outer], 99, &device);
@@ -123,15 +154,15 @@ fn bfloat16_layers_are_within_their_rounding_of_the_composition() {
 
 #[test]
 fn bfloat16_attention_is_within_its_rounding_of_the_composition() {
-    let device = Device::flex().autodiff();
     let masks =
         [(7, 3, AttentionMask::CAUSAL), (40, 2, AttentionMask::FULL), (300, 1, AttentionMask::blocks(50))];
     for (length, heads, mask) in masks {
         let width = heads * 6;
         let rotary = Arc::new(Rotary::new(length, 6));
-        is_rounded(|kernels| {
+        is_rounded(|kernels, device| {
+            let device = device.clone().autodiff();
             let qkv = random([2, length, 3 * width], 1, &device).require_grad();
-            let out = kernels.attention(qkv.clone(), heads, rotary.clone(), mask);
+            let out = kernels.attention(qkv.clone(), heads, rotary.clone(), mask).cast(FloatDType::F32);
             let gradients = (out.clone() * random([2, length, width], 99, &device)).sum().backward();
             vec![out.into_data(), qkv.grad(&gradients).unwrap().into_data()]
         });

@@ -206,7 +206,9 @@ impl<const N: usize> Backward<Cube, N> for LinearBackward {
         let g = match before {
             Some(before) => {
                 let out = room(&g, g.shape(), before.dtype);
-                let launch = Launch::new(&SOURCE, "gelu_backward").define("STORED", name_of(before.dtype));
+                let launch = Launch::new(&SOURCE, "gelu_backward")
+                    .define("STORED", name_of(before.dtype))
+                    .define("UPSTREAM", name_of(g.dtype));
                 elementwise(launch.read(&g).read(&before).write(&out), &out);
                 out
             }

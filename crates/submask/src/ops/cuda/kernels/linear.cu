@@ -35,8 +35,12 @@ extern "C" __global__ void to_bf16(const float *__restrict__ x, __nv_bfloat16 *_
     for_own_elements(count, [&](unsigned long long i) { out[i] = __float2bfloat16_rn(x[i]); });
 }
 
+// The types of what GELU gives and takes, and of the gradient of what it gives.
 #ifndef STORED
 #define STORED float
+#endif
+#ifndef UPSTREAM
+#define UPSTREAM float
 #endif
 
 __device__ inline float number(float x) { return x; }
@@ -50,7 +54,7 @@ extern "C" __global__ void gelu_forward(const float *__restrict__ before, STORED
 }
 
 // g times GELU's derivative at `before`. Both results are of the type in which the forward pass keeps `before`.
-extern "C" __global__ void gelu_backward(const float *__restrict__ g, const STORED *__restrict__ before,
+extern "C" __global__ void gelu_backward(const UPSTREAM *__restrict__ g, const STORED *__restrict__ before,
                                          STORED *__restrict__ out, unsigned long long count) {
-    for_own_elements(count, [&](unsigned long long i) { store(out[i], g[i] * gelu_gradient(number(before[i]))); });
+    for_own_elements(count, [&](unsigned long long i) { store(out[i], number(g[i]) * gelu_gradient(number(before[i]))); });
 }
