@@ -11,10 +11,11 @@ folder=$(cd "$1" && pwd)
 ln -sfn "$source/include" "$folder/include"
 build() { # LIBRARY SOURCE OPTION...
     if [ ! -e "$1" ] || [ -n "$(find "$source" -newer "$1" \( -name '*.cc' -o -name '*.h' \) -print -quit)" ]; then
-        "${CXX:-g++}" -std=c++17 -Wall -Wextra -fPIC -shared "${@:3}" -o "$1.new" "$source/$2"
+        "${CXX:-g++}" -std=c++17 -Wall -Wextra -fPIC -shared "${@:3}" -Wl,-soname,"${1##*/}" -o "$1.new" "$source/$2"
         mv "$1.new" "$1"
     fi
 }
 build "$folder/driver/libcuda.so" driver.cc -O2
 build "$folder/driver/libcublasLt.so" cublaslt.cc -O3
+ln -sf ../driver/libcublasLt.so "$folder/lib64/libcublasLt.so"
 build "$folder/lib64/libnvrtc.so" nvrtc.cc -O2 "-DPRETENDED_SOURCE=\"$source\""

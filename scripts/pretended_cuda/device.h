@@ -30,6 +30,7 @@
 #include "device/launch.h"
 #include "device/machine.h"
 #include "device/math.h"
+#include "device/ptx.h"
 #include "device/shared.h"
 #include "device/warp.h"
 #include "device/wmma.h"
@@ -77,3 +78,9 @@ PRETENDED_STORE(__stwb)
 PRETENDED_STORE(__stwt)
 inline size_t __cvta_generic_to_shared(const void *at) { return reinterpret_cast<size_t>(at); }
 [[noreturn]] inline void __trap() { pretended::machine->fail("traps"); }
+
+// On the device these are `long long`, and sources declare them so themselves.
+typedef long long pretended_int64;
+typedef unsigned long long pretended_uint64;
+#define int64_t pretended_int64
+#define uint64_t pretended_uint64

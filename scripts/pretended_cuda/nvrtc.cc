@@ -87,6 +87,40 @@ bool run(const Words &words, const fs::path &output) {
     return !failed && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+bool part_of_name(char c) {
+    return isalnum((unsigned char)(c)) || c == '_';
+}
+
+/// The index after white space from `at` on.
+size_t skip_space(const std::string &text, size_t at) {
+    while (at < text.size() && isspace((unsigned char)(text[at]))) at++;
+    return at;
+}
+
+/// The index after the parentheses that open at `at`.
+size_t skip_parentheses(const std::string &text, size_t at) {
+    int depth = 0;
+    for (; at < text.size(); at++) {
+        if (text[at] == '(') depth++;
+        if (text[at] == ')' && --depth == 0) return at + 1;
+    }
+    return at;
+}
+
+/// Names of `extern __shared__ … name[]` that device/shared.h does not know.
+Words dynamic_shared(const std::string &text) {
+    static const Words KNOWN = {"dynamic_shared", "dynamic_shared_mem", "dynamic_shared_memory", "shared_memory", "shared_bytes", "shared_", "smem"};
+    Words names = KNOWN;
+    for (size_t mark = text.find("extern __shared__"); mark != std::string::npos; mark = text.find("extern __shared__", mark + 1)) {
+        size_t end = text.find('[', mark), begin = end;
+        if (end == std::string::npos) break;
+        while (begin > mark && part_of_name(text[begin - 1])) begin--;
+        std::string name = text.substr(begin, end - begin);
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+    return Words(names.begin() + long(KNOWN.size()), names.end());
+}
+
 /// The compiler, and the header that stands before every program, translated once.
 class Compiler {
   public:
@@ -98,6 +132,7 @@ class Compiler {
     /// The library of a program, which is compiled unless it is there.
     bool compile(const std::string &source, const std::string &before, const Words &kernels, fs::path &library, std::string &log) const {
         std::string text = before + source;
+        for (const std::string &name : dynamic_shared(source)) text += "\nasm(\".set " + name + ", pretended_dynamic_shared\");";
         for (const std::string &kernel : kernels)
             text += "\nextern \"C\" void pretended_launch_" + kernel + "(const pretended::Launch *launch, void **arguments) { pretended::run_with(*launch, &" +
                     kernel + ", arguments); }";
@@ -192,24 +227,52 @@ class Compiler {
     }
 };
 
-bool part_of_name(char c) {
-    return isalnum((unsigned char)(c)) || c == '_';
-}
-
-/// The index after white space from `at` on.
-size_t skip_space(const std::string &text, size_t at) {
-    while (at < text.size() && isspace((unsigned char)(text[at]))) at++;
-    return at;
-}
-
-/// The index after the parentheses that open at `at`.
-size_t skip_parentheses(const std::string &text, size_t at) {
+/// The pieces of a text between colons (or commas) that stand in no quotes and no parentheses.
+Words split(const std::string &text, char separator) {
+    Words pieces(1);
     int depth = 0;
-    for (; at < text.size(); at++) {
-        if (text[at] == '(') depth++;
-        if (text[at] == ')' && --depth == 0) return at + 1;
+    bool quoted = false;
+    for (size_t i = 0; i < text.size(); i++) {
+        char c = text[i];
+        if (c == '"' && (i == 0 || text[i - 1] != '\\')) quoted = !quoted;
+        if (!quoted) depth += (c == '(') - (c == ')');
+        if (c == separator && !quoted && depth == 0)
+            pieces.emplace_back();
+        else
+            pieces.back() += c;
     }
-    return at;
+    return pieces;
+}
+
+/// The expressions of a list of operands, `"=f"(x), "r"(y)`.
+std::string operands(const std::string &list) {
+    std::string expressions;
+    for (const std::string &operand : split(list, ',')) {
+        size_t open = operand.find('(', operand.rfind('"') + 1), close = operand.rfind(')');
+        if (operand.find('"') == std::string::npos || open == std::string::npos || close == std::string::npos) continue;
+        if (!expressions.empty()) expressions += ", ";
+        expressions += operand.substr(open + 1, close - open - 1);
+    }
+    return expressions;
+}
+
+/// The text with `asm volatile("…" : outputs : inputs : …)` as calls of `pretended::ptx` (device/ptx.h).
+std::string without_asm(const std::string &text) {
+    std::string made;
+    size_t done = 0;
+    for (size_t mark = text.find("asm"); mark != std::string::npos; mark = text.find("asm", mark + 3)) {
+        if (mark < done || (mark > 0 && part_of_name(text[mark - 1]))) continue;
+        size_t at = skip_space(text, mark + 3);
+        if (text.compare(at, 8, "volatile") == 0) at = skip_space(text, at + 8);
+        if (at >= text.size() || text[at] != '(') continue;
+        size_t end = skip_parentheses(text, at);
+        Words parts = split(text.substr(at + 1, end - at - 2), ':');
+        parts.resize(std::max(parts.size(), size_t(3)));
+        std::string inputs = operands(parts[2]);
+        made += text.substr(done, mark - done) + "pretended::ptx(" + parts[0] + ", std::tie(" + operands(parts[1]) + ")" + (inputs.empty() ? "" : ", " + inputs) + ")";
+        done = end;
+    }
+    return made + text.substr(done);
 }
 
 /// The names of the `__global__` functions that a text defines: after the attributes, the last name before parentheses that
@@ -267,7 +330,7 @@ void compile(Program &program, const Words &options, bool &done) {
     bool has_macros = program.source.find("#define") != std::string::npos || before.find("#define") != std::string::npos;
     Words kernels = kernels_of(has_macros ? compiler.preprocess(program.source, before) : program.source);
     fs::path library;
-    done = compiler.compile(program.source, before, kernels, library, program.log);
+    done = compiler.compile(without_asm(program.source), before, kernels, library, program.log);
     if (!done) return;
     program.ptx = "// pretended " + library.string() + "\n";
     for (const std::string &kernel : kernels) program.ptx += ".visible .entry " + kernel + "()\n";

@@ -72,6 +72,8 @@ inline float cospif(float x) { return float(__builtin_cos(3.14159265358979323846
     inline T __hmax(T a, T b) { return __builtin_fmaxf(a, b); }                                                                 \
     inline T __hmin(T a, T b) { return __builtin_fminf(a, b); }                                                                 \
     inline bool __hisnan(T x) { return __builtin_isnan(float(x)); }                                                             \
+    inline T __hmax_nan(T a, T b) { return __hisnan(a) || (!__hisnan(b) && a > b) ? a : b; }                                   \
+    inline T __hmin_nan(T a, T b) { return __hisnan(a) || (!__hisnan(b) && a < b) ? a : b; }                                   \
     inline int __hisinf(T x) { return __builtin_isinf_sign(float(x)); }                                                         \
     inline bool __hlt(T a, T b) { return a < b; }                                                                               \
     inline bool __hgt(T a, T b) { return a > b; }                                                                               \
@@ -90,6 +92,8 @@ PRETENDED_SHORT_MATH(__half)
     PRETENDED_PAIR_MATH_2(T, __h2div, __hdiv)                                                                                   \
     PRETENDED_PAIR_MATH_2(T, __hmax2, __hmax)                                                                                   \
     PRETENDED_PAIR_MATH_2(T, __hmin2, __hmin)                                                                                   \
+    PRETENDED_PAIR_MATH_2(T, __hmax2_nan, __hmax_nan)                                                                           \
+    PRETENDED_PAIR_MATH_2(T, __hmin2_nan, __hmin_nan)                                                                                   \
     inline T __habs2(T x) { return {__habs(x.x), __habs(x.y)}; }                                                                \
     inline T h2exp(T x) { return {hexp(x.x), hexp(x.y)}; }                                                                      \
     inline T h2log(T x) { return {hlog(x.x), hlog(x.y)}; }                                                                      \
