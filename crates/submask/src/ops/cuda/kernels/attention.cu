@@ -1,0 +1,238 @@
+// Attention: keys and values are placed (heads apart, queries and keys rotated, rounded to factors), then softmax(q·kᵀ/√w)·v.
+//
+// Macros besides those of attention_tiles.cuh: INPUT and OUTPUT, types of what is placed and of the result.
+
+// 8 numbers in a row.
+__device__ inline void load_8(float (&x)[8], const float *from) {
+    const float4 low = reinterpret_cast<const float4 *>(from)[0], high = reinterpret_cast<const float4 *>(from)[1];
+    x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+}
+
+__device__ inline void load_8(float (&x)[8], const bf16 *from) {
+    const uint4 pairs = *reinterpret_cast<const uint4 *>(from);
+    const unsigned all[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) x[2 * i] = low_bf16(all[i]), x[2 * i + 1] = high_bf16(all[i]);
+}
+
+// `count` of them, and zeros; in any place.
+template <class T> __device__ inline void load_some(float (&x)[8], const T *from, int count) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = i < count ? number(from[i]) : 0.0f;
+}
+
+__device__ inline void store_8(float *to, const float (&x)[8]) {
+    reinterpret_cast<float4 *>(to)[0] = make_float4(rounded(x[0]), rounded(x[1]), rounded(x[2]), rounded(x[3]));
+    reinterpret_cast<float4 *>(to)[1] = make_float4(rounded(x[4]), rounded(x[5]), rounded(x[6]), rounded(x[7]));
+}
+
+__device__ inline void store_8(bf16 *to, const float (&x)[8]) {
+    *reinterpret_cast<uint4 *>(to) = make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                                                pack_bf16(x[6], x[7]));
+}
+
+// The last `parts` of rows (of queries,) keys and values, all but the values rotated: row r is of position first + r mod length.
+// A thread has 8 pairs of columns.
+//
+// packed: [rows, columns], the last parts·heads·w of which are read; cosines, sines: [positions, w/2];
+// placed: [rows, parts, heads, WIDTH].
+extern "C" __global__ void attention_place(const INPUT *__restrict__ packed, const float *__restrict__ cosines,
+                                           const float *__restrict__ sines, Factor *__restrict__ placed, size_t rows, int length,
+                                           int columns, int parts, int heads, int first) {
+    constexpr int CHUNKS = PLACED_HALF / 8;
+    const size_t index = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const int chunk = int(index % CHUNKS), head = int(index / CHUNKS % heads);
+    const size_t part_of_row = index / CHUNKS / heads, row = part_of_row / parts;
+    const int part = int(part_of_row % parts);
+    if (row >= rows) return;
+    const INPUT *const from = packed + row * columns + columns - (parts - part) * heads * HEAD_WIDTH + head * HEAD_WIDTH + 8 * chunk;
+    float left[8], right[8];
+    if constexpr (IS_DENSE) {
+        load_8(left, from);
+        load_8(right, from + HALF);
+    } else {
+        load_some(left, from, HALF - 8 * chunk);
+        load_some(right, from + HALF, HALF - 8 * chunk);
+    }
+    if (part < parts - 1) {
+        const size_t angles = (first + row % length) * HALF + 8 * chunk;
+        float cosine[8], sine[8];
+        if constexpr (IS_DENSE) {
+            load_8(cosine, cosines + angles);
+            load_8(sine, sines + angles);
+        } else {
+            load_some(cosine, cosines + angles, HALF - 8 * chunk);
+            load_some(sine, sines + angles, HALF - 8 * chunk);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const float a = left[i], b = right[i];
+            left[i] = a * cosine[i] - b * sine[i];
+            right[i] = b * cosine[i] + a * sine[i];
+        }
+    }
+    Factor *const to = placed + (part_of_row * heads + head) * WIDTH + 8 * chunk;
+    store_8(to, left);
+    store_8(to + PLACED_HALF, right);
+}
+
+// What a row knows of the keys that it has seen.
+struct Softmax {
+    // The largest score, and Σ 2^((score − largest)·scale), of the lane's rows.
+    float largest[ROW_TILES][2], sum[ROW_TILES][2];
+
+    __device__ Softmax() {
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) largest[m][half] = NOTHING, sum[m][half] = 0.0f;
+    }
+
+    // Turns scores of a tile into weights, and scales what was summed before. A tile's own sum is finished before it is added, so
+    // that it does not matter which lanes have a row's keys.
+    __device__ void add(Scores &scores, Sums &sums, float scale) {
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float top = largest[m][half];
+#pragma unroll
+                for (int n = 0; n < COLUMNS / 8; n++) top = fmaxf(top, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+                top = fmaxf(top, __shfl_xor_sync(WHOLE_WARP, top, 1));
+                top = fmaxf(top, __shfl_xor_sync(WHOLE_WARP, top, 2));
+                // A row that has read nothing yet has no largest score to subtract.
+                const float shift = top == NOTHING ? 0.0f : top, scaled = shift * scale;
+                // Exactly 1 where the largest score stays.
+                const float factor = fast_exp2((largest[m][half] - shift) * scale);
+                float own = 0.0f;
+#pragma unroll
+                for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+                    for (int i = 2 * half; i < 2 * half + 2; i++) {
+                        scores[m][n][i] = fast_exp2(fmaf(scores[m][n][i], scale, -scaled));
+                        own += scores[m][n][i];
+                    }
+                own += __shfl_xor_sync(WHOLE_WARP, own, 1);
+                own += __shfl_xor_sync(WHOLE_WARP, own, 2);
+                sum[m][half] = fmaf(sum[m][half], factor, own);
+                largest[m][half] = top;
+#pragma unroll
+                for (int n = 0; n < WIDTH / 8; n++) sums[m][n][2 * half] *= factor, sums[m][n][2 * half + 1] *= factor;
+            }
+    }
+};
+
+// The result, and for the backward pass log₂ Σ 2^(score·log₂e/√w) of every row.
+//
+// A query reads, if `separate`, the past's keys before its block and its own block's keys among `own`; otherwise those among `own`
+// that its block and earlier ones have. Blocks of threads have rows of one span: of all rows, of a block, or of some whole blocks
+// of at most COLUMNS rows, which then take `slot` rows of a tile each.
+//
+// own: [sequences, rows, 3, heads, WIDTH]; past: [sequences/draws, past_rows, past_parts, heads, WIDTH], the last two parts of which
+// are read; out: [sequences, rows, heads, w]; logarithms: [sequences, heads, rows up to a multiple of 4], or null.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    attention_forward(const Factor *__restrict__ own, const Factor *__restrict__ past, OUTPUT *__restrict__ out,
+                      float *__restrict__ logarithms, int rows, int heads, int past_rows, int past_parts, int draws, int first,
+                      int block_len, int separate, int span, int slot, float scale) {
+    extern __shared__ __align__(16) unsigned char shared_memory[];
+    Factor *const queries = reinterpret_cast<Factor *>(shared_memory), *const tiles = queries + ROWS * STRIDE;
+    float *const scratch = reinterpret_cast<float *>(tiles + 2 * STAGES * COLUMNS * STRIDE) + warp_of_block() * SCRATCH;
+
+    // The last rows, which read the most where not all is read, begin first.
+    const int tiles_of_span = blocks_of(min(span, rows), ROWS), all_tiles = blocks_of(rows, span) * tiles_of_span;
+    const int tile = all_tiles - 1 - int(blockIdx.x % all_tiles), head = int(blockIdx.x / all_tiles % heads);
+    const int sequence = int(blockIdx.x / all_tiles / heads);
+    const int span_first = tile / tiles_of_span * span, row_first = span_first + tile % tiles_of_span * ROWS;
+    const int span_end = min(span_first + span, rows), row_end = min(row_first + ROWS, span_end);
+    if (row_first >= row_end) return;
+
+    const Blocks blocks{block_len};
+    const size_t own_stride = size_t(3) * heads * WIDTH, past_stride = size_t(past_parts) * heads * WIDTH;
+    const Factor *const own_rows = own + sequence * own_stride * rows + head * WIDTH;
+    const Factor *const past_keys = past + (sequence / draws * past_stride * past_rows + ((past_parts - 2) * heads + head) * WIDTH);
+    const size_t part = size_t(heads) * WIDTH;
+
+    const int last = first + row_end - 1;
+    const int past_steps = separate ? blocks_of(blocks.start(last), COLUMNS) : 0;
+    const int own_first = separate ? span_first : 0;
+    const int own_limit = separate ? span_end : min(blocks.end(last), rows);
+    const int blocks_of_tile = slot > 0 ? COLUMNS / slot : 0;
+    const int own_steps = slot > 0 ? blocks_of(row_end - row_first, blocks_of_tile * block_len) : blocks_of(own_limit - own_first, COLUMNS);
+
+    const auto issue = [&](int step, int stage) {
+        Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
+        const auto copy = [&](const Factor *placed, size_t stride, auto range) {
+            copy_rows<COLUMNS>(keys, placed, stride, range);
+            copy_rows<COLUMNS>(values, placed + part, stride, range);
+        };
+        const int own_step = step - past_steps;
+        if (own_step >= 0 && slot > 0)
+            copy(own_rows + part, own_stride,
+                 Slots{own_first + own_step * blocks_of_tile * block_len, rows, block_len, slot, blocks_of_tile});
+        else
+            copy(own_step < 0 ? past_keys : own_rows + part, own_step < 0 ? past_stride : own_stride,
+                 own_step < 0 ? Range{step * COLUMNS, past_rows} : Range{own_first + own_step * COLUMNS, own_limit});
+    };
+
+    const Lane lane;
+    const int warp_first = row_first + warp_of_block() * WARP_ROWS;
+    // Rows behind the last one do as it does.
+    const auto query_of = [&](int row) { return min(warp_first + row, row_end - 1); };
+    const auto of_past = [&](int row) { return Interval{0, blocks.start(first + query_of(row))}; };
+    const auto of_own = [&](int row) { return Interval{own_first, separate ? own_limit : min(blocks.end(query_of(row)), rows)}; };
+    const auto of_slots = [&](int row, int step) {
+        const int block = query_of(row) / block_len, inside = block - own_first / block_len - step * blocks_of_tile;
+        if (inside < 0 || inside >= blocks_of_tile) return Interval{0, 0};
+        return Interval{inside * slot, inside * slot + min(block_len, rows - block * block_len)};
+    };
+    const WarpReads past_reads{of_past(0), of_past(WARP_ROWS - 1)}, own_reads{of_own(0), of_own(WARP_ROWS - 1)};
+
+    WarpRows<32> own_queries;
+    Sums sums;
+    clear(sums);
+    Softmax softmax;
+    copy_rows<ROWS>(queries, own_rows, own_stride, Range{row_first, row_end});
+    for_each_tile(
+        past_steps + own_steps, issue, [&] { own_queries.begin(queries); },
+        [&](int step, int stage) {
+            if (warp_first >= row_end) return;
+            const Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
+            const int own_step = step - past_steps, begin = own_step < 0 ? step * COLUMNS : own_first + own_step * COLUMNS;
+            const bool in_slots = own_step >= 0 && slot > 0;
+            const WarpReads reads = own_step < 0 ? past_reads : own_reads;
+            if (!in_slots && !reads.any(begin)) return;
+            Scores scores;
+            clear(scores);
+            multiply_rows(scores, own_queries, keys);
+            if (in_slots || !reads.all(begin))
+                mask(scores, lane, NOTHING, [&](int row) {
+                    return in_slots ? of_slots(row, own_step) : (own_step < 0 ? of_past(row) : of_own(row)).minus(begin);
+                });
+            softmax.add(scores, sums, scale * LOG2_E);
+            multiply_columns(sums, scores, values, scratch);
+        });
+
+#pragma unroll
+    for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = warp_first + lane.row(m, half);
+            if (row >= row_end) continue;
+            const float inverse = 1.0f / softmax.sum[m][half];
+            OUTPUT *const to = out + ((size_t(sequence) * rows + row) * heads + head) * HEAD_WIDTH;
+#pragma unroll
+            for (int n = 0; n < WIDTH / 8; n++) {
+                const float x = sums[m][n][2 * half] * inverse, y = sums[m][n][2 * half + 1] * inverse;
+                const int column = 8 * n + lane.pair;
+                if constexpr (IS_DENSE) {
+                    store_pair(to + column, x, y);
+                } else {
+                    if (is_own(column)) store(to[own_column(column)], x);
+                    if (is_own(column + 1)) store(to[own_column(column + 1)], y);
+                }
+            }
+            if (logarithms && lane.pair == 0)
+                logarithms[(size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4) + row] =
+                    fmaf(softmax.largest[m][half], scale * LOG2_E, log2f(softmax.sum[m][half]));
+        }
+}
