@@ -32,6 +32,7 @@
 #include "device/math.h"
 #include "device/ptx.h"
 #include "device/shared.h"
+#include "device/tensor_core.h"
 #include "device/warp.h"
 #include "device/wmma.h"
 

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <mutex>
 #include <spawn.h>
+#include <stdexcept>
 #include <sstream>
 #include <string>
 #include <sys/wait.h>
@@ -329,6 +330,7 @@ void compile(Program &program, const Words &options, bool &done) {
     std::string before = preamble(options);
     bool has_macros = program.source.find("#define") != std::string::npos || before.find("#define") != std::string::npos;
     Words kernels = kernels_of(has_macros ? compiler.preprocess(program.source, before) : program.source);
+    if (kernels.empty()) throw std::runtime_error("no kernels were found:\n" + compiler.preprocess(program.source, before));
     fs::path library;
     done = compiler.compile(without_asm(program.source), before, kernels, library, program.log);
     if (!done) return;

@@ -36,6 +36,7 @@ __device__ inline float warp_max(float x) {
     return x;
 }
 
+// On the CPU scripts/pretended_cuda/device/tensor_core.h has the functions from here on.
 #ifndef PRETENDED_CUDA
 
 /// 2^x with 22 bits, in one instruction; subnormal numbers are zero.
@@ -105,9 +106,5 @@ template <int N>
 __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
-
-#else
-
-#include "device/tensor_core.h"
 
 #endif
