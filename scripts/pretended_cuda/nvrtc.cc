@@ -2,7 +2,8 @@
 // library, which the pretended driver loads. Libraries are kept, under a name made of all that they depend on.
 //
 // Built with PRETENDED_SOURCE, the folder of this file. PRETENDED_CUDA_CACHE names the folder of libraries (by default one
-// beside libnvrtc.so), PRETENDED_CUDA_CXX the compiler.
+// beside libnvrtc.so), PRETENDED_CUDA_CXX the compiler. PRETENDED_CUDA_CHECK names a toolkit with the real NVRTC, which then
+// compiles every program, too, for all architectures that we support: what it refuses is refused here.
 
 #include <algorithm>
 #include <cctype>
@@ -325,6 +326,69 @@ std::string preamble(const Words &options) {
     return lines + "#line 1 \"program.cu\"\n";
 }
 
+/// The real NVRTC, of a toolkit as NVIDIA or PyPI installs it.
+class RealCompiler {
+  public:
+    /// None where PRETENDED_CUDA_CHECK is not set.
+    static const RealCompiler *get() {
+        static const std::string folder = variable("PRETENDED_CUDA_CHECK", "");
+        static const RealCompiler compiler(folder);
+        return folder.empty() ? nullptr : &compiler;
+    }
+
+    /// Whether a program compiles for every architecture; `log` is what the compiler says, with registers and spills.
+    bool check(const std::string &source, const Words &given, std::string &log) const {
+        bool all = true;
+        for (const char *architecture : {"sm_80", "sm_89", "sm_90"}) {
+            Words options = {std::string("--gpu-architecture=") + architecture, "--ptxas-options=-v", "--include-path=" + (toolkit_ / "include").string(),
+                             "--include-path=" + (toolkit_ / "include/cccl").string()};
+            for (const std::string &option : given)
+                if (option.find("-architecture=") == std::string::npos && option.find("--include-path=") == std::string::npos) options.push_back(option);
+            std::vector<const char *> words;
+            for (const std::string &option : options) words.push_back(option.c_str());
+            void *program = nullptr;
+            size_t size = 0;
+            if (create_(&program, source.c_str(), nullptr, 0, nullptr, nullptr)) throw std::runtime_error("the real NVRTC creates no program");
+            bool done = compile_(program, int(words.size()), words.data()) == SUCCESS;
+            log_size_(program, &size);
+            std::string said(size, 0);
+            log_(program, said.data());
+            destroy_(&program);
+            log += std::string(architecture) + ": " + said.c_str() + '\n';
+            all = all && done;
+        }
+        return all;
+    }
+
+  private:
+    fs::path toolkit_;
+    int (*create_)(void **, const char *, const char *, int, const char *const *, const char *const *) = nullptr;
+    int (*compile_)(void *, int, const char *const *) = nullptr;
+    int (*log_size_)(void *, size_t *) = nullptr;
+    int (*log_)(void *, char *) = nullptr;
+    int (*destroy_)(void **) = nullptr;
+
+    explicit RealCompiler(const fs::path &toolkit) : toolkit_(toolkit) {
+        if (toolkit.empty()) return;
+        void *library = nullptr;
+        for (const char *folder : {"lib64", "lib"})
+            for (const char *name : {"libnvrtc.so", "libnvrtc.so.13"})
+                if (!library) library = dlopen((toolkit / folder / name).c_str(), RTLD_NOW | RTLD_LOCAL);
+        if (!library) throw std::runtime_error("no NVRTC in " + toolkit.string());
+        load(library, "nvrtcCreateProgram", create_);
+        load(library, "nvrtcCompileProgram", compile_);
+        load(library, "nvrtcGetProgramLogSize", log_size_);
+        load(library, "nvrtcGetProgramLog", log_);
+        load(library, "nvrtcDestroyProgram", destroy_);
+    }
+
+    template <class F>
+    static void load(void *library, const char *name, F &function) {
+        function = reinterpret_cast<F>(dlsym(library, name));
+        if (!function) throw std::runtime_error(std::string("the real NVRTC lacks ") + name);
+    }
+};
+
 void compile(Program &program, const Words &options, bool &done) {
     const Compiler &compiler = Compiler::get();
     std::string before = preamble(options);
@@ -334,6 +398,16 @@ void compile(Program &program, const Words &options, bool &done) {
     fs::path library;
     done = compiler.compile(without_asm(program.source), before, kernels, library, program.log);
     if (!done) return;
+    fs::path checked = fs::path(library).replace_extension(".nvrtc");
+    if (const RealCompiler *real = RealCompiler::get(); real && !fs::exists(checked)) {
+        std::string log;
+        done = real->check(program.source, options, log);
+        if (done)
+            write(checked, log);
+        else
+            program.log += log;
+        if (!done) return;
+    }
     program.ptx = "// pretended " + library.string() + "\n";
     for (const std::string &kernel : kernels) program.ptx += ".visible .entry " + kernel + "()\n";
 }
