@@ -57,8 +57,14 @@ impl Draws {
 
     /// 128 random bits of (sequence, position, event); `sequence` below 2^56.
     pub fn bits(&self, sequence: u64, position: u32, event: u32) -> [u32; 4] {
+        let [_, _, low, high] = self.words(sequence);
+        philox([low, high, position, event], self.key)
+    }
+
+    /// The generator's key, and the first two words of the counters of a sequence.
+    pub(crate) fn words(&self, sequence: u64) -> [u32; 4] {
         let high = ((sequence >> 32) as u32 & 0x00ff_ffff) | self.purpose;
-        philox([sequence as u32, high, position, event], self.key)
+        [self.key[0], self.key[1], sequence as u32, high]
     }
 
     /// A uniform number in the open interval (0, 1), from 52 random bits.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Digits;
 use super::declaration::{Declaration, Handle};
 use super::weights::{Init, Weights};
-use crate::ops::{Kernels, TableRows, integers, plain};
+use crate::ops::{Kernels, TableRows, integers};
 use crate::subtoken::SubTokenizer;
 
 /// How digits are embedded.
@@ -84,7 +84,7 @@ impl DigitEmbedding {
             }
             Digits::Device(y_t) => {
                 let offsets = integers((0..len).map(offset), [1, len], &y_t.device());
-                plain::embedding_of(table, y_t.clone() + offsets, hidden, summed)
+                self.kernels.embedding_of(table, y_t.clone() + offsets, hidden, summed)
             }
         }
     }

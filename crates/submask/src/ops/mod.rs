@@ -177,10 +177,19 @@ impl Dropout {
         x * factors
     }
 
+    /// Elements whose random word is below this are zeroed.
+    fn threshold(&self) -> u32 {
+        (self.rate * f64::from(u32::MAX)) as u32
+    }
+
+    /// The factor of the others.
+    fn keep(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
+
     /// The factors 0 or 1/(1 − rate) of `len` elements.
     fn factors(&self, len: usize) -> Vec<f32> {
-        let threshold = (self.rate * f64::from(u32::MAX)) as u32;
-        let keep = (1.0 / (1.0 - self.rate)) as f32;
+        let (threshold, keep) = (self.threshold(), self.keep());
         let mut factors = vec![0.0; len.next_multiple_of(4)];
         factors.par_chunks_mut(4 * QUADS).enumerate().for_each(|(chunk, factors)| {
             for (i, quad) in factors.chunks_exact_mut(4).enumerate() {
@@ -320,7 +329,24 @@ impl Kernels {
     pub fn embedding(self, table: Tensor<2>, rows: TableRows) -> Tensor<2> {
         match self.engine {
             Engine::Fused => flex::embedding(table, Arc::new(rows)),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::embedding(table, Arc::new(rows)),
             _ => plain::embedding(table, &rows),
+        }
+    }
+
+    /// The same, given the rows [tokens, rows per token] on the device.
+    pub(crate) fn embedding_of(
+        self,
+        table: Tensor<2>,
+        rows: Tensor<2, Int>,
+        hidden: usize,
+        summed: bool,
+    ) -> Tensor<2> {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if !table.is_autodiff() => cuda::embedding_of(table, rows, hidden, summed),
+            _ => plain::embedding_of(table, rows, hidden, summed),
         }
     }
 
@@ -371,6 +397,8 @@ impl Kernels {
     ) -> Tensor<3> {
         match self.engine {
             Engine::Fused => flex::modulated_norm(x, weight, shift, scale),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::modulated_norm(x, weight, shift, scale, self.precision),
             _ => plain::modulated_norm(x, weight, shift, scale),
         }
     }
@@ -383,6 +411,8 @@ impl Kernels {
     pub fn rms_norm(self, x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
         match self.engine {
             Engine::Fused => flex::rms_norm(x, weight),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::rms_norm(x, weight, self.precision),
             _ => plain::rms_norm(x, weight),
         }
     }
@@ -394,6 +424,8 @@ impl Kernels {
     pub fn swiglu(self, gate: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         match self.engine {
             Engine::Fused => flex::swiglu(gate, x),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::swiglu(gate, x, self.precision),
             _ => plain::swiglu(gate, x),
         }
     }
@@ -407,6 +439,8 @@ impl Kernels {
     pub fn group_norm(self, x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, norm: GroupNorm) -> Tensor<4> {
         match self.engine {
             Engine::Fused => flex::group_norm(x, scale, shift, norm),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::group_norm(x, scale, shift, norm),
             _ => plain::group_norm(x, scale, shift, norm),
         }
     }
@@ -481,6 +515,8 @@ impl Kernels {
     ) -> Tensor<3> {
         match self.engine {
             Engine::Fused => flex::gated_residual(x, h, gate, dropout),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::gated_residual(x, h, gate, dropout, self.precision),
             _ => plain::gated_residual(x, h, gate, dropout),
         }
     }

@@ -1,15 +1,48 @@
-//! Sums of columns, in a fixed order.
+//! Sums of rows, in a fixed order: gradients of what all rows share.
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Shape};
-use burn::backend::Cube;
-use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
 
-use super::device::{Array, reshaped};
+use super::device::{Array, Launch, Source, name_of, room, source};
+use super::rows;
+
+static SOURCE: Source = source!("columns.cu", "elements.cuh", "parts.cuh");
+
+/// Rows that a thread adds up, as the kernel has it.
+const CHUNK: usize = 64;
+
+/// Threads that add up parts of [`PART_COLUMNS`] columns, as the kernels have it.
+pub(super) const PART_THREADS: usize = 1024;
+pub(super) const PART_COLUMNS: usize = 32;
 
 /// The sums \[m\] in single precision of the columns of a contiguous [n, m].
 pub(super) fn column_sums(x: &Array) -> Array {
-    let [_, columns] = x.shape().dims();
-    let x = if x.dtype == DType::F32 { x.clone() } else { Cube::float_cast(x.clone(), burn::tensor::FloatDType::F32) };
-    reshaped(Cube::float_sum_dim(x, 0), Shape::new([columns]))
+    let [count, width] = x.shape().dims();
+    let pack = if x.dtype == DType::BF16 && width.is_multiple_of(8) { 8 } else { rows::pack(&[width]) };
+    let [blocks, threads] = rows::columns(width, pack);
+    let chunks = count.div_ceil(CHUNK);
+    let parts = room(x, [chunks, width], DType::F32);
+    launch(x.dtype, pack, "column_parts").read(x).write(&parts).int(count).int(width).run(
+        x,
+        [chunks, blocks, 1],
+        threads,
+    );
+    sum_parts(&parts, 1, chunks, width)
+}
+
+/// The sums of the rows of each group of `parts` [groups, count, width], a contiguous [groups, width]; one of all, \[width\],
+/// if there is one group.
+pub(super) fn sum_parts(parts: &Array, groups: usize, count: usize, width: usize) -> Array {
+    let out =
+        if groups == 1 { room(parts, [width], DType::F32) } else { room(parts, [groups, width], DType::F32) };
+    launch(DType::F32, 1, "sum_parts").read(parts).write(&out).int(count).int(width).run(
+        &out,
+        [groups, width.div_ceil(PART_COLUMNS), 1],
+        PART_THREADS,
+    );
+    out
+}
+
+fn launch(input: DType, pack: usize, name: &'static str) -> Launch {
+    Launch::new(&SOURCE, name).define("INPUT", name_of(input)).define("PACK", pack)
 }

@@ -216,20 +216,23 @@ impl Launch {
     }
 
     /// Launches blocks of `block` threads on the device of `on`. A grid of no blocks is none.
-    pub fn run(mut self, on: &Array, grid: [usize; 3], block: usize) {
-        (self.grid, self.block) = (grid, block);
-        if grid.contains(&0) {
-            return;
+    pub fn run(self, on: &Array, grid: [usize; 3], block: usize) {
+        let mut launch = self.sized(grid, block);
+        let (buffers, written) = (std::mem::take(&mut launch.buffers), std::mem::take(&mut launch.written));
+        let ordinal = ordinal(on);
+        if !grid.contains(&0) {
+            enqueue(on, buffers, written, move |pointers, stream| launch.enqueue(pointers, stream, ordinal));
         }
-        let (buffers, written) = (std::mem::take(&mut self.buffers), std::mem::take(&mut self.written));
-        let device = on.client.service_id().device;
-        enqueue(on, buffers, written, move |pointers, stream| {
-            let ordinal = i32::from(device.index_id);
-            self.enqueue(pointers, stream, ordinal)
-        });
     }
 
-    fn enqueue(&self, pointers: &[u64], stream: sys::CUstream, ordinal: i32) -> Result<(), String> {
+    /// The same launch with a number of blocks of `block` threads, for [`Self::enqueue`].
+    pub fn sized(mut self, grid: [usize; 3], block: usize) -> Self {
+        (self.grid, self.block) = (grid, block);
+        self
+    }
+
+    /// Launches it on the device's thread, given the addresses of its tensors in the order in which they were named.
+    pub fn enqueue(&self, pointers: &[u64], stream: sys::CUstream, ordinal: i32) -> Result<(), String> {
         let function = self.function(ordinal)?;
         let mut values: Vec<u64> = self
             .arguments
@@ -286,6 +289,11 @@ impl Launch {
         LOADED.with_borrow_mut(|loaded| loaded.functions.insert(key, function));
         Ok(function)
     }
+}
+
+/// The number of a tensor's device among CUDA's.
+pub(super) fn ordinal(x: &Array) -> i32 {
+    i32::from(x.client.service_id().device.index_id)
 }
 
 type Defines = Vec<(&'static str, String)>;

@@ -4,8 +4,19 @@
 
 mod columns;
 mod device;
+mod embedding;
+mod group_norm;
 mod linear;
+mod norm;
 mod product;
+mod residual;
+mod rows;
+mod swiglu;
 
 pub use device::is_cuda;
+pub use embedding::{embedding, embedding_of};
+pub use group_norm::group_norm;
 pub use linear::{linear, linear_gelu};
+pub use norm::{modulated_norm, rms_norm};
+pub use residual::gated_residual;
+pub use swiglu::swiglu;

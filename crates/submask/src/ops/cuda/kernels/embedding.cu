@@ -28,38 +28,55 @@ extern "C" __global__ void embedding(const float *__restrict__ table, const int 
     }
 }
 
-/// Σ of the gradient over the places from `first` to before `end`: where they begin in g is in `places`.
-__device__ inline void add_places(float (&sum)[PACK], const float *g, const unsigned *places, int first, int end) {
-#pragma unroll 4
-    for (int i = first; i < end; i++) {
-        float values[PACK];
-        load<PACK>(values, g + places[i]);
-#pragma unroll
-        for (int j = 0; j < PACK; j++) sum[j] += values[j];
-    }
-}
+/// Which places take which row, in one buffer of the device.
+struct Lists {
+    /// Of the rows that are taken often: the first place of a piece, and the one behind its last.
+    const int2 *pieces;
+    /// The places of row r are from starts[r] to before starts[r + 1], and its pieces from pieces_of[r] to before
+    /// pieces_of[r + 1].
+    const int *starts, *pieces_of;
+    /// Where a place's vector begins in the gradient.
+    const unsigned *places;
 
-/// The sums of `pieces` (first place, behind the last one), each a row of parts [pieces, width]. Blocks are (piece, columns).
-extern "C" __global__ void embedding_pieces(const float *__restrict__ g, const unsigned *__restrict__ places,
-                                            const int2 *__restrict__ pieces, float *__restrict__ parts, int width) {
+    __device__ Lists(const int *lists, int pieces, int rows)
+        : pieces(reinterpret_cast<const int2 *>(lists)), starts(lists + 2 * pieces), pieces_of(starts + rows + 1),
+          places(reinterpret_cast<const unsigned *>(pieces_of + rows + 1)) {}
+
+    /// Σ of the gradient over the places from `first` to before `end`.
+    __device__ void add(float (&sum)[PACK], const float *g, int first, int end) const {
+#pragma unroll 4
+        for (int i = first; i < end; i++) {
+            float values[PACK];
+            load<PACK>(values, g + places[i]);
+#pragma unroll
+            for (int j = 0; j < PACK; j++) sum[j] += values[j];
+        }
+    }
+};
+
+/// The sums of pieces, [pieces, width]. Blocks are (piece, columns).
+extern "C" __global__ void embedding_pieces(const float *__restrict__ g, const int *__restrict__ buffer,
+                                            float *__restrict__ parts, int pieces, int rows, int width) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
     if (column >= width) return;
+    Lists lists(buffer, pieces, rows);
+    int2 piece = lists.pieces[blockIdx.x];
     float sum[PACK] = {};
-    int2 piece = pieces[blockIdx.x];
-    add_places(sum, g + column, places, piece.x, piece.y);
+    lists.add(sum, g + column, piece.x, piece.y);
     store<PACK>(parts + size_t(blockIdx.x) * width + column, sum);
 }
 
-/// The gradient of the table: row r is of the places starts[r] to before starts[r + 1], or of the parts pieces_of[r] to before
-/// pieces_of[r + 1], if there are any. Blocks are (row, columns).
-extern "C" __global__ void embedding_backward(const float *__restrict__ g, const unsigned *__restrict__ places,
-                                              const int *__restrict__ starts, const int *__restrict__ pieces_of,
-                                              const float *__restrict__ parts, float *__restrict__ out, int width) {
+/// The gradient of the table [rows, width]: the sums of the places of each row, or of its pieces, if it has any. Blocks are
+/// (row, columns).
+extern "C" __global__ void embedding_backward(const float *__restrict__ g, const int *__restrict__ buffer,
+                                              const float *__restrict__ parts, float *__restrict__ out, int pieces, int rows,
+                                              int width) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
     if (column >= width) return;
-    int row = blockIdx.x, first = pieces_of[row], end = pieces_of[row + 1];
+    Lists lists(buffer, pieces, rows);
+    int row = blockIdx.x, first = lists.pieces_of[row], end = lists.pieces_of[row + 1];
     float sum[PACK] = {};
-    if (first == end) add_places(sum, g + column, places, starts[row], starts[row + 1]);
+    if (first == end) lists.add(sum, g + column, lists.starts[row], lists.starts[row + 1]);
 #pragma unroll 8
     for (int piece = first; piece < end; piece++) {
         float values[PACK];

@@ -145,11 +145,11 @@ __device__ inline void write_sums(float *to, const Part &sums) {
 }
 
 /// With u = g·factor, where factor multiplied x̂: dx = (u − mean(u) − x̂·mean(u·x̂))/σ, without mean(u) where x̂ is not
-/// centred, plus what `before` has of it, which may stand where dx goes. A block has up to CHUNK of the `rows` that share a
-/// modulation, which are `chunks` blocks; of its rows it writes Σ g·x̂ and, where x̂ is centred, Σ g before it.
+/// centred. A block has up to CHUNK of the `rows` that share a modulation, which are `chunks` blocks; of its rows it writes
+/// Σ g·x̂ and, where x̂ is centred, Σ g before it.
 template <bool CENTRED>
-__device__ inline void backward(const float *x, const UPSTREAM *g, const Part &factor, const float *before, float *dx,
-                                float *parts, int rows, int chunks) {
+__device__ inline void backward(const float *x, const UPSTREAM *g, const Part &factor, float *dx, float *parts, int rows,
+                                int chunks) {
     int group = threadIdx.x / ROW_THREADS;
     int start = blockIdx.x % chunks * CHUNK, count = min(CHUNK, rows - start);
     size_t first_row = size_t(blockIdx.x / chunks) * rows + start;
@@ -171,10 +171,6 @@ __device__ inline void backward(const float *x, const UPSTREAM *g, const Part &f
         float mean = CENTRED ? means[0] / WIDTH : 0.0f, product = means[1] / WIDTH;
         if (!exists) continue;
         for_each([&](int at, int) { hat.at[at] = inverse * (upstream.at[at] - mean - hat.at[at] * product); });
-        if (before) {
-            Part added = read(before + first);
-            for_each([&](int at, int) { hat.at[at] += added.at[at]; });
-        }
         write(dx + first, hat);
     }
     parts += size_t(blockIdx.x) * (CENTRED ? 2 : 1) * WIDTH;
@@ -184,21 +180,22 @@ __device__ inline void backward(const float *x, const UPSTREAM *g, const Part &f
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
     modulated_norm_backward(const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ scale,
-                            const UPSTREAM *__restrict__ g, const float *before, float *dx, float *__restrict__ parts,
+                            const UPSTREAM *__restrict__ g, float *__restrict__ dx, float *__restrict__ parts,
                             int rows, int chunks, int scale_stride) {
     Part factor = read(weight), scales = read(scale + size_t(blockIdx.x / chunks) * scale_stride);
     for_each([&](int at, int) { factor.at[at] *= 1.0f + scales.at[at]; });
-    backward<true>(x, g, factor, before, dx, parts, rows, chunks);
+    backward<true>(x, g, factor, dx, parts, rows, chunks);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
     rms_norm_backward(const float *__restrict__ x, const float *__restrict__ weight, const UPSTREAM *__restrict__ g,
-                      const float *before, float *dx, float *__restrict__ parts, int rows) {
-    backward<false>(x, g, read(weight), before, dx, parts, rows, gridDim.x);
+                      float *__restrict__ dx, float *__restrict__ parts, int rows) {
+    backward<false>(x, g, read(weight), dx, parts, rows, gridDim.x);
 }
 
 /// From the sums S₁ = Σ g and S₂ = Σ g·x̂ of the chunks: dshift = ΣS₁ and dscale = weight·ΣS₂ of every modulation, and
-/// dweight = Σ (1 + scale)·S₂ over all. Blocks (m, column) are of modulation m, those behind the last of the weight.
+/// dweight = Σ (1 + scale)·S₂ over all; each if there is room for it. Blocks (m, columns) are of modulation m, those behind the
+/// last modulation of the weight.
 extern "C" __global__ void __launch_bounds__(PART_COLUMNS * PART_SHARES)
     modulated_norm_sums(const float *__restrict__ parts, const float *__restrict__ weight, const float *__restrict__ scale,
                         float *__restrict__ dweight, float *__restrict__ dshift, float *__restrict__ dscale, int modulations,
@@ -207,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(PART_COLUMNS * PART_SHARES)
     bool exists = column < WIDTH, writes = exists && threadIdx.x < PART_COLUMNS;
     auto part = [&](size_t chunk, int which) { return exists ? parts[(chunk * 2 + which) * WIDTH + column] : 0.0f; };
     if (int(blockIdx.x) == modulations) {
+        if (!dweight) return;
         float sum = total_of_parts(modulations * chunks, [&](int chunk) {
             return exists ? (1.0f + scale[size_t(chunk / chunks) * scale_stride + column]) * part(chunk, 1) : 0.0f;
         });
@@ -214,8 +212,12 @@ extern "C" __global__ void __launch_bounds__(PART_COLUMNS * PART_SHARES)
         return;
     }
     size_t first = size_t(blockIdx.x) * chunks, to = size_t(blockIdx.x) * WIDTH + column;
-    float sum = total_of_parts(chunks, [&](int chunk) { return part(first + chunk, 0); });
-    if (writes) dshift[to] = sum;
-    float products = total_of_parts(chunks, [&](int chunk) { return part(first + chunk, 1); });
-    if (writes) dscale[to] = weight[column] * products;
+    if (dshift) {
+        float sum = total_of_parts(chunks, [&](int chunk) { return part(first + chunk, 0); });
+        if (writes) dshift[to] = sum;
+    }
+    if (dscale) {
+        float sum = total_of_parts(chunks, [&](int chunk) { return part(first + chunk, 1); });
+        if (writes) dscale[to] = weight[column] * sum;
+    }
 }
