@@ -85,3 +85,9 @@ typedef long long pretended_int64;
 typedef unsigned long long pretended_uint64;
 #define int64_t pretended_int64
 #define uint64_t pretended_uint64
+
+// The tensor library's casts of floats to integers, `int32_t(x)`, which C++ leaves open where x is out of range.
+#define int32_t(...) pretended::truncate<int>(__VA_ARGS__)
+#define uint32_t(...) pretended::truncate<unsigned>(__VA_ARGS__)
+#define pretended_int64(...) pretended::truncate<long long>(__VA_ARGS__)
+#define pretended_uint64(...) pretended::truncate<unsigned long long>(__VA_ARGS__)

@@ -4,13 +4,14 @@
 // PRETENDED_CUDA_SM=80|89|90      the architecture (90)
 // PRETENDED_CUDA_RUN=0            kernels do not run: modules are PTX of the real NVRTC, memory is zero
 // PRETENDED_CUDA_REPORT=FILE      writes at the end, and at pretended_cuda_report(), what was done, as JSON
-// PRETENDED_CUDA_TRACE=1          prints every launch
+// PRETENDED_CUDA_TRACE=1          prints every launch and copy
 //
 // Own code after the public documentation of the driver API.
 
 #include <atomic>
 #include <cinttypes>
 #include <csignal>
+#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -50,6 +51,17 @@ constexpr unsigned SHARED_WITHOUT_OPT_IN = 48 << 10;
 bool is_set(const char *name) {
     const char *value = getenv(name);
     return value && *value && strcmp(value, "0");
+}
+
+[[gnu::format(printf, 1, 2)]] void trace(const char *format, ...) {
+    static const bool TRACES = is_set("PRETENDED_CUDA_TRACE");
+    if (!TRACES) return;
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "pretended CUDA: ");
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
 }
 
 bool runs() {
@@ -163,6 +175,19 @@ class Allocations {
                 }
     }
 
+    /// Where an address is, for whoever crashes: nothing is locked.
+    std::string describe(Address address) {
+        std::string text = "no allocation is near";
+        int64_t nearest = int64_t(1) << 40;
+        for (auto &[begin, allocation] : all_) {
+            int64_t distance = address < begin ? int64_t(begin - address) : int64_t(address - begin - allocation.bytes);
+            if (distance >= nearest) continue;
+            nearest = distance;
+            text = std::to_string(distance) + (address < begin ? " bytes before" : " bytes behind") + " an allocation of " + std::to_string(allocation.bytes);
+        }
+        return text;
+    }
+
   private:
     static constexpr size_t PAGE = 4096;
     std::mutex mutex_;
@@ -191,11 +216,13 @@ struct Module {
 /// The kernel that runs, for whoever looks at a crash.
 std::atomic<const char *> running{nullptr};
 
-void say_crash(int signal) {
+void say_crash(int signal, siginfo_t *info, void *) {
+    char text[400];
     const char *kernel = running;
-    const char *text[] = {"pretended CUDA: access to memory that is none, ", kernel ? "in the kernel " : "outside of kernels", kernel ? kernel : "", "\n"};
-    for (const char *part : text)
-        if (write(2, part, strlen(part)) < 0) break;
+    auto address = reinterpret_cast<Address>(info->si_addr);
+    int length = snprintf(text, sizeof text, "pretended CUDA: access to memory that is none, %s%s: %s\n", kernel ? "in the kernel " : "outside of kernels",
+                          kernel ? kernel : "", allocations().describe(address).c_str());
+    if (length > 0 && write(2, text, size_t(length)) < 0) _exit(1);
     ::signal(signal, SIG_DFL);
     raise(signal);
 }
@@ -203,16 +230,15 @@ void say_crash(int signal) {
 void watch_crashes() {
     // Rust's runtime looks at overflows of its own stacks; whatever it does not know comes back here.
     struct sigaction action{};
-    action.sa_handler = say_crash;
-    action.sa_flags = SA_ONSTACK | SA_NODEFER;
+    action.sa_sigaction = say_crash;
+    action.sa_flags = SA_ONSTACK | SA_NODEFER | SA_SIGINFO;
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
 }
 
 Result launch(Function &function, dim3 grid, dim3 block, unsigned shared_bytes, void **arguments) {
-    if (is_set("PRETENDED_CUDA_TRACE"))
-        fprintf(stderr, "pretended CUDA: %s grid %u,%u,%u block %u,%u,%u shared %u\n", function.name.c_str(), grid.x, grid.y, grid.z,
-                block.x, block.y, block.z, shared_bytes);
+    trace("%s grid %u,%u,%u block %u,%u,%u shared %u, first argument %" PRIx64, function.name.c_str(), grid.x, grid.y, grid.z, block.x, block.y,
+          block.z, shared_bytes, arguments && arguments[0] ? *static_cast<Address *>(arguments[0]) : 0);
     uint64_t threads = uint64_t(block.x) * block.y * block.z;
     if (!threads || threads > pretended::THREADS || block.z > 64) return INVALID_VALUE;
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7FFFFFFF || grid.y > 65535 || grid.z > 65535) return INVALID_VALUE;
@@ -256,6 +282,8 @@ struct Copy2D {
 
 Result copy_2d(const Copy2D &copy) {
     enum { HOST = 1, DEVICE = 2 };
+    trace("%zu rows of %zu bytes, %s to %s, %" PRIx64, copy.height, copy.width, copy.from_kind == HOST ? "host" : "device",
+          copy.to_kind == HOST ? "host" : "device", copy.to_kind == HOST ? copy.from_device : copy.to_device);
     auto from = copy.from_kind == HOST ? static_cast<const char *>(copy.from_host) : at<const char>(copy.from_device);
     auto to = copy.to_kind == HOST ? static_cast<char *>(copy.to_host) : at<char>(copy.to_device);
     from += copy.from_y * copy.from_pitch + copy.from_x;
@@ -375,11 +403,13 @@ int cuMemFreeAsync(Address address, void *) { return cuMemFree_v2(address); }
 int cuMemAllocHost_v2(void **memory, size_t bytes) { return posix_memalign(memory, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : SUCCESS; }
 int cuMemFreeHost(void *memory) { return free(memory), SUCCESS; }
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *) {
+    trace("%zu bytes to the device, %" PRIx64, bytes, to);
     memcpy(at<void>(to), from, bytes);
     COUNT(counters().copies_to_device++; counters().to_device += bytes);
     return SUCCESS;
 }
 int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
+    trace("%zu bytes from the device, %" PRIx64, bytes, from);
     memcpy(to, at<void>(from), bytes);
     COUNT(counters().copies_to_host++; counters().to_host += bytes);
     return SUCCESS;

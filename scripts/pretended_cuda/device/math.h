@@ -1,6 +1,9 @@
 // CUDA's mathematics that C++'s library has under another name or not at all.
 #pragma once
 
+#include <limits>
+#include <type_traits>
+
 #include "types.h"
 
 inline float __uint_as_float(unsigned x) { return pretended::bits_as<float>(x); }
@@ -145,12 +148,30 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
     return made;
 }
 
-inline int __float2int_rn(float x) { return int(__builtin_rintf(x)); }
-inline int __float2int_rz(float x) { return int(x); }
-inline int __float2int_rd(float x) { return int(__builtin_floorf(x)); }
-inline int __float2int_ru(float x) { return int(__builtin_ceilf(x)); }
-inline unsigned __float2uint_rn(float x) { return unsigned(__builtin_rintf(x)); }
-inline unsigned __float2uint_rz(float x) { return unsigned(x); }
+namespace pretended {
+
+/// As the device converts: NaN to 0, and what is out of range to the nearest.
+template <class To, class From>
+To truncate(From x) {
+    if constexpr (std::is_integral_v<From> || std::is_enum_v<From>) {
+        return To(x);
+    } else {
+        using Limits = std::numeric_limits<To>;
+        double value = double(x);
+        if (value != value) return 0;
+        if (value <= double(Limits::min())) return Limits::min();
+        return value >= double(Limits::max()) ? Limits::max() : To(value);
+    }
+}
+
+} // namespace pretended
+
+inline int __float2int_rn(float x) { return pretended::truncate<int>(__builtin_rintf(x)); }
+inline int __float2int_rz(float x) { return pretended::truncate<int>(x); }
+inline int __float2int_rd(float x) { return pretended::truncate<int>(__builtin_floorf(x)); }
+inline int __float2int_ru(float x) { return pretended::truncate<int>(__builtin_ceilf(x)); }
+inline unsigned __float2uint_rn(float x) { return pretended::truncate<unsigned>(__builtin_rintf(x)); }
+inline unsigned __float2uint_rz(float x) { return pretended::truncate<unsigned>(x); }
 inline float __int2float_rn(int x) { return float(x); }
 inline float __uint2float_rn(unsigned x) { return float(x); }
 inline float __ull2float_rn(unsigned long long x) { return float(x); }
