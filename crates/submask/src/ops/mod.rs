@@ -474,6 +474,10 @@ impl Kernels {
         match self.engine {
             Engine::Fused => flex::attention(qkv, heads, rotary, mask, self.precision),
             Engine::Plain => plain::attention(qkv, heads, &rotary, mask),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if self.has_kernels_of(&rotary) => {
+                cuda::attention(qkv, self.cuda_attention(heads, rotary, mask))
+            }
             _ => gpu::attention(qkv, heads, &rotary, mask, self.precision),
         }
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{AttentionMask, Engine, Kernels, Rotary, flex, gpu, plain};
 
 /// Keys and values of positions from 0 on, which later ones read.
@@ -20,7 +22,7 @@ pub struct Past {
 /// The same, ready to be read several times: rotated, and by heads.
 #[derive(Clone, Debug)]
 pub struct PlacedPast {
-    /// Keys, then values, [B', h, 2P', w] with P' ≥ P.
+    /// Keys, then values, [B', h, 2P', w] with P' ≥ P; on CUDA devices as its kernels take them, [B', P, 2, …].
     keys_values: Tensor<4>,
     /// P.
     positions: usize,
@@ -59,6 +61,11 @@ impl Kernels {
                 let settings = self.past_attention(past.first, heads, rotary, mask);
                 flex::attention_with_past(qkv, past, settings)
             }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if self.has_kernels_of(&rotary) => {
+                let settings = self.cuda_attention(heads, rotary, mask).with_past(past.first);
+                cuda::attention_with_past(qkv, past, settings)
+            }
             _ => {
                 let width = qkv.dims()[2] / 3;
                 let placed = plain::place(past.keys_values, width, heads, &rotary);
@@ -81,6 +88,10 @@ impl Kernels {
     ) -> Tensor<3> {
         match self.engine {
             Engine::Fused => flex::attention_of_blocks(qkv, self.past_attention(0, heads, rotary, mask)),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if self.has_kernels_of(&rotary) => {
+                cuda::attention(qkv, self.cuda_attention(heads, rotary, mask).with_past(0))
+            }
             _ => self.attention(qkv, heads, rotary, mask),
         }
     }
@@ -91,6 +102,10 @@ impl Kernels {
         let keys_values = match self.engine {
             Engine::Fused => {
                 flex::place(keys_values, self.past_attention(0, heads, rotary, AttentionMask::FULL))
+            }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if self.has_kernels_of(&rotary) => {
+                cuda::place(keys_values, self.cuda_attention(heads, rotary, AttentionMask::FULL))
             }
             _ => plain::place(keys_values, double / 2, heads, &rotary),
         };
@@ -117,6 +132,11 @@ impl Kernels {
                 let placed = past.keys_values.clone();
                 flex::attention_with_placed(qkv, placed, self.past_attention(first, heads, rotary, mask))
             }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if self.has_kernels_of(&rotary) => {
+                let settings = self.cuda_attention(heads, rotary, mask).with_past(first);
+                cuda::attention_with_placed(qkv, past.keys_values.clone(), settings)
+            }
             _ => {
                 let placed = past.keys_values.clone();
                 self.composed_with_placed(qkv, placed, [past.positions, first], heads, &rotary, mask)
@@ -132,6 +152,22 @@ impl Kernels {
         mask: AttentionMask,
     ) -> flex::PastAttention {
         flex::PastAttention { first, heads, rotary, mask, precision: self.precision }
+    }
+
+    /// Whether CUDA's kernels have heads of this width.
+    #[cfg(feature = "cuda")]
+    pub(super) fn has_kernels_of(self, rotary: &Rotary) -> bool {
+        2 * rotary.half <= cuda::MAX_HEAD_WIDTH
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn cuda_attention(
+        self,
+        heads: usize,
+        rotary: Arc<Rotary>,
+        mask: AttentionMask,
+    ) -> cuda::Attention {
+        cuda::Attention { heads, rotary, mask, precision: self.precision, first: 0, separate: false }
     }
 
     /// Attention with a past of `length` positions by tensor operations.

@@ -2,21 +2,25 @@
 //! passes over memory or launches. Each gives what its composition in [`super::plain`] gives, and the same bits for a
 //! row whatever other rows stand beside it: no sum is split by the number of rows, and none is added atomically.
 
+mod attention;
 mod columns;
 mod device;
 mod embedding;
 mod group_norm;
 mod linear;
 mod norm;
+mod past_attention;
 mod product;
 mod residual;
 mod rows;
 mod swiglu;
 
+pub use attention::{Attention, MAX_HEAD_WIDTH, attention};
 pub use device::is_cuda;
 pub use embedding::{embedding, embedding_of};
 pub use group_norm::group_norm;
 pub use linear::{linear, linear_gelu};
 pub use norm::{modulated_norm, rms_norm};
+pub use past_attention::{attention_with_past, attention_with_placed, place};
 pub use residual::gated_residual;
 pub use swiglu::swiglu;

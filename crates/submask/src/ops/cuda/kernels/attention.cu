@@ -2,33 +2,14 @@
 //
 // Macros besides those of attention_tiles.cuh: INPUT and OUTPUT, types of what is placed and of the result.
 
-// 8 numbers in a row.
-__device__ inline void load_8(float (&x)[8], const float *from) {
-    const float4 low = reinterpret_cast<const float4 *>(from)[0], high = reinterpret_cast<const float4 *>(from)[1];
-    x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
-}
-
-__device__ inline void load_8(float (&x)[8], const bf16 *from) {
-    const uint4 pairs = *reinterpret_cast<const uint4 *>(from);
-    const unsigned all[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+// Up to 8 numbers: those that there are, and zeros. All of them if `dense`.
+template <bool dense, class T> __device__ inline void load_8(float (&x)[8], const T *from, int count) {
+    if constexpr (dense) {
+        load<8>(x, from);
+    } else {
 #pragma unroll
-    for (int i = 0; i < 4; i++) x[2 * i] = low_bf16(all[i]), x[2 * i + 1] = high_bf16(all[i]);
-}
-
-// `count` of them, and zeros; in any place.
-template <class T> __device__ inline void load_some(float (&x)[8], const T *from, int count) {
-#pragma unroll
-    for (int i = 0; i < 8; i++) x[i] = i < count ? number(from[i]) : 0.0f;
-}
-
-__device__ inline void store_8(float *to, const float (&x)[8]) {
-    reinterpret_cast<float4 *>(to)[0] = make_float4(rounded(x[0]), rounded(x[1]), rounded(x[2]), rounded(x[3]));
-    reinterpret_cast<float4 *>(to)[1] = make_float4(rounded(x[4]), rounded(x[5]), rounded(x[6]), rounded(x[7]));
-}
-
-__device__ inline void store_8(bf16 *to, const float (&x)[8]) {
-    *reinterpret_cast<uint4 *>(to) = make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
-                                                pack_bf16(x[6], x[7]));
+        for (int i = 0; i < 8; i++) x[i] = i < count ? number(from[i]) : 0.0f;
+    }
 }
 
 // The last `parts` of rows (of queries,) keys and values, all but the values rotated: row r is of position first + r mod length.
@@ -46,24 +27,15 @@ extern "C" __global__ void attention_place(const INPUT *__restrict__ packed, con
     const int part = int(part_of_row % parts);
     if (row >= rows) return;
     const INPUT *const from = packed + row * columns + columns - (parts - part) * heads * HEAD_WIDTH + head * HEAD_WIDTH + 8 * chunk;
+    const int count = HALF - 8 * chunk;
     float left[8], right[8];
-    if constexpr (IS_DENSE) {
-        load_8(left, from);
-        load_8(right, from + HALF);
-    } else {
-        load_some(left, from, HALF - 8 * chunk);
-        load_some(right, from + HALF, HALF - 8 * chunk);
-    }
+    load_8<IS_DENSE>(left, from, count);
+    load_8<IS_DENSE>(right, from + HALF, count);
     if (part < parts - 1) {
         const size_t angles = (first + row % length) * HALF + 8 * chunk;
         float cosine[8], sine[8];
-        if constexpr (IS_DENSE) {
-            load_8(cosine, cosines + angles);
-            load_8(sine, sines + angles);
-        } else {
-            load_some(cosine, cosines + angles, HALF - 8 * chunk);
-            load_some(sine, sines + angles, HALF - 8 * chunk);
-        }
+        load_8<IS_DENSE>(cosine, cosines + angles, count);
+        load_8<IS_DENSE>(sine, sines + angles, count);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const float a = left[i], b = right[i];
@@ -71,9 +43,11 @@ extern "C" __global__ void attention_place(const INPUT *__restrict__ packed, con
             right[i] = b * cosine[i] + a * sine[i];
         }
     }
+#pragma unroll
+    for (int i = 0; i < 8; i++) left[i] = rounded(left[i]), right[i] = rounded(right[i]);
     Factor *const to = placed + (part_of_row * heads + head) * WIDTH + 8 * chunk;
-    store_8(to, left);
-    store_8(to + PLACED_HALF, right);
+    store<8>(to, left);
+    store<8>(to + PLACED_HALF, right);
 }
 
 // What a row knows of the keys that it has seen.
@@ -130,7 +104,7 @@ struct Softmax {
 //
 // own: [sequences, rows, 3, heads, WIDTH]; past: [sequences/draws, past_rows, past_parts, heads, WIDTH], the last two parts of which
 // are read; out: [sequences, rows, heads, w]; logarithms: [sequences, heads, rows up to a multiple of 4], or null.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     attention_forward(const Factor *__restrict__ own, const Factor *__restrict__ past, OUTPUT *__restrict__ out,
                       float *__restrict__ logarithms, int rows, int heads, int past_rows, int past_parts, int draws, int first,
                       int block_len, int separate, int span, int slot, float scale) {

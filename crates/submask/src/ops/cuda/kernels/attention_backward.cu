@@ -98,7 +98,7 @@ __device__ inline void place_upstream(Factor *tile, const UPSTREAM *upstream, co
 //
 // own, logarithms, separate: as of `attention_forward`; past: [sequences, past_rows, 2, heads, WIDTH]; upstream, out: [sequences, rows, heads, w];
 // placed: [sequences, rows, heads, WIDTH]; deltas: as logarithms; gradient: [sequences, rows, 3, heads, w], part 0 of which is written.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     attention_queries_gradient(const Factor *__restrict__ own, const Factor *__restrict__ past, const UPSTREAM *__restrict__ upstream,
                                const OUTPUT *__restrict__ out, const float *__restrict__ logarithms,
                                const float *__restrict__ cosines, const float *__restrict__ sines, Factor *__restrict__ placed,
@@ -291,7 +291,7 @@ __device__ inline void keys_gradient(const Factor *own, const Factor *past, cons
 }
 
 #define KEYS_GRADIENT(name, of_keys, of_values)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                                       \
         name(const Factor *__restrict__ own, const Factor *__restrict__ past, const Factor *__restrict__ placed,                \
              const float *__restrict__ logarithms, const float *__restrict__ deltas, const float *__restrict__ cosines,         \
              const float *__restrict__ sines, GRADIENT *__restrict__ own_gradient, GRADIENT *__restrict__ past_gradient,        \
