@@ -2,7 +2,6 @@
 // libraries that the pretended NVRTC made, run on the thread that launches them.
 //
 // PRETENDED_CUDA_SM=80|89|90      the architecture (90)
-// PRETENDED_CUDA_RUN=0            kernels do not run: modules are PTX of the real NVRTC, memory is zero
 // PRETENDED_CUDA_REPORT=FILE      writes at the end, and at pretended_cuda_report(), what was done, as JSON
 // PRETENDED_CUDA_TRACE=1          prints every launch and copy
 //
@@ -62,11 +61,6 @@ bool is_set(const char *name) {
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
-}
-
-bool runs() {
-    static const bool RUNS = !getenv("PRETENDED_CUDA_RUN") || is_set("PRETENDED_CUDA_RUN");
-    return RUNS;
 }
 
 int architecture() {
@@ -143,7 +137,7 @@ class Allocations {
         auto data = static_cast<unsigned char *>(begin) + PAGE;
         mprotect(data - PAGE, PAGE, PROT_NONE);
         mprotect(data + inner, PAGE, PROT_NONE);
-        if (runs() && bytes <= POISONED) memset(data, pretended::POISON, bytes);
+        if (bytes <= POISONED) memset(data, pretended::POISON, bytes);
         memset(data + bytes, pretended::POISON, inner - bytes);
         std::lock_guard lock(mutex_);
         all_[reinterpret_cast<Address>(data)] = {data, bytes, mapped};
@@ -244,7 +238,6 @@ Result launch(Function &function, dim3 grid, dim3 block, unsigned shared_bytes, 
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7FFFFFFF || grid.y > 65535 || grid.z > 65535) return INVALID_VALUE;
     if (shared_bytes > function.shared_limit) return INVALID_VALUE;
     COUNT(counters().launches[function.name]++);
-    if (!runs()) return SUCCESS;
     static std::mutex one_at_a_time;
     static auto *machine = new pretended::Machine;
     std::lock_guard lock(one_at_a_time);
@@ -428,19 +421,17 @@ int cuModuleLoadData(Module **module, const void *image) {
     auto made = std::make_unique<Module>();
     made->ptx = static_cast<const char *>(image);
     if (made->ptx.find(".visible .entry") == std::string::npos) return INVALID_PTX;
-    if (runs()) {
-        const std::string MARK = "// pretended ";
-        if (made->ptx.rfind(MARK, 0) != 0) {
-            fprintf(stderr, "pretended CUDA: kernels that were not compiled by the pretended NVRTC do not run here\n");
-            return INVALID_PTX;
-        }
-        std::string library = made->ptx.substr(MARK.size(), made->ptx.find('\n') - MARK.size());
-        // It stays loaded: fibres that it started run the kernels of others.
-        made->library = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-        if (!made->library) {
-            fprintf(stderr, "pretended CUDA: %s\n", dlerror());
-            return INVALID_PTX;
-        }
+    const std::string MARK = "// pretended ";
+    if (made->ptx.rfind(MARK, 0) != 0) {
+        fprintf(stderr, "pretended CUDA: kernels that were not compiled by the pretended NVRTC do not run here\n");
+        return INVALID_PTX;
+    }
+    std::string library = made->ptx.substr(MARK.size(), made->ptx.find('\n') - MARK.size());
+    // It stays loaded: fibres that it started run the kernels of others.
+    made->library = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!made->library) {
+        fprintf(stderr, "pretended CUDA: %s\n", dlerror());
+        return INVALID_PTX;
     }
     COUNT(counters().modules++);
     *module = made.release();
@@ -450,8 +441,8 @@ int cuModuleGetFunction(Function **function, Module *module, const char *name) {
     if (module->ptx.find(std::string(".visible .entry ") + name + '(') == std::string::npos) return NOT_FOUND;
     auto &kept = module->functions[name];
     if (!kept) {
-        auto call = runs() ? reinterpret_cast<Trampoline>(dlsym(module->library, ("pretended_launch_" + std::string(name)).c_str())) : nullptr;
-        if (runs() && !call) return NOT_FOUND;
+        auto call = reinterpret_cast<Trampoline>(dlsym(module->library, ("pretended_launch_" + std::string(name)).c_str()));
+        if (!call) return NOT_FOUND;
         kept.reset(new Function{name, call});
     }
     *function = kept.get();
@@ -473,6 +464,6 @@ int cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigne
     return launch(*function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, arguments);
 }
 // No kernel without autotune takes one.
-int cuTensorMapEncodeTiled(void *map, ...) { return memset(map, 0, 128), runs() ? NOT_SUPPORTED : SUCCESS; }
+int cuTensorMapEncodeTiled(void *, ...) { return NOT_SUPPORTED; }
 
 } // extern "C"

@@ -370,16 +370,26 @@ class RealCompiler {
 
     explicit RealCompiler(const fs::path &toolkit) : toolkit_(toolkit) {
         if (toolkit.empty()) return;
-        void *library = nullptr;
-        for (const char *folder : {"lib64", "lib"})
-            for (const char *name : {"libnvrtc.so", "libnvrtc.so.13"})
-                if (!library) library = dlopen((toolkit / folder / name).c_str(), RTLD_NOW | RTLD_LOCAL);
+        // The second is what the first asks for by name when it compiles.
+        void *library = open(toolkit, "libnvrtc.so");
+        open(toolkit, "libnvrtc-builtins.so");
         if (!library) throw std::runtime_error("no NVRTC in " + toolkit.string());
         load(library, "nvrtcCreateProgram", create_);
         load(library, "nvrtcCompileProgram", compile_);
         load(library, "nvrtcGetProgramLogSize", log_size_);
         load(library, "nvrtcGetProgramLog", log_);
         load(library, "nvrtcDestroyProgram", destroy_);
+    }
+
+    /// The first library of the toolkit whose name begins so, or null.
+    static void *open(const fs::path &toolkit, const std::string &name) {
+        for (const char *folder : {"lib64", "lib"}) {
+            if (!fs::is_directory(toolkit / folder)) continue;
+            for (const auto &entry : fs::directory_iterator(toolkit / folder))
+                if (entry.path().filename().string().rfind(name, 0) == 0)
+                    if (void *library = dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+        }
+        return nullptr;
     }
 
     template <class F>
