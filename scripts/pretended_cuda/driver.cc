@@ -3,7 +3,8 @@
 //
 // PRETENDED_CUDA_SM=80|89|90      the architecture (90)
 // PRETENDED_CUDA_REPORT=FILE      writes at the end, and at pretended_cuda_report(), what was done, as JSON
-// PRETENDED_CUDA_TRACE=1          prints every launch and copy
+// PRETENDED_CUDA_TRACE=1          prints every launch and copy; with 2, also what stands at the beginning of every argument
+//                                 after a launch, and how many of its first 128 floats are NaN
 //
 // Own code after the public documentation of the driver API.
 
@@ -169,6 +170,15 @@ class Allocations {
                 }
     }
 
+    /// The bytes from an address to the end of its allocation; 0 if it is in none.
+    size_t bytes_from(Address address) {
+        std::lock_guard lock(mutex_);
+        auto after = all_.upper_bound(address);
+        if (after == all_.begin()) return 0;
+        auto &[begin, allocation] = *std::prev(after);
+        return address < begin + allocation.bytes ? begin + allocation.bytes - address : 0;
+    }
+
     /// Where an address is, for whoever crashes: nothing is locked.
     std::string describe(Address address) {
         std::string text = "no allocation is near";
@@ -196,7 +206,7 @@ Allocations &allocations() {
 using Trampoline = void (*)(const pretended::Launch *, void **);
 
 struct Function {
-    std::string name;
+    std::string name, parameters;
     Trampoline call;
     unsigned shared_limit = SHARED_WITHOUT_OPT_IN;
 };
@@ -230,6 +240,23 @@ void watch_crashes() {
     sigaction(SIGBUS, &action, nullptr);
 }
 
+/// With PRETENDED_CUDA_TRACE=2.
+void trace_arguments(const Function &function, void **arguments) {
+    const char *level = getenv("PRETENDED_CUDA_TRACE");
+    if (!level || atoi(level) < 2) return;
+    for (size_t i = 0; i < function.parameters.size(); i++) {
+        if (function.parameters[i] != 'p') continue;
+        auto address = *static_cast<Address *>(arguments[i]);
+        size_t count = allocations().bytes_from(address) / sizeof(float), nans = 0;
+        if (!count) continue;
+        count = std::min(count, size_t(128));
+        auto values = reinterpret_cast<const float *>(address);
+        for (size_t v = 0; v < count; v++) nans += values[v] != values[v];
+        trace("    argument %zu at %" PRIx64 ": %g %g %g %g ..., %zu NaNs of %zu", i, address, values[0], values[count > 1], values[count > 2 ? 2 : 0],
+              values[count > 3 ? 3 : 0], nans, count);
+    }
+}
+
 Result launch(Function &function, dim3 grid, dim3 block, unsigned shared_bytes, void **arguments) {
     trace("%s grid %u,%u,%u block %u,%u,%u shared %u, first argument %" PRIx64, function.name.c_str(), grid.x, grid.y, grid.z, block.x, block.y,
           block.z, shared_bytes, arguments && arguments[0] ? *static_cast<Address *>(arguments[0]) : 0);
@@ -248,6 +275,7 @@ Result launch(Function &function, dim3 grid, dim3 block, unsigned shared_bytes, 
     function.call(&launch, arguments);
     allocations().check(running);
     running = nullptr;
+    trace_arguments(function, arguments);
     return SUCCESS;
 }
 
@@ -443,7 +471,8 @@ int cuModuleGetFunction(Function **function, Module *module, const char *name) {
     if (!kept) {
         auto call = reinterpret_cast<Trampoline>(dlsym(module->library, ("pretended_launch_" + std::string(name)).c_str()));
         if (!call) return NOT_FOUND;
-        kept.reset(new Function{name, call});
+        auto parameters = reinterpret_cast<const char *(*)()>(dlsym(module->library, ("pretended_parameters_" + std::string(name)).c_str()));
+        kept.reset(new Function{name, parameters ? parameters() : "", call});
     }
     *function = kept.get();
     return SUCCESS;

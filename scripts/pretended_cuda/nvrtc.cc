@@ -137,7 +137,7 @@ class Compiler {
         for (const std::string &name : dynamic_shared(source)) text += "\nasm(\".set " + name + ", pretended_dynamic_shared\");";
         for (const std::string &kernel : kernels)
             text += "\nextern \"C\" void pretended_launch_" + kernel + "(const pretended::Launch *launch, void **arguments) { pretended::run_with(*launch, &" +
-                    kernel + ", arguments); }";
+                    kernel + ", arguments); }\nextern \"C\" const char *pretended_parameters_" + kernel + "() { return pretended::parameters(&" + kernel + "); }";
         text += '\n';
         std::string name = digest(identity_ + text);
         library = cache_ / (name + ".so");

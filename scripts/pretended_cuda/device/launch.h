@@ -47,6 +47,13 @@ void run_with(const Launch &launch, void (*kernel)(A...), void **arguments) {
     run_with(launch, kernel, arguments, std::index_sequence_for<A...>());
 }
 
+/// What a kernel takes, for those who trace it: a letter for each parameter, `p` for an address.
+template <class... A>
+const char *parameters(void (*)(A...)) {
+    static const char letters[] = {(std::is_pointer_v<A> ? 'p' : 'v')..., 0};
+    return letters;
+}
+
 /// For programs that test kernels themselves.
 template <class... A, class... Given>
 void launch(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared_bytes, Given &&...given) {
