@@ -170,6 +170,26 @@ fn bfloat16_attention_is_within_its_rounding_of_the_composition() {
 }
 
 #[test]
+fn attention_takes_heads_of_every_width() {
+    // Padded halves, and tiles of every size.
+    for head_width in [2, 10, 64, 72, 112, 128, 200, 258] {
+        let (length, mask) = (70, AttentionMask::blocks(20));
+        let rotary = Arc::new(Rotary::new(length, head_width));
+        let shape = [1, length, 3 * head_width];
+        let attend =
+            |kernels: Kernels, qkv: Tensor<3>| kernels.attention(qkv, 1, rotary.clone(), mask).cast(FloatDType::F32);
+        compare([&shape], |kernels, [qkv]| attend(kernels, qkv.reshape(shape)));
+        is_rounded(|kernels, device| {
+            let qkv = random(shape, 1, &device.clone().autodiff()).require_grad();
+            let out = attend(kernels, qkv.clone());
+            let upstream = random([1, length, head_width], 99, &qkv.device());
+            let gradients = (out.clone() * upstream).sum().backward();
+            vec![out.into_data(), qkv.grad(&gradients).unwrap().into_data()]
+        });
+    }
+}
+
+#[test]
 fn linear_and_gelu_equal_their_composition() {
     for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (129, 9, 64)] {
         compare([&[n, inner], &[outer, inner], &[outer]], |kernels, [x, w, b]| {
@@ -376,18 +396,29 @@ fn attention_with_a_past_equals_its_composition() {
     }
 }
 
+/// The fused kernels of the CPU, and those of CUDA in every precision.
+fn with_fused_attention() -> impl Iterator<Item = (Device, Kernels)> {
+    let on_cuda = [Precision::Fp32, Precision::Tf32, Precision::Bf16].into_iter().filter_map(on_cuda);
+    std::iter::once((Device::flex(), Kernels::FUSED)).chain(on_cuda)
+}
+
 #[test]
 fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
+    for (device, kernels) in with_fused_attention() {
+        a_block_has_the_same_bits(&device, kernels);
+    }
+}
+
+fn a_block_has_the_same_bits(device: &Device, kernels: Kernels) {
     let (length, heads, width) = (150, 2, 12);
-    let device = Device::flex();
     let rotary = Arc::new(Rotary::new(length, 6));
-    let qkv = random([2, length, 3 * width], 1, &device);
-    let keys_values = random([2, length, 2 * width], 2, &device);
+    let qkv = random([2, length, 3 * width], 1, device);
+    let keys_values = random([2, length, 2 * width], 2, device);
     let attend = |qkv: Tensor<3>, keys_values: Tensor<3>, first, block_len| {
         let (past, mask) = (Past { keys_values, first }, AttentionMask::blocks(block_len));
-        Kernels::FUSED.attention_with_past(qkv, past, heads, rotary.clone(), mask)
+        kernels.attention_with_past(qkv, past, heads, rotary.clone(), mask)
     };
-    let values = |x: Tensor<3>| x.into_data().try_into_vec::<f32>().unwrap();
+    let values = |x: Tensor<3>| x.into_data().convert::<f32>().try_into_vec::<f32>().unwrap();
     for block_len in [1, 4, 16, 30, 75, 150] {
         let whole = attend(qkv.clone(), keys_values.clone(), 0, block_len);
         for first in (0..length).step_by(block_len) {
@@ -413,25 +444,30 @@ fn a_block_has_the_same_bits_alone_and_among_others_and_draws_share_a_past() {
 
 #[test]
 fn a_placed_past_and_the_positions_themselves_give_the_bits_of_a_past() {
+    for (device, kernels) in with_fused_attention() {
+        a_placed_past_gives_the_bits_of_a_past(&device, kernels);
+    }
+}
+
+fn a_placed_past_gives_the_bits_of_a_past(device: &Device, kernels: Kernels) {
     let (length, heads, width) = (150, 2, 12);
-    let device = Device::flex();
     let rotary = Arc::new(Rotary::new(length, 6));
-    let values = |x: Tensor<3>| x.into_data().try_into_vec::<f32>().unwrap();
+    let values = |x: Tensor<3>| x.into_data().convert::<f32>().try_into_vec::<f32>().unwrap();
     for block_len in [1, 4, 16, 30, 75, 150] {
         let mask = AttentionMask::blocks(block_len);
-        let qkv = random([2, length, 3 * width], 1, &device);
+        let qkv = random([2, length, 3 * width], 1, device);
         let keys_values = qkv.clone().narrow(2, width, 2 * width);
         let after = |keys_values| {
             let past = Past { keys_values, first: 0 };
-            values(Kernels::FUSED.attention_with_past(qkv.clone(), past, heads, rotary.clone(), mask))
+            values(kernels.attention_with_past(qkv.clone(), past, heads, rotary.clone(), mask))
         };
         let expected = after(keys_values.clone());
         assert_eq!(after(qkv.clone()), expected, "{block_len}: a past behind queries");
-        let placed = Kernels::FUSED.place(keys_values, heads, rotary.clone());
+        let placed = kernels.place(keys_values, heads, rotary.clone());
         let of_placed =
-            Kernels::FUSED.attention_with_placed(qkv.clone(), &placed, 0, heads, rotary.clone(), mask);
+            kernels.attention_with_placed(qkv.clone(), &placed, 0, heads, rotary.clone(), mask);
         assert_eq!(values(of_placed), expected, "{block_len}: a placed past");
-        let of_blocks = Kernels::FUSED.attention_of_blocks(qkv.clone(), heads, rotary.clone(), mask);
+        let of_blocks = kernels.attention_of_blocks(qkv.clone(), heads, rotary.clone(), mask);
         assert_eq!(values(of_blocks), expected, "{block_len}: the positions themselves");
     }
 }
@@ -458,15 +494,15 @@ fn a_past_behind_queries_and_a_placed_one_equal_their_compositions() {
         let past = Past { keys_values: past.reshape([2, 9, 3 * width]), first: 4 };
         kernels.attention_with_past(qkv.reshape([2, 8, 3 * width]), past, heads, rotary.clone(), mask)
     });
-    let device = Device::flex();
-    let qkv = random([4, 8, 3 * width], 1, &device);
-    let keys_values = random([2, 9, 2 * width], 2, &device);
-    let run = |kernels: Kernels| {
-        let placed = kernels.place(keys_values.clone(), heads, rotary.clone());
-        kernels.attention_with_placed(qkv.clone(), &placed, 4, heads, rotary.clone(), mask).into_data()
+    let run = |device: &Device, kernels: Kernels| {
+        let qkv = random([4, 8, 3 * width], 1, device);
+        let placed = kernels.place(random([2, 9, 2 * width], 2, device), heads, rotary.clone());
+        kernels.attention_with_placed(qkv, &placed, 4, heads, rotary.clone(), mask).into_data()
     };
-    for kernels in [Kernels::FUSED, Kernels::GPU] {
-        run(kernels).assert_approx_eq::<f32>(&run(Kernels::PLAIN), Tolerance::rel_abs(2e-5, 2e-6));
+    let plain = run(&Device::flex(), Kernels::PLAIN);
+    let on_cpu = [Kernels::FUSED, Kernels::GPU].map(|kernels| (Device::flex(), kernels));
+    for (device, kernels) in on_cpu.into_iter().chain(on_cuda(Precision::Fp32)) {
+        run(&device, kernels).assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-5, 2e-6));
     }
 }
 

@@ -20,7 +20,7 @@ static FORWARD: Source = source!("attention.cu", "elements.cuh", "attention_tile
 static BACKWARD: Source = source!("attention_backward.cu", "elements.cuh", "attention_tiles.cuh");
 
 /// The widest heads for which there are tiles.
-pub const MAX_HEAD_WIDTH: usize = 256;
+pub const MAX_HEAD_WIDTH: usize = 512;
 
 /// Wider heads have one kernel for the gradient of keys and one for that of values.
 const MAX_WIDTH_OF_BOTH: usize = 128;
@@ -74,11 +74,13 @@ impl Tiles {
         let [warps, row_tiles, streamed, stages] = match (precision, placed) {
             (Precision::Bf16, ..=64) => [4, 2, 64, 2],
             (Precision::Bf16, ..=128) => [4, 1, 64, 2],
-            (Precision::Bf16, _) => [4, 1, 16, 2],
+            (Precision::Bf16, ..=256) => [4, 1, 16, 2],
             (_, ..=64) => [4, 2, 32, 2],
             (_, ..=96) => [4, 1, 32, 2],
             (_, ..=128) => [4, 1, 32, 1],
-            _ => [2, 1, 16, 1],
+            (_, ..=256) => [2, 1, 16, 1],
+            // Registers do not hold these.
+            _ => [1, 1, 16, 1],
         };
         Self { warps, row_tiles, streamed, stages }
     }
@@ -89,11 +91,13 @@ impl Tiles {
             (Precision::Bf16, ..=64) => [4, 1, 64, 2],
             (Precision::Bf16, ..=112) => [4, 1, 32, 2],
             (Precision::Bf16, ..=128) => [4, 1, 16, 2],
-            (Precision::Bf16, _) => [4, 1, 16, 1],
+            (Precision::Bf16, ..=256) => [4, 1, 16, 1],
+            (Precision::Bf16, _) => [1, 1, 16, 1],
             (_, ..=64) => [4, 1, 32, 2],
             (_, ..=96) => [4, 1, 32, 1],
             (_, ..=128) => [4, 1, 16, 1],
-            _ => [2, 1, 8, 1],
+            (_, ..=256) => [2, 1, 8, 1],
+            _ => [1, 1, 8, 1],
         };
         Self { warps, row_tiles, streamed, stages }
     }
@@ -348,7 +352,7 @@ fn angles(rotary: &Arc<Rotary>, positions: usize, like: &Array) -> [Array; 2] {
     if let Some(found) = all.iter().find(is_mine) {
         return found.arrays.clone();
     }
-    // An address that was another table's is found no more: its table is gone.
+    // An address stays taken while somebody remembers it: no other table can be found at it.
     all.retain(|angles| angles.rotary.strong_count() > 0);
     let arrays = [&rotary.cos, &rotary.sin]
         .map(|values| Cube::float_from_data(TensorData::new(values.clone(), [values.len()]), &like.device));
