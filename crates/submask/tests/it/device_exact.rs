@@ -23,10 +23,15 @@ const VOCAB_SIZE: usize = 5;
 const SUBTOKENS: usize = 2;
 const LENGTH: usize = 2;
 
-const SAMPLES: usize = 10_000;
+/// Names another number of samples than 10,000, for a device that is only pretended.
+const SAMPLES_VARIABLE: &str = "SUBMASK_TEST_SAMPLES";
 
 /// Samples that are drawn together.
 const BATCH: usize = 5_000;
+
+fn sample_count() -> usize {
+    std::env::var(SAMPLES_VARIABLE).map_or(10_000, |count| count.parse().expect(SAMPLES_VARIABLE))
+}
 
 fn codes() -> SubTokenizer {
     SubTokenizer::new(VOCAB_SIZE, SUBTOKENS).unwrap()
@@ -89,7 +94,7 @@ fn chi_square(counts: &[usize], exact: &[f64]) -> f64 {
 fn check(what: &str, network: &LoadedBackbone, settings: SampleSettings, exact: &[f64]) {
     assert!((exact.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{what}");
     let predictive = Predictive::new(codes(), true);
-    let prompts = vec![Prompt::empty(&predictive, LENGTH).unwrap(); SAMPLES];
+    let prompts = vec![Prompt::empty(&predictive, LENGTH).unwrap(); sample_count()];
     let settings = SampleSettings { batch: BATCH, seed: 1, ..settings };
     let samples = Sampler::new(network, &predictive, settings).unwrap().sample(&prompts).unwrap();
     let mut counts = vec![0; exact.len()];

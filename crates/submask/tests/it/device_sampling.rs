@@ -26,7 +26,7 @@ use crate::tiny_networks::{dit_config, encoder_config};
 const LENGTH: usize = 11;
 
 /// Transformers, of one output layer; the U-Net with labels, of one per colour channel; the toy, of one per token.
-fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
+pub fn networks(codes: &SubTokenizer, kernels: Kernels) -> [Arc<dyn Backbone>; 4] {
     let dit = dit_config(LENGTH, 0);
     let dit = DitConfig { embedding: Embedding::Concatenated, time_conditioning: true, ..dit };
     let encoder = encoder_config(LENGTH, 0);

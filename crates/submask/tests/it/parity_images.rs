@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use submask::Compute;
 use submask::backbone::toy::{Toy, ToyConfig};
 use submask::backbone::weights::{RawWeights, Weights, arrange};
 use submask::backbone::{Backbone, logits};
 use submask::denoiser::States;
+use submask::import::WeightSet;
 use submask::subtoken::SubTokenizer;
 
 use crate::fixtures::{Case, assert_close, cases, places, tolerances};
+use crate::parity_import::{compare_visual, image_options, imported, session_on};
 
 fn codes(case: &Case) -> SubTokenizer {
     let codes = SubTokenizer::new(case.integer("vocab_size"), case.integer("subtoken_len")).unwrap();
@@ -38,6 +41,19 @@ fn the_toy_network_agrees() {
             let theirs = case.tensor("vectors", "logits").unwrap().1;
             let what = format!("{} {kernels:?}", case.name);
             assert_close(&what, &logits, &theirs, tolerances(kernels).values);
+        }
+    }
+}
+
+#[test]
+fn the_unet_agrees() {
+    for case in cases("image_") {
+        let imported =
+            imported(&case.dir.join("checkpoint-3.pth"), &image_options(&case, Some(WeightSet::Raw)));
+        for (device, kernels) in places() {
+            let compute = Compute::with(device, kernels).unwrap();
+            let allowed = tolerances(kernels).values;
+            compare_visual(&case, &session_on(&imported, &compute), "logits_raw_weights", allowed);
         }
     }
 }

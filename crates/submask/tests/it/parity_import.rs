@@ -8,7 +8,7 @@ use submask::import::{Foreign, ImportOptions, Imported, WeightSet, import, read_
 use submask::model::{ExportFormat, NetworkConfig};
 use submask::{Compute, Model, Session};
 
-use crate::fixtures::{Case, cases, deviation};
+use crate::fixtures::{Case, assert_close, cases, deviation};
 
 /// Relative to the largest magnitude, as the fixtures say.
 const TOLERANCE: f64 = 1e-5;
@@ -25,7 +25,7 @@ fn options(case: &Case) -> ImportOptions {
     }
 }
 
-fn imported(file: &Path, options: &ImportOptions) -> Imported {
+pub fn imported(file: &Path, options: &ImportOptions) -> Imported {
     import(&Foreign::open(file).unwrap(), options).unwrap()
 }
 
@@ -37,9 +37,13 @@ fn reloaded(imported: &Imported) -> Model {
     Model::open(&folder).unwrap()
 }
 
-/// The same on the CPU.
+/// The same, ready to be evaluated.
+pub fn session_on(imported: &Imported, compute: &Compute) -> Session {
+    reloaded(imported).session(compute).unwrap()
+}
+
 fn session(imported: &Imported) -> Session {
-    reloaded(imported).session(&Compute::cpu()).unwrap()
+    session_on(imported, &Compute::cpu())
 }
 
 /// Logits [B·L, C] at all positions, in the order of the positions.
@@ -133,7 +137,7 @@ fn autoregressive_networks_give_the_reference_log_probabilities() {
 
 /// Compares the logits of all tokens with `vectors[name]`, [B, …, C] or with one more class, the mask, which is
 /// never predicted.
-fn compare_visual(case: &Case, session: &Session, name: &str) {
+pub fn compare_visual(case: &Case, session: &Session, name: &str, allowed: f64) {
     let Some((shape, expected)) = case.tensor("vectors", name) else { return };
     let spec = session.denoiser().unwrap().spec();
     let (len, classes, given) = (spec.subtoken_len, spec.vocab_size, shape[shape.len() - 1]);
@@ -146,13 +150,12 @@ fn compare_visual(case: &Case, session: &Session, name: &str) {
         .flat_map(|planes| (0..area).flat_map(move |at| (0..len).map(move |j| planes[j * area + at])))
         .collect();
     let ours = logits(session, &y_t, &case.tensor("vectors", "t").unwrap().1);
-    let found = deviation(&ours, &first(classes, &expected, given));
-    println!("{}: {name} {found:.1e}", case.name);
-    assert!(found <= TOLERANCE, "{}: {name} deviates by {found}", case.name);
+    let what = format!("{} {name} in {}", case.name, session.compute().precision());
+    assert_close(&what, &ours, &first(classes, &expected, given), allowed);
 }
 
 /// What the case says of its images, where the file does not.
-fn image_options(case: &Case, weights: Option<WeightSet>) -> ImportOptions {
+pub fn image_options(case: &Case, weights: Option<WeightSet>) -> ImportOptions {
     ImportOptions {
         weights,
         height: Some(case.integer("height")),
@@ -168,7 +171,7 @@ fn image_checkpoints_give_the_logits_of_both_sets_of_weights() {
         let file = case.dir.join("checkpoint-3.pth");
         for (set, name) in [(WeightSet::Raw, "logits_raw_weights"), (WeightSet::Ema, "logits_ema_weights")] {
             let imported = imported(&file, &image_options(&case, Some(set)));
-            compare_visual(&case, &session(&imported), name);
+            compare_visual(&case, &session(&imported), name, TOLERANCE);
         }
         let by_default = imported(&file, &image_options(&case, None));
         assert_eq!(by_default.report.weights, WeightSet::Ema);
@@ -182,7 +185,7 @@ fn toy_state_dicts_and_modules_give_the_reference_logits() {
         for file in ["state_dict.pth", "denoiser.pth", "weights.safetensors"] {
             let imported = imported(&case.dir.join(file), &ImportOptions::default());
             assert!(imported.report.unused.is_empty(), "{file}: {:?}", imported.report.unused);
-            compare_visual(&case, &session(&imported), "logits");
+            compare_visual(&case, &session(&imported), "logits", TOLERANCE);
         }
     }
 }
