@@ -13,6 +13,7 @@ use super::block::{Block, BlockShape, Modulation};
 use super::declaration::{Declaration, Handle};
 use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::stream::Stream;
 use super::weights::{Init, Parameter, Weights};
 use crate::denoiser::{Autoregressor, Continuation, Spec};
 use crate::ops::{AttentionMask, Kernels, Rotary, TableRows, integers};
@@ -127,13 +128,14 @@ impl Autoregressive {
     ) -> Tensor<2> {
         let positions = inputs.len() / batch;
         let identity = self.identity(&weights.device());
-        let mut x = self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]);
+        let mut x: Stream =
+            self.embed(weights, inputs).reshape([batch, positions, self.config.hidden]).into();
         for (index, block) in self.blocks.iter().enumerate() {
             let dropouts = [0, 1].map(|which| dropout?.layer(2 * index + which));
             x = block.forward(weights, x, [identity.clone(), identity.clone()], dropouts);
         }
         let Modulation { shift, scale, .. } = identity;
-        let hidden = self.norm.forward(weights, x, shift, scale);
+        let hidden = x.modulated_norm(&self.norm, weights, shift, scale);
         hidden.reshape([batch * positions, self.config.hidden])
     }
 

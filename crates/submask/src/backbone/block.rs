@@ -6,9 +6,10 @@ use burn::tensor::Tensor;
 
 use super::declaration::Declaration;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::stream::Stream;
 use super::transformer::Asked;
 use super::weights::Weights;
-use crate::ops::{AttentionMask, Dropout, Kernels, Rotary};
+use crate::ops::{Addition, AttentionMask, Dropout, Kernels, Rotary};
 
 /// What all blocks of a network have in common.
 #[derive(Clone, Debug)]
@@ -85,36 +86,41 @@ impl Block {
     pub fn forward(
         &self,
         weights: &Weights,
-        x: Tensor<3>,
+        mut x: Stream,
         modulations: [Modulation; 2],
         dropouts: [Option<Dropout>; 2],
-    ) -> Tensor<3> {
+    ) -> Stream {
         let BlockShape { heads, mask, ref rotary, kernels, hidden } = self.shape;
         let [batch, length, _] = x.dims();
-        let qkv = self.queries_keys_values(weights, x.clone(), &modulations[0]);
+        let qkv = self.queries_keys_values(weights, &mut x, &modulations[0]);
         let mixed = kernels.attention(qkv, heads, rotary.clone(), mask).reshape([batch * length, hidden]);
-        self.rest(weights, [x, mixed.reshape([batch, length, hidden])], modulations, None, dropouts)
+        self.rest(weights, x, mixed.reshape([batch, length, hidden]), modulations, None, dropouts)
     }
 
     /// [B, L, d] → [B, L, 3d] as (q|k|v, head, head width).
-    pub fn queries_keys_values(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
+    pub fn queries_keys_values(
+        &self,
+        weights: &Weights,
+        x: &mut Stream,
+        modulation: &Modulation,
+    ) -> Tensor<3> {
         let [batch, length, hidden] = x.dims();
         let qkv = self.qkv.forward(weights, self.normed(weights, x, modulation));
         qkv.reshape([batch, length, 3 * hidden])
     }
 
     /// [B, L, d] → [B, L, 2d] as (k|v, head, head width).
-    pub fn keys_values(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
+    pub fn keys_values(&self, weights: &Weights, x: &mut Stream, modulation: &Modulation) -> Tensor<3> {
         let [batch, length, hidden] = x.dims();
         let weight = self.qkv.weight(weights).into_tensor().narrow(0, hidden, 2 * hidden);
         let normed = self.normed(weights, x, modulation);
         self.shape.kernels.linear(normed, weight, None).reshape([batch, length, 2 * hidden])
     }
 
-    fn normed(&self, weights: &Weights, x: Tensor<3>, modulation: &Modulation) -> Tensor<2> {
+    fn normed(&self, weights: &Weights, x: &mut Stream, modulation: &Modulation) -> Tensor<2> {
         let [batch, length, hidden] = x.dims();
         let Modulation { shift, scale, .. } = modulation.clone();
-        self.attention_norm.forward(weights, x, shift, scale).reshape([batch * length, hidden])
+        x.modulated_norm(&self.attention_norm, weights, shift, scale).reshape([batch * length, hidden])
     }
 
     /// What follows attention, everywhere or where it is `asked` for.
@@ -125,11 +131,12 @@ impl Block {
     pub fn rest(
         &self,
         weights: &Weights,
-        [mut x, mixed]: [Tensor<3>; 2],
+        mut x: Stream,
+        mixed: Tensor<3>,
         [mut attention, mut mlp]: [Modulation; 2],
         asked: Option<&Asked>,
         [attention_dropout, mlp_dropout]: [Option<Dropout>; 2],
-    ) -> Tensor<3> {
+    ) -> Stream {
         let kernels = self.shape.kernels;
         let [batch, length, hidden] = x.dims();
         let mut mixed = mixed.reshape([batch * length, hidden]);
@@ -139,15 +146,16 @@ impl Block {
             let shared = attention.gate.dims()[0] == 1;
             let n = mixed.dims()[0];
             let shape = if shared { [1, n, hidden] } else { [n, 1, hidden] };
-            x = asked.rows(x.reshape([batch * length, hidden])).reshape(shape);
+            let states = x.into_states(kernels).reshape([batch * length, hidden]);
+            x = asked.rows(states).reshape(shape).into();
         }
         let shape = x.dims();
-        let h = self.attention_out.forward(weights, mixed);
-        let x = kernels.gated_residual(x, h.reshape(shape), attention.gate, attention_dropout);
+        let h = self.attention_out.forward(weights, mixed).reshape(shape);
+        let mut x = x.add(Addition { h, gate: attention.gate, dropout: attention_dropout }, kernels);
 
-        let normed = self.mlp_norm.forward(weights, x.clone(), mlp.shift, mlp.scale);
-        let h = self.mlp(weights, normed.reshape([shape[0] * shape[1], shape[2]]));
-        kernels.gated_residual(x, h.reshape(shape), mlp.gate, mlp_dropout)
+        let normed = x.modulated_norm(&self.mlp_norm, weights, mlp.shift, mlp.scale);
+        let h = self.mlp(weights, normed.reshape([shape[0] * shape[1], shape[2]])).reshape(shape);
+        x.add(Addition { h, gate: mlp.gate, dropout: mlp_dropout }, kernels)
     }
 
     /// The two linear layers, with GELU between them: [n, d] → [n, d].

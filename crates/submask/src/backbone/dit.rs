@@ -9,6 +9,7 @@ use super::block::{Block, BlockShape, Modulation};
 use super::declaration::{Declaration, Definition};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
+use super::stream::Stream;
 use super::transformer::{self, Asked, Layers, Pass, Sizes};
 use super::weights::{Init, Weights};
 use super::{Backbone, Context, Digits, Head, Inputs, TrainingDropout};
@@ -289,12 +290,12 @@ impl Layers for Dit {
         self.modulations(weights, t, &weights.device())
     }
 
-    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
         let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
         self.blocks[layer].block.queries_keys_values(pass.weights, x, &attention)
     }
 
-    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
         let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
         self.blocks[layer].block.keys_values(pass.weights, x, &attention)
     }
@@ -303,14 +304,16 @@ impl Layers for Dit {
         &self,
         pass: &Pass<Self>,
         layer: usize,
-        x_and_mixed: [Tensor<3>; 2],
+        x: Stream,
+        mixed: Tensor<3>,
         asked: Option<&Asked>,
-    ) -> Tensor<3> {
+    ) -> Stream {
         let modulations = Modulation::halves(pass.conditioning[layer].clone());
-        self.blocks[layer].block.rest(pass.weights, x_and_mixed, modulations, asked, pass.dropouts(layer))
+        let block = &self.blocks[layer].block;
+        block.rest(pass.weights, x, mixed, modulations, asked, pass.dropouts(layer))
     }
 
-    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, asked: Option<&Asked>) -> Tensor<2> {
+    fn finished(&self, pass: &Pass<Self>, mut x: Stream, asked: Option<&Asked>) -> Tensor<2> {
         let hidden = self.config.hidden;
         let last = pass.conditioning[self.config.blocks].clone();
         let last = match asked {
@@ -318,7 +321,7 @@ impl Layers for Dit {
             None => last,
         };
         let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
-        let x = self.output.norm.forward(pass.weights, x, shift, scale);
+        let x = x.modulated_norm(&self.output.norm, pass.weights, shift, scale);
         let [batch, length, _] = x.dims();
         x.reshape([batch * length, hidden])
     }

@@ -9,11 +9,12 @@ use super::declaration::{Declaration, Definition};
 use super::dit::{block_mask, check_block_len, check_transformer};
 use super::embedding::{DigitEmbedding, Embedding};
 use super::layers::{Linear, LinearConfig, RmsNorm};
+use super::stream::Stream;
 use super::transformer::{self, Asked, Layers, Pass, Sizes};
 use super::weights::{Init, Weights};
 use super::{Backbone, Digits, Head, Inputs, TrainingDropout};
 use crate::denoiser::{Kept, Spec};
-use crate::ops::{Kernels, Rotary};
+use crate::ops::{Addition, Kernels, Rotary};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -184,7 +185,8 @@ impl Block {
 }
 
 impl Layers for Encoder {
-    type Conditioning = ();
+    /// Gates that change nothing, [1, d].
+    type Conditioning = Tensor<2>;
 
     fn sizes(&self) -> Sizes<'_> {
         let EncoderConfig { hidden, heads, blocks: depth, block_len, .. } = self.config;
@@ -195,23 +197,25 @@ impl Layers for Encoder {
         self.embedding.forward(weights, digits)
     }
 
-    fn conditioning(&self, _: &Weights, _: &[f64]) {}
+    fn conditioning(&self, weights: &Weights, _: &[f64]) -> Tensor<2> {
+        Tensor::ones([1, self.config.hidden], &weights.device())
+    }
 
-    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
         let ([batch, length, hidden], block) = (x.dims(), &self.blocks[layer]);
-        let normed = block.attention_norm.forward(pass.weights, rows(x));
+        let normed = x.rms_norm(&block.attention_norm, pass.weights);
         let packed = block.qkv.forward(pass.weights, normed);
         self.share_groups(packed).reshape([batch, length, 3 * hidden])
     }
 
-    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
         let ([batch, length, hidden], block) = (x.dims(), &self.blocks[layer]);
         let (groups, width) = (self.config.groups(), hidden / self.config.heads);
         let queries = self.config.heads / groups;
         let weight =
             block.qkv.weight(pass.weights).into_tensor().reshape([groups, queries + 2, width * hidden]);
         let weight = weight.narrow(1, queries, 2).reshape([2 * groups * width, hidden]);
-        let normed = block.attention_norm.forward(pass.weights, rows(x));
+        let normed = x.rms_norm(&block.attention_norm, pass.weights);
         let packed = self.definition.kernels.linear(normed, weight, None);
         let packed = packed.reshape([batch * length, groups, 2, width]);
         let parts = (0..2).map(|index| self.shared(&packed, index)).collect();
@@ -222,26 +226,30 @@ impl Layers for Encoder {
         &self,
         pass: &Pass<Self>,
         layer: usize,
-        [x, mixed]: [Tensor<3>; 2],
+        x: Stream,
+        mixed: Tensor<3>,
         asked: Option<&Asked>,
-    ) -> Tensor<3> {
+    ) -> Stream {
         let (block, kernels, weights) = (&self.blocks[layer], self.definition.kernels, pass.weights);
         let [attention_dropout, swiglu_dropout] = pass.dropouts(layer);
-        let add = |x: Tensor<3>, h: Tensor<2>, dropout| {
-            let (gate, h) = (Tensor::ones([1, self.config.hidden], &x.device()), h.reshape(x.dims()));
-            kernels.gated_residual(x, h, gate, dropout)
+        let add = |x: Stream, h: Tensor<2>, dropout| {
+            let (gate, h) = (pass.conditioning.clone(), h.reshape(x.dims()));
+            x.add(Addition { h, gate, dropout }, kernels)
         };
         let (x, mixed) = match asked {
-            Some(asked) => (asked.rows(rows(x)).unsqueeze(), asked.rows(rows(mixed))),
+            Some(asked) => {
+                let states: Tensor<3> = asked.rows(rows(x.into_states(kernels))).unsqueeze();
+                (states.into(), asked.rows(rows(mixed)))
+            }
             None => (x, rows(mixed)),
         };
-        let x = add(x, block.attention_out.forward(weights, mixed), attention_dropout);
-        let normed = block.swiglu_norm.forward(weights, rows(x.clone()));
+        let mut x = add(x, block.attention_out.forward(weights, mixed), attention_dropout);
+        let normed = x.rms_norm(&block.swiglu_norm, weights);
         add(x, block.swiglu(weights, normed, kernels), swiglu_dropout)
     }
 
-    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, _: Option<&Asked>) -> Tensor<2> {
-        self.norm.forward(pass.weights, rows(x))
+    fn finished(&self, pass: &Pass<Self>, mut x: Stream, _: Option<&Asked>) -> Tensor<2> {
+        x.rms_norm(&self.norm, pass.weights)
     }
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::declaration::{Declaration, Handle};
 use super::weights::{Init, Parameter, Weights};
-use crate::ops::{Factor, Kernels};
+use crate::ops::{Addition, Factor, Kernels};
 
 /// Sizes of a linear layer, and how its weights start.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +112,18 @@ impl ModulatedNorm {
     pub fn forward(&self, weights: &Weights, x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>) -> Tensor<3> {
         self.kernels.modulated_norm(x, weights.get(self.weight), shift, scale)
     }
+
+    /// As [`Kernels::residual_norm`]: the sum, and [`Self::forward`] of it.
+    pub fn after(
+        &self,
+        weights: &Weights,
+        x: Tensor<3>,
+        added: Addition,
+        shift: Tensor<2>,
+        scale: Tensor<2>,
+    ) -> [Tensor<3>; 2] {
+        self.kernels.residual_norm(x, added, weights.get(self.weight), shift, scale)
+    }
 }
 
 /// LayerNorm of rows, with weight and bias.
@@ -159,6 +171,11 @@ impl RmsNorm {
     /// As [`Kernels::rms_norm`], of every row of `x` [n, width].
     pub fn forward(&self, weights: &Weights, x: Tensor<2>) -> Tensor<2> {
         self.kernels.rms_norm(x, weights.get(self.weight))
+    }
+
+    /// As [`Kernels::residual_rms_norm`]: the sum, and [`Self::forward`] of its rows.
+    pub fn after(&self, weights: &Weights, x: Tensor<3>, added: Addition) -> [Tensor<3>; 2] {
+        self.kernels.residual_rms_norm(x, added, weights.get(self.weight))
     }
 }
 

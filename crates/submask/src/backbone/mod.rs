@@ -27,6 +27,7 @@ mod head;
 mod inputs;
 mod layers;
 mod loaded;
+mod stream;
 pub mod toy;
 mod transformer;
 pub mod unet;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
+use super::stream::Stream;
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::Result;
@@ -40,10 +41,10 @@ pub(super) trait Layers: Backbone {
     fn conditioning(&self, weights: &Weights, t: &[f64]) -> Self::Conditioning;
 
     /// Queries, keys and values of a layer, [B, L, 3d] as (q|k|v, head, head width).
-    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3>;
+    fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3>;
 
     /// Keys and values alone, [B, L, 2d] as (k|v, head, head width).
-    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: Tensor<3>) -> Tensor<3>;
+    fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3>;
 
     /// What follows attention in a layer, everywhere or where it is `asked` for.
     ///
@@ -54,12 +55,13 @@ pub(super) trait Layers: Backbone {
         &self,
         pass: &Pass<Self>,
         layer: usize,
-        x_and_mixed: [Tensor<3>; 2],
+        x: Stream,
+        mixed: Tensor<3>,
         asked: Option<&Asked>,
-    ) -> Tensor<3>;
+    ) -> Stream;
 
     /// The states after the last layer, ready for the output layer: [n, d].
-    fn finished(&self, pass: &Pass<Self>, x: Tensor<3>, asked: Option<&Asked>) -> Tensor<2>;
+    fn finished(&self, pass: &Pass<Self>, x: Stream, asked: Option<&Asked>) -> Tensor<2>;
 }
 
 /// A pass through the layers.
@@ -161,10 +163,10 @@ pub(super) fn hidden_states<N: Layers>(
         Context::Own | Context::Kept { .. } => (clean(inputs.y_t), 0),
     };
     let pass = Pass { weights, conditioning, dropout, first_dropout: 0 };
-    let mut x = network.embed(weights, inputs.y_t).reshape([batch, length, hidden]);
+    let mut x: Stream = network.embed(weights, inputs.y_t).reshape([batch, length, hidden]).into();
     for layer in 0..depth {
         let asked = asked.as_ref().filter(|_| layer + 1 == depth);
-        let qkv = network.queries_keys_values(&pass, layer, x.clone());
+        let qkv = network.queries_keys_values(&pass, layer, &mut x);
         let kernels = network.kernels();
         let rotary = rotary.clone();
         let mixed = match &source {
@@ -180,7 +182,7 @@ pub(super) fn hidden_states<N: Layers>(
                 kernels.attention_with_placed(qkv, &layers[layer], first, heads, rotary, mask)
             }
         };
-        x = network.rest(&pass, layer, [x, mixed], asked);
+        x = network.rest(&pass, layer, x, mixed, asked);
     }
     Ok(network.finished(&pass, x, asked.as_ref()))
 }
@@ -252,15 +254,15 @@ fn clean_pass<N: Layers>(
     [batch, length]: [usize; 2],
 ) -> Vec<Tensor<3>> {
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
-    let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
+    let mut x: Stream = network.embed(pass.weights, clean).reshape([batch, length, hidden]).into();
     let mut layers = Vec::with_capacity(depth);
     for layer in 0..depth - 1 {
-        let qkv = network.queries_keys_values(pass, layer, x.clone());
+        let qkv = network.queries_keys_values(pass, layer, &mut x);
         layers.push(qkv.clone());
         let mixed = network.kernels().attention_of_blocks(qkv, heads, rotary.clone(), mask);
-        x = network.rest(pass, layer, [x, mixed], None);
+        x = network.rest(pass, layer, x, mixed, None);
     }
-    layers.push(network.keys_values(pass, depth - 1, x));
+    layers.push(network.keys_values(pass, depth - 1, &mut x));
     layers
 }
 
@@ -276,13 +278,13 @@ fn after_kept<N: Layers>(
     let (first, kernels) = (kept.tokens(), network.kernels());
     // A single block reads no more than was kept before it.
     let placed = (length <= mask.block_len()).then(|| placed(network, kept));
-    let mut x = network.embed(pass.weights, clean).reshape([batch, length, hidden]);
+    let mut x: Stream = network.embed(pass.weights, clean).reshape([batch, length, hidden]).into();
     let mut layers = Vec::with_capacity(depth);
     for layer in 0..depth {
         let is_last = layer + 1 == depth;
         let packed = match is_last {
-            true => network.keys_values(pass, layer, x.clone()),
-            false => network.queries_keys_values(pass, layer, x.clone()),
+            true => network.keys_values(pass, layer, &mut x),
+            false => network.queries_keys_values(pass, layer, &mut x),
         };
         let own = packed.clone().narrow(2, packed.dims()[2] - 2 * hidden, 2 * hidden);
         let keys_values = Tensor::cat(vec![kept.layer(layer), own], 1);
@@ -295,7 +297,7 @@ fn after_kept<N: Layers>(
                 }
                 None => kernels.attention_with_past(packed, Past { keys_values, first }, heads, rotary, mask),
             };
-            x = network.rest(pass, layer, [x, mixed], None);
+            x = network.rest(pass, layer, x, mixed, None);
         }
     }
     layers

@@ -14,6 +14,7 @@ mod flex;
 mod gpu;
 pub(crate) mod lanes;
 mod mask;
+mod optimizer;
 mod past;
 pub mod plain;
 mod rotary;
@@ -30,6 +31,7 @@ use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
 pub use mask::AttentionMask;
+pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};
 pub use rotary::{Rotary, frequency};
 pub use row_loss::{ComposedLoss, RowLoss};
@@ -164,6 +166,17 @@ pub struct Dropout {
     pub step: u64,
     /// Which dropout of the network.
     pub layer: u32,
+}
+
+/// What a residual connection adds: gate · dropout(h).
+#[derive(Clone, Debug)]
+pub struct Addition {
+    /// h [B, L, d].
+    pub h: Tensor<3>,
+    /// Gates [B, d], or [1, d] for all.
+    pub gate: Tensor<2>,
+    /// Dropout of h.
+    pub dropout: Option<Dropout>,
 }
 
 /// Quadruples of dropout factors that one task draws.
@@ -522,6 +535,42 @@ impl Kernels {
             #[cfg(feature = "cuda")]
             Engine::Cuda => cuda::gated_residual(x, h, gate, dropout, self.precision),
             _ => plain::gated_residual(x, h, gate, dropout),
+        }
+    }
+
+    /// [`gated_residual`](Self::gated_residual), and the [`modulated_norm`](Self::modulated_norm) of its result: both.
+    pub fn residual_norm(
+        self,
+        x: Tensor<3>,
+        added: Addition,
+        weight: Tensor<1>,
+        shift: Tensor<2>,
+        scale: Tensor<2>,
+    ) -> [Tensor<3>; 2] {
+        let modulations = added.gate.dims()[0];
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if [&shift, &scale].iter().all(|part| part.dims()[0] == modulations) => {
+                cuda::residual_norm(x, added, weight, [shift, scale], self.precision)
+            }
+            _ => {
+                let x = self.gated_residual(x, added.h, added.gate, added.dropout);
+                [x.clone(), self.modulated_norm(x, weight, shift, scale)]
+            }
+        }
+    }
+
+    /// [`gated_residual`](Self::gated_residual), and the [`rms_norm`](Self::rms_norm) of the rows of its result: both.
+    pub fn residual_rms_norm(self, x: Tensor<3>, added: Addition, weight: Tensor<1>) -> [Tensor<3>; 2] {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::residual_rms_norm(x, added, weight, self.precision),
+            _ => {
+                let x = self.gated_residual(x, added.h, added.gate, added.dropout);
+                let [batch, length, width] = x.dims();
+                let rows = x.clone().reshape([batch * length, width]);
+                [x, self.rms_norm(rows, weight).reshape([batch, length, width])]
+            }
         }
     }
 

@@ -202,8 +202,9 @@ fn linear_and_gelu_equal_their_composition() {
 
 #[test]
 fn modulated_norm_equals_its_composition() {
-    for (batch, length, modulations) in [(1, 1, 1), (3, 5, 1), (3, 5, 3), (7, 21, 1)] {
-        let width = 19;
+    let narrow = [(1, 1, 1), (3, 5, 1), (3, 5, 3), (7, 21, 1)].map(|sizes| (sizes, 19));
+    let wide = [((2, 40, 2), 16), ((1, 3, 1), 1030), ((2, 3, 1), 2100)];
+    for ((batch, length, modulations), width) in narrow.into_iter().chain(wide) {
         let shapes: [&[usize]; 4] =
             [&[batch, length, width], &[width], &[modulations, width], &[modulations, width]];
         compare(shapes, |kernels, [x, weight, shift, scale]| {
@@ -216,7 +217,7 @@ fn modulated_norm_equals_its_composition() {
 
 #[test]
 fn rms_norm_equals_its_composition() {
-    for (rows, width) in [(1, 1), (3, 19), (150, 6)] {
+    for (rows, width) in [(1, 1), (3, 19), (150, 6), (70, 8), (5, 1100)] {
         compare([&[rows, width], &[width]], |kernels, [x, weight]| {
             kernels.rms_norm(x.reshape([rows, width]), weight)
         });
@@ -523,19 +524,60 @@ fn the_first_block_reads_no_past() {
 #[test]
 fn gated_residual_equals_its_composition() {
     let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
-    for (length, modulations) in [(3, 1), (3, 2), (70, 1), (70, 2)] {
+    for (length, modulations, width) in [(3, 1, 5), (3, 2, 5), (70, 1, 8), (70, 2, 5), (5, 2, 1100)] {
         for dropout in [None, Some(dropout)] {
-            let shape = [2, length, 5];
-            compare([&shape, &shape, &[modulations, 5]], |kernels, [x, h, gate]| {
-                kernels.gated_residual(
-                    x.reshape(shape),
-                    h.reshape(shape),
-                    gate.reshape([modulations, 5]),
-                    dropout,
-                )
+            let shape = [2, length, width];
+            compare([&shape, &shape, &[modulations, width]], |kernels, [x, h, gate]| {
+                let gate = gate.reshape([modulations, width]);
+                kernels.gated_residual(x.reshape(shape), h.reshape(shape), gate, dropout)
             });
         }
     }
+}
+
+/// The sum alone, its norm alone, and both.
+fn picked([sum, normed]: [Tensor<3>; 2], which: usize) -> Tensor<3> {
+    match which {
+        0 => sum,
+        1 => normed,
+        _ => Tensor::cat(vec![sum, normed], 0),
+    }
+}
+
+#[test]
+fn a_residual_and_its_norm_equal_their_composition() {
+    let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
+    for (length, modulations, width, which) in
+        [(3, 1, 5, 2), (3, 2, 8, 1), (70, 1, 8, 2), (70, 2, 5, 2), (5, 2, 1100, 1), (2, 1, 3000, 2)]
+    {
+        for dropout in [None, Some(dropout)] {
+            let (shape, modulation) = ([2, length, width], [modulations, width]);
+            let added = |h: Tensor<1>, gate: Tensor<1>| Addition {
+                h: h.reshape(shape),
+                gate: gate.reshape(modulation),
+                dropout,
+            };
+            let shapes: [&[usize]; 6] = [&shape, &shape, &modulation, &[width], &modulation, &modulation];
+            compare(shapes, |kernels, [x, h, gate, weight, shift, scale]| {
+                let (shift, scale) = (shift.reshape(modulation), scale.reshape(modulation));
+                let both = kernels.residual_norm(x.reshape(shape), added(h, gate), weight, shift, scale);
+                picked(both, which)
+            });
+            compare([&shape, &shape, &modulation, &[width]], |kernels, [x, h, gate, weight]| {
+                picked(kernels.residual_rms_norm(x.reshape(shape), added(h, gate), weight), which)
+            });
+        }
+    }
+}
+
+#[test]
+fn of_a_residual_without_its_norm_there_are_gradients_too() {
+    let shape = [2, 5, 6];
+    compare([&shape, &shape, &[1, 6]], |kernels, [x, h, gate]| {
+        let added = Addition { h: h.reshape(shape), gate: gate.reshape([1, 6]), dropout: None };
+        let weight = Tensor::ones([6], &x.device());
+        picked(kernels.residual_rms_norm(x.reshape(shape), added, weight), 0)
+    });
 }
 
 #[test]

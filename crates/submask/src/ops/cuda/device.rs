@@ -218,7 +218,7 @@ impl Launch {
     /// Launches blocks of `block` threads on the device of `on`. A grid of no blocks is none.
     pub fn run(self, on: &Array, grid: [usize; 3], block: usize) {
         let mut launch = self.sized(grid, block);
-        let (buffers, written) = (std::mem::take(&mut launch.buffers), std::mem::take(&mut launch.written));
+        let [buffers, written] = launch.take_buffers();
         let ordinal = ordinal(on);
         if !grid.contains(&0) {
             enqueue(on, buffers, written, move |pointers, stream| launch.enqueue(pointers, stream, ordinal));
@@ -229,6 +229,11 @@ impl Launch {
     pub fn sized(mut self, grid: [usize; 3], block: usize) -> Self {
         (self.grid, self.block) = (grid, block);
         self
+    }
+
+    /// The buffers that it reads or writes, in the order of its arguments, and those that it writes.
+    pub fn take_buffers(&mut self) -> [Vec<BufferBinding>; 2] {
+        [std::mem::take(&mut self.buffers), std::mem::take(&mut self.written)]
     }
 
     /// Launches it on the device's thread, given the addresses of its tensors in the order in which they were named.

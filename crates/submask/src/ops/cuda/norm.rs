@@ -13,10 +13,13 @@ use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
 use super::rows::{Rows, factor_type, stride, with_rows_apart};
 use crate::ops::Precision;
 
-static SOURCE: Source = source!("norm.cu", "elements.cuh", "parts.cuh");
+static SOURCE: Source = source!("norm.cu", "elements.cuh", "parts.cuh", "row.cuh");
 
 /// Rows of a block of the backward pass, as the kernel has it.
-const CHUNK: usize = 32;
+pub(super) const CHUNK: usize = 32;
+
+/// Elements of a row per thread, at most.
+const ROW_ELEMENTS: usize = 32;
 
 #[backend_extension(Cube, Autodiff)]
 pub trait NormOp: Backend {
@@ -60,27 +63,22 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, precision: Precision) -> Tensor
     ))
 }
 
-/// How the kernels cut rows of a width: threads of a block, and rows that it has at once.
-fn block(width: usize) -> [usize; 2] {
-    let threads = match width {
-        0..=1024 => 32,
-        1025..=2048 => 64,
-        2049..=4096 => 128,
-        4097..=8192 => 256,
-        _ => 512,
-    };
+/// How a kernel cuts rows of a width, with at most some elements per thread: threads of a block, and rows that it has at once.
+pub(super) fn block(width: usize, elements: usize) -> [usize; 2] {
+    let warps = width.div_ceil(32 * elements).next_power_of_two().clamp(1, 16);
+    let threads = 32 * warps;
     [threads.max(128), (128 / threads).max(1)]
 }
 
 fn launch(name: &'static str, width: usize, [result, upstream]: [DType; 2]) -> Launch {
-    let launch = Launch::new(&SOURCE, name).define("WIDTH", width);
+    let launch = Launch::new(&SOURCE, name).define("WIDTH", width).define("ROW_ELEMENTS", ROW_ELEMENTS);
     launch.define("RESULT", name_of(result)).define("UPSTREAM", name_of(upstream))
 }
 
 /// The forward pass: of contiguous x and weight, and modulations whose rows may be apart.
 fn modulated(x: &Array, weight: &Array, shift: &Array, scale: &Array, precision: Precision) -> Array {
     let (rows, dtype) = (Rows::of(x, shift), factor_type(precision));
-    let [threads, at_once] = block(rows.width);
+    let [threads, at_once] = block(rows.width, ROW_ELEMENTS);
     let out = room(x, x.shape(), dtype);
     launch("modulated_norm", rows.width, [dtype, DType::F32])
         .read(x)
@@ -98,7 +96,7 @@ fn modulated(x: &Array, weight: &Array, shift: &Array, scale: &Array, precision:
 
 fn rms(x: &Array, weight: &Array, precision: Precision) -> Array {
     let ([count, width], dtype) = (x.shape().dims(), factor_type(precision));
-    let [threads, at_once] = block(width);
+    let [threads, at_once] = block(width, ROW_ELEMENTS);
     let out = room(x, x.shape(), dtype);
     launch("rms_norm", width, [dtype, DType::F32]).read(x).read(weight).write(&out).int(count).run(
         &out,
@@ -158,6 +156,34 @@ impl<C: CheckpointStrategy> NormOp for Autodiff<Cube, C> {
     }
 }
 
+/// The gradients of weight, shift and scale that are wanted, of the sums of chunks.
+pub(super) fn modulation_sums(
+    parts: &Array,
+    weight: &Array,
+    scale: &Array,
+    rows: Rows,
+    types: [DType; 2],
+    wanted: [bool; 3],
+) -> [Option<Array>; 3] {
+    let Rows { width, modulations, .. } = rows;
+    let shapes = [vec![width], vec![modulations, width], vec![modulations, width]];
+    let mut shapes = shapes.into_iter().zip(wanted);
+    let sums = [(); 3].map(|()| {
+        let (shape, wanted) = shapes.next().expect("there are three");
+        wanted.then(|| room(parts, shape, DType::F32))
+    });
+    if sums.iter().any(Option::is_some) {
+        let launch = launch("modulated_norm_sums", width, types).read(parts).read(weight).read(scale);
+        sums.iter()
+            .fold(launch, |launch, sum| launch.write_if(sum.as_ref()))
+            .int(modulations)
+            .int(rows.chunks(CHUNK))
+            .int(stride(scale))
+            .run(parts, [modulations + 1, width.div_ceil(PART_COLUMNS), 1], PART_THREADS);
+    }
+    sums
+}
+
 /// The formulas stand at the kernels.
 #[derive(Debug)]
 struct NormBackward;
@@ -191,26 +217,12 @@ impl Backward<Cube, 4> for NormBackward {
             .int(rows.length)
             .int(chunks)
             .int(stride)
-            .run(&dx, [rows.modulations * chunks, 1, 1], block(width)[0]);
-        let [for_x, for_weight, for_shift, for_scale] = ops.parents;
-        let dweight = for_weight.as_ref().map(|_| room(&x, [width], DType::F32));
-        let modulation = |_| room(&x, [rows.modulations, width], DType::F32);
-        let [dshift, dscale] = [&for_shift, &for_scale].map(|parent| parent.as_ref().map(modulation));
-        if dweight.is_some() || dshift.is_some() || dscale.is_some() {
-            launch("modulated_norm_sums", width, types)
-                .read(&parts)
-                .read(&weight)
-                .read(&scale)
-                .write_if(dweight.as_ref())
-                .write_if(dshift.as_ref())
-                .write_if(dscale.as_ref())
-                .int(rows.modulations)
-                .int(chunks)
-                .int(stride)
-                .run(&parts, [rows.modulations + 1, width.div_ceil(PART_COLUMNS), 1], PART_THREADS);
-        }
+            .run(&dx, [rows.modulations * chunks, 1, 1], block(width, ROW_ELEMENTS)[0]);
+        let [for_x, parents @ ..] = ops.parents;
+        let wanted = parents.each_ref().map(Option::is_some);
+        let [dweight, dshift, dscale] = modulation_sums(&parts, &weight, &scale, rows, types, wanted);
         let gradients = [Some(dx), dweight, dshift, dscale];
-        for (parent, gradient) in [for_x, for_weight, for_shift, for_scale].into_iter().zip(gradients) {
+        for (parent, gradient) in [for_x].into_iter().chain(parents).zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<Cube>(parent.id, gradient);
             }
@@ -238,7 +250,7 @@ impl Backward<Cube, 2> for RmsNormBackward {
             .write(&dx)
             .write(&parts)
             .int(count)
-            .run(&dx, [chunks, 1, 1], block(width)[0]);
+            .run(&dx, [chunks, 1, 1], block(width, ROW_ELEMENTS)[0]);
         let [for_x, for_weight] = ops.parents;
         if let Some(parent) = for_weight {
             grads.register::<Cube>(parent.id, sum_parts(&parts, 1, chunks, width));

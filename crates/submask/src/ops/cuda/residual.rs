@@ -13,7 +13,7 @@ use super::device::{Array, Launch, Source, contiguous, name_of, reshaped, room, 
 use super::rows::{self, Rows, factor_type, stride, with_rows_apart};
 use crate::ops::{Dropout, Precision};
 
-static SOURCE: Source = source!("residual.cu", "elements.cuh", "random.cuh");
+static SOURCE: Source = source!("residual.cu", "elements.cuh", "random.cuh", "dropout.cuh");
 
 /// Rows of a block of the forward and of the backward pass, as the kernels have it.
 const FORWARD_ROWS: usize = 4;
@@ -60,7 +60,7 @@ fn launch(
 }
 
 /// Adds what determines the factors of dropout to the arguments.
-fn with_dropout(launch: Launch, dropout: Option<Dropout>) -> Launch {
+pub(super) fn with_dropout(launch: Launch, dropout: Option<Dropout>) -> Launch {
     let words = dropout.map_or([0; 6], |dropout| {
         let [key_low, key_high, step_low, step_high] = dropout.draws.words(dropout.step);
         [key_low, key_high, step_low, step_high, dropout.layer, dropout.threshold()]
@@ -124,7 +124,7 @@ impl<C: CheckpointStrategy> ResidualOp for Autodiff<Cube, C> {
 }
 
 /// Whether a gradient of the tensor is asked for, or of what it was computed of.
-fn is_tracked<C: CheckpointStrategy>(x: &FloatTensor<Autodiff<Cube, C>>) -> bool {
+pub(super) fn is_tracked<C: CheckpointStrategy>(x: &FloatTensor<Autodiff<Cube, C>>) -> bool {
     matches!(Probe.prepare::<C>([x.node()]).compute_bound().stateful(), OpsKind::Tracked(_))
 }
 

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{StepReport, Stepper, finite};
 use crate::backbone::weights::{Parameter, Weights};
+use crate::ops::{AdamWStep, DeviceGradients, DeviceWeights, Kernels};
 use crate::train::optimizer::{Update, average_share};
 use crate::train::settings::TrainSettings;
 use crate::train::slot::{Slot, SlotLoss};
@@ -15,10 +16,8 @@ use crate::{Error, Result};
 pub(super) struct OnDevice {
     settings: TrainSettings,
     parameters: Vec<Parameter>,
-    raw: Vec<Tensor<1>>,
-    average: Vec<Tensor<1>>,
-    first: Vec<Tensor<1>>,
-    second: Vec<Tensor<1>>,
+    kernels: Kernels,
+    weights: DeviceWeights,
     /// Optimiser steps taken.
     steps: u64,
     pending: Pending,
@@ -31,12 +30,12 @@ struct Pending {
     /// The last step.
     step: u64,
     /// Σ of the gradients of the present step's slots, once there is one.
-    gradients: Vec<Tensor<1>>,
+    gradients: Option<DeviceGradients>,
     /// Σ of the losses since the last [`Stepper::sync`].
     loss: Tensor<1>,
     /// ‖g‖₂ of the last step, before clipping, and Σ of ‖g‖₂ of all steps since the last [`Stepper::sync`], if there
-    /// are any. The sum is finite if all gradients were.
-    norms: Option<[Tensor<1>; 2]>,
+    /// are any, as [`Kernels::adamw`] returns them. The sum is finite if all gradients were.
+    norms: Option<Tensor<1>>,
 }
 
 /// The state in memory, and which of it is that on the device.
@@ -53,6 +52,7 @@ impl OnDevice {
         parameters: &[Parameter],
         state: TrainState,
         device: &Device,
+        kernels: Kernels,
     ) -> Self {
         let upload = |values: &[Vec<f32>]| {
             let upload = |values: &Vec<f32>| {
@@ -63,85 +63,62 @@ impl OnDevice {
         Self {
             settings: settings.clone(),
             parameters: parameters.to_vec(),
-            raw: upload(&state.raw),
-            average: upload(&state.average),
-            first: upload(&state.optimizer.first),
-            second: upload(&state.optimizer.second),
-            steps: state.optimizer.steps,
-            pending: Pending {
-                step: 0,
-                gradients: Vec::new(),
-                loss: Tensor::zeros([1], device),
-                norms: None,
+            kernels,
+            weights: DeviceWeights {
+                raw: upload(&state.raw),
+                average: upload(&state.average),
+                first: upload(&state.optimizer.first),
+                second: upload(&state.optimizer.second),
             },
+            steps: state.optimizer.steps,
+            pending: Pending { step: 0, gradients: None, loss: Tensor::zeros([1], device), norms: None },
             since_report: StepReport::default(),
             copy: Copy { state, has_average: true, has_all: true },
         }
     }
 
-    /// Updates the weights by the sums of the gradients, which are scaled by `factor` \[1\].
-    fn update(&mut self, gradients: Vec<Tensor<1>>, factor: &Tensor<1>, step: u64) {
+    /// Updates the weights by the sums of the gradients.
+    fn update(&mut self, gradients: DeviceGradients, step: u64) {
         self.steps += 1;
         let update = Update::new(self.settings.adamw, self.steps, self.settings.learning_rate_at(step));
-        let share = average_share(self.settings.ema_decay, self.steps);
-        for (index, gradient) in gradients.into_iter().enumerate() {
-            let g = gradient * factor.clone();
-            let first = self.first[index].clone() * update.beta_1 + g.clone() * (1.0 - update.beta_1);
-            let second = self.second[index].clone() * update.beta_2 + g.clone() * g * (1.0 - update.beta_2);
-            let root = second.clone().sqrt() / update.correction_2 + update.epsilon;
-            let weight = self.raw[index].clone() * update.keep - first.clone() * update.rate / root;
-            let average = self.average[index].clone();
-            self.average[index] = average.clone() - (average - weight.clone()) * share;
-            (self.raw[index], self.first[index], self.second[index]) = (weight, first, second);
-        }
+        let step = AdamWStep {
+            limit: self.settings.clip as f32,
+            beta_1: update.beta_1,
+            beta_2: update.beta_2,
+            epsilon: update.epsilon,
+            correction_2: update.correction_2,
+            rate: update.rate,
+            keep: update.keep,
+            share: average_share(self.settings.ema_decay, self.steps),
+        };
+        let norms = self.pending.norms.take();
+        self.pending.norms = Some(self.kernels.adamw(&mut self.weights, gradients, step, norms));
         (self.copy.has_average, self.copy.has_all) = (false, false);
     }
 }
 
 impl Pending {
     /// Adds a slot: `share` of its loss \[1\] by `weights`, and of its gradients.
-    fn add(&mut self, loss: Tensor<1>, weights: &Weights, share: f32) {
+    fn add(&mut self, loss: Tensor<1>, weights: &Weights, share: f32, kernels: Kernels) {
         self.loss = self.loss.clone() + loss.clone().detach().inner() * share;
         let mut gradients = loss.backward();
-        let part = weights.tensors().map(|tensor| match tensor.grad_remove(&mut gradients) {
-            Some(gradient) => gradient * share,
-            None => tensor.clone().detach().inner().zeros_like(),
-        });
-        self.gradients = match std::mem::take(&mut self.gradients) {
-            empty if empty.is_empty() => part.collect(),
-            sums => sums.into_iter().zip(part).map(|(sum, part)| sum + part).collect(),
-        };
-    }
-
-    /// Notes ‖g‖₂ of `gradients`, and returns it.
-    fn note_norm(&mut self, gradients: &[Tensor<1>]) -> Tensor<1> {
-        let squares = gradients.iter().map(|gradient| (gradient.clone() * gradient.clone()).sum());
-        let norm = squares.reduce(|sum, square| sum + square).map_or(self.loss.zeros_like(), Tensor::sqrt);
-        self.norms = Some(match self.norms.take() {
-            Some([_, sum]) => [norm.clone(), sum + norm.clone()],
-            None => [norm.clone(), norm.clone()],
-        });
-        norm
+        let part = weights.tensors().map(|tensor| tensor.grad_remove(&mut gradients)).collect();
+        self.gradients = Some(kernels.add_gradients(self.gradients.take(), part, share));
     }
 }
 
 impl Stepper for OnDevice {
     fn step(&mut self, step: u64, slots: &dyn SlotLoss) -> Result<()> {
         let share = 1.0 / self.settings.accumulate as f32;
-        self.pending.gradients.clear();
+        self.pending.gradients = None;
         for index in 0..self.settings.accumulate {
-            let weights = Weights::with_gradients(&self.parameters, &self.raw);
+            let weights = Weights::with_gradients(&self.parameters, &self.weights.raw);
             if let Some(loss) = slots.loss(&weights, Slot { step, index })? {
-                self.pending.add(loss, &weights, share);
+                self.pending.add(loss, &weights, share, self.kernels);
             }
         }
-        let gradients = match std::mem::take(&mut self.pending.gradients) {
-            empty if empty.is_empty() => self.raw.iter().map(Tensor::zeros_like).collect(),
-            gradients => gradients,
-        };
-        let norm = self.pending.note_norm(&gradients);
-        let factor = ((norm + 1e-6).recip() * self.settings.clip).clamp_max(1.0);
-        self.update(gradients, &factor, step);
+        let gradients = self.pending.gradients.take();
+        self.update(gradients.unwrap_or_else(|| vec![None; self.parameters.len()]), step);
         self.pending.step = step;
         self.since_report.steps += 1;
         Ok(())
@@ -150,7 +127,7 @@ impl Stepper for OnDevice {
     fn sync(&mut self) -> Result<()> {
         let Some(norms) = self.pending.norms.take() else { return Ok(()) };
         let number = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
-        let [norm, norms] = norms.map(number);
+        let [norm, norms] = [0, 1].map(|place| number(norms.clone().narrow(0, place, 1)));
         let loss = number(self.pending.loss.clone());
         self.pending.loss = self.pending.loss.zeros_like();
         self.since_report.loss += finite(self.pending.step, "loss", loss)?;
@@ -167,7 +144,7 @@ impl Stepper for OnDevice {
     fn average(&mut self) -> Result<&[Vec<f32>]> {
         self.sync()?;
         if !self.copy.has_average {
-            self.copy.state.average = download(&self.average)?;
+            self.copy.state.average = download(&self.weights.average)?;
             self.copy.has_average = true;
         }
         Ok(&self.copy.state.average)
@@ -177,9 +154,9 @@ impl Stepper for OnDevice {
         self.average()?;
         if !self.copy.has_all {
             let TrainState { raw, optimizer, .. } = &mut self.copy.state;
-            *raw = download(&self.raw)?;
-            optimizer.first = download(&self.first)?;
-            optimizer.second = download(&self.second)?;
+            *raw = download(&self.weights.raw)?;
+            optimizer.first = download(&self.weights.first)?;
+            optimizer.second = download(&self.weights.second)?;
             optimizer.steps = self.steps;
             self.copy.has_all = true;
         }
@@ -208,7 +185,7 @@ mod tests {
     use crate::train::stepper::Host;
 
     /// Losses whose gradients are known: Σ slope·a in every slot, and nothing in step 4.
-    struct Linear;
+    struct Linear(Device);
 
     fn slope(step: u64) -> Vec<f32> {
         // Short, then long enough to be clipped.
@@ -219,7 +196,7 @@ mod tests {
 
     impl SlotLoss for Linear {
         fn loss(&self, weights: &Weights, slot: Slot) -> Result<Option<Tensor<1>>> {
-            let slope = Tensor::<1>::from_data(TensorData::new(slope(slot.step), [15]), &Device::flex());
+            let slope = Tensor::<1>::from_data(TensorData::new(slope(slot.step), [15]), &self.0);
             let parameters = parameters();
             let a = Handle::<2>::find(&parameters, "a").unwrap();
             let unused = Handle::<1>::find(&parameters, "unused").unwrap();
@@ -237,25 +214,33 @@ mod tests {
     /// Steps whose gradients are known: those in memory and on a device agree.
     #[test]
     fn steps_on_a_device_are_those_in_memory() {
+        check_steps(&Device::flex(), Kernels::PLAIN);
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = crate::device::gpus().into_iter().find(|gpu| gpu.interface == "CUDA") {
+            check_steps(&gpu.device, Kernels::CUDA);
+        }
+    }
+
+    fn check_steps(device: &Device, kernels: Kernels) {
         let parameters = parameters();
         let adamw = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
         let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
         let settings = TrainSettings { adamw, ema_decay: 0.5, accumulate: 2, ..settings };
         let state = TrainState::drawn(1, adamw, &parameters);
-        let device = Device::flex();
-        let mut host = Host::new(&settings, &parameters, state.clone(), &device, Box::new(Alone::new(2)));
-        let mut on_device = OnDevice::new(&settings, &parameters, state, &device);
+        let exchange = Box::new(Alone::new(2));
+        let mut host = Host::new(&settings, &parameters, state.clone(), &Device::flex(), exchange);
+        let mut on_device = OnDevice::new(&settings, &parameters, state, device, kernels);
         assert_eq!(on_device.report().unwrap(), StepReport::default());
         for step in 1..=4 {
             let before = host.state().unwrap().raw[0].clone();
             let slope = slope(step);
             let value: f32 = before.iter().zip(&slope).map(|(weight, slope)| weight * slope).sum();
             let norm = global_norm(&[slope, vec![0.0; 2]]);
-            host.step(step, &Linear).unwrap();
-            on_device.step(step, &Linear).unwrap();
-            let [last, sum] = on_device.pending.norms.clone().unwrap().map(Tensor::into_scalar::<f32>);
-            assert_eq!(last, sum, "one step");
+            host.step(step, &Linear(Device::flex())).unwrap();
+            on_device.step(step, &Linear(device.clone())).unwrap();
+            let norms = on_device.pending.norms.clone().unwrap().into_data().try_into_vec::<f32>().unwrap();
+            assert_eq!(norms[0], norms[1], "one step");
             for stepper in [&mut host as &mut dyn Stepper, &mut on_device] {
                 let report = stepper.report().unwrap();
                 assert_eq!(report.steps, 1);

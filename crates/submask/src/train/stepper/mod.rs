@@ -68,7 +68,7 @@ pub fn open(
 ) -> Box<dyn Stepper> {
     let device = compute.device();
     if compute.kernels().are_for_gpus() {
-        return Box::new(OnDevice::new(settings, parameters, state, device));
+        return Box::new(OnDevice::new(settings, parameters, state, device, compute.kernels()));
     }
     let exchange = Box::new(Alone::new(settings.accumulate));
     Box::new(Host::new(settings, parameters, state, device, exchange))
