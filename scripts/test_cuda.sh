@@ -41,10 +41,10 @@ if [ -n "$toolkit" ]; then
 else
     echo "skipped: the real NVRTC, because SUBMASK_CUDA_PATH, CUDA_PATH and PyPI have no toolkit with it and with crt/mma.h"
 fi
-cargo test "${options[@]}" --no-run
+# Tests run with the pretended libraries, and cargo without: build scripts of dependencies look at CUDA_PATH.
+found=("LD_LIBRARY_PATH=$pretended/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "CUDA_PATH=$pretended")
+export CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER="env ${found[*]}"
 programs=$(cargo build "${options[@]}" --bins --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
-
-export LD_LIBRARY_PATH=$pretended/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} CUDA_PATH=$pretended
 
 echo "- tests on the pretended device"
 SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --lib -- ops::
@@ -55,7 +55,7 @@ launches() {
     local program
     program=$(grep "/$1\$" <<<"$programs") || fail "no program $1"
     rm -f "$scratch/report.json"
-    DEVICE=gpu:0 PRETENDED_CUDA_REPORT=$scratch/report.json "$program" "${@:2}" >"$scratch/said" 2>&1 || fail "$* ($(tail -5 "$scratch/said"))"
+    env "${found[@]}" DEVICE=gpu:0 PRETENDED_CUDA_REPORT="$scratch/report.json" "$program" "${@:2}" >"$scratch/said" 2>&1 || fail "$* ($(tail -5 "$scratch/said"))"
     sed -n 's/^  "launches": \([0-9]*\),$/\1/p' "$scratch/report.json"
 }
 
