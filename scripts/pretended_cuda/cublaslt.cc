@@ -421,7 +421,11 @@ int cublasLtMatmul(void *handle, Desc *desc, const float *alpha, const void *a, 
     for (int i = 0; i < 4; i++) {
         auto address = reinterpret_cast<uint64_t>(addresses[i]);
         uint32_t wanted = algo && algo->alignments[i] ? algo->alignments[i] : uint32_t(size_of(layouts[i]->type));
-        if (address % wanted) return refuse(INVALID_VALUE, "an address that is not aligned as the algorithm was told");
+        if (address % wanted == 0) continue;
+        fprintf(stderr, "matrix %c, %llu x %llu, leading dimension %lld, at an address that is a multiple of %u and not of %u\n", "ABCD"[i],
+                (unsigned long long)(layouts[i]->rows), (unsigned long long)(layouts[i]->columns), (long long)(layouts[i]->leading),
+                alignment(address), wanted);
+        return refuse(INVALID_VALUE, "an address that is not aligned as the algorithm was told");
     }
     if (algo && algo->kind && algo->kind != kind_of(*desc, *of_a, *of_b, *of_c, *of_d))
         return refuse(INVALID_VALUE, "the algorithm was asked for another kind of product");

@@ -261,9 +261,13 @@ Result launch(Function &function, dim3 grid, dim3 block, unsigned shared_bytes, 
     trace("%s grid %u,%u,%u block %u,%u,%u shared %u, first argument %" PRIx64, function.name.c_str(), grid.x, grid.y, grid.z, block.x, block.y,
           block.z, shared_bytes, arguments && arguments[0] ? *static_cast<Address *>(arguments[0]) : 0);
     uint64_t threads = uint64_t(block.x) * block.y * block.z;
-    if (!threads || threads > pretended::THREADS || block.z > 64) return INVALID_VALUE;
-    if (!grid.x || !grid.y || !grid.z || grid.x > 0x7FFFFFFF || grid.y > 65535 || grid.z > 65535) return INVALID_VALUE;
-    if (shared_bytes > function.shared_limit) return INVALID_VALUE;
+    bool block_fits = threads && threads <= pretended::THREADS && block.z <= 64;
+    bool grid_fits = grid.x && grid.y && grid.z && grid.x <= 0x7FFFFFFF && grid.y <= 65535 && grid.z <= 65535;
+    if (!block_fits || !grid_fits || shared_bytes > function.shared_limit) {
+        fprintf(stderr, "pretended CUDA: refuses to launch %s on a grid of %u,%u,%u blocks of %u,%u,%u threads with %u bytes of %u of shared memory\n",
+                function.name.c_str(), grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes, function.shared_limit);
+        return INVALID_VALUE;
+    }
     COUNT(counters().launches[function.name]++);
     static std::mutex one_at_a_time;
     static auto *machine = new pretended::Machine;
