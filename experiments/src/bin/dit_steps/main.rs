@@ -70,7 +70,8 @@ impl Case {
 
     /// What a training step is about: FLOPs, tokens, weights, and elements of all blocks' inputs.
     fn amounts(&self) -> serde_json::Value {
-        let (tokens, Size { blocks, hidden, .. }) = (self.x_0.len(), *self.size);
+        let Size { blocks, hidden, .. } = *self.size;
+        let tokens = self.x_0.len();
         let weights: usize = self.parameters.iter().map(Parameter::len).sum();
         serde_json::json!({
             "flops": self.training_flops(), "tokens": tokens, "weights": weights,
