@@ -310,7 +310,8 @@ fn convolve(x: &Planes, weight: &Array, bias: Option<&Array>, outer: usize, kind
 /// dweight \[out, in, k, k\] = Σ over images and pixels of g times the pixel of x that the place of the kernel meets.
 fn weight_gradient(g: &Planes, x: &Planes, kind: Kind) -> Array {
     let (images, outer, inner) = (x.images, g.channels, x.channels);
-    let warp_outer = if kind.kernel <= 7 { tile_channels(outer) / 2 } else { 16 };
+    // A block has all places in a row of the kernel: of wide ones there are sums of fewer channels.
+    let warp_outer = if kind.kernel <= 5 { tile_channels(outer) / 2 } else { 16 };
     let warp_inner = match kind.kernel {
         1 => 64,
         3 => 32,
