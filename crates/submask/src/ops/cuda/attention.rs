@@ -16,8 +16,9 @@ use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
 use super::rows::factor_type;
 use crate::ops::{AttentionMask, Precision, Rotary};
 
-static FORWARD: Source = source!("attention.cu", "elements.cuh", "attention_tiles.cuh");
-static BACKWARD: Source = source!("attention_backward.cu", "elements.cuh", "attention_tiles.cuh");
+static FORWARD: Source = source!("attention.cu", "elements.cuh", "attention_tiles.cuh", "attention_keys.cuh");
+static BACKWARD: Source =
+    source!("attention_backward.cu", "elements.cuh", "attention_tiles.cuh", "attention_keys.cuh");
 
 /// The widest heads for which there are tiles.
 pub const MAX_HEAD_WIDTH: usize = 512;

@@ -96,6 +96,43 @@ struct Softmax {
     }
 };
 
+// Writes the result of a warp's rows to [rows, heads, w].
+__device__ inline void store_result(OUTPUT *head, size_t stride, const Sums &sums, const Softmax &softmax, const WarpQueries &queries,
+                                    Lane lane) {
+#pragma unroll
+    for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = queries.first + lane.row(m, half);
+            if (row > queries.last) continue;
+            const float inverse = 1.0f / softmax.sum[m][half];
+            OUTPUT *const to = head + row * stride;
+#pragma unroll
+            for (int n = 0; n < WIDTH / 8; n++) {
+                const float x = sums[m][n][2 * half] * inverse, y = sums[m][n][2 * half + 1] * inverse;
+                const int column = 8 * n + lane.pair;
+                if constexpr (IS_DENSE) {
+                    store_pair(to + column, x, y);
+                } else {
+                    if (is_own(column)) store(to[own_column(column)], x);
+                    if (is_own(column + 1)) store(to[own_column(column + 1)], y);
+                }
+            }
+        }
+}
+
+// Writes log₂ Σ 2^(score·scale) of a warp's rows.
+__device__ inline void store_logarithms(float *head, const Softmax &softmax, float scale, const WarpQueries &queries, Lane lane) {
+#pragma unroll
+    for (int m = 0; m < ROW_TILES; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = queries.first + lane.row(m, half);
+            if (row <= queries.last && lane.pair == 0)
+                head[row] = fmaf(softmax.largest[m][half], scale, log2f(softmax.sum[m][half]));
+        }
+}
+
 // The result, and for the backward pass log₂ Σ 2^(score·log₂e/√w) of every row.
 //
 // A query reads, if `separate`, the past's keys before its block and its own block's keys among `own`; otherwise those among `own`
@@ -120,93 +157,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     const int span_end = min(span_first + span, rows), row_end = min(row_first + ROWS, span_end);
     if (row_first >= row_end) return;
 
-    const Blocks blocks{block_len};
-    const size_t own_stride = size_t(3) * heads * WIDTH, past_stride = size_t(past_parts) * heads * WIDTH;
-    const Factor *const own_rows = own + sequence * own_stride * rows + head * WIDTH;
-    const Factor *const past_keys = past + (sequence / draws * past_stride * past_rows + ((past_parts - 2) * heads + head) * WIDTH);
-    const size_t part = size_t(heads) * WIDTH;
-
-    const int last = first + row_end - 1;
-    const int past_steps = separate ? blocks_of(blocks.start(last), COLUMNS) : 0;
-    const int own_first = separate ? span_first : 0;
-    const int own_limit = separate ? span_end : min(blocks.end(last), rows);
-    const int blocks_of_tile = slot > 0 ? COLUMNS / slot : 0;
-    const int own_steps = slot > 0 ? blocks_of(row_end - row_first, blocks_of_tile * block_len) : blocks_of(own_limit - own_first, COLUMNS);
-
-    const auto issue = [&](int step, int stage) {
-        Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
-        const auto copy = [&](const Factor *placed, size_t stride, auto range) {
-            copy_rows<COLUMNS>(keys, placed, stride, range);
-            copy_rows<COLUMNS>(values, placed + part, stride, range);
-        };
-        const int own_step = step - past_steps;
-        if (own_step >= 0 && slot > 0)
-            copy(own_rows + part, own_stride,
-                 Slots{own_first + own_step * blocks_of_tile * block_len, rows, block_len, slot, blocks_of_tile});
-        else
-            copy(own_step < 0 ? past_keys : own_rows + part, own_step < 0 ? past_stride : own_stride,
-                 own_step < 0 ? Range{step * COLUMNS, past_rows} : Range{own_first + own_step * COLUMNS, own_limit});
-    };
-
-    const Lane lane;
-    const int warp_first = row_first + warp_of_block() * WARP_ROWS;
-    // Rows behind the last one do as it does.
-    const auto query_of = [&](int row) { return min(warp_first + row, row_end - 1); };
-    const auto of_past = [&](int row) { return Interval{0, blocks.start(first + query_of(row))}; };
-    const auto of_own = [&](int row) { return Interval{own_first, separate ? own_limit : min(blocks.end(query_of(row)), rows)}; };
-    const auto of_slots = [&](int row, int step) {
-        const int block = query_of(row) / block_len, inside = block - own_first / block_len - step * blocks_of_tile;
-        if (inside < 0 || inside >= blocks_of_tile) return Interval{0, 0};
-        return Interval{inside * slot, inside * slot + min(block_len, rows - block * block_len)};
-    };
-    const WarpReads past_reads{of_past(0), of_past(WARP_ROWS - 1)}, own_reads{of_own(0), of_own(WARP_ROWS - 1)};
+    const size_t part = size_t(heads) * WIDTH, own_stride = 3 * part, past_stride = past_parts * part;
+    const Factor *const of_head = own + sequence * own_stride * rows + head * WIDTH;
+    const Factor *const past_of_head = past + sequence / draws * past_stride * past_rows + (past_parts - 2) * part + head * WIDTH;
+    Keys keys{past_of_head, of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len}, separate != 0, slot};
+    keys.find(row_first, row_end);
+    const WarpQueries warp_queries(keys, row_first, row_end);
 
     WarpRows<32> own_queries;
     Sums sums;
     clear(sums);
     Softmax softmax;
-    copy_rows<ROWS>(queries, own_rows, own_stride, Range{row_first, row_end});
+    const Lane lane;
+    copy_rows<ROWS>(queries, of_head, own_stride, Range{row_first, row_end});
     for_each_tile(
-        past_steps + own_steps, issue, [&] { own_queries.begin(queries); },
+        keys.steps, [&](int step, int stage) { keys.copy(step, tiles + 2 * stage * COLUMNS * STRIDE); },
+        [&] { own_queries.begin(queries); },
         [&](int step, int stage) {
-            if (warp_first >= row_end) return;
-            const Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
-            const int own_step = step - past_steps, begin = own_step < 0 ? step * COLUMNS : own_first + own_step * COLUMNS;
-            const bool in_slots = own_step >= 0 && slot > 0;
-            const WarpReads reads = own_step < 0 ? past_reads : own_reads;
-            if (!in_slots && !reads.any(begin)) return;
+            if (warp_queries.is_empty() || !warp_queries.any(keys, step)) return;
+            const Factor *const tile = tiles + 2 * stage * COLUMNS * STRIDE;
             Scores scores;
             clear(scores);
-            multiply_rows(scores, own_queries, keys);
-            if (in_slots || !reads.all(begin))
-                mask(scores, lane, NOTHING, [&](int row) {
-                    return in_slots ? of_slots(row, own_step) : (own_step < 0 ? of_past(row) : of_own(row)).minus(begin);
-                });
+            multiply_rows(scores, own_queries, tile);
+            if (!warp_queries.all(keys, step))
+                mask(scores, lane, NOTHING, [&](int row) { return keys.of_tile(warp_queries.query(row), step); });
             softmax.add(scores, sums, scale * LOG2_E);
-            multiply_columns(sums, scores, values, scratch);
+            multiply_columns(sums, scores, tile + COLUMNS * STRIDE, scratch);
         });
-
-#pragma unroll
-    for (int m = 0; m < ROW_TILES; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int row = warp_first + lane.row(m, half);
-            if (row >= row_end) continue;
-            const float inverse = 1.0f / softmax.sum[m][half];
-            OUTPUT *const to = out + ((size_t(sequence) * rows + row) * heads + head) * HEAD_WIDTH;
-#pragma unroll
-            for (int n = 0; n < WIDTH / 8; n++) {
-                const float x = sums[m][n][2 * half] * inverse, y = sums[m][n][2 * half + 1] * inverse;
-                const int column = 8 * n + lane.pair;
-                if constexpr (IS_DENSE) {
-                    store_pair(to + column, x, y);
-                } else {
-                    if (is_own(column)) store(to[own_column(column)], x);
-                    if (is_own(column + 1)) store(to[own_column(column + 1)], y);
-                }
-            }
-            if (logarithms && lane.pair == 0)
-                logarithms[(size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4) + row] =
-                    fmaf(softmax.largest[m][half], scale * LOG2_E, log2f(softmax.sum[m][half]));
-        }
+    const size_t numbers = (size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4);
+    store_result(out + (size_t(sequence) * rows * heads + head) * HEAD_WIDTH, size_t(heads) * HEAD_WIDTH, sums, softmax, warp_queries,
+                 lane);
+    if (logarithms) store_logarithms(logarithms + numbers, softmax, scale * LOG2_E, warp_queries, lane);
 }

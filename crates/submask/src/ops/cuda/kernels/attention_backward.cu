@@ -112,44 +112,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     const int all_tiles = blocks_of(rows, ROWS);
     const int row_first = (all_tiles - 1 - int(blockIdx.x % all_tiles)) * ROWS, row_end = min(row_first + ROWS, rows);
     const int head = int(blockIdx.x / all_tiles % heads), sequence = int(blockIdx.x / all_tiles / heads);
-    const Blocks blocks{block_len};
     const size_t part = size_t(heads) * WIDTH, own_stride = 3 * part, past_stride = 2 * part;
-    const Factor *const own_rows = own + sequence * own_stride * rows + head * WIDTH;
-    const Factor *const past_keys = past + sequence * past_stride * past_rows + head * WIDTH;
+    const Factor *const own_of_head = own + sequence * own_stride * rows + head * WIDTH;
+    const Factor *const past_of_head = past + sequence * past_stride * past_rows + head * WIDTH;
+    Keys keys{past_of_head, own_of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len}, separate != 0, 0};
+    keys.find(row_first, row_end);
+    const WarpQueries warp_queries(keys, row_first, row_end);
     const size_t of_head = size_t(sequence) * rows * heads + head, numbers = (size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4);
 
-    const int last = first + row_end - 1;
-    const int past_steps = separate ? blocks_of(blocks.start(last), COLUMNS) : 0;
-    const int own_first = separate ? blocks.start(row_first) : 0, own_limit = min(blocks.end(row_end - 1), rows);
-    const int own_steps = blocks_of(own_limit - own_first, COLUMNS);
-    const auto issue = [&](int step, int stage) {
-        Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
-        const int own_step = step - past_steps;
-        const Factor *const from = own_step < 0 ? past_keys : own_rows + part;
-        const size_t stride = own_step < 0 ? past_stride : own_stride;
-        const Range range = own_step < 0 ? Range{step * COLUMNS, past_rows} : Range{own_first + own_step * COLUMNS, own_limit};
-        copy_rows<COLUMNS>(keys, from, stride, range);
-        copy_rows<COLUMNS>(values, from + part, stride, range);
-    };
-
     const Lane lane;
-    const int warp_first = row_first + warp_of_block() * WARP_ROWS;
-    // Rows behind the last one do as it does.
-    const auto query_of = [&](int row) { return min(warp_first + row, row_end - 1); };
-    const auto of_past = [&](int row) { return Interval{0, blocks.start(first + query_of(row))}; };
-    const auto of_own = [&](int row) {
-        return Interval{separate ? blocks.start(query_of(row)) : 0, min(blocks.end(query_of(row)), rows)};
-    };
-    const WarpReads past_reads{of_past(0), of_past(WARP_ROWS - 1)}, own_reads{of_own(0), of_own(WARP_ROWS - 1)};
     float logarithm[ROW_TILES][2], delta[ROW_TILES][2];
     WarpRows<16> own_queries, own_upstreams;
     Sums sums;
     clear(sums);
-    copy_rows<ROWS>(queries, own_rows, own_stride, Range{row_first, row_end});
+    copy_rows<ROWS>(queries, own_of_head, own_stride, Range{row_first, row_end});
     place_upstream(upstreams, upstream + of_head * HEAD_WIDTH, out + of_head * HEAD_WIDTH, placed + of_head * WIDTH, deltas + numbers,
                    heads, row_first, row_end);
     for_each_tile(
-        past_steps + own_steps, issue,
+        keys.steps, [&](int step, int stage) { keys.copy(step, tiles + 2 * stage * COLUMNS * STRIDE); },
         [&] {
             own_queries.begin(queries);
             own_upstreams.begin(upstreams);
@@ -157,32 +137,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
             for (int m = 0; m < ROW_TILES; m++)
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
-                    const int row = query_of(lane.row(m, half));
+                    const int row = warp_queries.query(lane.row(m, half));
                     logarithm[m][half] = logarithms[numbers + row];
                     // Written by this block of threads before the barrier.
                     delta[m][half] = deltas[numbers + row];
                 }
         },
         [&](int step, int stage) {
-            if (warp_first >= row_end) return;
-            const Factor *const keys = tiles + 2 * stage * COLUMNS * STRIDE, *const values = keys + COLUMNS * STRIDE;
-            const int own_step = step - past_steps;
-            const int begin = own_step < 0 ? step * COLUMNS : own_first + own_step * COLUMNS;
-            const WarpReads reads = own_step < 0 ? past_reads : own_reads;
-            if (!reads.any(begin)) return;
+            if (warp_queries.is_empty() || !warp_queries.any(keys, step)) return;
+            const Factor *const tile = tiles + 2 * stage * COLUMNS * STRIDE;
             Scores scores, products;
             clear(scores);
             clear(products);
-            multiply_rows(scores, own_queries, keys);
-            multiply_rows(products, own_upstreams, values);
+            multiply_rows(scores, own_queries, tile);
+            multiply_rows(products, own_upstreams, tile + COLUMNS * STRIDE);
             weigh(scores, products, scale * LOG2_E, [&](int m, int, int i) { return logarithm[m][i / 2]; },
                   [&](int m, int, int i) { return delta[m][i / 2]; });
-            if (!reads.all(begin))
-                mask(products, lane, 0.0f, [&](int row) { return (own_step < 0 ? of_past(row) : of_own(row)).minus(begin); });
-            multiply_columns(sums, products, keys, scratch);
+            if (!warp_queries.all(keys, step))
+                mask(products, lane, 0.0f, [&](int row) { return keys.of_tile(warp_queries.query(row), step); });
+            multiply_columns(sums, products, tile, scratch);
         });
     store_gradient<true>(gradient + (size_t(sequence) * rows * 3 * heads + head) * HEAD_WIDTH, size_t(3) * heads * HEAD_WIDTH, sums,
-                         scale, Angles{cosines, sines}, warp_first, first, lane, [&](int row) { return row < row_end; });
+                         scale, Angles{cosines, sines}, warp_queries.first, first, lane, [&](int row) { return row < row_end; });
 }
 
 // Gradients of keys, of values, or of both: of the keys among `own`, or of those of the past.

@@ -350,10 +350,3 @@ __device__ inline void multiply_columns(Sums &sums, const Scores &weights, const
         }
     }
 }
-
-// Which keys a query reads, by positions: those of its own block and before it, blocks being `len` long.
-struct Blocks {
-    int len;
-    __device__ int start(int position) const { return position / len * len; }
-    __device__ int end(int position) const { return start(position) + len; }
-};
