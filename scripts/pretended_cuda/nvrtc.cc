@@ -182,7 +182,9 @@ class Compiler {
 
     Compiler() : compiler_(variable("PRETENDED_CUDA_CXX", "g++")), cache_(variable("PRETENDED_CUDA_CACHE", here() / "cache")) {
         // Speed is that of one core of an old machine; -O2 would take longer to compile than it saves.
-        command_ = {compiler_, "-std=c++17", "-O1", "-fPIC", "-w", "-fno-exceptions", "-ffp-contract=fast", "-fno-strict-aliasing", "-fvisibility=default"};
+        command_ = {compiler_, "-std=c++17", "-O1", "-fPIC", "-w", "-fno-exceptions", "-ffp-contract=fast", "-fno-strict-aliasing", "-fvisibility=default",
+                    // Shared memory of functions that two libraries have alike is not the same.
+                    "-fno-gnu-unique"};
         fs::path source = PRETENDED_SOURCE;
         command_.insert(command_.end(), {"-I", (source / "include").string(), "-I", source.string()});
 #if defined(__x86_64__)
