@@ -39,10 +39,9 @@ pub(super) struct Modulation {
 
 impl Modulation {
     /// Of attention and of the linear layers, given both side by side, [B, 6d].
-    pub fn halves(both: Tensor<2>) -> [Self; 2] {
-        let mut parts = both.chunk(6, 1).into_iter();
-        let mut next = || parts.next().expect("six parts were cut");
-        [(); 2].map(|()| Self { shift: next(), scale: next(), gate: next() })
+    pub fn halves(both: Tensor<2>, kernels: Kernels) -> [Self; 2] {
+        let [shift, scale, gate, mlp_shift, mlp_scale, mlp_gate] = kernels.split_columns(both);
+        [Self { shift, scale, gate }, Self { shift: mlp_shift, scale: mlp_scale, gate: mlp_gate }]
     }
 
     fn of(self, asked: &Asked) -> Self {

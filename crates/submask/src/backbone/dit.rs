@@ -273,9 +273,17 @@ impl OutputLayer {
     }
 }
 
+/// What modulates the layers in a pass.
+#[derive(Clone)]
+pub(super) struct Modulations {
+    /// Of attention and of the linear layers of every block.
+    blocks: Vec<[Modulation; 2]>,
+    /// Shift and scale of the output layer side by side, [B, 2d] or [1, 2d].
+    output: Tensor<2>,
+}
+
 impl Layers for Dit {
-    /// The modulations of the layers, then that of the output layer.
-    type Conditioning = Vec<Tensor<2>>;
+    type Conditioning = Modulations;
 
     fn sizes(&self) -> Sizes<'_> {
         let DitConfig { hidden, heads, blocks: depth, block_len, .. } = self.config;
@@ -286,18 +294,21 @@ impl Layers for Dit {
         self.embedding.forward(weights, digits)
     }
 
-    fn conditioning(&self, weights: &Weights, t: &[f64]) -> Self::Conditioning {
-        self.modulations(weights, t, &weights.device())
+    fn conditioning(&self, weights: &Weights, t: &[f64]) -> Modulations {
+        let mut layers = self.modulations(weights, t, &weights.device());
+        let output = layers.pop().expect("the output layer has a modulation");
+        let halves = |both| Modulation::halves(both, self.definition.kernels);
+        Modulations { blocks: layers.into_iter().map(halves).collect(), output }
     }
 
     fn queries_keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
-        let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
-        self.blocks[layer].block.queries_keys_values(pass.weights, x, &attention)
+        let [attention, _] = &pass.conditioning.blocks[layer];
+        self.blocks[layer].block.queries_keys_values(pass.weights, x, attention)
     }
 
     fn keys_values(&self, pass: &Pass<Self>, layer: usize, x: &mut Stream) -> Tensor<3> {
-        let [attention, _] = Modulation::halves(pass.conditioning[layer].clone());
-        self.blocks[layer].block.keys_values(pass.weights, x, &attention)
+        let [attention, _] = &pass.conditioning.blocks[layer];
+        self.blocks[layer].block.keys_values(pass.weights, x, attention)
     }
 
     fn rest(
@@ -308,21 +319,20 @@ impl Layers for Dit {
         mixed: Tensor<3>,
         asked: Option<&Asked>,
     ) -> Stream {
-        let modulations = Modulation::halves(pass.conditioning[layer].clone());
+        let modulations = pass.conditioning.blocks[layer].clone();
         let block = &self.blocks[layer].block;
         block.rest(pass.weights, x, mixed, modulations, asked, pass.dropouts(layer))
     }
 
     fn finished(&self, pass: &Pass<Self>, mut x: Stream, asked: Option<&Asked>) -> Tensor<2> {
-        let hidden = self.config.hidden;
-        let last = pass.conditioning[self.config.blocks].clone();
+        let last = pass.conditioning.output.clone();
         let last = match asked {
             Some(asked) => asked.modulation(last),
             None => last,
         };
-        let (shift, scale) = (last.clone().narrow(1, 0, hidden), last.narrow(1, hidden, hidden));
+        let [shift, scale] = self.definition.kernels.split_columns(last);
         let x = x.modulated_norm(&self.output.norm, pass.weights, shift, scale);
-        let [batch, length, _] = x.dims();
+        let [batch, length, hidden] = x.dims();
         x.reshape([batch * length, hidden])
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::weights::Weights;
 use super::{Backbone, Inputs, TrainingDropout};
 use crate::objective::LossRows;
-use crate::ops::{Factor, Kernels, integers};
+use crate::ops::{Factor, Kernels, take_rows};
 use crate::{Error, Result};
 
 /// Asked positions that need the same output layer.
@@ -134,7 +134,7 @@ impl Gathered {
 
     fn rows(&self, range: Range<usize>) -> Tensor<2> {
         let indices = &self.indices[range.start * self.per_row..range.end * self.per_row];
-        gather_rows(&self.table, indices).reshape([range.len(), self.width()])
+        take_rows(self.table.clone(), indices).reshape([range.len(), self.width()])
     }
 
     fn all(&self) -> Tensor<2> {
@@ -158,11 +158,6 @@ pub(super) fn group_rows(
         groups[head_of(*position)].push(row);
     }
     groups
-}
-
-/// Rows of a table.
-pub(super) fn gather_rows(table: &Tensor<2>, rows: &[u32]) -> Tensor<2> {
-    table.clone().select(0, integers(rows.iter().copied(), [rows.len()], &table.device()))
 }
 
 /// Logits [n, C] of a network at `positions` (flat indices b·L + i, in any order), in their order, all at once.
@@ -287,7 +282,7 @@ impl Heads {
         }
         match parts.len() {
             1 => parts.remove(0),
-            _ => gather_rows(&Tensor::cat(parts, 0), &places),
+            _ => take_rows(Tensor::cat(parts, 0), &places),
         }
     }
 }

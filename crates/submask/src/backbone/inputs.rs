@@ -1,9 +1,9 @@
 //! What a network is asked: partially masked digits, in memory or on its device, with times and labels.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use crate::denoiser::{BlocksAt, DeviceStates, Kept, Spec, States};
-use crate::ops::integers;
+use crate::ops::take_rows;
 use crate::{Error, Result};
 
 /// Where digits are.
@@ -24,11 +24,11 @@ impl Digits<'_> {
         }
     }
 
-    /// The digits on `device`, the network's, one after the other: [B·L·ℓ].
-    pub fn to_device(&self, device: &Device) -> Tensor<1, Int> {
+    /// The rows of a table [b + 1, w] that the digits take: [B·L·ℓ, w].
+    pub(super) fn rows_of(&self, table: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Host(y_t) => integers(y_t.iter().copied(), [y_t.len()], device),
-            Self::Device(y_t) => (*y_t).clone().reshape([self.len()]),
+            Self::Host(y_t) => take_rows(table, y_t),
+            Self::Device(y_t) => table.select(0, (*y_t).clone().reshape([self.len()])),
         }
     }
 

@@ -132,7 +132,7 @@ impl Toy {
     fn embed(&self, weights: &Weights, inputs: &Inputs) -> Tensor<2> {
         let (batch, device) = (inputs.t.len(), weights.device());
         let width = self.config.tokens * self.definition.spec.subtoken_len * self.config.hidden;
-        let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&device));
+        let rows = inputs.y_t.rows_of(weights.get(self.digit_embedding));
         let times: Vec<f32> = inputs.t.iter().map(|t| *t as f32).collect();
         let times = Tensor::<2>::from_data(TensorData::new(times, [batch, 1]), &device);
         let times = self.time_embedding.forward(weights, times);

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::Tensor;
 
 use super::stream::Stream;
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs, TrainingDropout};
 use crate::Result;
 use crate::denoiser::{BlocksAt, Kept};
-use crate::ops::{AttentionMask, Dropout, Past, PlacedPast, Rotary, integers};
+use crate::ops::{AttentionMask, Dropout, Past, PlacedPast, Rotary, take_rows};
 
 /// Sizes of a transformer.
 pub(super) struct Sizes<'a> {
@@ -86,33 +86,30 @@ impl<N: Layers + ?Sized> Pass<'_, N> {
 /// The positions of a batch whose hidden states are asked for. After the last attention nothing is computed for others.
 #[derive(Clone)]
 pub(super) struct Asked {
-    /// Flat positions b·L + i, \[n\].
-    rows: Tensor<1, Int>,
-    /// b of each, \[n\].
-    sequences: Tensor<1, Int>,
+    /// Flat positions b·L + i.
+    rows: Vec<u32>,
+    /// b of each.
+    sequences: Vec<u32>,
 }
 
 impl Asked {
     /// Of flat `positions` in sequences of `length` tokens; `None` where these are all of `count`, in order.
-    pub fn new(positions: &[usize], length: usize, count: usize, device: &Device) -> Option<Self> {
+    pub fn new(positions: &[usize], length: usize, count: usize) -> Option<Self> {
         if positions.iter().copied().eq(0..count) {
             return None;
         }
-        let tensor = |index: &dyn Fn(usize) -> usize| {
-            let indices = positions.iter().map(|position| index(*position) as u32);
-            integers(indices, [positions.len()], device)
-        };
-        Some(Self { rows: tensor(&|position| position), sequences: tensor(&|position| position / length) })
+        let rows = positions.iter().map(|position| *position as u32).collect();
+        Some(Self { rows, sequences: positions.iter().map(|position| (position / length) as u32).collect() })
     }
 
     /// Rows of [B·L, d].
     pub fn rows(&self, x: Tensor<2>) -> Tensor<2> {
-        x.select(0, self.rows.clone())
+        take_rows(x, &self.rows)
     }
 
     /// The modulation of every row, [n, d], or [1, d] where that is everyone's.
     pub fn modulation(&self, modulation: Tensor<2>) -> Tensor<2> {
-        if modulation.dims()[0] == 1 { modulation } else { modulation.select(0, self.sequences.clone()) }
+        if modulation.dims()[0] == 1 { modulation } else { take_rows(modulation, &self.sequences) }
     }
 }
 
@@ -142,7 +139,7 @@ pub(super) fn hidden_states<N: Layers>(
 ) -> Result<Tensor<2>> {
     let [batch, length] = inputs.check(network.spec(), positions)?;
     let Sizes { hidden, heads, depth, rotary, mask } = network.sizes();
-    let asked = Asked::new(positions, length, batch * length, &weights.device());
+    let asked = Asked::new(positions, length, batch * length);
     let conditioning = network.conditioning(weights, inputs.t);
     let clean = |clean| {
         // The masks of this half follow those of the other.

@@ -133,6 +133,18 @@ pub(crate) fn integers<const D: usize>(
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// Rows of a matrix by their numbers; a row may be taken several times.
+pub(crate) fn take_rows(x: Tensor<2>, indices: &[u32]) -> Tensor<2> {
+    // There the tensor library would add up gradients one row after the other.
+    #[cfg(feature = "cuda")]
+    if cuda::is_cuda(&x.device()) {
+        let rows = TableRows { indices: indices.to_vec(), per_token: 1, hidden: x.dims()[1], summed: false };
+        return cuda::embedding(x, Arc::new(rows));
+    }
+    let indices = integers(indices.iter().copied(), [indices.len()], &x.device());
+    x.select(0, indices)
+}
+
 /// Which rows of a table the tokens take, each as many.
 #[derive(Clone, Debug)]
 pub struct TableRows {
@@ -427,6 +439,22 @@ impl Kernels {
             #[cfg(feature = "cuda")]
             Engine::Cuda => cuda::rms_norm(x, weight, self.precision),
             _ => plain::rms_norm(x, weight),
+        }
+    }
+
+    /// Parts of as many columns each, beside each other in `x`.
+    ///
+    /// # Shapes
+    /// - `x`: [n, N·w], N at most 6
+    /// - results: [n, w]
+    pub fn split_columns<const N: usize>(self, x: Tensor<2>) -> [Tensor<2>; N] {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::split_columns(x),
+            _ => {
+                let width = x.dims()[1] / N;
+                std::array::from_fn(|part| x.clone().narrow(1, part * width, width))
+            }
         }
     }
 

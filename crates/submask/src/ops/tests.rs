@@ -89,6 +89,26 @@ fn embedding_equals_its_composition() {
 }
 
 #[test]
+fn rows_are_taken_with_their_gradients() {
+    // Once, several times, never; more of one than are added up together.
+    let few: Vec<u32> = vec![4, 0, 2, 2, 2];
+    let many: Vec<u32> = (0..300).map(|i| if i % 3 == 0 { i % 5 } else { 1 }).collect();
+    for (indices, width) in [(few, 3), (many, 8)] {
+        compare([&[5, width]], |_, [x]| take_rows(x.reshape([5, width]), &indices));
+    }
+}
+
+#[test]
+fn parts_of_columns_have_their_gradients() {
+    for (rows, width) in [(1, 4), (3, 5), (4, 128)] {
+        compare([&[rows, 3 * width]], |kernels, [x]| {
+            let [first, _, third] = kernels.split_columns(x.reshape([rows, 3 * width]));
+            first.clone() * third + first
+        });
+    }
+}
+
+#[test]
 fn linear_equals_its_composition() {
     for (n, inner, outer) in [(1, 1, 1), (1, 7, 3), (3, 5, 33), (70, 33, 17), (9, 600, 64)] {
         compare([&[n, inner], &[outer, inner], &[outer]], |kernels, [x, w, b]| {

@@ -17,12 +17,11 @@ use burn::tensor::{Tensor, activation};
 pub use config::UnetConfig;
 
 use super::declaration::{Declaration, Definition, Handle};
-use super::head::gather_rows;
 use super::weights::{Init, Weights};
 use super::{Backbone, Head, Inputs, TrainingDropout};
 use crate::Result;
 use crate::denoiser::Spec;
-use crate::ops::Kernels;
+use crate::ops::{Kernels, take_rows};
 use crate::subtoken::SubTokenizer;
 use head::Pixels;
 use layers::{Conv, PlaneNorm};
@@ -110,7 +109,7 @@ impl Unet {
         let (batch, pixels, len) = (inputs.t.len(), self.config.pixels(), self.definition.spec.subtoken_len);
         let planes = self.config.widths()[0];
         let share = planes / (channels * len);
-        let rows = weights.get(self.digit_embedding).select(0, inputs.y_t.to_device(&weights.device()));
+        let rows = inputs.y_t.rows_of(weights.get(self.digit_embedding));
         let places = rows.reshape([batch * channels, pixels, len * share]).swap_dims(1, 2);
         places.reshape([batch, planes, height, width])
     }
@@ -149,7 +148,7 @@ impl LabelEmbedding {
         let table = weights.get(self.table);
         let untrained = table.clone().narrow(0, self.classes, 1).detach();
         let table = Tensor::cat(vec![table.narrow(0, 0, self.classes), untrained], 0);
-        activation::silu(gather_rows(&table, &labels))
+        activation::silu(take_rows(table, &labels))
     }
 }
 

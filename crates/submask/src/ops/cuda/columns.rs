@@ -43,6 +43,24 @@ pub(super) fn sum_parts(parts: &Array, groups: usize, count: usize, width: usize
     out
 }
 
+/// Parts \[rows, width\] that a launch puts beside each other, as the kernel has it.
+const JOINED: usize = 6;
+
+/// Writes parts of one size, zeros where there is none, beside each other to `out`.
+pub(super) fn join_columns(parts: &[Option<Array>], out: &Array) {
+    assert!(parts.len() <= JOINED, "at most {JOINED} parts");
+    let [rows, width] = out.shape().dims();
+    let part = width / parts.len();
+    let pack = rows::pack(&[part]);
+    let [blocks, threads] = rows::columns(width, pack);
+    let all = (0..JOINED).map(|place| parts.get(place).and_then(Option::as_ref));
+    all.fold(launch(DType::F32, pack, "join_columns"), Launch::read_if)
+        .write(out)
+        .int(parts.len())
+        .int(part)
+        .run(out, [rows, blocks, 1], threads);
+}
+
 fn launch(input: DType, pack: usize, name: &'static str) -> Launch {
     Launch::new(&SOURCE, name).define("INPUT", name_of(input)).define("PACK", pack)
 }

@@ -11,7 +11,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::device::{Array, Launch, Source, contiguous, room, source};
+use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
 use super::rows;
 use crate::ops::TableRows;
 
@@ -36,7 +36,7 @@ pub trait EmbeddingOfOp: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// See [`crate::ops::Kernels::embedding`].
+/// See [`crate::ops::Kernels::embedding`]: of a table in single precision, or of rows in bfloat16.
 pub fn embedding(table: Tensor<2>, rows: Arc<TableRows>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::submask_cuda_embedding(table.into_dispatch(), rows))
 }
@@ -51,10 +51,9 @@ pub fn embedding_of(table: Tensor<2>, indices: Tensor<2, Int>, hidden: usize, su
 fn vectors(table: &Array, indices: &Array, hidden: usize, summed: bool) -> Array {
     let ([_, width], [tokens, per_token]) = (table.shape().dims(), indices.shape().dims());
     let pack = rows::pack(&[width, hidden]);
-    let out = room(table, [tokens, hidden], DType::F32);
+    let out = room(table, [tokens, hidden], table.dtype);
     let [blocks, threads] = rows::columns(hidden, pack);
-    Launch::new(&SOURCE, "embedding")
-        .define("PACK", pack)
+    launch("embedding", pack, [table.dtype, DType::F32])
         .read(table)
         .read(indices)
         .write(&out)
@@ -65,6 +64,11 @@ fn vectors(table: &Array, indices: &Array, hidden: usize, summed: bool) -> Array
         .int(u32::from(summed))
         .run(&out, [tokens.div_ceil(TOKENS), blocks, 1], threads);
     out
+}
+
+fn launch(name: &'static str, pack: usize, [table, upstream]: [DType; 2]) -> Launch {
+    let launch = Launch::new(&SOURCE, name).define("PACK", pack);
+    launch.define("TABLE", name_of(table)).define("UPSTREAM", name_of(upstream))
 }
 
 /// Integers on the device of `like`.
@@ -122,7 +126,7 @@ impl Backward<Cube, 1> for EmbeddingBackward {
         let out = room(&g, [count, width], DType::F32);
         let pack = rows::pack(&[width, rows.hidden]);
         let [blocks, threads] = rows::columns(width, pack);
-        let launch = |name| Launch::new(&SOURCE, name).define("PACK", pack).read(&g).read(&lists);
+        let launch = |name| launch(name, pack, [DType::F32, g.dtype]).read(&g).read(&lists);
         let sizes = |launch: Launch| launch.int(pieces).int(count).int(width);
         sizes(launch("embedding_pieces").write(&parts)).run(&out, [pieces, blocks, 1], threads);
         let all = launch("embedding_backward").read(&parts).write(&out);

@@ -15,6 +15,8 @@ mod product;
 mod residual;
 mod residual_norm;
 mod rows;
+mod several;
+mod split;
 mod swiglu;
 
 pub use attention::{Attention, MAX_HEAD_WIDTH, attention};
@@ -27,4 +29,5 @@ pub use optimizer::{adamw, add_gradients};
 pub use past_attention::{attention_with_past, attention_with_placed, place};
 pub use residual::gated_residual;
 pub use residual_norm::{residual_norm, residual_rms_norm};
+pub use split::split_columns;
 pub use swiglu::swiglu;

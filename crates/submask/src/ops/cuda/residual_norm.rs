@@ -1,7 +1,5 @@
 //! A residual connection and the norm that follows it.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -15,6 +13,7 @@ use super::device::{Array, Launch, Source, contiguous, name_of, reshaped, room, 
 use super::norm::{CHUNK, block, modulation_sums};
 use super::residual::{is_tracked, with_dropout};
 use super::rows::{Rows, factor_type, stride, with_rows_apart};
+use super::several::{PartGradients, part};
 use crate::ops::{Addition, Dropout, Precision};
 
 static SOURCE: Source = source!("residual_norm.cu", "elements.cuh", "random.cuh", "dropout.cuh", "row.cuh");
@@ -230,13 +229,13 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
     statistics: Array,
     gate_is_tracked: bool,
 ) -> SumAndNorm<Autodiff<Cube, C>> {
-    let come = Arc::<Mutex<[Option<Array>; 2]>>::default();
+    let gradients = PartGradients::of(2);
     let both = match prepared {
         OpsKind::Tracked(prepared) => {
             let Inputs { h, gate, weight, modulation, dropout, precision, .. } = inputs;
             let added_type = h.dtype;
             let state = State {
-                come: come.clone(),
+                gradients: gradients.clone(),
                 sum: sum.clone(),
                 statistics,
                 h: gate_is_tracked.then_some(h),
@@ -251,30 +250,7 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
         }
         OpsKind::UnTracked(prepared) => prepared.finish(sum.clone()),
     };
-    let part = |place: usize, array: Array| match PartBackward
-        .prepare::<C>([both.node()])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prepared) => prepared.finish((come.clone(), place), array),
-        OpsKind::UnTracked(prepared) => prepared.finish(array),
-    };
-    SumAndNorm { sum: part(0, sum), normed: part(1, normed) }
-}
-
-/// Of one of both results: leaves its gradient where [`BothBackward`], which comes after both, finds it. (Operations of Burn
-/// have one result.)
-#[derive(Debug)]
-struct PartBackward;
-
-impl Backward<Cube, 1> for PartBackward {
-    type State = (Arc<Mutex<[Option<Array>; 2]>>, usize);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (come, place) = ops.state;
-        let gradient = contiguous(grads.consume::<Cube>(&ops.node));
-        come.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(gradient);
-    }
+    SumAndNorm { sum: part::<C>(&both, &gradients, 0, sum), normed: part::<C>(&both, &gradients, 1, normed) }
 }
 
 /// The formulas stand at the kernels.
@@ -283,8 +259,8 @@ struct BothBackward;
 
 #[derive(Clone, Debug)]
 struct State {
-    /// Gradients of the sum and of its norm, as far as there are any.
-    come: Arc<Mutex<[Option<Array>; 2]>>,
+    /// Of the sum and of its norm.
+    gradients: PartGradients,
     sum: Array,
     statistics: Array,
     /// Where the gate's gradient is asked for.
@@ -302,9 +278,10 @@ impl<const N: usize> Backward<Cube, N> for BothBackward {
     type State = State;
 
     fn backward(self, ops: Ops<State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let State { come, sum, statistics, h, added_type, gate, weight, scale, dropout, precision } =
+        let State { gradients, sum, statistics, h, added_type, gate, weight, scale, dropout, precision } =
             ops.state;
-        let [from_sum, from_norm] = std::mem::take(&mut *come.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut come = gradients.take().into_iter();
+        let (from_sum, from_norm) = (come.next().flatten(), come.next().flatten());
         let rows = Rows::of(&sum, &gate);
         let (width, chunks) = (rows.width, rows.chunks(CHUNK));
         let blocks = rows.modulations * chunks;

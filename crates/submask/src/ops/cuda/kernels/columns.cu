@@ -30,3 +30,21 @@ extern "C" __global__ void __launch_bounds__(PART_COLUMNS * PART_SHARES)
     float sum = total_of_parts(count, [&](int i) { return exists ? parts[size_t(i) * width] : 0.0f; });
     if (exists && threadIdx.x < PART_COLUMNS) out[size_t(blockIdx.x) * width + column] = sum;
 }
+
+/// `count` parts [rows, width] of up to six beside each other, [rows, count·width]; null is zeros. Blocks are (row, columns).
+extern "C" __global__ void join_columns(const float *__restrict__ first, const float *__restrict__ second,
+                                        const float *__restrict__ third, const float *__restrict__ fourth,
+                                        const float *__restrict__ fifth, const float *__restrict__ sixth,
+                                        float *__restrict__ out, int count, int width) {
+    int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
+    if (column >= count * width) return;
+    int which = column / width;
+    const float *parts[6] = {first, second, third, fourth, fifth, sixth};
+    const float *part = first;
+#pragma unroll
+    for (int i = 1; i < 6; i++)
+        if (which == i) part = parts[i];
+    float values[PACK] = {};
+    if (part) load<PACK>(values, part + size_t(blockIdx.x) * width + column % width);
+    store<PACK>(out + size_t(blockIdx.x) * count * width + column, values);
+}

@@ -1,21 +1,21 @@
 // Rows of a table, some per token, and the gradient of the table.
 //
 // The gradient is a sum over the places that take a row, in their order. Which places these are, the host has sorted; a row
-// that is taken often is added up by pieces of PIECE places. PACK: columns of a thread, a divisor of the widths of table and
-// vectors.
+// that is taken often is added up by pieces of PIECE places. TABLE and UPSTREAM: types of table and vectors, and of the
+// vectors' gradient; PACK: columns of a thread, a divisor of the widths of table and vectors.
 
 constexpr int TOKENS = 8;
 constexpr int PIECE = 64;
 
 /// Vectors of `hidden` numbers of the rows `indices` [tokens, per_token]: added up, or beside each other and followed by
 /// zeros. Blocks are (tokens, columns).
-extern "C" __global__ void embedding(const float *__restrict__ table, const int *__restrict__ indices,
-                                     float *__restrict__ out, int tokens, int per_token, int width, int hidden, int summed) {
+extern "C" __global__ void embedding(const TABLE *__restrict__ table, const int *__restrict__ indices,
+                                     TABLE *__restrict__ out, int tokens, int per_token, int width, int hidden, int summed) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
     if (column >= hidden) return;
     int start = blockIdx.x * TOKENS, end = min(tokens, start + TOKENS);
     int first = summed ? 0 : column / width, last = summed ? per_token : min(per_token, first + 1);
-    const float *of_column = table + (summed ? column : column % width);
+    const TABLE *of_column = table + (summed ? column : column % width);
     for (int token = start; token < end; token++) {
         float sum[PACK] = {};
         for (int j = first; j < last; j++) {
@@ -43,7 +43,7 @@ struct Lists {
           places(reinterpret_cast<const unsigned *>(pieces_of + rows + 1)) {}
 
     /// Σ of the gradient over the places from `first` to before `end`.
-    __device__ void add(float (&sum)[PACK], const float *g, int first, int end) const {
+    __device__ void add(float (&sum)[PACK], const UPSTREAM *g, int first, int end) const {
 #pragma unroll 4
         for (int i = first; i < end; i++) {
             float values[PACK];
@@ -55,7 +55,7 @@ struct Lists {
 };
 
 /// The sums of pieces, [pieces, width]. Blocks are (piece, columns).
-extern "C" __global__ void embedding_pieces(const float *__restrict__ g, const int *__restrict__ buffer,
+extern "C" __global__ void embedding_pieces(const UPSTREAM *__restrict__ g, const int *__restrict__ buffer,
                                             float *__restrict__ parts, int pieces, int rows, int width) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
     if (column >= width) return;
@@ -68,7 +68,7 @@ extern "C" __global__ void embedding_pieces(const float *__restrict__ g, const i
 
 /// The gradient of the table [rows, width]: the sums of the places of each row, or of its pieces, if it has any. Blocks are
 /// (row, columns).
-extern "C" __global__ void embedding_backward(const float *__restrict__ g, const int *__restrict__ buffer,
+extern "C" __global__ void embedding_backward(const UPSTREAM *__restrict__ g, const int *__restrict__ buffer,
                                               const float *__restrict__ parts, float *__restrict__ out, int pieces, int rows,
                                               int width) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * PACK;
