@@ -51,7 +51,7 @@ def arguments():
         "--compile", nargs="*", help="rows with torch.compile, too, or operations (default: the first two)"
     )
     parser.add_argument("--no-torch", action="store_true")
-    parser.add_argument("--precision", choices=["bf16", "tf32", "fp32"], default="bf16", help="of what is timed")
+    parser.add_argument("--precision", choices=["bf16", "tf32", "fp32"], default="bf16", help="of what is timed, and of memory")
     parser.add_argument("--python", default=sys.executable, help="one that has PyTorch")
     parser.add_argument("--operations", action="store_true", help="single operations instead of the table's rows")
     parser.add_argument("--tiny", action="store_true", help="small cases, to try the programs")

@@ -95,9 +95,10 @@ def check_memory(asked, clock):
     """A training step keeps no logits and no probabilities of attention: the allocator's peak is bounded by the state (weights,
     gradients, two moments and the average), 64 bytes for every element of every block's input, three chunks of 2²⁵
     logits, and a quarter more for what the allocator rounds."""
-    environment = {"DEVICE": asked.device, "PRECISION": "bf16", "BATCH": str(MEMORY_BATCH)}
+    case, batch = ("small", 2) if asked.tiny else (MEMORY_CASE, MEMORY_BATCH)
+    environment = {"DEVICE": asked.device, "PRECISION": asked.precision, "BATCH": str(batch)}
     with tempfile.TemporaryDirectory() as folder:
-        side = Side([asked.steps, "train", MEMORY_CASE, 2], environment, Path(folder) / "log")
+        side = Side([asked.steps, "train", case, 2], environment, Path(folder) / "log")
         try:
             measured = side.read(clock) | side.measure(clock)
         finally:
@@ -108,7 +109,7 @@ def check_memory(asked, clock):
     allowed = 1.25 * (20 * measured["weights"] + 64 * measured["block_inputs"] + 12 * 2**25) / 1e6
     print(f"  memory of a training step: {measured['device_mb']:.0f} MB of {allowed:.0f} MB", flush=True)
     if measured["device_mb"] > allowed:
-        raise Failed(f"a training step of {MEMORY_CASE} holds {measured['device_mb']:.0f} MB, not {allowed:.0f} MB")
+        raise Failed(f"a training step of {case} holds {measured['device_mb']:.0f} MB, not {allowed:.0f} MB")
 
 
 def parity(asked):

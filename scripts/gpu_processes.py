@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 
 
+# A program's last words are its message, not the functions that it was in.
+QUIET = {"RUST_BACKTRACE": "0"}
+
+
 class Failed(Exception):
     """What is wrong, and where."""
 
@@ -33,7 +37,7 @@ def lines_of(command, environment, clock):
     """Lines that a program prints, as they come; it is ended when the time is over. Ends with its exit status."""
     process = subprocess.Popen(
         list(map(str, command)),
-        env=os.environ | environment,
+        env=os.environ | environment | QUIET,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,7 +61,7 @@ def run(command, environment, clock, log):
         try:
             status = subprocess.run(
                 list(map(str, command)),
-                env=os.environ | environment,
+                env=os.environ | environment | QUIET,
                 stdout=errors,
                 stderr=errors,
                 timeout=max(clock.left(), 1),
@@ -83,7 +87,7 @@ class Side:
         self.log, errors = log, open(log, "w")
         self.process = subprocess.Popen(
             list(map(str, command)),
-            env=os.environ | environment | {"ROUNDS": "1", "PYTHONUNBUFFERED": "1"},
+            env=os.environ | environment | QUIET | {"ROUNDS": "1", "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

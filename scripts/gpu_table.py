@@ -153,7 +153,8 @@ def operations(entry):
     names = list(measured)
     head = ["", *(f"{name}, {what}, ms" for what in ("forward", "both passes") for name in names), "PyTorch / ours"]
     table = [head, ["---"] * len(head)]
-    for operation in measured["ours"][0]["operations"]:
+    # PyTorch's side gives them in the order of a block.
+    for operation in measured[names[-1]][0]["operations"]:
         times = [[middle(name, operation, index) for name in names] for index in range(2)]
         best = min(times[1][1:], default=None)
         ratio = "" if best is None else f"{best / times[1][0]:.2f}"

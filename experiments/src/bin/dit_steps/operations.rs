@@ -59,8 +59,7 @@ impl Case {
         let Size { hidden, heads, seq_len, .. } = *self.size;
         let (kernels, batch, inner) = (self.compute.kernels(), self.batch, self.size.swiglu_width());
         let tokens = batch * seq_len;
-        let x = self.drawn([tokens, hidden]);
-        let sequences = x.clone().reshape([batch, seq_len, hidden]);
+        let (x, sequences) = (self.drawn([tokens, hidden]), self.drawn([batch, seq_len, hidden]));
         let (ones, row) = (self.drawn([hidden]), self.drawn([1, hidden]));
         let (qkv, out) = (self.drawn([3 * hidden, hidden]), self.drawn([hidden, hidden]));
         let (up, down) = (self.drawn([4 * hidden, hidden]), self.drawn([hidden, 4 * hidden]));
