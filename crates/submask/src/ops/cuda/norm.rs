@@ -18,8 +18,8 @@ static SOURCE: Source = source!("norm.cu", "elements.cuh", "parts.cuh", "row.cuh
 /// Rows of a block of the backward pass, as the kernel has it.
 pub(super) const CHUNK: usize = 32;
 
-/// Elements of a row per thread, at most.
-const ROW_ELEMENTS: usize = 32;
+/// Elements of a row per thread, at most, as the kernels have it.
+const ROW_ELEMENTS: usize = 16;
 
 #[backend_extension(Cube, Autodiff)]
 pub trait NormOp: Backend {
@@ -63,22 +63,22 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, precision: Precision) -> Tensor
     ))
 }
 
-/// How a kernel cuts rows of a width, with at most some elements per thread: threads of a block, and rows that it has at once.
-pub(super) fn block(width: usize, elements: usize) -> [usize; 2] {
-    let warps = width.div_ceil(32 * elements).next_power_of_two().clamp(1, 16);
+/// How the kernels cut rows of a width: threads of a block, and rows that it has at once.
+pub(super) fn block(width: usize) -> [usize; 2] {
+    let warps = width.div_ceil(32 * ROW_ELEMENTS).next_power_of_two().clamp(1, 16);
     let threads = 32 * warps;
     [threads.max(128), (128 / threads).max(1)]
 }
 
 fn launch(name: &'static str, width: usize, [result, upstream]: [DType; 2]) -> Launch {
-    let launch = Launch::new(&SOURCE, name).define("WIDTH", width).define("ROW_ELEMENTS", ROW_ELEMENTS);
+    let launch = Launch::new(&SOURCE, name).define("WIDTH", width);
     launch.define("RESULT", name_of(result)).define("UPSTREAM", name_of(upstream))
 }
 
 /// The forward pass: of contiguous x and weight, and modulations whose rows may be apart.
 fn modulated(x: &Array, weight: &Array, shift: &Array, scale: &Array, precision: Precision) -> Array {
     let (rows, dtype) = (Rows::of(x, shift), factor_type(precision));
-    let [threads, at_once] = block(rows.width, ROW_ELEMENTS);
+    let [threads, at_once] = block(rows.width);
     let out = room(x, x.shape(), dtype);
     launch("modulated_norm", rows.width, [dtype, DType::F32])
         .read(x)
@@ -96,7 +96,7 @@ fn modulated(x: &Array, weight: &Array, shift: &Array, scale: &Array, precision:
 
 fn rms(x: &Array, weight: &Array, precision: Precision) -> Array {
     let ([count, width], dtype) = (x.shape().dims(), factor_type(precision));
-    let [threads, at_once] = block(width, ROW_ELEMENTS);
+    let [threads, at_once] = block(width);
     let out = room(x, x.shape(), dtype);
     launch("rms_norm", width, [dtype, DType::F32]).read(x).read(weight).write(&out).int(count).run(
         &out,
@@ -217,7 +217,7 @@ impl Backward<Cube, 4> for NormBackward {
             .int(rows.length)
             .int(chunks)
             .int(stride)
-            .run(&dx, [rows.modulations * chunks, 1, 1], block(width, ROW_ELEMENTS)[0]);
+            .run(&dx, [rows.modulations * chunks, 1, 1], block(width)[0]);
         let [for_x, parents @ ..] = ops.parents;
         let wanted = parents.each_ref().map(Option::is_some);
         let [dweight, dshift, dscale] = modulation_sums(&parts, &weight, &scale, rows, types, wanted);
@@ -250,7 +250,7 @@ impl Backward<Cube, 2> for RmsNormBackward {
             .write(&dx)
             .write(&parts)
             .int(count)
-            .run(&dx, [chunks, 1, 1], block(width, ROW_ELEMENTS)[0]);
+            .run(&dx, [chunks, 1, 1], block(width)[0]);
         let [for_x, for_weight] = ops.parents;
         if let Some(parent) = for_weight {
             grads.register::<Cube>(parent.id, sum_parts(&parts, 1, chunks, width));

@@ -18,9 +18,6 @@ use crate::ops::{Addition, Dropout, Precision};
 
 static SOURCE: Source = source!("residual_norm.cu", "elements.cuh", "random.cuh", "dropout.cuh", "row.cuh");
 
-/// Elements of a row per thread, at most: the backward pass has seven parts of rows in registers.
-const ROW_ELEMENTS: usize = 16;
-
 /// Results of a residual connection and the norm that follows it.
 #[derive(ExtensionType)]
 pub struct SumAndNorm<B: Backend> {
@@ -113,7 +110,6 @@ fn launch(
     let factor = name_of(factor_type(precision));
     Launch::new(&SOURCE, name)
         .define("WIDTH", width)
-        .define("ROW_ELEMENTS", ROW_ELEMENTS)
         .define("ADDED", name_of(h))
         .define("GRADIENT", factor)
         .define("RESULT", factor)
@@ -125,7 +121,7 @@ impl Inputs {
     fn forward(&self) -> Results {
         let Self { x, h, gate, weight, modulation, dropout, precision } = self;
         let rows = Rows::of(x, gate);
-        let [threads, at_once] = block(rows.width, ROW_ELEMENTS);
+        let [threads, at_once] = block(rows.width);
         let results = Results {
             sum: room(x, x.shape(), DType::F32),
             normed: room(x, x.shape(), factor_type(*precision)),
@@ -303,7 +299,7 @@ impl<const N: usize> Backward<Cube, N> for BothBackward {
         let launch = scale.iter().fold(launch, Launch::read).write(&dx).write(&dh).write(&parts);
         let launch = launch.write_if(gate_parts.as_ref()).int(rows.length).int(chunks).int(stride(&gate));
         let launch = scale.iter().fold(launch, |launch, scale| launch.int(stride(scale)));
-        with_dropout(launch, dropout).run(&sum, [blocks, 1, 1], block(width, ROW_ELEMENTS)[0]);
+        with_dropout(launch, dropout).run(&sum, [blocks, 1, 1], block(width)[0]);
         let dgate = gate_parts.map(|parts| {
             reshaped(
                 sum_parts(&parts, rows.modulations, chunks, width),

@@ -1,5 +1,8 @@
 // Rows of WIDTH numbers in registers: each is a warp's or, if it would be more than ROW_ELEMENTS per thread, that of several.
 
+/// Backward passes have seven parts of rows in registers.
+constexpr int ROW_ELEMENTS = 16;
+
 constexpr int warps_of_row() {
     int warps = 1;
     while (warps < 16 && 32 * warps * ROW_ELEMENTS < WIDTH) warps *= 2;
