@@ -11,7 +11,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{ComposedLoss, RowLoss, integers, lanes};
+use crate::ops::{ComposedLoss, DigitRows, RowCost, RowLoss, integers, lanes};
 use crate::predictive::Predictive;
 use crate::predictive::device::DeviceCodes;
 use crate::schedule::Schedule;
@@ -229,6 +229,20 @@ impl RowLoss for LossRows {
     fn composed(&self, device: &Device) -> ComposedLoss<'_> {
         let codes = DeviceCodes::new(&self.predictive, device);
         Box::new(move |rows, logits| self.loss_of(rows, logits, &codes))
+    }
+
+    fn by_digits(&self) -> Option<DigitRows<'_>> {
+        Some(DigitRows {
+            codes: self.predictive.codes(),
+            carry_over: self.predictive.carry_over(),
+            cost: match self.objective {
+                Objective::Joint | Objective::CrossEntropy => RowCost::Token,
+                Objective::Marginal => RowCost::MaskedDigits,
+            },
+            y_t: &self.y_t,
+            x_0: &self.x_0,
+            weights: &self.weights,
+        })
     }
 }
 

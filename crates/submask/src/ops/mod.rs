@@ -34,7 +34,7 @@ pub use mask::AttentionMask;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};
 pub use rotary::{Rotary, frequency};
-pub use row_loss::{ComposedLoss, RowLoss};
+pub use row_loss::{ComposedLoss, DigitRows, RowCost, RowLoss};
 
 use crate::random::Draws;
 use crate::{Error, Result};
@@ -620,6 +620,10 @@ impl Kernels {
             Engine::Plain => {
                 let loss = rows.composed(&hidden.device());
                 loss(0..rows.len(), plain::linear(hidden, weight, Some(bias)))
+            }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda if rows.by_digits().is_some() => {
+                cuda::head_loss(hidden, weight, bias, rows, self.precision)
             }
             _ => gpu::head_loss(hidden, weight, bias, &*rows, self.precision),
         }

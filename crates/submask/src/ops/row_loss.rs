@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::subtoken::TokenSet;
+use crate::subtoken::{SubTokenizer, TokenSet};
 
 /// Rows of logits that a training loss charges: Σ_r weight_r·loss_r, where loss_r is a function of the logits \[C\] of
 /// row r alone. See [`super::Kernels::head_loss`].
@@ -32,7 +32,38 @@ pub trait RowLoss: Debug + Send + Sync {
 
     /// The same loss composed of tensor operations, for logits on `device`.
     fn composed(&self, device: &Device) -> ComposedLoss<'_>;
+
+    /// The same rows as a device's kernel computes them; `None` where no kernel does.
+    fn by_digits(&self) -> Option<DigitRows<'_>> {
+        None
+    }
 }
 
 /// Σ of weight·loss, \[1\], of a range of rows, given their logits [n, C].
 pub type ComposedLoss<'a> = Box<dyn Fn(Range<usize>, Tensor<2>) -> Tensor<1> + 'a>;
+
+/// Rows that each predict a token from digits that are seen of it, and what a row costs.
+#[derive(Clone, Copy, Debug)]
+pub struct DigitRows<'a> {
+    /// The tokens' digits.
+    pub codes: &'a SubTokenizer,
+    /// Whether tokens that contradict a digit that is seen are excluded from a row's softmax.
+    pub carry_over: bool,
+    /// What a row costs.
+    pub cost: RowCost,
+    /// Digits that are seen, [n, ℓ], b being that of a masked one.
+    pub y_t: &'a [u32],
+    /// The tokens to predict, \[n\].
+    pub x_0: &'a [u32],
+    /// Weights of the rows, \[n\].
+    pub weights: &'a [f32],
+}
+
+/// What a row costs, with p the softmax of its logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowCost {
+    /// −log p(x_0).
+    Token,
+    /// Σ over masked digits j of −log of the mass of the tokens that have digit j of x_0.
+    MaskedDigits,
+}

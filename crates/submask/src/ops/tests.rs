@@ -630,18 +630,33 @@ fn head_loss_equals_its_composition() {
                 let matrices = |hidden: Tensor<1>, weight: Tensor<1>| {
                     (hidden.reshape([n, width]), weight.reshape([vocab_size, width]))
                 };
+                let (of_hidden, of_weight, of_bias) = ([n, width], [vocab_size, width], [vocab_size]);
+                let shapes = [of_hidden.as_slice(), &of_weight, &of_bias];
+                let composition = |[hidden, weight, bias]: [Tensor<1>; 3]| {
+                    let (hidden, weight) = matrices(hidden, weight);
+                    rows.loss(plain::linear(hidden, weight, Some(bias)))
+                };
+                let (precision, chunk) = (Precision::Fp32, 5 * vocab_size.next_multiple_of(8));
                 compare_both(
-                    [&[n, width], &[vocab_size, width], &[vocab_size]],
+                    shapes,
                     |[hidden, weight, bias]| {
                         let (hidden, weight) = matrices(hidden, weight);
-                        let precision = Precision::Fp32;
-                        gpu::head_loss_in_chunks(hidden, weight, bias, &*rows, precision, 5 * vocab_size)
+                        gpu::head_loss_in_chunks(hidden, weight, bias, &*rows, precision, chunk)
                     },
-                    |[hidden, weight, bias]| {
-                        let (hidden, weight) = matrices(hidden, weight);
-                        rows.loss(plain::linear(hidden, weight, Some(bias)))
-                    },
+                    composition,
                 );
+                #[cfg(feature = "cuda")]
+                if let Some((device, _)) = on_cuda(precision) {
+                    compare_on(
+                        &device,
+                        shapes,
+                        |[hidden, weight, bias]| {
+                            let (hidden, weight) = matrices(hidden, weight);
+                            cuda::head_loss_in_chunks(hidden, weight, bias, rows.clone(), precision, chunk)
+                        },
+                        composition,
+                    );
+                }
             }
         }
     }

@@ -6,6 +6,8 @@
 
 mod sets;
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor, TensorData};
 
 pub use sets::{TokenSet, TokenSets};
@@ -26,7 +28,7 @@ pub struct SubTokenizer {
     subtoken_len: usize,
     base: u32,
     /// Digits of every token, [C, ℓ].
-    digits: Vec<u32>,
+    digits: Arc<[u32]>,
     permutation: Option<Permutation>,
 }
 
@@ -151,6 +153,12 @@ impl SubTokenizer {
     /// The permutation of the codes, where there is one.
     pub fn permutation(&self) -> Option<&[u32]> {
         self.permutation.as_ref().map(|permutation| permutation.forward.as_slice())
+    }
+
+    /// The digits of all tokens, [C, ℓ].
+    #[cfg(feature = "cuda")]
+    pub(crate) fn table(&self) -> &Arc<[u32]> {
+        &self.digits
     }
 
     /// The ℓ digits of a token below C.

@@ -3,10 +3,12 @@
 //! row whatever other rows stand beside it: no sum is split by the number of rows, and none is added atomically.
 
 mod attention;
+mod codes;
 mod columns;
 mod device;
 mod embedding;
 mod group_norm;
+mod head_loss;
 mod linear;
 mod norm;
 mod optimizer;
@@ -23,6 +25,9 @@ pub use attention::{Attention, MAX_HEAD_WIDTH, attention};
 pub use device::is_cuda;
 pub use embedding::{embedding, embedding_of};
 pub use group_norm::group_norm;
+pub use head_loss::head_loss;
+#[cfg(test)]
+pub use head_loss::head_loss_in_chunks;
 pub use linear::{linear, linear_gelu};
 pub use norm::{modulated_norm, rms_norm};
 pub use optimizer::{adamw, add_gradients};

@@ -1,7 +1,8 @@
 // Training losses of rows of logits, and their gradients by the logits, which take the logits' place. After codes.cuh.
 //
-// Kernels of losses take logits [n, stride], codes of the tokens [stride], digits that are seen y [n, ℓ], targets [n],
-// what a row's loss is multiplied by [n], and write losses [n] in nats.
+// Kernels of losses take logits of the rows from `first` on [blocks, stride], codes of the tokens [stride], and of all
+// `count` rows digits that are seen [count, ℓ], then targets [count], then the bits of what a row's loss is multiplied by
+// [count]; they write losses [count] in nats.
 //
 // A row is a token that is to be predicted, of the digits that are seen of it: tokens that contradict these are excluded
 // where carry-over is on. A block works on a row; its threads see to four neighbouring tokens each, one tile of such after
@@ -61,9 +62,22 @@ struct Row {
     // Whether seen digits exclude tokens.
     bool excludes;
 
-    __device__ Row(float *logits, int classes, int stride, const code_t *codes, const int *y, int mask, int carry_over)
-        : logits(logits + (size_t)blockIdx.x * stride), codes(codes), classes(classes), stride(stride),
-          seen(seen_in(y + (size_t)blockIdx.x * DIGITS, mask)), excludes(carry_over && seen.places != 0) {}
+    int target;
+    float weight;
+    // Where the loss is written.
+    double *loss;
+
+    __device__ Row(float *logits, int classes, int stride, const code_t *codes, const int *rows, int count, int first,
+                   double *losses, int mask, int carry_over)
+        : logits(logits + (size_t)blockIdx.x * stride), codes(codes), classes(classes), stride(stride) {
+        const size_t row = first + blockIdx.x;
+        seen = seen_in(rows + row * DIGITS, mask);
+        excludes = carry_over && seen.places != 0;
+        const int *targets = rows + (size_t)count * DIGITS;
+        target = targets[row];
+        weight = __int_as_float(targets[count + row]);
+        loss = losses + row;
+    }
 
     // Logits and codes of WIDTH tokens from x on: −∞ of those that are excluded, or no token. Codes only if asked for.
     __device__ void load(int x, bool with_codes, float (&logit)[WIDTH], code_t (&code)[WIDTH]) const {
@@ -113,32 +127,30 @@ struct Row {
 
 // weight·(log Σ exp(logit) − the target's logit).
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    cross_entropy(float *logits, int classes, int stride, const code_t *codes, const int *y, const int *targets,
-                  const float *weights, double *losses, int mask, int carry_over) {
-    const Row row(logits, classes, stride, codes, y, mask, carry_over);
-    const int target = targets[blockIdx.x];
-    const float weight = weights[blockIdx.x], own = row.logits[target];
+    cross_entropy(float *logits, int classes, int stride, const code_t *codes, const int *rows, int count, int first,
+                  double *losses, int mask, int carry_over) {
+    const Row row(logits, classes, stride, codes, rows, count, first, losses, mask, carry_over);
+    const float own = row.logits[row.target];
     LogSum all;
     row.for_own(false, [&](const float(&logit)[WIDTH], const code_t(&)[WIDTH]) { all.add(logit); });
     all = all.of_block();
     if (threadIdx.x == 0) {
         const double log_share = ::log((double)all.sum) - ((double)own - (double)all.largest);
-        losses[blockIdx.x] = (double)weight * log_share;
+        *row.loss = (double)row.weight * log_share;
     }
-    const float scale = weight / all.sum;
+    const float scale = row.weight / all.sum;
     row.replace(false, [&](int x, float logit, code_t) {
         const float share = __expf(logit - all.largest) * scale;
-        return x == target ? share - weight : share;
+        return x == row.target ? share - row.weight : share;
     });
 }
 
 // weight·Σ over masked digits j of (log Σ exp(logit) − the same of the tokens that have the target's digit j).
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    marginal(float *logits, int classes, int stride, const code_t *codes, const int *y, const int *targets,
-             const float *weights, double *losses, int mask, int carry_over) {
-    const Row row(logits, classes, stride, codes, y, mask, carry_over);
-    const code_t target = codes[targets[blockIdx.x]];
-    const float weight = weights[blockIdx.x];
+    marginal(float *logits, int classes, int stride, const code_t *codes, const int *rows, int count, int first,
+             double *losses, int mask, int carry_over) {
+    const Row row(logits, classes, stride, codes, rows, count, first, losses, mask, carry_over);
+    const code_t target = codes[row.target];
     auto is_masked = [&](int j) { return digit_of(row.seen.places, j) == 0; };
     LogSum all, having[DIGITS];
     row.for_own(true, [&](const float(&logit)[WIDTH], const code_t(&code)[WIDTH]) {
@@ -160,15 +172,15 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
         loss += all.log() - having[j].log();
         masked++;
     }
-    if (threadIdx.x == 0) losses[blockIdx.x] = (double)weight * loss;
-    const float scale = weight * (float)masked / all.sum;
+    if (threadIdx.x == 0) *row.loss = (double)row.weight * loss;
+    const float scale = row.weight * (float)masked / all.sum;
     row.replace(true, [&](int, float logit, code_t code) {
         float by_logit = __expf(logit - all.largest) * scale;
         if (logit == lowest()) return by_logit;
 #pragma unroll
         for (int j = 0; j < DIGITS; j++)
             if (is_masked(j) && digit_of(code ^ target, j) == 0)
-                by_logit -= weight * (__expf(logit - having[j].largest) / having[j].sum);
+                by_logit -= row.weight * (__expf(logit - having[j].largest) / having[j].sum);
         return by_logit;
     });
 }
@@ -195,11 +207,11 @@ __device__ inline void load(const __nv_bfloat16 *from, float (&x)[WIDTH]) {
     }
 }
 
-// Sums of the columns of x [n, columns], whose rows are `stride` apart: of each `group` rows by themselves, [n/group,
-// columns], or added to what stands there where there is one group.
+// Sums of the columns of x [n, columns], whose rows are `stride` apart: of each `group` rows by themselves, [groups,
+// columns], `out_stride` apart, or added to what stands there.
 template <class T>
 __device__ void sum_columns(const T *__restrict__ x, int n, int columns, int stride, int group, float *__restrict__ out,
-                            int adds) {
+                            int out_stride, int adds) {
     __shared__ float of_warps[MOST_WARPS][COLUMNS];
     const int first = blockIdx.x * COLUMNS + lane() * WIDTH, start = blockIdx.y * group;
     float sum[WIDTH] = {0.0f, 0.0f, 0.0f, 0.0f}, one[WIDTH];
@@ -215,23 +227,16 @@ __device__ void sum_columns(const T *__restrict__ x, int n, int columns, int str
     if (threadIdx.x >= COLUMNS || column >= columns) return;
     float all = 0.0f;
     for (int other = 0; other < warps(); other++) all += of_warps[other][threadIdx.x];
-    float *to = out + (size_t)blockIdx.y * columns + column;
+    float *to = out + (size_t)blockIdx.y * out_stride + column;
     *to = adds ? *to + all : all;
 }
 
-extern "C" __global__ void sum_gradients(const GRADIENT *x, int n, int columns, int stride, int group, float *out, int adds) {
-    sum_columns(x, n, columns, stride, group, out, adds);
+extern "C" __global__ void sum_gradients(const GRADIENT *x, int n, int columns, int stride, int group, float *out,
+                                         int out_stride, int adds) {
+    sum_columns(x, n, columns, stride, group, out, out_stride, adds);
 }
 
-// Adds sums of groups, [groups, stride], to what stands in `out` [columns].
+// Adds sums of groups, [groups, columns], `stride` apart, to what stands in `out` [columns].
 extern "C" __global__ void sum_groups(const float *x, int groups, int columns, int stride, float *out) {
-    sum_columns(x, groups, columns, stride, groups, out, 1);
-}
-
-// x times a factor in memory; most often that is 1, and nothing is done.
-extern "C" __global__ void scale(float *x, unsigned long long count, const float *factor) {
-    const float by = *factor;
-    if (by == 1.0f) return;
-    const unsigned long long all = gridDim.x * (unsigned long long)blockDim.x;
-    for (unsigned long long i = blockIdx.x * (unsigned long long)blockDim.x + threadIdx.x; i < count; i += all) x[i] *= by;
+    sum_columns(x, groups, columns, stride, groups, out, 0, 1);
 }
