@@ -75,11 +75,11 @@ while read -r program case evaluation sampling most; do
         done
     done
 done <<'CASES'
-dit_steps small - 2 100000
-dit_steps small-mdm - 2 100000
-dit_steps small-encoder - 2 100000
-dit_steps bytes-blocks - 2 100000
-unet_steps tiny 1 - 100000
+dit_steps small - 2 160
+dit_steps small-mdm - 2 165
+dit_steps small-encoder - 2 110
+dit_steps bytes-blocks - 2 400
+unet_steps tiny 1 - 450
 CASES
 
 if [ -n "$toolkit" ]; then
