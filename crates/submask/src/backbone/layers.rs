@@ -1,6 +1,6 @@
 //! Layers that networks share. Each declares its weights when the network is put together and has the operation it does.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::declaration::{Declaration, Handle};
 use super::weights::{Init, Parameter, Weights};
@@ -151,8 +151,15 @@ impl LayerNorm {
         let bias = weights.get(self.bias).reshape([1, width]);
         let scale = Tensor::zeros([1, width], &x.device());
         let x = x.reshape([rows, 1, width]);
-        self.kernels.modulated_norm(x, weights.get(self.weight), bias, scale).reshape([rows, width])
+        let normed = self.kernels.modulated_norm(x, weights.get(self.weight), bias, scale);
+        // No linear layer follows.
+        in_single_precision(normed).reshape([rows, width])
     }
+}
+
+/// The same numbers in single precision.
+fn in_single_precision<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
 /// RMSNorm of rows.
