@@ -41,7 +41,10 @@ pub fn is_cuda(device: &Device) -> bool {
     }
 }
 
-/// The same tensor with its rows one after the other: a copy, if they are not.
+/// What addresses of contiguous tensors are multiples of: kernels and products read so many bytes at once.
+const ALIGNMENT: u64 = 16;
+
+/// The same tensor with its rows one after the other, at an address that can be read in large steps: a copy, if it is not so.
 pub(super) fn contiguous(x: Array) -> Array {
     let shape = x.shape();
     let mut expected = 1;
@@ -51,7 +54,9 @@ pub(super) fn contiguous(x: Array) -> Array {
         fits
     });
     if in_order {
-        return x;
+        // Of part of a tensor.
+        let is_aligned = x.handle.offset_start.unwrap_or(0).is_multiple_of(ALIGNMENT);
+        return if is_aligned { x } else { x.copy() };
     }
     // Of one dimension memory has no padding.
     let flat = Cube::float_reshape(x, Shape::new([shape.num_elements()]));
@@ -239,6 +244,14 @@ impl Launch {
     /// Launches it on the device's thread, given the addresses of its tensors in the order in which they were named.
     pub fn enqueue(&self, pointers: &[u64], stream: sys::CUstream, ordinal: i32) -> Result<(), String> {
         let function = self.function(ordinal)?;
+        let failed = |error| format!("{} of {}: {error}", self.name, self.source.name);
+        if self.shared > SHARED_WITHOUT_ASKING {
+            // At every launch: the next one may need more than the first.
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is loaded.
+            unsafe { driver::function::set_function_attribute(function, attribute, self.shared as i32) }
+                .map_err(failed)?;
+        }
         let mut values: Vec<u64> = self
             .arguments
             .iter()
@@ -262,7 +275,7 @@ impl Launch {
                 &mut parameters,
             )
         }
-        .map_err(|error| format!("{} of {}: {error}", self.name, self.source.name))
+        .map_err(failed)
     }
 
     /// The compiled kernel, on the device's thread.
@@ -285,12 +298,6 @@ impl Launch {
         let name = CString::new(self.name).map_err(|error| failed(&error))?;
         // SAFETY: the module is loaded.
         let function = unsafe { driver::module::get_function(module, name) }.map_err(|error| failed(&error))?;
-        if self.shared > SHARED_WITHOUT_ASKING {
-            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function is loaded.
-            unsafe { driver::function::set_function_attribute(function, attribute, self.shared as i32) }
-                .map_err(|error| failed(&error))?;
-        }
         LOADED.with_borrow_mut(|loaded| loaded.functions.insert(key, function));
         Ok(function)
     }
