@@ -192,12 +192,13 @@ fn bfloat16_attention_is_within_its_rounding_of_the_composition() {
 #[test]
 fn attention_takes_heads_of_every_width() {
     // Padded halves, and tiles of every size.
-    for head_width in [2, 10, 64, 72, 112, 128, 200, 258] {
+    for head_width in [10, 64, 72, 128, 200, 258] {
         let (length, mask) = (70, AttentionMask::blocks(20));
         let rotary = Arc::new(Rotary::new(length, head_width));
         let shape = [1, length, 3 * head_width];
-        let attend =
-            |kernels: Kernels, qkv: Tensor<3>| kernels.attention(qkv, 1, rotary.clone(), mask).cast(FloatDType::F32);
+        let attend = |kernels: Kernels, qkv: Tensor<3>| {
+            kernels.attention(qkv, 1, rotary.clone(), mask).cast(FloatDType::F32)
+        };
         compare([&shape], |kernels, [qkv]| attend(kernels, qkv.reshape(shape)));
         is_rounded(|kernels, device| {
             let qkv = random(shape, 1, &device.clone().autodiff()).require_grad();
@@ -485,8 +486,7 @@ fn a_placed_past_gives_the_bits_of_a_past(device: &Device, kernels: Kernels) {
         let expected = after(keys_values.clone());
         assert_eq!(after(qkv.clone()), expected, "{block_len}: a past behind queries");
         let placed = kernels.place(keys_values, heads, rotary.clone());
-        let of_placed =
-            kernels.attention_with_placed(qkv.clone(), &placed, 0, heads, rotary.clone(), mask);
+        let of_placed = kernels.attention_with_placed(qkv.clone(), &placed, 0, heads, rotary.clone(), mask);
         assert_eq!(values(of_placed), expected, "{block_len}: a placed past");
         let of_blocks = kernels.attention_of_blocks(qkv.clone(), heads, rotary.clone(), mask);
         assert_eq!(values(of_blocks), expected, "{block_len}: the positions themselves");
@@ -530,14 +530,16 @@ fn a_past_behind_queries_and_a_placed_one_equal_their_compositions() {
 #[test]
 fn the_first_block_reads_no_past() {
     let (length, heads, width) = (37, 2, 12);
-    let device = Device::flex();
     let rotary = Arc::new(Rotary::new(length, 6));
-    let qkv = random([2, length, 3 * width], 1, &device);
-    for kernels in [Kernels::PLAIN, Kernels::FUSED, Kernels::GPU] {
+    let cpu = Device::flex();
+    let qkv = |device: &Device| random([2, length, 3 * width], 1, device);
+    let full = Kernels::PLAIN.attention(qkv(&cpu), heads, rotary.clone(), AttentionMask::FULL).into_data();
+    let on_cpu = [Kernels::PLAIN, Kernels::FUSED, Kernels::GPU].map(|kernels| (cpu.clone(), kernels));
+    for (device, kernels) in on_cpu.into_iter().chain(on_cuda(Precision::Fp32)) {
         let past = Past { keys_values: Tensor::zeros([2, 1, 2 * width], &device), first: 0 };
-        let ours = kernels.attention_with_past(qkv.clone(), past, heads, rotary.clone(), AttentionMask::FULL);
-        let full = Kernels::PLAIN.attention(qkv.clone(), heads, rotary.clone(), AttentionMask::FULL);
-        ours.into_data().assert_approx_eq::<f32>(&full.into_data(), Tolerance::rel_abs(2e-5, 2e-6));
+        let mask = AttentionMask::FULL;
+        let ours = kernels.attention_with_past(qkv(&device), past, heads, rotary.clone(), mask);
+        ours.into_data().assert_approx_eq::<f32>(&full, Tolerance::rel_abs(2e-5, 2e-6));
     }
 }
 
