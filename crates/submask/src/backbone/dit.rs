@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockShape, Modulation};
@@ -209,8 +209,9 @@ impl Dit {
         }
         let features = Tensor::<2>::from_data(TensorData::new(features, [sigmas.len(), FEATURES]), device);
         let [first, second] = &self.sigma_map;
-        let cond = activation::silu(first.forward(weights, features));
-        activation::silu(second.forward(weights, cond))
+        let kernels = self.definition.kernels;
+        let cond = kernels.silu(first.forward(weights, features));
+        kernels.silu(second.forward(weights, cond))
     }
 
     /// The modulations of the blocks, each [B, 6d], then that of the output layer, [B, 2d]; with [1, …] where the network

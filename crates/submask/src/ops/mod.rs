@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
@@ -455,6 +455,18 @@ impl Kernels {
                 let width = x.dims()[1] / N;
                 std::array::from_fn(|part| x.clone().narrow(1, part * width, width))
             }
+        }
+    }
+
+    /// SiLU(a) = a/(1 + e^(−a)) of the result of a linear layer, for another one, element by element.
+    ///
+    /// # Shapes
+    /// - `x` and the result: [n, m]
+    pub fn silu(self, x: Tensor<2>) -> Tensor<2> {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::silu(x, self.precision),
+            _ => activation::silu(x),
         }
     }
 

@@ -246,6 +246,13 @@ fn rms_norm_equals_its_composition() {
 }
 
 #[test]
+fn silu_equals_its_composition() {
+    for width in [1, 19, 1030] {
+        compare([&[3, width]], |kernels, [x]| kernels.silu(x.reshape([3, width])));
+    }
+}
+
+#[test]
 fn swiglu_equals_its_composition() {
     for rows in [1, 37] {
         compare([&[rows, 3], &[rows, 3]], |kernels, [gate, x]| {

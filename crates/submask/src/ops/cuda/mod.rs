@@ -35,4 +35,4 @@ pub use past_attention::{attention_with_past, attention_with_placed, place};
 pub use residual::gated_residual;
 pub use residual_norm::{residual_norm, residual_rms_norm};
 pub use split::split_columns;
-pub use swiglu::swiglu;
+pub use swiglu::{silu, swiglu};

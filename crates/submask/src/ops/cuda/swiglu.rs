@@ -1,4 +1,4 @@
-//! The gate of SwiGLU.
+//! SiLU, and the gate of SwiGLU.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -25,12 +25,18 @@ pub trait SwigluOp: Backend {
         x: FloatTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self>;
+    fn submask_cuda_silu(x: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
 }
 
 /// See [`crate::ops::Kernels::swiglu`]: of two results of linear layers, of one type. In bf16 the result is rounded to what the
 /// next product takes, and the gradients to what the products of the backward pass take.
 pub fn swiglu(gate: Tensor<2>, x: Tensor<2>, precision: Precision) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::submask_cuda_swiglu(gate.into_dispatch(), x.into_dispatch(), precision))
+}
+
+/// See [`crate::ops::Kernels::silu`]: types are as above.
+pub fn silu(x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::submask_cuda_silu(x.into_dispatch(), precision))
 }
 
 /// A launch of a kernel with its last argument to come: the number of elements.
@@ -54,9 +60,19 @@ fn forward(gate: &Array, x: &Array, precision: Precision) -> Array {
     out
 }
 
+fn silu_of(x: &Array, precision: Precision) -> Array {
+    let out = room(x, x.shape(), factor_type(precision));
+    run(launch("silu", x.dtype, out.dtype, DType::F32).read(x).write(&out), &out);
+    out
+}
+
 impl SwigluOp for Cube {
     fn submask_cuda_swiglu(gate: Array, x: Array, precision: Precision) -> Array {
         forward(&contiguous(gate), &contiguous(x), precision)
+    }
+
+    fn submask_cuda_silu(x: Array, precision: Precision) -> Array {
+        silu_of(&contiguous(x), precision)
     }
 }
 
@@ -71,6 +87,16 @@ impl<C: CheckpointStrategy> SwigluOp for Autodiff<Cube, C> {
         let out = forward(&gate, &x, precision);
         match SwigluBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((gate, x, precision), out),
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        }
+    }
+
+    fn submask_cuda_silu(x: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        let node = x.node();
+        let x = contiguous(x.into_primitive());
+        let out = silu_of(&x, precision);
+        match SiluBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((x, precision), out),
             OpsKind::UnTracked(prepared) => prepared.finish(out),
         }
     }
@@ -95,5 +121,22 @@ impl Backward<Cube, 2> for SwigluBackward {
                 grads.register::<Cube>(parent.id, gradient);
             }
         }
+    }
+}
+
+#[derive(Debug)]
+struct SiluBackward;
+
+impl Backward<Cube, 1> for SiluBackward {
+    type State = (Array, Precision);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let g = contiguous(grads.consume::<Cube>(&ops.node));
+        let (x, precision) = ops.state;
+        let [Some(parent)] = ops.parents else { return };
+        let factor = factor_type(precision);
+        let gradient = room(&x, x.shape(), factor);
+        run(launch("silu_backward", x.dtype, factor, g.dtype).read(&x).read(&g).write(&gradient), &x);
+        grads.register::<Cube>(parent.id, gradient);
     }
 }

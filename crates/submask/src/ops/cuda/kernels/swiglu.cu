@@ -1,4 +1,4 @@
-// SiLU(a)·x, the middle of SwiGLU, element by element, forward and backward.
+// SiLU(a), and SiLU(a)·x, the middle of SwiGLU, element by element, forward and backward.
 //
 // INPUT, RESULT, UPSTREAM and GRADIENT: types of a and x, of the result, of its gradient, and of the gradients of a and x.
 
@@ -39,5 +39,33 @@ extern "C" __global__ void swiglu_backward(const INPUT *__restrict__ a, const IN
         }
         store<N>(da + first, gates);
         store<N>(dx + first, values);
+    });
+}
+
+extern "C" __global__ void silu(const INPUT *__restrict__ a, RESULT *__restrict__ out, size_t count) {
+    for_own(count, [&](size_t first, auto together) {
+        constexpr int N = decltype(together)::COUNT;
+        float values[N];
+        load<N>(values, a + first);
+#pragma unroll
+        for (int i = 0; i < N; i++) values[i] *= sigmoid(values[i]);
+        store<N>(out + first, values);
+    });
+}
+
+/// With s = sigmoid(a): da = g·s·(1 + a·(1 − s)).
+extern "C" __global__ void silu_backward(const INPUT *__restrict__ a, const UPSTREAM *__restrict__ g,
+                                         GRADIENT *__restrict__ da, size_t count) {
+    for_own(count, [&](size_t first, auto together) {
+        constexpr int N = decltype(together)::COUNT;
+        float values[N], upstream[N];
+        load<N>(values, a + first);
+        load<N>(upstream, g + first);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            float s = sigmoid(values[i]);
+            values[i] = upstream[i] * s * (1.0f + values[i] * (1.0f - s));
+        }
+        store<N>(da + first, values);
     });
 }
