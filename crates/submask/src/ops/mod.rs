@@ -66,8 +66,8 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
     device.as_dispatch() == &DispatchDevice::Flex(FlexDevice)
 }
 
-/// In which precision linear layers and attention multiply, in the forward and in the backward pass. Everything else,
-/// convolutions and softmax among it, is in single precision, and so are sums, weights and the optimiser.
+/// In which precision linear layers and attention multiply, and on CUDA devices convolutions, in the forward and in the
+/// backward pass. Everything else, softmax among it, is in single precision, and so are sums, weights and the optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Single precision.
@@ -507,6 +507,8 @@ impl Kernels {
     pub fn conv(self, x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         match self.engine {
             Engine::Fused => flex::conv(x, weight, bias),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::conv(x, weight, bias, self.precision),
             _ => plain::conv(x, weight, bias),
         }
     }

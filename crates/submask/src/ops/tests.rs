@@ -291,35 +291,90 @@ fn convolution_equals_its_composition() {
     }
 }
 
+/// A convolution of some of five images: its result, and the gradients of images, weight and bias.
+fn convolved(
+    device: &Device,
+    [inner, outer, height, width, kernel]: [usize; 5],
+    images: std::ops::Range<usize>,
+    conv: impl Fn(Tensor<4>, Tensor<4>, Tensor<1>) -> Tensor<4>,
+) -> [TensorData; 4] {
+    let device = device.clone().autodiff();
+    let some = |x: Tensor<4>| x.narrow(0, images.start, images.len());
+    let x = some(random([5, inner, height, width], 1, &device)).require_grad();
+    let weight = random([outer, inner, kernel, kernel], 2, &device).require_grad();
+    let bias = random([outer], 3, &device).require_grad();
+    let out = conv(x.clone(), weight.clone(), bias.clone());
+    let upstream = some(random([5, outer, height, width], 4, &device));
+    let gradients = (out.clone() * upstream).sum().backward();
+    let [dx, dweight] = [x, weight].map(|x| x.grad(&gradients).unwrap().into_data());
+    [out.into_data(), dx, dweight, bias.grad(&gradients).unwrap().into_data()]
+}
+
+/// The values of some of five images.
+fn of_images(all: &TensorData, images: &std::ops::Range<usize>) -> Vec<f32> {
+    let values = all.clone().try_into_vec::<f32>().unwrap();
+    let len = values.len() / 5;
+    values[images.start * len..images.end * len].to_vec()
+}
+
+/// Larger than tiles in channels, in pixels, and in positions of a gradient's piece; the last so wide that rows of the kernel
+/// have patches of their own.
+const LARGE_CONVOLUTIONS: [[usize; 5]; 4] =
+    [[70, 100, 9, 16, 3], [33, 7, 20, 31, 3], [40, 130, 8, 8, 1], [3, 4, 2, 700, 3]];
+
+#[test]
+fn large_convolutions_equal_their_composition_in_every_precision() {
+    let kinds = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+    for (precision, (device, kernels)) in kinds.into_iter().filter_map(|kind| Some((kind, on_cuda(kind)?))) {
+        for sizes in LARGE_CONVOLUTIONS {
+            let run = |kernels: Kernels| {
+                let device = if kernels == Kernels::PLAIN { &Device::flex() } else { &device };
+                Vec::from(convolved(device, sizes, 0..5, |x, w, b| kernels.conv(x, w, b)))
+            };
+            if precision == Precision::Fp32 {
+                for (ours, plain) in run(kernels).iter().zip(run(Kernels::PLAIN)) {
+                    ours.assert_approx_eq::<f32>(&plain, Tolerance::rel_abs(2e-4, 1e-3));
+                }
+            } else {
+                is_rounded_by(kernels, run);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_image_has_the_same_bits_in_any_batch_on_a_cuda_device() {
+    let kinds = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+    for (device, kernels) in kinds.into_iter().filter_map(on_cuda) {
+        for sizes in LARGE_CONVOLUTIONS {
+            let run = |images| convolved(&device, sizes, images, |x, w, b| kernels.conv(x, w, b));
+            let all = run(0..5);
+            for images in [0..1, 2..3, 3..5] {
+                for (part, all) in run(images.clone()).into_iter().zip(&all[..2]) {
+                    let same = part.try_into_vec::<f32>().unwrap() == of_images(all, &images);
+                    assert!(same, "{kernels}, {sizes:?}, {images:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_convolution_does_not_depend_on_the_batch_or_on_the_threads() {
-    let device = Device::flex().autodiff();
     for [_, inner, outer, height, width, kernel] in CONVOLUTIONS {
         let run = |images: std::ops::Range<usize>, threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let x = random([5, inner, height, width], 1, &device);
-            let x = x.narrow(0, images.start, images.len()).require_grad();
-            let weight = random([outer, inner, kernel, kernel], 2, &device).require_grad();
-            let bias = random([outer], 3, &device).require_grad();
-            let upstream = random([5, outer, height, width], 4, &device);
-            let upstream = upstream.narrow(0, images.start, images.len());
-            pool.install(|| {
-                let out = flex::conv(x.clone(), weight.clone(), bias.clone());
-                let gradients = (out.clone() * upstream).sum().backward();
-                let gradient = |x: Tensor<4>| x.grad(&gradients).unwrap();
-                (out.inner(), gradient(x), gradient(weight), bias.grad(&gradients).unwrap())
-            })
+            let sizes = [inner, outer, height, width, kernel];
+            pool.install(|| convolved(&Device::flex(), sizes, images, flex::conv))
         };
         let all = run(0..5, 1);
-        let again = run(0..5, 3);
-        again.0.into_data().assert_eq(&all.0.to_data(), true);
-        again.1.into_data().assert_eq(&all.1.to_data(), true);
-        again.2.into_data().assert_eq(&all.2.to_data(), true);
-        again.3.into_data().assert_eq(&all.3.to_data(), true);
-        for (start, count) in [(0, 1), (2, 1), (3, 2)] {
-            let part = run(start..start + count, 2);
-            part.0.into_data().assert_eq(&all.0.clone().narrow(0, start, count).into_data(), true);
-            part.1.into_data().assert_eq(&all.1.clone().narrow(0, start, count).into_data(), true);
+        for (again, all) in run(0..5, 3).iter().zip(&all) {
+            again.assert_eq(all, true);
+        }
+        for images in [0..1, 2..3, 3..5] {
+            for (part, all) in run(images.clone(), 2).into_iter().zip(&all[..2]) {
+                assert_eq!(part.try_into_vec::<f32>().unwrap(), of_images(all, &images));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 mod attention;
 mod codes;
 mod columns;
+mod conv;
 mod device;
 mod embedding;
 mod group_norm;
@@ -22,6 +23,7 @@ mod split;
 mod swiglu;
 
 pub use attention::{Attention, MAX_HEAD_WIDTH, attention};
+pub use conv::conv;
 pub use device::is_cuda;
 pub use embedding::{embedding, embedding_of};
 pub use group_norm::group_norm;
