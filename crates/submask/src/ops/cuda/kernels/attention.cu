@@ -26,7 +26,7 @@ extern "C" __global__ void attention_place(const INPUT *__restrict__ packed, con
     const size_t part_of_row = index / CHUNKS / heads, row = part_of_row / parts;
     const int part = int(part_of_row % parts);
     if (row >= rows) return;
-    const INPUT *const from = packed + row * columns + columns - (parts - part) * heads * HEAD_WIDTH + head * HEAD_WIDTH + 8 * chunk;
+    const INPUT *const from = packed + (row + 1) * columns - ((parts - part) * heads - head) * HEAD_WIDTH + 8 * chunk;
     const int count = HALF - 8 * chunk;
     float left[8], right[8];
     load_8<IS_DENSE>(left, from, count);
@@ -97,8 +97,8 @@ struct Softmax {
 };
 
 // Writes the result of a warp's rows to [rows, heads, w].
-__device__ inline void store_result(OUTPUT *head, size_t stride, const Sums &sums, const Softmax &softmax, const WarpQueries &queries,
-                                    Lane lane) {
+__device__ inline void store_result(OUTPUT *head, size_t stride, const Sums &sums, const Softmax &softmax,
+                                    const WarpQueries &queries, Lane lane) {
 #pragma unroll
     for (int m = 0; m < ROW_TILES; m++)
 #pragma unroll
@@ -139,8 +139,8 @@ __device__ inline void store_logarithms(float *head, const Softmax &softmax, flo
 // that its block and earlier ones have. Blocks of threads have rows of one span: of all rows, of a block, or of some whole blocks
 // of at most COLUMNS rows, which then take `slot` rows of a tile each.
 //
-// own: [sequences, rows, 3, heads, WIDTH]; past: [sequences/draws, past_rows, past_parts, heads, WIDTH], the last two parts of which
-// are read; out: [sequences, rows, heads, w]; logarithms: [sequences, heads, rows up to a multiple of 4], or null.
+// own: [sequences, rows, 3, heads, WIDTH]; past: [sequences/draws, past_rows, past_parts, heads, WIDTH], the last two parts of
+// which are read; out: [sequences, rows, heads, w]; logarithms: [sequences, heads, rows up to a multiple of 4], or null.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     attention_forward(const Factor *__restrict__ own, const Factor *__restrict__ past, OUTPUT *__restrict__ out,
                       float *__restrict__ logarithms, int rows, int heads, int past_rows, int past_parts, int draws, int first,
@@ -160,7 +160,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     const size_t part = size_t(heads) * WIDTH, own_stride = 3 * part, past_stride = past_parts * part;
     const Factor *const of_head = own + sequence * own_stride * rows + head * WIDTH;
     const Factor *const past_of_head = past + sequence / draws * past_stride * past_rows + (past_parts - 2) * part + head * WIDTH;
-    Keys keys{past_of_head, of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len}, separate != 0, slot};
+    Keys keys{past_of_head, of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len},
+              separate != 0, slot};
     keys.find(row_first, row_end);
     const WarpQueries warp_queries(keys, row_first, row_end);
 
@@ -170,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     Softmax softmax;
     const Lane lane;
     copy_rows<ROWS>(queries, of_head, own_stride, Range{row_first, row_end});
+    keys.copy(0, tiles);
     for_each_tile(
         keys.steps, [&](int step, int stage) { keys.copy(step, tiles + 2 * stage * COLUMNS * STRIDE); },
         [&] { own_queries.begin(queries); },
@@ -185,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
             multiply_columns(sums, scores, tile + COLUMNS * STRIDE, scratch);
         });
     const size_t numbers = (size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4);
-    store_result(out + (size_t(sequence) * rows * heads + head) * HEAD_WIDTH, size_t(heads) * HEAD_WIDTH, sums, softmax, warp_queries,
-                 lane);
+    OUTPUT *const out_of_head = out + (size_t(sequence) * rows * heads + head) * HEAD_WIDTH;
+    store_result(out_of_head, size_t(heads) * HEAD_WIDTH, sums, softmax, warp_queries, lane);
     if (logarithms) store_logarithms(logarithms + numbers, softmax, scale * LOG2_E, warp_queries, lane);
 }

@@ -94,13 +94,14 @@ __device__ inline void place_upstream(Factor *tile, const UPSTREAM *upstream, co
     }
 }
 
-// The gradient of the queries; and for `attention_keys_gradient` g as a factor, and Δ.
+// The gradient of the queries; and for the gradients of keys and values g as a factor, and Δ.
 //
-// own, logarithms, separate: as of `attention_forward`; past: [sequences, past_rows, 2, heads, WIDTH]; upstream, out: [sequences, rows, heads, w];
-// placed: [sequences, rows, heads, WIDTH]; deltas: as logarithms; gradient: [sequences, rows, 3, heads, w], part 0 of which is written.
+// own, logarithms, separate: as of `attention_forward`; past: [sequences, past_rows, 2, heads, WIDTH]; upstream, out:
+// [sequences, rows, heads, w]; placed: [sequences, rows, heads, WIDTH]; deltas: as logarithms; gradient:
+// [sequences, rows, 3, heads, w], part 0 of which is written.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-    attention_queries_gradient(const Factor *__restrict__ own, const Factor *__restrict__ past, const UPSTREAM *__restrict__ upstream,
-                               const OUTPUT *__restrict__ out, const float *__restrict__ logarithms,
+    attention_queries_gradient(const Factor *__restrict__ own, const Factor *__restrict__ past,
+                               const UPSTREAM *__restrict__ upstream, const OUTPUT *__restrict__ out, const float *__restrict__ logarithms,
                                const float *__restrict__ cosines, const float *__restrict__ sines, Factor *__restrict__ placed,
                                float *__restrict__ deltas, GRADIENT *__restrict__ gradient, int rows, int heads, int past_rows,
                                int first, int block_len, int separate, float scale) {
@@ -115,10 +116,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     const size_t part = size_t(heads) * WIDTH, own_stride = 3 * part, past_stride = 2 * part;
     const Factor *const own_of_head = own + sequence * own_stride * rows + head * WIDTH;
     const Factor *const past_of_head = past + sequence * past_stride * past_rows + head * WIDTH;
-    Keys keys{past_of_head, own_of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len}, separate != 0, 0};
+    Keys keys{past_of_head, own_of_head + part, past_stride, own_stride, part, past_rows, rows, first, Blocks{block_len},
+              separate != 0, 0};
     keys.find(row_first, row_end);
     const WarpQueries warp_queries(keys, row_first, row_end);
-    const size_t of_head = size_t(sequence) * rows * heads + head, numbers = (size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4);
+    const size_t of_head = size_t(sequence) * rows * heads + head;
+    const size_t numbers = (size_t(sequence) * heads + head) * (blocks_of(rows, 4) * 4);
 
     const Lane lane;
     float logarithm[ROW_TILES][2], delta[ROW_TILES][2];
@@ -126,8 +129,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     Sums sums;
     clear(sums);
     copy_rows<ROWS>(queries, own_of_head, own_stride, Range{row_first, row_end});
-    place_upstream(upstreams, upstream + of_head * HEAD_WIDTH, out + of_head * HEAD_WIDTH, placed + of_head * WIDTH, deltas + numbers,
-                   heads, row_first, row_end);
+    keys.copy(0, tiles);
+    place_upstream(upstreams, upstream + of_head * HEAD_WIDTH, out + of_head * HEAD_WIDTH, placed + of_head * WIDTH,
+                   deltas + numbers, heads, row_first, row_end);
     for_each_tile(
         keys.steps, [&](int step, int stage) { keys.copy(step, tiles + 2 * stage * COLUMNS * STRIDE); },
         [&] {
@@ -157,8 +161,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
                 mask(products, lane, 0.0f, [&](int row) { return keys.of_tile(warp_queries.query(row), step); });
             multiply_columns(sums, products, tile, scratch);
         });
-    store_gradient<true>(gradient + (size_t(sequence) * rows * 3 * heads + head) * HEAD_WIDTH, size_t(3) * heads * HEAD_WIDTH, sums,
-                         scale, Angles{cosines, sines}, warp_queries.first, first, lane, [&](int row) { return row < row_end; });
+    GRADIENT *const of_queries = gradient + (size_t(sequence) * rows * 3 * heads + head) * HEAD_WIDTH;
+    store_gradient<true>(of_queries, size_t(3) * heads * HEAD_WIDTH, sums, scale, Angles{cosines, sines}, warp_queries.first, first,
+                         lane, [&](int row) { return row < row_end; });
 }
 
 // Gradients of keys, of values, or of both: of the keys among `own`, or of those of the past.
@@ -222,6 +227,7 @@ __device__ inline void keys_gradient(const Factor *own, const Factor *past, cons
     if (steps > 0) {
         copy_rows<ROWS>(keys, key_rows_of_head, key_stride, Range{row_first, row_end});
         copy_rows<ROWS>(values, key_rows_of_head + part, key_stride, Range{row_first, row_end});
+        issue(0, 0);
         for_each_tile(
             steps, issue,
             [&] {

@@ -77,7 +77,8 @@ struct WarpQueries {
 
     __device__ WarpQueries(const Keys &keys, int row_first, int row_end)
         : first(row_first + warp_of_block() * WARP_ROWS), last(row_end - 1),
-          past{keys.of_past(query(0)), keys.of_past(query(WARP_ROWS - 1))}, own{keys.of_own(query(0)), keys.of_own(query(WARP_ROWS - 1))} {}
+          past{keys.of_past(query(0)), keys.of_past(query(WARP_ROWS - 1))},
+          own{keys.of_own(query(0)), keys.of_own(query(WARP_ROWS - 1))} {}
 
     __device__ int query(int row) const { return min(first + row, last); }
     __device__ bool is_empty() const { return first > last; }

@@ -106,11 +106,10 @@ __device__ inline void copy_rows(Factor *tile, const Factor *placed, size_t stri
     }
 }
 
-// Calls `issue(step, stage)`, which begins to copy a tile, and `compute(step, stage)` for all steps, after `begin()`, at which what
-// was copied before is there.
+// Calls `issue(step, stage)`, which begins to copy a tile, and `compute(step, stage)` for all steps; the first tile's copy has
+// begun. Before all `begin()` is called, once that and what was copied before is there.
 template <class Issue, class Begin, class Compute>
 __device__ inline void for_each_tile(int steps, Issue issue, Begin begin, Compute compute) {
-    issue(0, 0);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
