@@ -9,9 +9,10 @@ use super::head::Heads;
 use super::weights::Weights;
 use super::{Backbone, Context, Digits, Inputs};
 use crate::denoiser::{
-    BlockDenoiser, BlocksAt, Denoiser, DeviceDenoiser, DeviceStates, Kept, LogitRows, Spec, States,
-    evaluate_runs,
+    BlockDenoiser, BlocksAt, Denoiser, DeviceDenoiser, DeviceRows, DeviceStates, DrawingDevice, Kept,
+    LogitRows, Spec, States, evaluate_runs,
 };
+use crate::ops::draws_by_kernel;
 use crate::{Error, Result};
 
 /// A network with its weights, ready to be evaluated.
@@ -28,15 +29,31 @@ impl LoadedBackbone {
     }
 
     fn evaluate_inputs(&self, inputs: &Inputs, positions: &[usize], rows: LogitRows) -> Result<()> {
+        self.chunks(inputs, positions, |range, logits| {
+            let logits = logits.into_data();
+            let logits = logits.as_slice::<f32>().map_err(Error::internal("logits are 32-bit floats"))?;
+            rows(range, logits)
+        })
+    }
+
+    fn logits_of_inputs(&self, inputs: &Inputs, positions: &[usize], rows: DeviceRows) -> Result<()> {
+        self.chunks(inputs, positions, |range, logits| {
+            rows(range, logits);
+            Ok(())
+        })
+    }
+
+    fn chunks(
+        &self,
+        inputs: &Inputs,
+        positions: &[usize],
+        mut each: impl FnMut(Range<usize>, Tensor<2>) -> Result<()>,
+    ) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
         let heads = self.heads(inputs, positions)?;
-        heads.chunks().try_for_each(|range| {
-            let logits = heads.logits(range.clone()).into_data();
-            let logits = logits.as_slice::<f32>().map_err(Error::internal("logits are 32-bit floats"))?;
-            rows(range, logits)
-        })
+        heads.chunks().try_for_each(|range| each(range.clone(), heads.logits(range)))
     }
 
     /// Checks that no block that is asked about stands after a masked digit of another.
@@ -106,6 +123,50 @@ impl Denoiser for LoadedBackbone {
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
         // What is kept of blocks is read by states in memory.
         (self.network.kernels().are_for_gpus() && self.spec().block_len == 0).then_some(self)
+    }
+
+    fn drawing_device(&self) -> Option<&dyn DrawingDevice> {
+        draws_by_kernel(&self.weights.device()).then_some(self)
+    }
+}
+
+impl DrawingDevice for LoadedBackbone {
+    fn device(&self) -> Device {
+        self.weights.device()
+    }
+
+    fn takes_lengths(&self) -> bool {
+        self.network.takes_lengths()
+    }
+
+    fn logits_of_each(
+        &self,
+        states: &States,
+        lengths: &[usize],
+        positions: &[usize],
+        rows: DeviceRows,
+    ) -> Result<()> {
+        let differ = lengths.windows(2).any(|pair| pair[0] != pair[1]);
+        if !differ {
+            self.check_blocks(states, positions)?;
+        }
+        let inputs = Inputs::from(*states);
+        let context = if differ { Context::Lengths(lengths) } else { inputs.context };
+        self.logits_of_inputs(&Inputs { context, ..inputs }, positions, rows)
+    }
+
+    fn logits_after_each(
+        &self,
+        groups: &[BlocksAt],
+        states: &States,
+        positions: &[usize],
+        rows: DeviceRows,
+    ) -> Result<()> {
+        let context = match *groups {
+            [BlocksAt { kept, first, .. }] => Context::Kept { kept, first },
+            _ => Context::KeptOfEach(groups),
+        };
+        self.logits_of_inputs(&Inputs { context, ..(*states).into() }, positions, rows)
     }
 }
 

@@ -180,6 +180,11 @@ pub trait Denoiser: Send + Sync {
     fn on_device(&self) -> Option<&dyn DeviceDenoiser> {
         None
     }
+
+    /// The same network where its device can draw the digits of states in memory, so that logits need not leave it.
+    fn drawing_device(&self) -> Option<&dyn DrawingDevice> {
+        None
+    }
 }
 
 /// [`Denoiser::evaluate_each`] by one evaluation per run of neighbours of one length.
@@ -219,6 +224,42 @@ pub struct DeviceStates<'a> {
     pub t: &'a [f64],
     /// As [`States::labels`].
     pub labels: Option<&'a [usize]>,
+}
+
+/// Who is told the logits [range length, C] of a range of the positions that were asked for, on a device.
+pub type DeviceRows<'a> = &'a mut dyn FnMut(Range<usize>, Tensor<2>);
+
+/// A network whose logits can stay on its device, of states in memory.
+pub trait DrawingDevice: Send + Sync {
+    /// The device.
+    fn device(&self) -> Device;
+
+    /// Whether sequences of several lengths can be evaluated together.
+    fn takes_lengths(&self) -> bool;
+
+    /// As [`Denoiser::evaluate_each`], of one length or where the network takes several.
+    ///
+    /// # Errors
+    /// As [`Denoiser::evaluate`].
+    fn logits_of_each(
+        &self,
+        states: &States,
+        lengths: &[usize],
+        positions: &[usize],
+        rows: DeviceRows,
+    ) -> Result<()>;
+
+    /// As [`BlockDenoiser::evaluate_after_each`].
+    ///
+    /// # Errors
+    /// As [`BlockDenoiser::evaluate_after`].
+    fn logits_after_each(
+        &self,
+        groups: &[BlocksAt],
+        states: &States,
+        positions: &[usize],
+        rows: DeviceRows,
+    ) -> Result<()>;
 }
 
 /// A network whose samplers can leave digits and logits on its device.

@@ -10,6 +10,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod draw;
 mod flex;
 mod gpu;
 pub(crate) mod lanes;
@@ -30,6 +31,10 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
 pub(crate) use flex::{PackedWeight, transposed};
+pub use draw::{
+    DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws, draws_by_kernel,
+    rank_words, read_ranks,
+};
 pub use mask::AttentionMask;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};

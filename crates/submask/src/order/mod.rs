@@ -19,6 +19,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::one_of;
+use crate::ops::Score;
 use crate::predictive::TokenDistribution;
 use crate::schedule::{RevealUnit, Schedule};
 use crate::{Error, Result};
@@ -100,6 +101,11 @@ pub trait Ranking: Sync {
     /// evaluation.
     fn reads_prediction(&self) -> bool {
         true
+    }
+
+    /// The score as a device's kernel computes it; `None` where no prediction is read, or no kernel computes it.
+    fn on_device(&self) -> Option<Score> {
+        None
     }
 
     /// The score of the unit with index `index` in the sequence, whose values have `probabilities`: zeros for impossible

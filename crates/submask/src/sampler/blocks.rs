@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::memory;
+use super::memory::{self, Logits};
 use super::observer::Observer;
 use super::row::Row;
 use super::settings::Window;
-use crate::denoiser::{BlockDenoiser, BlocksAt, Kept, Spec};
+use crate::denoiser::{BlockDenoiser, BlocksAt, DrawingDevice, Kept, Spec};
 use crate::{Error, Result};
 
 /// Rows that are written block by block.
 pub(super) struct ByBlocks<'a> {
     network: &'a dyn BlockDenoiser,
+    /// The same network, where its device draws digits.
+    device: Option<&'a dyn DrawingDevice>,
     spec: &'a Spec,
     /// Most rows of a round, and of a group.
     batch: usize,
@@ -38,8 +40,13 @@ impl Group<'_> {
 
 impl<'a> ByBlocks<'a> {
     /// No rows yet, of a network with the given `spec`, at most `batch` of which are evaluated in a round.
-    pub fn new(network: &'a dyn BlockDenoiser, spec: &'a Spec, batch: usize) -> Self {
-        Self { network, spec, batch, groups: Vec::new(), reading: VecDeque::new() }
+    pub fn new(
+        network: &'a dyn BlockDenoiser,
+        device: Option<&'a dyn DrawingDevice>,
+        spec: &'a Spec,
+        batch: usize,
+    ) -> Self {
+        Self { network, device, spec, batch, groups: Vec::new(), reading: VecDeque::new() }
     }
 
     /// All rows on their way.
@@ -108,8 +115,17 @@ impl<'a> ByBlocks<'a> {
             places.push(BlocksAt { kept: group.kept.as_ref(), first: group.first, sequences, tokens });
             rows.extend(&mut group.rows);
         }
-        memory::visit_together(self.spec, &mut rows, observer, |states, positions, logits| {
-            self.network.evaluate_after_each(&places, states, positions, logits)
+        let device = self.device.map(|device| device.device());
+        memory::visit_together(self.spec, &mut rows, observer, device, |states, positions, logits| {
+            match (logits, self.device) {
+                (Logits::OnDevice(rows), Some(device)) => {
+                    device.logits_after_each(&places, states, positions, rows)
+                }
+                (Logits::OnDevice(_), None) => Ok(()),
+                (Logits::InMemory(rows), _) => {
+                    self.network.evaluate_after_each(&places, states, positions, rows)
+                }
+            }
         })?;
         self.groups.rotate_left(turn);
         Ok(())

@@ -74,6 +74,11 @@ pub(super) struct Jumps {
 }
 
 impl Jumps {
+    /// Rates of jumps to the drawn digit and to the mask, times the length of the step.
+    pub fn rates(self) -> [f64; 2] {
+        [self.to_value, self.to_mask]
+    }
+
     /// The state to which a sub-token in the state `present` jumps, if it does; `value` is its ŷ_0, `uniforms` say
     /// whether and where to. The rate to the present state counts as zero.
     pub fn jump(&self, present: u32, value: u32, mask_id: u32, uniforms: [f64; 2]) -> Option<u32> {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::observer::TokenLogProb;
 use super::settings::SampleSettings;
-use crate::predictive::{Predictive, Sharpening, TokenDistribution};
+use crate::ops::{SequenceDraws, StepDraws};
+use crate::predictive::{Nucleus, Predictive, Sharpening, TokenDistribution};
 use crate::random::{Draws, Purpose};
 use crate::schedule::TemperatureSchedule;
 use crate::subtoken::SubTokenizer;
@@ -123,6 +124,23 @@ impl<'a> TokenDraws<'a> {
         self.draw == Draw::Joint && is_softmax && !self.may_contradict
     }
 
+    /// How the tokens of a sequence are drawn at an event, as a device is told.
+    pub fn on_device(&self, number: u64, event: usize, time: f64, step: Option<StepDraws>) -> SequenceDraws {
+        let Sharpening { top_k, top_p, nucleus, .. } = self.sharpening;
+        SequenceDraws {
+            draws: self.tokens,
+            number,
+            event: event as u32,
+            temperature: self.temperature(time),
+            top_k,
+            top_p,
+            exclusive: nucleus == Nucleus::Exclusive,
+            each_digit: self.draw == Draw::Marginal,
+            may_contradict: self.may_contradict,
+            step,
+        }
+    }
+
     /// The number in (0, 1) of the joint draw of token `i` of a `sequence` at an `event`.
     pub fn uniform(&self, sequence: u64, i: usize, event: usize) -> f64 {
         self.tokens.uniform(sequence, i as u32, 2 * event as u32)
@@ -178,6 +196,11 @@ impl<'a> TokenDraws<'a> {
         });
         let spare = if self.may_contradict { Some(self.redraw(at)?) } else { None };
         Ok(Candidate { x_0, spare, probabilities })
+    }
+
+    /// A candidate that a device drew.
+    pub fn candidate_of(&self, x_0: u32, spare: u32) -> Candidate {
+        Candidate { x_0, spare: self.may_contradict.then_some(spare), probabilities: None }
     }
 
     /// Writes the digits `reveals` (j) of a candidate over those of `after`, the digits that it was drawn for. Returns

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use burn::tensor::Device;
 use rayon::prelude::*;
 
+use super::memory_draws::MemoryDraws;
 use super::observer::Observer;
 use super::policy::{Visit, tokens_per_task};
 use super::row::Row;
 use crate::Result;
-use crate::denoiser::{Denoiser, LogitRows, Spec, States};
+use crate::denoiser::{Denoiser, DeviceRows, LogitRows, Spec, States};
 
 /// The next visit of every row, in one network call for all lengths where the network takes them together.
 ///
@@ -22,13 +24,29 @@ pub(super) fn visit(network: &dyn Denoiser, rows: &mut [Row], observer: &mut dyn
     let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
     rows.sort_by_key(|row| row.seq_len());
     let lengths: Vec<usize> = rows.iter().map(|row| row.seq_len()).collect();
-    visit_together(network.spec(), &mut rows, observer, |states, positions, logits| {
-        network.evaluate_each(states, &lengths, positions, logits)
+    let differ = lengths.windows(2).any(|pair| pair[0] != pair[1]);
+    let device = network.drawing_device().filter(|device| !differ || device.takes_lengths());
+    let on_device = device.map(|device| device.device());
+    visit_together(network.spec(), &mut rows, observer, on_device, |states, positions, logits| {
+        match (logits, device) {
+            (Logits::OnDevice(rows), Some(device)) => {
+                device.logits_of_each(states, &lengths, positions, rows)
+            }
+            (Logits::OnDevice(_), None) => Ok(()),
+            (Logits::InMemory(rows), _) => network.evaluate_each(states, &lengths, positions, rows),
+        }
     })
 }
 
+/// Where the logits of a visit go.
+pub(super) enum Logits<'a> {
+    InMemory(LogitRows<'a>),
+    /// Only where the visit has a device.
+    OnDevice(DeviceRows<'a>),
+}
+
 /// The next visit of rows, whose blocks `evaluate` evaluates together: their states stand one after the other, positions are those
-/// of all blocks.
+/// of all blocks. Logits stay on the `device`, if there is one that can draw for all of these rows.
 ///
 /// # Errors
 /// As [`visit`].
@@ -36,7 +54,8 @@ pub(super) fn visit_together(
     spec: &Spec,
     rows: &mut [&mut Row],
     observer: &mut dyn Observer,
-    evaluate: impl FnOnce(&States, &[usize], LogitRows) -> Result<()>,
+    device: Option<Device>,
+    evaluate: impl FnOnce(&States, &[usize], Logits) -> Result<()>,
 ) -> Result<()> {
     let visits: Vec<Visit> = rows.iter().map(|row| row.policy.ask(&row.y)).collect();
     let y_t: Vec<u32> = rows.iter().flat_map(|row| row.digits(row.block.clone()).to_vec()).collect();
@@ -57,9 +76,17 @@ pub(super) fn visit_together(
         }))
         .collect();
     let states = States { y_t: &y_t, t: &t, labels: labels.as_deref() };
-    evaluate(&states, &positions.concat(), &mut |range, logits| {
-        hand_over(rows, &visits, &starts, range, logits)
-    })?;
+    let positions = positions.concat();
+    match device.and_then(|device| MemoryDraws::new(rows, &visits, &device)) {
+        Some(mut draws) => {
+            evaluate(&states, &positions, Logits::OnDevice(&mut |range, logits| draws.draw(range, logits)))?;
+            draws.hand_over(rows, &visits)?;
+        }
+        None => {
+            let mut each = |range, logits: &[f32]| hand_over(rows, &visits, &starts, range, logits);
+            evaluate(&states, &positions, Logits::InMemory(&mut each))?;
+        }
+    }
     rows.iter_mut().zip(&visits).try_for_each(|(row, visit)| row.settle(visit, observer))
 }
 

@@ -56,6 +56,7 @@ mod device;
 mod draw;
 mod end;
 mod memory;
+mod memory_draws;
 mod mixture;
 mod observer;
 mod plan;

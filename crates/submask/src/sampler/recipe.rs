@@ -101,8 +101,13 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    /// Whether a network's device can draw the digits: where nothing depends on them but digits that come later.
-    pub(super) fn fits_device(&self) -> bool {
-        matches!(self.method, Method::Planned(_)) && self.draws.is_plain()
+    /// Whether a network's device can draw the digits, by a kernel or by tensor operations: where nothing depends on them but
+    /// digits that come later.
+    pub(super) fn fits_device(&self, by_kernel: bool) -> bool {
+        match self.method {
+            Method::Planned(_) => by_kernel || self.draws.is_plain(),
+            Method::Corrected(_) => by_kernel,
+            Method::Ordered(_) => false,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::end::Ending;
 use super::observer::{Event, Observer};
-use super::policy::{Chunk, Policy, Visit};
+use super::policy::{Chunk, DeviceResult, Policy, Visit};
 use super::recipe::Recipe;
 use super::report::SampleReport;
 use super::stream::SequenceRequest;
@@ -142,6 +142,12 @@ impl<'a> Row<'a> {
     pub fn draw(&mut self, visit: &Visit, tokens: &[usize], logits: &[f32]) -> Result<()> {
         let Self { number, y, recipe, policy, .. } = self;
         policy.draw(&Chunk { draws: &recipe.draws, number: *number, visit, y, tokens, logits })
+    }
+
+    /// Takes what a device drew for `tokens` of a visit.
+    pub fn take(&mut self, tokens: &[usize], drawn: &DeviceResult) {
+        let Self { y, recipe, policy, .. } = self;
+        policy.take(&recipe.draws, y, tokens, drawn);
     }
 
     /// Writes what was drawn in a visit, and tells it.

@@ -14,6 +14,7 @@ use super::report::SampleReport;
 use super::row::Row;
 use super::stopping::EntropyRule;
 use crate::denoiser::{Denoiser, DeviceDenoiser, Spec};
+use crate::ops::draws_by_kernel;
 use crate::{Error, Result};
 
 /// Rounds between waits for a device: then logits that were no distribution are noticed, and finished sequences read.
@@ -67,6 +68,10 @@ pub struct FinishedSequence {
 /// Where a network's device can draw the digits, and nobody wants to be told of them
 /// ([`Observer::wants_digits`]), they stay there, and no round waits for them. Such sequences are finished with the
 /// next round that waits for the device: every 16th, and one that has nothing else to do.
+///
+/// CUDA devices draw in all the ways that there are. Where digits are needed in memory (somebody is told of them, an order ranks
+/// them, blocks follow each other) each round waits for them, and logits still stay on the device, unless probabilities are to
+/// be told.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -160,14 +165,16 @@ impl<'a> Stream<'a> {
         if batch == 0 {
             return Err(Error::invalid("batch", batch, "at least 1"));
         }
-        let blocks = network.borrowed().and_then(|network| Some((network.by_blocks()?, network.spec())));
+        let blocks = network.borrowed().and_then(|network| Some((network.by_blocks()?, network)));
         Ok(Self {
             batch,
             most_active: batch,
             waiting: VecDeque::new(),
             in_memory: Vec::new(),
             on_device: Vec::new(),
-            by_blocks: blocks.map(|(blocks, spec)| ByBlocks::new(blocks, spec, batch)),
+            by_blocks: blocks.map(|(blocks, network)| {
+                ByBlocks::new(blocks, network.drawing_device(), network.spec(), batch)
+            }),
             network,
             added: 0,
             cancelled: 0,
@@ -343,7 +350,8 @@ impl<'a> Stream<'a> {
     /// Where the digits of a sequence can be drawn but in memory.
     fn device(&self, recipe: &Recipe, wants_digits: bool) -> Option<&'a dyn DeviceDenoiser> {
         let device = self.network.borrowed()?.on_device()?;
-        (recipe.fits_device() && !wants_digits && self.by_blocks.is_none()).then_some(device)
+        let fits = || recipe.fits_device(draws_by_kernel(&device.device()));
+        (!wants_digits && self.by_blocks.is_none() && fits()).then_some(device)
     }
 
     /// Puts a row where its digits are drawn.

@@ -4,8 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Chunk, Outcome, Outcomes, Policy, Visit};
+use super::{Chunk, DeviceResult, DeviceWork, DrawNotes, DrawsAhead, Outcome, Outcomes, Policy, Visit};
 use crate::Result;
+use crate::ops::StepDraws;
 use crate::random::{Draws, Purpose};
 use crate::sampler::corrector::{Corrector, Jumps};
 use crate::sampler::draw::{TokenAt, TokenDraws};
@@ -20,6 +21,8 @@ struct Step {
     share: f64,
     /// `None` in the last step and where α is 0.
     jumps: Option<Jumps>,
+    /// The share of what was masked that is revealed after this step, jumps apart.
+    visible: f64,
 }
 
 /// The steps, and the draws of what they reveal and change.
@@ -32,9 +35,12 @@ pub(in crate::sampler) struct CorrectedSteps {
 impl CorrectedSteps {
     pub fn new(corrector: &Corrector, grid: &RevealSteps, schedule: &Schedule, seed: u64) -> Self {
         let times = grid.times();
+        let mut masked = 1.0;
         let step = |k: usize| {
             let jumps = times.get(k + 1).and_then(|&s| corrector.jumps(schedule, times[k], s));
-            Step { time: times[k], share: grid.conditional(k), jumps }
+            let share = grid.conditional(k);
+            masked *= 1.0 - share;
+            Step { time: times[k], share, jumps, visible: 1.0 - masked }
         };
         Self {
             steps: (0..times.len()).map(step).collect(),
@@ -53,6 +59,7 @@ pub(in crate::sampler) struct Corrected {
     /// Tokens that are not wholly given.
     tokens: Vec<usize>,
     mask_id: u32,
+    subtoken_len: usize,
     next: usize,
     drawn: Outcomes,
 }
@@ -70,7 +77,14 @@ impl Corrected {
         let given: Vec<bool> = y[digits].iter().map(|digit| *digit != mask_id).collect();
         let open = tokens.zip(given.chunks_exact(subtoken_len)).filter(|(_, given)| given.contains(&false));
         let tokens = open.map(|(token, _)| token).collect();
-        Self { steps, first, given, tokens, mask_id, next: 0, drawn: Outcomes::default() }
+        Self { steps, first, given, tokens, mask_id, subtoken_len, next: 0, drawn: Outcomes::default() }
+    }
+
+    /// The digits of token `i` that are not given: bit j of digit j.
+    fn open(&self, i: usize) -> u64 {
+        let len = self.subtoken_len;
+        let given = &self.given[i * len - self.first..][..len];
+        given.iter().enumerate().fold(0, |bits, (j, given)| bits | u64::from(!given) << j)
     }
 
     /// The ancestral step and the jumps of a token.
@@ -128,6 +142,37 @@ impl Policy for Corrected {
     fn ask(&self, _: &[u32]) -> Visit {
         let time = self.steps.steps[self.next].time;
         Visit { step: self.next, event: self.next, time, tokens: self.tokens.clone() }
+    }
+
+    fn draws_ahead(&self) -> Option<DrawsAhead> {
+        let steps = &self.steps.steps;
+        let step = steps.get(self.next)?;
+        let masked = self.given.iter().filter(|given| !**given).count() as f64;
+        let before = self.next.checked_sub(1).map_or(0.0, |before| steps[before].visible);
+        let revealed = |share: f64| (share * masked).round() as usize;
+        Some(DrawsAhead {
+            tokens: self.tokens.iter().map(|i| (*i, self.open(*i))).collect(),
+            step: Some(StepDraws { share: step.share, jumps: step.jumps.map(Jumps::rates) }),
+            revealed: revealed(step.visible) - revealed(before),
+        })
+    }
+
+    fn asks_device(&self) -> Option<DeviceWork> {
+        Some(DeviceWork::Draw)
+    }
+
+    fn take(&mut self, _: &TokenDraws, y: &[u32], tokens: &[usize], drawn: &DeviceResult) {
+        let (DeviceResult::Drawn(after, notes), len) = (drawn, self.subtoken_len) else { return };
+        for ((&i, after), notes) in tokens.iter().zip(after.chunks_exact(len)).zip(*notes) {
+            let changed = (i * len..).zip(after.iter().map(|digit| *digit as u32));
+            let writes = changed.filter(|(digit, value)| y[*digit] != *value).collect();
+            let DrawNotes { redraws, jumps, jumps_dropped } = *notes;
+            self.drawn.add(Outcome { writes, redrawn: redraws > 0, jumps, jumps_dropped });
+        }
+    }
+
+    fn count(&mut self, notes: &DrawNotes) {
+        self.drawn.count(notes);
     }
 
     fn draw(&mut self, chunk: &Chunk) -> Result<()> {

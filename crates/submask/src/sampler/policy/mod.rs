@@ -12,6 +12,8 @@ mod corrected;
 mod ordered;
 mod planned;
 
+use std::iter::Sum;
+
 use rayon::prelude::*;
 
 pub(super) use corrected::{Corrected, CorrectedSteps};
@@ -20,9 +22,9 @@ pub(super) use planned::Planned;
 
 use super::draw::{TokenAt, TokenDraws};
 use super::observer::TokenLogProb;
-use super::plan::RevealEvent;
 use super::report::SampleReport;
 use crate::Result;
+use crate::ops::{Ranks, StepDraws};
 
 /// How one sequence is sampled, from its start to its end: a state that knows which visit comes next.
 ///
@@ -60,10 +62,20 @@ pub(super) trait Policy: Send + Sync {
         Vec::new()
     }
 
-    /// What the next visit reveals, where no value decides it: then nothing need wait for the values.
-    fn planned(&self) -> Option<&RevealEvent> {
+    /// What the next visit draws, where no value decides it: then nothing need wait for the values.
+    fn draws_ahead(&self) -> Option<DrawsAhead> {
         None
     }
+
+    /// What of the next visit a device can draw from logits that stay there, given the sub-tokens before it in memory; `None`
+    /// where logits are to come to memory.
+    fn asks_device(&self) -> Option<DeviceWork>;
+
+    /// Takes what a device drew for the `tokens` of a visit, instead of [`Self::draw`].
+    fn take(&mut self, draws: &TokenDraws, y: &[u32], tokens: &[usize], drawn: &DeviceResult);
+
+    /// Counts what a device told of visits whose draws no value decided.
+    fn count(&mut self, _: &DrawNotes) {}
 }
 
 /// One evaluation of the network for a sequence.
@@ -77,6 +89,55 @@ pub(super) struct Visit {
     pub time: f64,
     /// Tokens i whose logits are asked for, ascending.
     pub tokens: Vec<usize>,
+}
+
+/// What a visit draws, known before any value is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct DrawsAhead {
+    /// The tokens i asked for, ascending, and of each the digits that are revealed, or in a step with a corrector those that
+    /// may change: bit j of digit j.
+    pub tokens: Vec<(usize, u64)>,
+    /// The step with a corrector, if this is one.
+    pub step: Option<StepDraws>,
+    /// Sub-tokens that are revealed, or are expected to be.
+    pub revealed: usize,
+}
+
+/// What a device does with the logits of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeviceWork {
+    /// It draws digits, see [`DrawsAhead`].
+    Draw,
+    /// It ranks tokens, and draws them for whichever of their digits will be revealed.
+    Rank(Ranks),
+}
+
+/// What a device made of tokens of a visit.
+pub(super) enum DeviceResult<'b> {
+    /// Their digits after it, [tokens, ℓ], and what is told of them, \[tokens\].
+    Drawn(&'b [i32], &'b [DrawNotes]),
+    /// Scores [tokens, units], and of each the token drawn and the one to copy from where its digits would leave no possible
+    /// token, \[tokens\].
+    Ranked(&'b [f64], &'b [[u32; 2]]),
+}
+
+/// What became of draws on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DrawNotes {
+    /// Draws that were repeated.
+    pub redraws: u64,
+    pub jumps: u64,
+    pub jumps_dropped: u64,
+}
+
+impl Sum for DrawNotes {
+    fn sum<I: Iterator<Item = Self>>(notes: I) -> Self {
+        notes.fold(Self::default(), |a, b| Self {
+            redraws: a.redraws + b.redraws,
+            jumps: a.jumps + b.jumps,
+            jumps_dropped: a.jumps_dropped + b.jumps_dropped,
+        })
+    }
 }
 
 /// Logits of some of the tokens of a visit.
@@ -147,6 +208,12 @@ impl Outcomes {
         self.redraws += u64::from(outcome.redrawn);
         self.jumps += outcome.jumps;
         self.jumps_dropped += outcome.jumps_dropped;
+    }
+
+    fn count(&mut self, notes: &DrawNotes) {
+        self.redraws += notes.redraws;
+        self.jumps += notes.jumps;
+        self.jumps_dropped += notes.jumps_dropped;
     }
 
     fn costs(&self, steps_total: usize, steps_skipped: usize) -> SampleReport {

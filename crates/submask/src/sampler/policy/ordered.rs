@@ -4,8 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Chunk, Outcome, Outcomes, Policy, Visit};
+use super::{Chunk, DeviceResult, DeviceWork, Outcome, Outcomes, Policy, Visit};
 use crate::Result;
+use crate::ops::Ranks;
 use crate::order::{self, Ranking};
 use crate::sampler::draw::{Candidate, TokenAt, TokenDraws};
 use crate::sampler::observer::TokenLogProb;
@@ -163,6 +164,34 @@ impl Policy for Ordered {
         })?;
         self.candidates.extend(candidates.into_iter().flatten());
         Ok(())
+    }
+
+    fn asks_device(&self) -> Option<DeviceWork> {
+        let Ordering { ranking, unit, subtoken_len, log_probs, .. } = *self.ordering;
+        let score = ranking.on_device();
+        // Probabilities are told of the distributions, and a score that no kernel knows is one of them.
+        let fits = log_probs.is_none() && score.is_some() == ranking.reads_prediction();
+        let by_digit = unit == RevealUnit::Digits && subtoken_len > 1;
+        fits.then_some(DeviceWork::Rank(Ranks { score, by_digit }))
+    }
+
+    fn take(&mut self, draws: &TokenDraws, y: &[u32], tokens: &[usize], drawn: &DeviceResult) {
+        let DeviceResult::Ranked(scores, candidates) = drawn else { return };
+        let len = self.ordering.subtoken_len;
+        let per_token = (scores.len() / tokens.len().max(1)).max(1);
+        for ((&i, scores), &[x_0, spare]) in
+            tokens.iter().zip(scores.chunks_exact(per_token)).zip(*candidates)
+        {
+            for unit in self.ordering.units_of(i, &y[i * len..(i + 1) * len]) {
+                let score = match self.ordering.ranking.reads_prediction() {
+                    true => scores[unit % per_token],
+                    false => self.ordering.ranking.score(unit, &[]),
+                };
+                self.ranked.push(unit);
+                self.scores.push(score);
+            }
+            self.candidates.push((i, draws.candidate_of(x_0, spare)));
+        }
     }
 
     fn settle(&mut self, draws: &TokenDraws, y: &[u32]) -> Vec<(usize, u32)> {

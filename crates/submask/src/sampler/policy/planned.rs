@@ -1,6 +1,6 @@
 //! A plan drawn before any value: a grid of steps, or one unit after the other (math.md §7).
 
-use super::{Chunk, Outcome, Outcomes, Policy, Visit};
+use super::{Chunk, DeviceResult, DeviceWork, DrawNotes, DrawsAhead, Outcome, Outcomes, Policy, Visit};
 use crate::Result;
 use crate::sampler::draw::{TokenAt, TokenDraws};
 use crate::sampler::plan::{RevealEvent, RevealPlan};
@@ -67,7 +67,31 @@ impl Policy for Planned {
         self.drawn.costs(steps, steps - self.next)
     }
 
-    fn planned(&self) -> Option<&RevealEvent> {
-        self.plan.events.get(self.next)
+    fn draws_ahead(&self) -> Option<DrawsAhead> {
+        let event = self.plan.events.get(self.next)?;
+        let len = self.subtoken_len;
+        let tokens = event.digits.chunk_by(|a, b| a / len == b / len).map(|digits| {
+            let bits = digits.iter().fold(0, |bits, digit| bits | 1 << (digit % len));
+            (digits[0] / len, bits)
+        });
+        Some(DrawsAhead { tokens: tokens.collect(), step: None, revealed: event.digits.len() })
+    }
+
+    fn asks_device(&self) -> Option<DeviceWork> {
+        Some(DeviceWork::Draw)
+    }
+
+    fn take(&mut self, _: &TokenDraws, _: &[u32], tokens: &[usize], drawn: &DeviceResult) {
+        let (DeviceResult::Drawn(after, notes), len) = (drawn, self.subtoken_len) else { return };
+        let event = &self.plan.events[self.next];
+        for ((&i, after), notes) in tokens.iter().zip(after.chunks_exact(len)).zip(*notes) {
+            let digits = Self::digits_of(event, i, len);
+            let writes = digits.iter().map(|&digit| (digit, after[digit % len] as u32)).collect();
+            self.drawn.add(Outcome { writes, redrawn: notes.redraws > 0, ..Outcome::default() });
+        }
+    }
+
+    fn count(&mut self, notes: &DrawNotes) {
+        self.drawn.count(notes);
     }
 }

@@ -35,10 +35,8 @@ struct Token {
     unsigned long long digits;
 };
 
-// What is told of a token.
-struct Note {
-    int improper, redraws, jumps, jumps_dropped;
-};
+// What is told of a token: 1 if its logits were no distribution, and numbers.
+enum Note { IMPROPER, REDRAWS, JUMPED, JUMPS_DROPPED };
 
 // A number that is larger if x is: both zeros are one.
 __device__ inline unsigned key_of(float x) {
@@ -296,13 +294,18 @@ struct Drawing {
 
 constexpr int MOST_THREADS = 1024;
 
-// Draws tokens: their digits in y [_, ℓ] become what is drawn, and what is told of them in notes [_] is added to. Logits are
-// [blocks, stride], of the tokens from `first` on.
+// The tokens of a visit stand behind its `count` sequences.
+__device__ inline const Token *tokens_of(const Sequence *sequences, int count) {
+    return reinterpret_cast<const Token *>(sequences + count);
+}
+
+// Draws tokens of a visit: their digits in y [_, ℓ] become what is drawn, and notes [_, 4], whose rows may be apart, are added
+// to. Logits are [blocks, stride], of the tokens from `first` on.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    draw(const float *__restrict__ logits, int classes, int stride, const code_t *__restrict__ codes, int *y, Note *notes,
-         const Sequence *__restrict__ sequences, const Token *__restrict__ tokens, int first, int mask, int carry_over) {
+    draw(const float *__restrict__ logits, int classes, int stride, const code_t *__restrict__ codes, int *y, int *notes,
+         int notes_stride, const Sequence *__restrict__ sequences, int count, int first, int mask, int carry_over) {
     __shared__ double of_warps[2][MOST_WARPS];
-    const Token token = tokens[first + blockIdx.x];
+    const Token token = tokens_of(sequences, count)[first + blockIdx.x];
     const Sequence &sequence = sequences[token.sequence];
     y += (size_t)token.position * DIGITS;
     Drawing drawing{logits + (size_t)blockIdx.x * stride, codes, classes, mask, carry_over, sequence, token.i, {}, of_warps};
@@ -314,10 +317,11 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
         if (may && (!steps || sequence.draws.uniform(REVEAL, token.i * DIGITS + j, sequence.event) < sequence.share))
             reveals |= 1ull << j;
     }
-    Note note = {0, 0, 0, 0};
+    notes += (size_t)token.position * notes_stride;
+    int redraws = 0, jumped_digits = 0, dropped = 0;
     const Distribution p = drawing.predict(drawing.support(), of_warps[0]);
     if (!p.is_proper()) {
-        if (threadIdx.x == 0) notes[token.position].improper = 1;
+        if (threadIdx.x == 0) notes[IMPROPER] = 1;
         return;
     }
     int x_0 = 0;
@@ -330,7 +334,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     if (!drawing.is_possible(after)) {
         x_0 = drawing.redraw();
         drawing.copy(x_0, reveals, after);
-        note.redraws = 1;
+        redraws = 1;
     }
     if (sequence.how & JUMPS) {
         int value[DIGITS], jumped[DIGITS], jumps = 0;
@@ -344,20 +348,19 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
         }
         if (drawing.is_possible(jumped)) {
             for (int j = 0; j < DIGITS; j++) after[j] = jumped[j];
-            note.jumps = jumps;
+            jumped_digits = jumps;
         } else {
-            note.jumps_dropped = jumps;
+            dropped = jumps;
         }
     }
     // All threads have read the digits before: they have met since.
     if (threadIdx.x > 0) return;
     for (int j = 0; j < DIGITS; j++) y[j] = after[j];
-    Note &all = notes[token.position];
-    all.redraws += note.redraws, all.jumps += note.jumps, all.jumps_dropped += note.jumps_dropped;
+    notes[REDRAWS] += redraws, notes[JUMPED] += jumped_digits, notes[JUMPS_DROPPED] += dropped;
 }
 
 // How sure the network is of what is masked: the largest probability, that less the second, or Σ p log p.
-enum Ranking { CONFIDENCE, MARGIN, ENTROPY };
+enum Ranking { CONFIDENCE, MARGIN, ENTROPY, NONE };
 
 // The score of probabilities in proportion to `masses` [count], in shared memory.
 __device__ inline double score_of(const double *masses, int count, int ranking) {
@@ -432,42 +435,44 @@ __device__ inline void marginal(const Distribution &p, const ByDigit &by_digit, 
     __syncthreads();
 }
 
-// Ranks tokens before temperature, top-k and nucleus, and draws them for whichever of their digits will be revealed. Scores
-// are [n, ℓ] of masked digits, or [n, 1] of tokens where there is no list by digit; candidates [n, 2] are the token drawn and
-// the one to copy from where its digits would leave no possible token. Dynamic shared memory has room for as many doubles as
-// a digit has values, or the block warps. Otherwise as `draw`.
+// Ranks tokens before temperature, top-k and nucleus, and draws them for whichever of their digits will be revealed. Of all
+// tokens of the visit `out` gets scores, [all, ℓ] of masked digits or [all, 1] of tokens where there is no list by digit, and
+// then candidates [all, 2]: the token drawn, and the one to copy from where its digits would leave no possible token. Dynamic
+// shared memory has room for as many doubles as a digit has values, or the block warps. Otherwise as `draw`.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     rank(const float *__restrict__ logits, int classes, int stride, const code_t *__restrict__ codes, const int *y,
-         Note *notes, const Sequence *__restrict__ sequences, const Token *__restrict__ tokens, int first, int mask,
-         int carry_over, int ranking, const int *__restrict__ order, const int *__restrict__ starts, int base,
-         double *__restrict__ scores, int *__restrict__ candidates) {
+         int *notes, int notes_stride, const Sequence *__restrict__ sequences, int count, int first, int mask,
+         int carry_over, int ranking, const int *__restrict__ by_digit, int all, int *__restrict__ out) {
     __shared__ double of_warps[2][MOST_WARPS];
     extern __shared__ double dynamic_shared[];
     const int row = first + blockIdx.x;
-    const Token token = tokens[row];
+    const Token token = tokens_of(sequences, count)[row];
     const Sequence &sequence = sequences[token.sequence];
     Drawing drawing{logits + (size_t)blockIdx.x * stride, codes, classes, mask, carry_over, sequence, token.i, {}, of_warps};
     for (int j = 0; j < DIGITS; j++) drawing.y[j] = y[(size_t)token.position * DIGITS + j];
     const Distribution p(drawing.logits, codes, classes, drawing.support(), 1.0f, of_warps[1]);
     if (!p.is_proper()) {
-        if (threadIdx.x == 0) notes[token.position].improper = 1;
+        if (threadIdx.x == 0) notes[(size_t)token.position * notes_stride + IMPROPER] = 1;
         return;
     }
-    if (order) {
-        const ByDigit by_digit{order, starts, base};
+    double *scores = reinterpret_cast<double *>(out);
+    const int units = by_digit ? DIGITS : 1;
+    if (ranking != NONE && by_digit) {
+        const ByDigit lists{by_digit, by_digit + (size_t)DIGITS * classes, mask};
         for (int j = 0; j < DIGITS; j++) {
             double score = 0.0;
             if (drawing.y[j] == mask) {
-                marginal(p, by_digit, j, dynamic_shared);
-                score = score_of(dynamic_shared, base, ranking);
+                marginal(p, lists, j, dynamic_shared);
+                score = score_of(dynamic_shared, mask, ranking);
             }
             if (threadIdx.x == 0) scores[(size_t)row * DIGITS + j] = score;
         }
-    } else {
+    } else if (ranking != NONE) {
         const double score = score_of(p, ranking);
         if (threadIdx.x == 0) scores[row] = score;
     }
     const int x_0 = drawing.predict(drawing.support(), of_warps[0]).draw(drawing.uniform(2 * sequence.event));
     const int spare = sequence.how & CONTRADICTS ? drawing.redraw() : x_0;
-    if (threadIdx.x == 0) candidates[2 * row] = x_0, candidates[2 * row + 1] = spare;
+    int *candidates = out + 2 * ((size_t)all * units + row);
+    if (threadIdx.x == 0) candidates[0] = x_0, candidates[1] = spare;
 }
