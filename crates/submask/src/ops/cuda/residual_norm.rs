@@ -18,6 +18,13 @@ use crate::ops::{Addition, Dropout, Precision};
 
 static SOURCE: Source = source!("residual_norm.cu", "elements.cuh", "random.cuh", "dropout.cuh", "row.cuh");
 
+/// What is computed, apart from the tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    dropout: Option<Dropout>,
+    precision: Precision,
+}
+
 /// Results of a residual connection and the norm that follows it.
 #[derive(ExtensionType)]
 pub struct SumAndNorm<B: Backend> {
@@ -36,16 +43,14 @@ pub trait ResidualNormOp: Backend {
         weight: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self>;
     fn submask_cuda_residual_rms_norm(
         x: FloatTensor<Self>,
         h: FloatTensor<Self>,
         gate: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self>;
 }
 
@@ -59,9 +64,10 @@ pub fn residual_norm(
     precision: Precision,
 ) -> [Tensor<3>; 2] {
     let Addition { h, gate, dropout } = added;
+    let settings = Settings { dropout, precision };
     let [shift, scale, gate] = [shift, scale, gate].map(Tensor::into_dispatch);
     let (x, h, weight) = (x.into_dispatch(), h.into_dispatch(), weight.into_dispatch());
-    let both = Dispatch::submask_cuda_residual_norm(x, h, gate, weight, shift, scale, dropout, precision);
+    let both = Dispatch::submask_cuda_residual_norm(x, h, gate, weight, shift, scale, settings);
     [both.sum, both.normed].map(Tensor::from_dispatch)
 }
 
@@ -73,9 +79,10 @@ pub fn residual_rms_norm(
     precision: Precision,
 ) -> [Tensor<3>; 2] {
     let Addition { h, gate, dropout } = added;
+    let settings = Settings { dropout, precision };
     let (x, h, gate) = (x.into_dispatch(), h.into_dispatch(), gate.into_dispatch());
     let weight = weight.into_dispatch();
-    let both = Dispatch::submask_cuda_residual_rms_norm(x, h, gate, weight, dropout, precision);
+    let both = Dispatch::submask_cuda_residual_rms_norm(x, h, gate, weight, settings);
     [both.sum, both.normed].map(Tensor::from_dispatch)
 }
 
@@ -88,8 +95,7 @@ struct Inputs {
     weight: Array,
     /// Shift and scale of LayerNorm; RMSNorm has none.
     modulation: Option<[Array; 2]>,
-    dropout: Option<Dropout>,
-    precision: Precision,
+    settings: Settings,
 }
 
 /// Results of the forward pass, and mean and 1/σ of every row.
@@ -104,8 +110,7 @@ fn launch(
     name: &'static str,
     width: usize,
     [h, upstream]: [DType; 2],
-    dropout: Option<Dropout>,
-    precision: Precision,
+    Settings { dropout, precision }: Settings,
 ) -> Launch {
     let factor = name_of(factor_type(precision));
     Launch::new(&SOURCE, name)
@@ -119,23 +124,23 @@ fn launch(
 
 impl Inputs {
     fn forward(&self) -> Results {
-        let Self { x, h, gate, weight, modulation, dropout, precision } = self;
+        let &Self { ref x, ref h, ref gate, ref weight, ref modulation, settings } = self;
         let rows = Rows::of(x, gate);
         let [threads, at_once] = block(rows.width);
         let results = Results {
             sum: room(x, x.shape(), DType::F32),
-            normed: room(x, x.shape(), factor_type(*precision)),
+            normed: room(x, x.shape(), factor_type(settings.precision)),
             statistics: room(x, [rows.count, 2], DType::F32),
         };
         let name = if modulation.is_some() { "residual_norm" } else { "residual_rms_norm" };
         let modulations = modulation.as_ref().map_or(&[][..], |both| both);
-        let launch = launch(name, rows.width, [h.dtype, DType::F32], *dropout, *precision);
+        let launch = launch(name, rows.width, [h.dtype, DType::F32], settings);
         let launch = [x, h, gate, weight].into_iter().chain(modulations).fold(launch, Launch::read);
         let launch = launch.write(&results.sum).write(&results.normed).write(&results.statistics);
         let launch = launch.int(rows.count).int(rows.length).int(stride(gate));
         let launch = modulations.iter().fold(launch, |launch, array| launch.int(stride(array)));
         let blocks = rows.count.div_ceil(at_once);
-        with_dropout(launch, *dropout).run(x, [blocks, 1, 1], threads);
+        with_dropout(launch, settings.dropout).run(x, [blocks, 1, 1], threads);
         results
     }
 }
@@ -148,14 +153,12 @@ impl ResidualNormOp for Cube {
         weight: Array,
         shift: Array,
         scale: Array,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self> {
         let [x, h, weight] = [x, h, weight].map(contiguous);
         let [gate, shift, scale] = [gate, shift, scale].map(with_rows_apart);
         let modulation = Some([shift, scale]);
-        let Results { sum, normed, .. } =
-            Inputs { x, h, gate, weight, modulation, dropout, precision }.forward();
+        let Results { sum, normed, .. } = Inputs { x, h, gate, weight, modulation, settings }.forward();
         SumAndNorm { sum, normed }
     }
 
@@ -164,13 +167,11 @@ impl ResidualNormOp for Cube {
         h: Array,
         gate: Array,
         weight: Array,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self> {
         let [x, h, weight] = [x, h, weight].map(contiguous);
         let (gate, modulation) = (with_rows_apart(gate), None);
-        let Results { sum, normed, .. } =
-            Inputs { x, h, gate, weight, modulation, dropout, precision }.forward();
+        let Results { sum, normed, .. } = Inputs { x, h, gate, weight, modulation, settings }.forward();
         SumAndNorm { sum, normed }
     }
 }
@@ -183,8 +184,7 @@ impl<C: CheckpointStrategy> ResidualNormOp for Autodiff<Cube, C> {
         weight: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self> {
         let gate_is_tracked = is_tracked::<C>(&gate);
         let nodes = [x.node(), h.node(), gate.node(), weight.node(), shift.node(), scale.node()];
@@ -192,7 +192,7 @@ impl<C: CheckpointStrategy> ResidualNormOp for Autodiff<Cube, C> {
         let [gate, shift, scale] =
             [gate, shift, scale].map(|tensor| with_rows_apart(tensor.into_primitive()));
         let modulation = Some([shift, scale]);
-        let inputs = Inputs { x, h, gate, weight, modulation, dropout, precision };
+        let inputs = Inputs { x, h, gate, weight, modulation, settings };
         let Results { sum, normed, statistics } = inputs.forward();
         let prepared = BothBackward.prepare::<C>(nodes).compute_bound().stateful();
         tracked::<C, 6>(prepared, inputs, [sum, normed], statistics, gate_is_tracked)
@@ -203,14 +203,13 @@ impl<C: CheckpointStrategy> ResidualNormOp for Autodiff<Cube, C> {
         h: FloatTensor<Self>,
         gate: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        dropout: Option<Dropout>,
-        precision: Precision,
+        settings: Settings,
     ) -> SumAndNorm<Self> {
         let gate_is_tracked = is_tracked::<C>(&gate);
         let nodes = [x.node(), h.node(), gate.node(), weight.node()];
         let [x, h, weight] = [x, h, weight].map(|tensor| contiguous(tensor.into_primitive()));
         let (gate, modulation) = (with_rows_apart(gate.into_primitive()), None);
-        let inputs = Inputs { x, h, gate, weight, modulation, dropout, precision };
+        let inputs = Inputs { x, h, gate, weight, modulation, settings };
         let Results { sum, normed, statistics } = inputs.forward();
         let prepared = BothBackward.prepare::<C>(nodes).compute_bound().stateful();
         tracked::<C, 4>(prepared, inputs, [sum, normed], statistics, gate_is_tracked)
@@ -228,7 +227,7 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
     let gradients = PartGradients::of(2);
     let both = match prepared {
         OpsKind::Tracked(prepared) => {
-            let Inputs { h, gate, weight, modulation, dropout, precision, .. } = inputs;
+            let Inputs { h, gate, weight, modulation, settings, .. } = inputs;
             let added_type = h.dtype;
             let state = State {
                 gradients: gradients.clone(),
@@ -239,8 +238,7 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
                 gate,
                 weight,
                 scale: modulation.map(|[_, scale]| scale),
-                dropout,
-                precision,
+                settings,
             };
             prepared.finish(state, sum.clone())
         }
@@ -266,16 +264,14 @@ struct State {
     weight: Array,
     /// Of LayerNorm.
     scale: Option<Array>,
-    dropout: Option<Dropout>,
-    precision: Precision,
+    settings: Settings,
 }
 
 impl<const N: usize> Backward<Cube, N> for BothBackward {
     type State = State;
 
     fn backward(self, ops: Ops<State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let State { gradients, sum, statistics, h, added_type, gate, weight, scale, dropout, precision } =
-            ops.state;
+        let State { gradients, sum, statistics, h, added_type, gate, weight, scale, settings } = ops.state;
         let mut come = gradients.take().into_iter();
         let (from_sum, from_norm) = (come.next().flatten(), come.next().flatten());
         let rows = Rows::of(&sum, &gate);
@@ -283,12 +279,12 @@ impl<const N: usize> Backward<Cube, N> for BothBackward {
         let blocks = rows.modulations * chunks;
         let upstream = from_norm.as_ref().map_or(DType::F32, |gradient| gradient.dtype);
         let dx = room(&sum, sum.shape(), DType::F32);
-        let dh = room(&sum, sum.shape(), factor_type(precision));
+        let dh = room(&sum, sum.shape(), factor_type(settings.precision));
         let planes = if scale.is_some() { 2 } else { 1 };
         let parts = room(&sum, [blocks * planes, width], DType::F32);
         let gate_parts = h.as_ref().map(|_| room(&sum, [blocks, width], DType::F32));
         let name = if scale.is_some() { "residual_norm_backward" } else { "residual_rms_norm_backward" };
-        let launch = launch(name, width, [added_type, upstream], dropout, precision)
+        let launch = launch(name, width, [added_type, upstream], settings)
             .read(&sum)
             .read(&statistics)
             .read_if(h.as_ref())
@@ -299,7 +295,7 @@ impl<const N: usize> Backward<Cube, N> for BothBackward {
         let launch = scale.iter().fold(launch, Launch::read).write(&dx).write(&dh).write(&parts);
         let launch = launch.write_if(gate_parts.as_ref()).int(rows.length).int(chunks).int(stride(&gate));
         let launch = scale.iter().fold(launch, |launch, scale| launch.int(stride(scale)));
-        with_dropout(launch, dropout).run(&sum, [blocks, 1, 1], block(width)[0]);
+        with_dropout(launch, settings.dropout).run(&sum, [blocks, 1, 1], block(width)[0]);
         let dgate = gate_parts.map(|parts| {
             reshaped(
                 sum_parts(&parts, rows.modulations, chunks, width),
@@ -309,7 +305,7 @@ impl<const N: usize> Backward<Cube, N> for BothBackward {
         let wanted = |place: usize| ops.parents.get(place).is_some_and(Option::is_some);
         let sums = match &scale {
             Some(scale) => {
-                let types = [factor_type(precision), upstream];
+                let types = [factor_type(settings.precision), upstream];
                 modulation_sums(&parts, &weight, scale, rows, types, [wanted(3), wanted(4), wanted(5)])
             }
             None => [wanted(3).then(|| sum_parts(&parts, 1, blocks, width)), None, None],
