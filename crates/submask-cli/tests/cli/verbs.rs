@@ -305,7 +305,10 @@ fn a_precision_is_computed_in_or_refused() {
     let said = submask(&["bench", "--precision", "fp8"]);
     assert!(said.starts_with("exit code: 2\n") && said.contains("fp32, tf32 or bf16"), "{said}");
     let said = submask(&[&["bench", "--device", "cpu", "--precision", "tf32"][..], &SMALL].concat());
-    assert!(said.starts_with("exit code: 2\n") && said.contains("tf32 is of NVIDIA's GPUs through CUDA"), "{said}");
+    assert!(
+        said.starts_with("exit code: 2\n") && said.contains("tf32 is of NVIDIA's GPUs through CUDA"),
+        "{said}"
+    );
     // What happens depends on the processor, but it never computes in another precision than it says.
     let said = submask(&[&["bench", "--device", "cpu", "--precision", "bf16"][..], &SMALL].concat());
     let refused =

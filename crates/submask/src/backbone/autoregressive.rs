@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::TrainingDropout;
@@ -218,8 +218,7 @@ impl Autoregressive {
             Some((keys, values)) => (Tensor::cat(vec![keys, k], 2), Tensor::cat(vec![values, v], 2)),
             None => (k, v),
         };
-        let scores = q.matmul(k.clone().transpose()) / (width as f32).sqrt();
-        let mixed = activation::softmax(scores, 3).matmul(v.clone());
+        let mixed = self.shape.kernels.attention_of_one(q, k.clone(), v.clone());
         *kept = Some((k, v));
         mixed.reshape([batch, heads * width])
     }

@@ -122,7 +122,7 @@ impl Toy {
         for (index, HiddenLayer { linear, norm, swish }) in self.layers.iter().enumerate() {
             x = swish.forward(weights, norm.forward(weights, linear.forward(weights, x)));
             if let Some(mask) = dropout.and_then(|dropout| dropout.layer(index)) {
-                x = mask.apply(x);
+                x = self.definition.kernels.dropout(x, mask);
             }
         }
         x

@@ -41,7 +41,9 @@ fn look() -> Result<(), String> {
     // SAFETY: as above.
     if !unsafe { cudarc::cublaslt::sys::is_culib_present() } {
         let toolkit = toolkit.display();
-        return Err(format!("libcublasLt is neither in {toolkit} nor where the system finds libraries: {HOW}"));
+        return Err(format!(
+            "libcublasLt is neither in {toolkit} nor where the system finds libraries: {HOW}"
+        ));
     }
     let (driver, compiler) = (driver_version()?, compiler_version()?);
     match compiler <= driver {

@@ -30,11 +30,11 @@ use burn::backend::flex::FlexDevice;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
-pub(crate) use flex::{PackedWeight, transposed};
 pub use draw::{
-    DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws, draws_by_kernel,
-    rank_words, read_ranks,
+    DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws,
+    draws_by_kernel, rank_words, read_ranks,
 };
+pub(crate) use flex::{PackedWeight, transposed};
 pub use mask::AttentionMask;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};
@@ -54,7 +54,8 @@ pub enum Engine {
     /// The compositions for GPUs: attention keeps no probabilities for the backward pass, and the training loss has
     /// logits of some rows at a time.
     Gpu,
-    /// Operations of CUDA devices: cuBLASLt, and kernels in CUDA C++.
+    /// Operations of CUDA devices: cuBLASLt, and kernels in CUDA C++. In bf16 the results of norms, GELU, SwiGLU and attention
+    /// are of bfloat16 already, as linear layers take them: cast them where anything else follows.
     #[cfg(feature = "cuda")]
     Cuda,
 }
@@ -564,6 +565,36 @@ impl Kernels {
             mixed.reshape([1, batch * length, width / 3])
         });
         Tensor::cat(mixed.collect(), 1)
+    }
+
+    /// softmax(qkᵀ/√w)v of one query of every head, which reads all keys. Without gradients.
+    ///
+    /// # Shapes
+    /// - `q` and the result: [B, h, 1, w]
+    /// - `k`, `v`: [B, h, P, w]
+    pub fn attention_of_one(self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+        let root = (q.dims()[3] as f32).sqrt();
+        match self.engine {
+            // The tensor library's products are of TF32 numbers there, and read memory as often.
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => {
+                let scores = (q * k).sum_dim(3) / root;
+                (activation::softmax(scores, 2) * v).sum_dim(2)
+            }
+            _ => {
+                let scores = q.matmul(k.transpose()) / root;
+                activation::softmax(scores, 3).matmul(v)
+            }
+        }
+    }
+
+    /// x times the factors of its elements.
+    pub fn dropout<const D: usize>(self, x: Tensor<D>, dropout: Dropout) -> Tensor<D> {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => cuda::dropout(x, dropout),
+            _ => dropout.apply(x),
+        }
     }
 
     /// x + gate · dropout(h).

@@ -131,15 +131,15 @@ fn is_rounded(run: impl Fn(Kernels, &Device) -> Vec<TensorData>) {
     for (device, kernels) in on_cpu.into_iter().chain(on_cuda) {
         is_rounded_by(kernels, |kernels| {
             // Compositions are the CPU's.
-            run(kernels, if kernels == Kernels::PLAIN { &Device::flex() } else { &device })
+            let device = if kernels == Kernels::PLAIN { Device::flex() } else { device.clone() };
+            run(kernels, &device)
         });
     }
 }
 
 fn is_rounded_by(kernels: Kernels, run: impl Fn(Kernels) -> Vec<TensorData>) {
-    let values = |kernels| {
-        run(kernels).into_iter().map(|data| data.convert::<f32>().try_into_vec::<f32>().unwrap())
-    };
+    let values =
+        |kernels| run(kernels).into_iter().map(|data| data.convert::<f32>().try_into_vec::<f32>().unwrap());
     let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
     let differences: Vec<f32> = values(kernels)
         .zip(values(Kernels::PLAIN))
@@ -619,6 +619,14 @@ fn gated_residual_equals_its_composition() {
     }
 }
 
+#[test]
+fn dropout_alone_equals_its_composition() {
+    let dropout = Dropout { rate: 0.3, draws: Draws::new(1, Purpose::Dropout), step: 4, layer: 2 };
+    for len in [1, 7, 4096, 4099] {
+        compare([&[len]], |kernels, [x]| kernels.dropout(x, dropout));
+    }
+}
+
 /// The sum alone, its norm alone, and both.
 fn picked([sum, normed]: [Tensor<3>; 2], which: usize) -> Tensor<3> {
     match which {
@@ -723,6 +731,31 @@ fn head_loss_equals_its_composition() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_bfloat16_loss_is_within_its_rounding_of_the_composition() {
+    let (n, width, vocab_size) = (40, 24, 300);
+    let draws = Draws::new(3, Purpose::Mask);
+    for objective in [Objective::Joint, Objective::Marginal] {
+        let codes = SubTokenizer::new(vocab_size, 2).unwrap();
+        let x_0: Vec<u32> = (0..n).map(|i| draws.below(vocab_size as u64, 0, i as u32, 0) as u32).collect();
+        let y_t = vec![codes.mask_id(); 2 * n];
+        let predictive = Arc::new(Predictive::new(codes, true));
+        let rows = Arc::new(LossRows::new(predictive, objective, x_0, y_t, vec![0.1; n]));
+        is_rounded(|kernels, device| {
+            let device = device.clone().autodiff();
+            let hidden = random([n, width], 1, &device).require_grad();
+            let weight = (random([vocab_size, width], 2, &device) * 0.3).detach().require_grad();
+            let bias = random([vocab_size], 3, &device).require_grad();
+            let loss = kernels.head_loss(hidden.clone(), weight.clone(), bias.clone(), rows.clone());
+            // The gradient of the loss by itself need not be 1.
+            let gradients = (loss.clone() * 3.0).backward();
+            let [hidden, weight] =
+                [hidden, weight].map(|tensor| tensor.grad(&gradients).unwrap().into_data());
+            vec![hidden, weight, bias.grad(&gradients).unwrap().into_data(), loss.into_data()]
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use super::layers::{Conv, PlaneNorm};
 use crate::backbone::declaration::{Declaration, Handle};
 use crate::backbone::layers::{Linear, LinearConfig};
 use crate::backbone::weights::Init;
+use crate::ops::Kernels;
 
 /// One residual block.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub(super) struct ResidualBlock {
     skip: Option<Conv>,
     /// Which dropout of the network is the block's.
     dropout_layer: usize,
+    kernels: Kernels,
 }
 
 /// Where scale and shift come from.
@@ -54,6 +56,7 @@ impl ResidualBlock {
             second_conv: Conv::declare_with(block, "out_layers.3", [outer, outer], 3, Init::Zeros),
             skip: (inner != outer).then(|| Conv::declare(block, "skip_connection", [outer, inner], 1)),
             dropout_layer,
+            kernels: block.kernels(),
         }
     }
 
@@ -69,7 +72,7 @@ impl ResidualBlock {
         let [scale, shift] = self.modulation.scale_and_shift(pass);
         let mut h = self.second_norm.forward_modulated(weights, h, scale, shift);
         if let Some(mask) = pass.dropout.and_then(|dropout| dropout.layer(self.dropout_layer)) {
-            h = mask.apply(h);
+            h = self.kernels.dropout(h, mask);
         }
         let h = self.second_conv.forward(weights, h);
         let skip = match &self.skip {

@@ -204,11 +204,6 @@ impl Launch {
         self.bits(u64::from(value.to_bits()))
     }
 
-    /// A parameter of type `double`.
-    pub fn double(self, value: f64) -> Self {
-        self.bits(value.to_bits())
-    }
-
     fn bits(mut self, bits: u64) -> Self {
         self.arguments.push(Argument::Bits(bits));
         self
@@ -297,7 +292,8 @@ impl Launch {
         let failed = |error: &dyn fmt::Display| format!("{} of {}: {error}", self.name, self.source.name);
         let name = CString::new(self.name).map_err(|error| failed(&error))?;
         // SAFETY: the module is loaded.
-        let function = unsafe { driver::module::get_function(module, name) }.map_err(|error| failed(&error))?;
+        let function =
+            unsafe { driver::module::get_function(module, name) }.map_err(|error| failed(&error))?;
         LOADED.with_borrow_mut(|loaded| loaded.functions.insert(key, function));
         Ok(function)
     }
@@ -324,7 +320,8 @@ thread_local! {
 /// The compute capability of a device, times ten: 80, 89, 90, …
 fn capability(ordinal: i32) -> Result<i32, String> {
     use sys::CUdevice_attribute::{
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
     };
     let device = driver::device::get(ordinal).map_err(|error| error.to_string())?;
     // SAFETY: the device is one that the driver named.
@@ -381,7 +378,8 @@ pub(super) fn enqueue(
     let id = StreamId::current();
     DeviceHandle::<Server>::new(service.device).submit(move |server| {
         // A failure of what wrote a buffer goes on to those that are written here.
-        let resources: Vec<_> = buffers.iter().map(|buffer| server.get_resource(buffer.clone(), id)).collect();
+        let resources: Vec<_> =
+            buffers.iter().map(|buffer| server.get_resource(buffer.clone(), id)).collect();
         let mut claimed = server.write_set();
         claimed.extend(written);
         ExecuteScope::over(server, id, claimed).execute(|server| {

@@ -77,11 +77,9 @@ fn elementwise(launch: Launch, out: &Array) {
     launch.size(count).run(out, [count.div_ceil(BLOCK * WIDTH), 1, 1], BLOCK);
 }
 
-
 /// x·Wᵀ + bias of factors, in single precision.
 fn product(x: &Array, weight: &Array, bias: Option<Array>, precision: Precision) -> Array {
-    let mut product =
-        Product::new(Matrix::of(x), Matrix::of(weight).transpose(), Rows::Outer, precision);
+    let mut product = Product::new(Matrix::of(x), Matrix::of(weight).transpose(), Rows::Outer, precision);
     if let Some(bias) = bias {
         product.epilogue = Epilogue::Bias(contiguous(bias));
     }
@@ -110,7 +108,10 @@ fn product_gelu(
     let before = product(x, weight, Some(bias), precision);
     let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
     let out = room(x, [rows, columns], dtype);
-    elementwise(Launch::new(&SOURCE, "gelu_forward").define("STORED", name_of(dtype)).read(&before).write(&out), &out);
+    elementwise(
+        Launch::new(&SOURCE, "gelu_forward").define("STORED", name_of(dtype)).read(&before).write(&out),
+        &out,
+    );
     // The backward pass reads it in the type of the result.
     (out, keeps.then(|| factor(before, precision)))
 }
@@ -215,7 +216,8 @@ impl<const N: usize> Backward<Cube, N> for LinearBackward {
             None => g,
         };
         let mut parents = ops.parents.into_iter();
-        let (for_x, for_weight, for_bias) = (parents.next().flatten(), parents.next().flatten(), parents.next().flatten());
+        let (for_x, for_weight, for_bias) =
+            (parents.next().flatten(), parents.next().flatten(), parents.next().flatten());
         if let Some(bias) = for_bias {
             grads.register::<Cube>(bias.id, column_sums(&g));
         }

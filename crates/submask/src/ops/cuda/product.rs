@@ -283,11 +283,7 @@ impl Description {
         lt::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F).map(Self)
     }
 
-    fn set<T>(
-        &self,
-        attribute: sys::cublasLtMatmulDescAttributes_t,
-        value: T,
-    ) -> Result<(), CublasError> {
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<(), CublasError> {
         // SAFETY: the description is not destroyed, and cuBLASLt copies the value, which has the attribute's type.
         unsafe { lt::set_matmul_desc_attribute(self.0, attribute, from_ref(&value).cast(), size_of::<T>()) }
     }
