@@ -625,10 +625,9 @@ impl Kernels {
         shift: Tensor<2>,
         scale: Tensor<2>,
     ) -> [Tensor<3>; 2] {
-        let modulations = added.gate.dims()[0];
         match self.engine {
             #[cfg(feature = "cuda")]
-            Engine::Cuda if [&shift, &scale].iter().all(|part| part.dims()[0] == modulations) => {
+            Engine::Cuda if [&shift, &scale].iter().all(|part| part.dims()[0] == added.gate.dims()[0]) => {
                 cuda::residual_norm(x, added, weight, [shift, scale], self.precision)
             }
             _ => {

@@ -2,7 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::{Engine, Kernels};
+#[cfg(feature = "cuda")]
+use super::Engine;
+use super::Kernels;
 
 /// The weights of a network on a device and what belongs to each, in definition order.
 #[derive(Debug)]

@@ -136,11 +136,17 @@ struct DigitStates {
 
 /// Who draws digits.
 enum Drawer {
-    /// Tensor operations: tokens from softmax(logits/τ), and nothing else; and whether all logits since the last sync were
-    /// distributions.
-    Composed(DeviceCodes, Option<Tensor<1, Bool>>),
+    /// Tensor operations: tokens from softmax(logits/τ), and nothing else.
+    Composed(Box<Composed>),
     /// A kernel.
     Kernel(Arc<DrawnTokens>),
+}
+
+/// See [`Drawer::Composed`].
+struct Composed {
+    codes: DeviceCodes,
+    /// Whether all logits since the last sync were distributions.
+    proper: Option<Tensor<1, Bool>>,
 }
 
 /// The tokens whose digits a kernel draws.
@@ -152,7 +158,10 @@ impl Drawer {
     fn new(predictive: &Predictive, device: &Device) -> Self {
         match draws_by_kernel(device) {
             true => Self::Kernel(drawn_tokens(predictive)),
-            false => Self::Composed(DeviceCodes::new(predictive, device), None),
+            false => {
+                let codes = DeviceCodes::new(predictive, device);
+                Self::Composed(Box::new(Composed { codes, proper: None }))
+            }
         }
     }
 }
@@ -214,7 +223,8 @@ impl<'a> DeviceBatch<'a> {
         let positions: Vec<usize> = visit.tokens.iter().map(|token| token.position).collect();
         let states = DeviceStates { y_t: &before.y, t: times, labels };
         let after = match &mut self.drawer {
-            Drawer::Composed(codes, proper) => {
+            Drawer::Composed(composed) => {
+                let Composed { codes, proper } = &mut **composed;
                 let mut composed = ComposedDraws::new(codes, visit, &before.y);
                 self.network.evaluate_on_device(&states, &positions, &mut |range, logits| {
                     let all = composed.draw(range, logits);
@@ -241,7 +251,9 @@ impl<'a> DeviceBatch<'a> {
     /// Whether all logits since the last time were distributions.
     fn are_proper(&mut self) -> bool {
         match &mut self.drawer {
-            Drawer::Composed(_, proper) => proper.take().is_none_or(|proper| proper.into_scalar::<bool>()),
+            Drawer::Composed(composed) => {
+                composed.proper.take().is_none_or(|proper| proper.into_scalar::<bool>())
+            }
             Drawer::Kernel(_) => {
                 let notes =
                     self.done.iter().chain(&self.active).map(|states| states.notes.clone().narrow(1, 0, 1));

@@ -29,7 +29,7 @@ pub(super) struct MemoryDraws {
 enum Work {
     Draw,
     /// With the ranks so far.
-    Rank(Ranks, Tensor<1, Int>),
+    Rank(Ranks, Box<Tensor<1, Int>>),
 }
 
 impl MemoryDraws {
@@ -71,7 +71,7 @@ impl MemoryDraws {
                 DeviceWork::Draw => Work::Draw,
                 DeviceWork::Rank(ranks) => {
                     let words = rank_words(ranks, n, len);
-                    Work::Rank(ranks, integers(zeros(words), [words], device))
+                    Work::Rank(ranks, Box::new(integers(zeros(words), [words], device)))
                 }
             },
         })
