@@ -135,7 +135,9 @@ pub fn gpus() -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = Vec::new();
     #[cfg(feature = "cuda")]
     if cuda::missing().is_none() {
-        gpus.extend(listed(DeviceType::Cuda, "CUDA"));
+        let recent =
+            listed(DeviceType::Cuda, "CUDA").enumerate().filter(|(ordinal, _)| cuda::is_recent(*ordinal));
+        gpus.extend(recent.map(|(_, gpu)| gpu));
     }
     #[cfg(feature = "wgpu")]
     gpus.extend(listed(DeviceType::Wgpu, "wgpu"));

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::ops::{LEAST_CAPABILITY, capability};
+
 /// What kernels include, themselves or by what they include.
 const HEADERS: [&str; 4] = ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h"];
 
@@ -46,15 +48,42 @@ fn look() -> Result<(), String> {
         ));
     }
     let (driver, compiler) = (driver_version()?, compiler_version()?);
-    match compiler <= driver {
-        true => Ok(()),
-        false => Err(format!(
+    if compiler > driver {
+        return Err(format!(
             "NVRTC {} is newer than the driver, which knows CUDA {}: install a newer driver, or version {} of NVRTC",
             version(compiler),
             version(driver),
             version(driver)
-        )),
+        ));
     }
+    let capabilities = capabilities()?;
+    match capabilities.iter().max() {
+        None => Err("the driver knows no GPU".to_owned()),
+        Some(&best) if best < LEAST_CAPABILITY => Err(format!(
+            "the GPU has compute capability {}.{}, and kernels need {}.{} or later",
+            best / 10,
+            best % 10,
+            LEAST_CAPABILITY / 10,
+            LEAST_CAPABILITY % 10
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether a device, by its number among CUDA's, can run our kernels.
+pub(super) fn is_recent(ordinal: usize) -> bool {
+    i32::try_from(ordinal)
+        .ok()
+        .and_then(|ordinal| capability(ordinal).ok())
+        .is_some_and(|x| x >= LEAST_CAPABILITY)
+}
+
+/// The compute capabilities of all devices, times ten.
+fn capabilities() -> Result<Vec<i32>, String> {
+    let said = |error: cudarc::driver::DriverError| format!("the driver says {error}");
+    cudarc::driver::result::init().map_err(said)?;
+    let count = cudarc::driver::result::device::get_count().map_err(said)?;
+    (0..count).map(capability).collect()
 }
 
 fn check_headers(toolkit: &Path) -> Result<(), String> {

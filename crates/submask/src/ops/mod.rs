@@ -30,6 +30,8 @@ use burn::backend::flex::FlexDevice;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{LEAST_CAPABILITY, capability};
 pub use draw::{
     DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws,
     draws_by_kernel, rank_words, read_ranks,

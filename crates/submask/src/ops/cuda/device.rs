@@ -8,7 +8,7 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::fmt;
+use std::fmt::{self, Write};
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -30,8 +30,11 @@ type Server = <CudaRuntime as Runtime>::Server;
 /// A tensor of a CUDA device, of numbers of any type.
 pub(super) type Array = FloatTensor<Cube>;
 
-/// Dynamic shared memory that a kernel may use without asking for it.
-const SHARED_WITHOUT_ASKING: usize = 48 << 10;
+/// Dynamic shared memory that a kernel may use without asking for it: a block has 48 KiB, of which some may be static.
+const SHARED_WITHOUT_ASKING: usize = 32 << 10;
+
+/// The most blocks in the second and third dimension of a grid.
+const MOST_BLOCKS: usize = 65_535;
 
 /// Whether this is a CUDA device, with gradients or without.
 pub fn is_cuda(device: &Device) -> bool {
@@ -128,7 +131,8 @@ enum Argument {
 pub(super) struct Launch {
     source: &'static Source,
     name: &'static str,
-    defines: Defines,
+    /// Macros as options of the compiler, one after the other, each behind a space.
+    defines: String,
     grid: [usize; 3],
     block: usize,
     shared: usize,
@@ -143,7 +147,7 @@ impl Launch {
         Self {
             source,
             name,
-            defines: Vec::new(),
+            defines: String::new(),
             grid: [1; 3],
             block: 1,
             shared: 0,
@@ -155,7 +159,7 @@ impl Launch {
 
     /// A macro with which the source is compiled: what is known before the kernel runs, and takes few values.
     pub fn define(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.defines.push((name, value.to_string()));
+        write!(self.defines, " -D{name}={value}").expect("text grows");
         self
     }
 
@@ -227,6 +231,10 @@ impl Launch {
 
     /// The same launch with a number of blocks of `block` threads, for [`Self::enqueue`].
     pub fn sized(mut self, grid: [usize; 3], block: usize) -> Self {
+        assert!(
+            grid[0] <= i32::MAX as usize && grid[1..].iter().all(|&blocks| blocks <= MOST_BLOCKS),
+            "{grid:?}"
+        );
         (self.grid, self.block) = (grid, block);
         self
     }
@@ -275,8 +283,9 @@ impl Launch {
 
     /// The compiled kernel, on the device's thread.
     fn function(&self, ordinal: i32) -> Result<sys::CUfunction, String> {
-        let key = (self.source.name, self.name, self.defines.clone(), ordinal);
-        if let Some(function) = LOADED.with_borrow(|loaded| loaded.functions.get(&key).copied()) {
+        let key = (self.source.name, self.name, ordinal);
+        let of = |loaded: &Loaded| loaded.functions.get(&key)?.get(self.defines.as_str()).copied();
+        if let Some(function) = LOADED.with_borrow(of) {
             return Ok(function);
         }
         let module_key = (self.source.name, self.defines.clone(), ordinal);
@@ -294,7 +303,9 @@ impl Launch {
         // SAFETY: the module is loaded.
         let function =
             unsafe { driver::module::get_function(module, name) }.map_err(|error| failed(&error))?;
-        LOADED.with_borrow_mut(|loaded| loaded.functions.insert(key, function));
+        LOADED.with_borrow_mut(|loaded| {
+            loaded.functions.entry(key).or_default().insert(self.defines.clone(), function)
+        });
         Ok(function)
     }
 }
@@ -304,21 +315,26 @@ pub(super) fn ordinal(x: &Array) -> i32 {
     i32::from(x.client.service_id().device.index_id)
 }
 
-type Defines = Vec<(&'static str, String)>;
-
-/// Kernels of the device's thread; they stay loaded.
+/// Kernels of the device's thread; they stay loaded. Sources, kernels and devices, then macros.
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<(&'static str, Defines, i32), sys::CUmodule>,
-    functions: HashMap<(&'static str, &'static str, Defines, i32), sys::CUfunction>,
+    modules: HashMap<(&'static str, String, i32), sys::CUmodule>,
+    functions: HashMap<(&'static str, &'static str, i32), HashMap<String, sys::CUfunction>>,
 }
 
 thread_local! {
     static LOADED: RefCell<Loaded> = RefCell::default();
 }
 
-/// The compute capability of a device, times ten: 80, 89, 90, …
-fn capability(ordinal: i32) -> Result<i32, String> {
+/// The least compute capability, times ten, of a device that runs our kernels: they copy asynchronously, and multiply TF32 and
+/// bfloat16 numbers.
+pub const LEAST_CAPABILITY: i32 = 80;
+
+/// The compute capability of a device, times ten: 80, 89, 90, … The driver has been initialised.
+///
+/// # Errors
+/// What the driver says.
+pub fn capability(ordinal: i32) -> Result<i32, String> {
     use sys::CUdevice_attribute::{
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
@@ -332,7 +348,7 @@ fn capability(ordinal: i32) -> Result<i32, String> {
 }
 
 /// Compiles a source, and loads it.
-fn load(source: &Source, defines: &Defines, ordinal: i32) -> Result<sys::CUmodule, String> {
+fn load(source: &Source, defines: &str, ordinal: i32) -> Result<sys::CUmodule, String> {
     let failed = |error: &dyn fmt::Display| format!("{}: {error}", source.name);
     let code = CString::new(format!("{COMMON}\n#line 1 \"{}\"\n{}", source.name, source.code))
         .map_err(|error| failed(&error))?;
@@ -342,7 +358,7 @@ fn load(source: &Source, defines: &Defines, ordinal: i32) -> Result<sys::CUmodul
         "-default-device".to_owned(),
         format!("--include-path={}", cubecl_cuda::install::include_path().display()),
     ];
-    options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+    options.extend(defines.split_whitespace().map(str::to_owned));
     let program = nvrtc::create_program(&code, None).map_err(|error| failed(&error))?;
     // SAFETY: the program lives until it is destroyed below.
     let compiled = unsafe {

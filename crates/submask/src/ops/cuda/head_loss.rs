@@ -23,8 +23,8 @@ use crate::ops::{DigitRows, Precision, RowCost, RowLoss};
 static SOURCE: Source = source!("head_loss.cu", "codes.cuh");
 static SCALE: Source = source!("scale.cu");
 
-/// Logits that exist at once.
-const CHUNK_LOGITS: usize = 1 << 25;
+/// The most logits that exist at once: enough rows for products that fill a large GPU, in 1 GiB.
+const CHUNK_LOGITS: usize = 1 << 28;
 
 /// Rows of logits, and chunks of rows, begin at multiples of so many.
 const ALIGNMENT: usize = 8;
@@ -213,7 +213,8 @@ impl Head {
         let device_rows = DeviceRows::new(&rows, &self.hidden, factor_type(self.settings.precision));
         let stride = classes.next_multiple_of(ALIGNMENT);
         // So that every chunk's hidden states begin where products can read them.
-        let size = (self.settings.chunk_logits / stride).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
+        let most = (self.settings.chunk_logits / stride).max(1);
+        let size = count.div_ceil(count.div_ceil(most)).next_multiple_of(ALIGNMENT);
         let room_of_logits = room(&self.hidden, [size.min(count), stride], DType::F32);
         for start in (0..count).step_by(size) {
             let chunk = start..count.min(start + size);

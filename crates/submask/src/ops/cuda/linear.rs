@@ -13,7 +13,7 @@ use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
 use super::product::{Epilogue, Matrix, Product, Rows};
 use crate::ops::Precision;
 
-static SOURCE: Source = source!("linear.cu");
+pub(super) static SOURCE: Source = source!("linear.cu", "elements.cuh");
 
 /// Threads of a block, and elements of a thread.
 const BLOCK: usize = 256;

@@ -26,7 +26,7 @@ mod swiglu;
 
 pub use attention::{Attention, MAX_HEAD_WIDTH, attention};
 pub use conv::conv;
-pub use device::is_cuda;
+pub use device::{LEAST_CAPABILITY, capability, is_cuda};
 pub use draw::DeviceVisit;
 pub use dropout::dropout;
 pub use embedding::{embedding, embedding_of};

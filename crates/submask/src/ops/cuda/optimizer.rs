@@ -128,6 +128,11 @@ impl Table {
     fn add(&mut self, changed: [Option<Array>; 4], gradient: Option<Tensor<1>>) {
         let length = changed.iter().flatten().map(|array| array.shape().num_elements()).max().unwrap_or(0);
         let gradient = gradient.map(|gradient| contiguous(array(&gradient)));
+        let is_like = |array: &Array| array.dtype == DType::F32 && array.shape().num_elements() == length;
+        assert!(
+            changed.iter().flatten().chain(&gradient).all(is_like),
+            "gradients are as long as their weights"
+        );
         self.entries.push(Entry { changed, gradient, length, blocks_before: self.blocks });
         self.blocks += length.div_ceil(CHUNK);
     }

@@ -2,20 +2,23 @@
 //!
 //! Which algorithm multiplies is a function of the kind of product alone: of both inner sizes, types and transpositions, and
 //! of the version of cuBLASLt and the GPU, which together are asked once, for a fixed number of rows. No sum is split. So a
-//! row of a result has the same bits whatever rows stand beside it, and so has a run that is repeated.
+//! row of a result has the same bits whatever rows stand beside it, and so has a run that is repeated. Where a version has no
+//! algorithm that finishes a result, it multiplies alone, and a kernel of ours finishes it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::from_ref;
 
-use burn::backend::TensorMetadata;
-use burn::tensor::DType;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Cube, TensorMetadata};
+use burn::tensor::{DType, Shape};
 use cudarc::cublaslt::result::{self as lt, CublasError};
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUstream;
 
-use super::device::{Array, enqueue, room, workspace};
+use super::device::{Array, Launch, enqueue, name_of, ordinal, room, workspace};
+use super::linear::SOURCE as LINEAR;
 use crate::ops::Precision;
 
 /// Memory that an algorithm may use, as NVIDIA recommends for its newest devices.
@@ -126,6 +129,9 @@ impl Product {
     /// a·b, finished, as a tensor of its own.
     pub fn run(self, dtype: DType) -> Array {
         let [rows, columns] = [self.a.shape()[0], self.b.shape()[1]];
+        if self.a.shape()[1] == 0 {
+            return Cube::float_zeros(Shape::new([rows, columns]), &self.a.array.device, dtype.into());
+        }
         let out = room(&self.a.array, [rows, columns], dtype);
         self.run_into(&Matrix::of(&out), false);
         out
@@ -167,6 +173,8 @@ impl Product {
                 }
             }
         };
+        let finish = self.epilogue.launch(out);
+        let on = ordinal(&out.array);
         let buffers = |arrays: &[&Array]| arrays.iter().map(|array| array.handle.clone().binding()).collect();
         let call = Call {
             // In the order of columns the result's transpose is bᵀ·aᵀ.
@@ -190,8 +198,34 @@ impl Product {
             beta: if adds { 1.0 } else { 0.0 },
         };
         enqueue(&out.array, buffers(&arrays), buffers(&written), move |pointers, stream| {
-            call.enqueue(pointers, stream).map_err(|error| format!("cuBLASLt, {call:?}: {error:?}"))
+            let failed = |error: CublasError| format!("cuBLASLt, {call:?}: {error:?}");
+            match (call.multiply(call.kind, pointers, stream), finish) {
+                (Ok(()), _) => Ok(()),
+                (Err(error), None) => Err(failed(error)),
+                (Err(_), Some(finish)) => {
+                    call.multiply(call.kind.without_epilogue(), pointers, stream).map_err(failed)?;
+                    let mut pointers = [&pointers[2..3], &pointers[4..]].concat();
+                    pointers[0] += call.offsets[2];
+                    finish.enqueue(&pointers, stream, on)
+                }
+            }
         });
+    }
+}
+
+impl Epilogue {
+    /// The kernel that does the same to a product that stands in `out`.
+    fn launch(&self, out: &Matrix) -> Option<Launch> {
+        let (bias, before, gelu) = match self {
+            Self::None => return None,
+            Self::Bias(bias) => (bias, None, false),
+            Self::BiasGelu { bias, before } => (bias, before.as_ref(), true),
+        };
+        const BLOCK: usize = 256;
+        let launch = Launch::new(&LINEAR, "finish").define("STORED", name_of(bias.dtype));
+        let launch = launch.write(&out.array).read(bias).write_if(before).size(out.rows).int(out.columns);
+        let launch = launch.int(out.leading).int(u32::from(gelu));
+        Some(launch.sized([(out.rows * out.columns).div_ceil(BLOCK), 1, 1], BLOCK))
     }
 }
 
@@ -245,7 +279,8 @@ struct Call {
 #[derive(Default)]
 struct Library {
     handle: Option<sys::cublasLtHandle_t>,
-    algorithms: HashMap<Kind, sys::cublasLtMatmulAlgo_t>,
+    /// Choices of cuBLASLt, also that there is none.
+    algorithms: HashMap<Kind, Result<sys::cublasLtMatmulAlgo_t, CublasError>>,
 }
 
 thread_local! {
@@ -301,29 +336,27 @@ impl Preference {
 }
 
 impl Call {
-    fn enqueue(&self, pointers: &[u64], stream: CUstream) -> Result<(), CublasError> {
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let [a, b, out, workspace] = [pointers[0], pointers[1], pointers[2], pointers[3]];
+    /// Multiplies by the algorithm of a kind, or where that does not take the true number of rows, by that of the true one.
+    fn multiply(&self, kind: Kind, pointers: &[u64], stream: CUstream) -> Result<(), CublasError> {
         let handle = LIBRARY.with_borrow_mut(|library| match library.handle {
             Some(handle) => Ok(handle),
             None => lt::create_handle().inspect(|&handle| library.handle = Some(handle)),
         })?;
-        let description = self.kind.description()?;
-        if let Some(&bias) = pointers.get(4) {
-            description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;
-        }
-        if let Some(&before) = pointers.get(5) {
-            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, before)?;
-        }
-        let known = LIBRARY.with_borrow(|library| library.algorithms.get(&self.kind).copied());
-        let algorithm = match known {
-            Some(algorithm) => algorithm,
-            None => {
-                let algorithm = self.kind.algorithm(handle, &description)?;
-                LIBRARY.with_borrow_mut(|library| library.algorithms.insert(self.kind, algorithm));
-                algorithm
-            }
-        };
+        let exact = Kind { first: self.first, second: self.second, out: self.out, ..kind };
+        let multiply = |of: Kind| self.multiply_by(&of.algorithm(handle)?, kind, handle, pointers, stream);
+        multiply(kind).or_else(|error| if exact == kind { Err(error) } else { multiply(exact) })
+    }
+
+    fn multiply_by(
+        &self,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        kind: Kind,
+        handle: sys::cublasLtHandle_t,
+        pointers: &[u64],
+        stream: CUstream,
+    ) -> Result<(), CublasError> {
+        let [a, b, out, workspace] = [pointers[0], pointers[1], pointers[2], pointers[3]];
+        let description = kind.description([pointers.get(4), pointers.get(5)].map(Option::<&u64>::copied))?;
         let [first, second, result] = [self.first, self.second, self.out].map(|stored| stored.layout());
         let (first, second, result) = (first?, second?, result?);
         let (alpha, beta) = (1f32, self.beta);
@@ -345,7 +378,7 @@ impl Call {
                 result.0,
                 at(out, of_out),
                 result.0,
-                &algorithm,
+                algorithm,
                 at(workspace, 0),
                 WORKSPACE,
                 stream.cast(),
@@ -355,24 +388,41 @@ impl Call {
 }
 
 impl Kind {
-    fn description(&self) -> Result<Description, CublasError> {
+    fn without_epilogue(self) -> Self {
+        Self { epilogue: sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT, ..self }
+    }
+
+    /// What is computed, with the addresses of a bias and of what GELU takes, where there are any.
+    fn description(&self, [bias, before]: [Option<u64>; 2]) -> Result<Description, CublasError> {
+        use sys::cublasLtEpilogue_t as Epilogue;
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let description = Description::new(self.compute)?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(self.first_transposed))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(self.second_transposed))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, self.epilogue)?;
-        if self.epilogue == sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX_BIAS {
+        if let (true, Some(bias)) = (self.epilogue != Epilogue::CUBLASLT_EPILOGUE_DEFAULT, bias) {
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;
+        }
+        if let (Epilogue::CUBLASLT_EPILOGUE_GELU_AUX_BIAS, Some(before)) = (self.epilogue, before) {
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, before)?;
             description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, self.out.rows as i64)?;
         }
         Ok(description)
     }
 
-    /// The first choice of cuBLASLt for the nominal number of rows, among algorithms that do not split a sum.
-    fn algorithm(
-        &self,
-        handle: sys::cublasLtHandle_t,
-        description: &Description,
-    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+    /// The first choice of cuBLASLt among algorithms that do not split a sum, found out once.
+    fn algorithm(&self, handle: sys::cublasLtHandle_t) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        let known = LIBRARY.with_borrow(|library| library.algorithms.get(self).copied());
+        known.unwrap_or_else(|| {
+            let found = self.choose(handle);
+            LIBRARY.with_borrow_mut(|library| library.algorithms.insert(*self, found));
+            found
+        })
+    }
+
+    fn choose(&self, handle: sys::cublasLtHandle_t) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        // The choice goes by what addresses are multiples of.
+        let description = self.description([Some(u64::from(ALIGNMENT)); 2])?;
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Preference(lt::create_matmul_pref()?);
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;

@@ -1,41 +1,8 @@
 // What stands beside the products of linear layers: roundings to factors, bias and GELU where no product does them, and
 // GELU's derivative.
+//
+// STORED: the type of what GELU gives and takes; UPSTREAM: that of the gradient of what it gives.
 
-// Elements of a thread.
-constexpr int WIDTH = 4;
-
-// The tanh form: a(1 + tanh(√(2/π)(a + 0.044715a³)))/2.
-__device__ inline float gelu(float a) {
-    return 0.5f * a * (1.0f + tanhf(0.7978846f * (a + 0.044715f * a * a * a)));
-}
-
-// Its derivative.
-__device__ inline float gelu_gradient(float a) {
-    const float inner = tanhf(0.7978846f * (a + 0.044715f * a * a * a));
-    return 0.5f * (1.0f + inner) + 0.5f * a * (1.0f - inner * inner) * 0.7978846f * (1.0f + 3.0f * 0.044715f * a * a);
-}
-
-// The calling thread's elements of `count`, one after the other.
-template <class Work> __device__ inline void for_own_elements(unsigned long long count, Work work) {
-    const unsigned long long first = (blockIdx.x * (unsigned long long)blockDim.x + threadIdx.x) * WIDTH;
-    for (int i = 0; i < WIDTH; i++)
-        if (first + i < count) work(first + i);
-}
-
-// x rounded to bfloat16, to the nearest, ties to even.
-extern "C" __global__ void to_bf16(const float *__restrict__ x, __nv_bfloat16 *__restrict__ out, unsigned long long count) {
-    const unsigned long long first = (blockIdx.x * (unsigned long long)blockDim.x + threadIdx.x) * WIDTH;
-    if (first + WIDTH <= count) {
-        const float4 four = *reinterpret_cast<const float4 *>(x + first);
-        const __nv_bfloat162 low = __floats2bfloat162_rn(four.x, four.y), high = __floats2bfloat162_rn(four.z, four.w);
-        *reinterpret_cast<__nv_bfloat162 *>(out + first) = low;
-        *reinterpret_cast<__nv_bfloat162 *>(out + first + 2) = high;
-        return;
-    }
-    for_own_elements(count, [&](unsigned long long i) { out[i] = __float2bfloat16_rn(x[i]); });
-}
-
-// The types of what GELU gives and takes, and of the gradient of what it gives.
 #ifndef STORED
 #define STORED float
 #endif
@@ -43,18 +10,75 @@ extern "C" __global__ void to_bf16(const float *__restrict__ x, __nv_bfloat16 *_
 #define UPSTREAM float
 #endif
 
-__device__ inline float number(float x) { return x; }
-__device__ inline float number(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline void store(float &to, float x) { to = x; }
-__device__ inline void store(__nv_bfloat16 &to, float x) { to = __float2bfloat16_rn(x); }
+/// Elements of a thread.
+constexpr int ELEMENTS = 4;
+constexpr float ROOT = 0.7978846f, CUBIC = 0.044715f;
 
-// GELU of `before`, element by element.
-extern "C" __global__ void gelu_forward(const float *__restrict__ before, STORED *__restrict__ out, unsigned long long count) {
-    for_own_elements(count, [&](unsigned long long i) { store(out[i], gelu(before[i])); });
+/// The tanh form: a(1 + tanh(√(2/π)(a + 0.044715a³)))/2.
+__device__ inline float gelu(float a) {
+    return 0.5f * a * (1.0f + tanhf(ROOT * (a + CUBIC * a * a * a)));
 }
 
-// g times GELU's derivative at `before`. Both results are of the type in which the forward pass keeps `before`.
+/// Its derivative.
+__device__ inline float gelu_gradient(float a) {
+    const float inner = tanhf(ROOT * (a + CUBIC * a * a * a));
+    return 0.5f * (1.0f + inner) + 0.5f * a * (1.0f - inner * inner) * ROOT * (1.0f + 3.0f * CUBIC * a * a);
+}
+
+/// Calls `work` with the thread's elements.
+template <class Work> __device__ inline void for_own_elements(size_t count, Work work) {
+    by_packs<ELEMENTS>((blockIdx.x * size_t(blockDim.x) + threadIdx.x) * ELEMENTS, count, true, work);
+}
+
+/// x rounded to bfloat16, to the nearest, ties to even.
+extern "C" __global__ void to_bf16(const float *__restrict__ x, bf16 *__restrict__ out, size_t count) {
+    for_own_elements(count, [&](size_t first, auto together) {
+        constexpr int N = decltype(together)::COUNT;
+        float values[N];
+        load<N>(values, x + first);
+        store<N>(out + first, values);
+    });
+}
+
+/// GELU of `before`, element by element.
+extern "C" __global__ void gelu_forward(const float *__restrict__ before, STORED *__restrict__ out, size_t count) {
+    for_own_elements(count, [&](size_t first, auto together) {
+        constexpr int N = decltype(together)::COUNT;
+        float values[N];
+        load<N>(values, before + first);
+#pragma unroll
+        for (int i = 0; i < N; i++) values[i] = gelu(values[i]);
+        store<N>(out + first, values);
+    });
+}
+
+/// g times GELU's derivative at `before`.
 extern "C" __global__ void gelu_backward(const UPSTREAM *__restrict__ g, const STORED *__restrict__ before,
-                                         STORED *__restrict__ out, unsigned long long count) {
-    for_own_elements(count, [&](unsigned long long i) { store(out[i], number(g[i]) * gelu_gradient(number(before[i]))); });
+                                         STORED *__restrict__ out, size_t count) {
+    for_own_elements(count, [&](size_t first, auto together) {
+        constexpr int N = decltype(together)::COUNT;
+        float upstream[N], values[N];
+        load<N>(upstream, g + first);
+        load<N>(values, before + first);
+#pragma unroll
+        for (int i = 0; i < N; i++) upstream[i] *= gelu_gradient(values[i]);
+        store<N>(out + first, upstream);
+    });
+}
+
+/// Adds a bias to the rows of a product, `leading` apart, and takes GELU of them if asked to; `before`, if it is there, gets
+/// what GELU takes.
+extern "C" __global__ void finish(STORED *__restrict__ out, const STORED *__restrict__ bias, STORED *__restrict__ before,
+                                  size_t rows, int columns, int leading, int takes_gelu) {
+    const size_t element = blockIdx.x * size_t(blockDim.x) + threadIdx.x;
+    if (element >= rows * columns) return;
+    const int column = int(element % columns);
+    STORED *const place = out + element / columns * leading + column;
+    float value[1], added[1];
+    load<1>(value, place);
+    load<1>(added, bias + column);
+    value[0] += added[0];
+    if (before) store<1>(before + element, value);
+    if (takes_gelu) value[0] = gelu(value[0]);
+    store<1>(place, value);
 }
