@@ -47,6 +47,7 @@ export CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNN
 programs=$(cargo build "${options[@]}" --bins --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
 echo "- tests on the pretended device"
+export SUBMASK_TEST_SAMPLES=${SUBMASK_TEST_SAMPLES:-500}
 SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --lib -- ops::
 SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --test it -- parity_networks parity_images parity_blocks device_
 
@@ -75,11 +76,11 @@ while read -r program case evaluation sampling most; do
         done
     done
 done <<'CASES'
-dit_steps small - 2 160
-dit_steps small-mdm - 2 165
-dit_steps small-encoder - 2 110
-dit_steps bytes-blocks - 2 400
-unet_steps tiny 1 - 450
+dit_steps small - 2 115
+dit_steps small-mdm - 2 120
+dit_steps small-encoder - 2 105
+dit_steps bytes-blocks - 2 430
+unet_steps tiny 1 - 400
 CASES
 
 if [ -n "$toolkit" ]; then

@@ -10,6 +10,8 @@ export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$(mktemp -d)}
 
 features=
 for feature in wgpu "$@"; do features+=submask/$feature,submask-cli/$feature,; done
+# Of a device that computes on the CPU fewer samples tell as much as time allows.
+export SUBMASK_TEST_SAMPLES=${SUBMASK_TEST_SAMPLES:-500}
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 cargo test --locked --release --features "$features" --test it -- parity_networks parity_images device_ --nocapture |
