@@ -236,6 +236,7 @@ impl Dropout {
 }
 
 /// A weight [out, in] of a linear layer.
+#[allow(clippy::large_enum_variant, reason = "tensors of GPUs are large, and a layer has one")]
 #[derive(Clone, Debug)]
 pub enum Factor {
     /// A tensor.

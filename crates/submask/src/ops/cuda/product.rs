@@ -92,6 +92,7 @@ impl Matrix {
 }
 
 /// What happens to a result before it is written.
+#[allow(clippy::large_enum_variant, reason = "it lives as long as a call")]
 #[derive(Clone, Debug)]
 pub(super) enum Epilogue {
     /// Nothing.
