@@ -11,6 +11,9 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod draw;
+mod dropout;
+mod engine;
+mod factor;
 mod flex;
 mod gpu;
 pub(crate) mod lanes;
@@ -20,15 +23,14 @@ mod past;
 pub mod plain;
 mod rotary;
 mod row_loss;
+mod rows;
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexDevice;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
-use rayon::prelude::*;
+use burn::tensor::{DType, Device, Int, Tensor, activation};
 
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::{LEAST_CAPABILITY, capability};
@@ -36,31 +38,19 @@ pub use draw::{
     DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws,
     draws_by_kernel, rank_words, read_ranks,
 };
+pub use dropout::Dropout;
+pub use engine::{Engine, Precision};
+pub use factor::{Factor, Packed};
 pub(crate) use flex::{PackedWeight, transposed};
 pub use mask::AttentionMask;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};
 pub use rotary::{Rotary, frequency};
 pub use row_loss::{ComposedLoss, DigitRows, RowCost, RowLoss};
+pub use rows::TableRows;
+pub(crate) use rows::{integers, take_rows};
 
-use crate::random::Draws;
 use crate::{Error, Result};
-
-/// Who computes the operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// Compositions of Burn operations, on any device: the reference of the others, in single precision.
-    Plain,
-    /// Fused kernels of the CPU device.
-    Fused,
-    /// The compositions for GPUs: attention keeps no probabilities for the backward pass, and the training loss has
-    /// logits of some rows at a time.
-    Gpu,
-    /// Operations of CUDA devices: cuBLASLt, and kernels in CUDA C++. In bf16 the results of norms, GELU, SwiGLU and attention
-    /// are of bfloat16 already, as linear layers take them: cast them where anything else follows.
-    #[cfg(feature = "cuda")]
-    Cuda,
-}
 
 /// Which operations run, chosen once for a network: an engine, and the precision in which it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,101 +59,15 @@ pub struct Kernels {
     precision: Precision,
 }
 
-/// Whether this is the CPU device, with gradients or without.
-pub(crate) fn is_cpu(device: &Device) -> bool {
-    device.as_dispatch() == &DispatchDevice::Flex(FlexDevice)
-}
-
-/// In which precision linear layers and attention multiply, and on CUDA devices convolutions, in the forward and in the
-/// backward pass. Everything else, softmax among it, is in single precision, and so are sums, weights and the optimiser.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    Fp32,
-    /// Factors are rounded to the 11 significant bits of TF32, on tensor cores of NVIDIA's devices since 2020; products are
-    /// added up in single precision.
-    Tf32,
-    /// Factors are rounded to bfloat16, which has 8 significant bits; products are added up in single precision. On the
-    /// CPU the training loss stays in single precision where visible digits leave few tokens; on GPUs results are rounded
-    /// to bfloat16, too, and inference keeps the weights so.
-    Bf16,
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "fp32" => Ok(Self::Fp32),
-            "tf32" => Ok(Self::Tf32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::invalid("precision", name, "fp32, tf32 or bf16")),
-        }
-    }
-}
-
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} in {}", self.engine, self.precision)
     }
 }
 
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plain => "compositions",
-            Self::Fused => "fused operations of the CPU",
-            Self::Gpu => "operations of GPUs",
-            #[cfg(feature = "cuda")]
-            Self::Cuda => "operations of CUDA devices",
-        })
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fp32 => "fp32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-/// Integers on a device.
-pub(crate) fn integers<const D: usize>(
-    values: impl IntoIterator<Item = u32>,
-    shape: [usize; D],
-    device: &Device,
-) -> Tensor<D, Int> {
-    let values: Vec<i32> = values.into_iter().map(|value| value as i32).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-/// Rows of a matrix by their numbers; a row may be taken several times.
-pub(crate) fn take_rows(x: Tensor<2>, indices: &[u32]) -> Tensor<2> {
-    // There the tensor library would add up gradients one row after the other.
-    #[cfg(feature = "cuda")]
-    if cuda::is_cuda(&x.device()) {
-        let rows = TableRows { indices: indices.to_vec(), per_token: 1, hidden: x.dims()[1], summed: false };
-        return cuda::embedding(x, Arc::new(rows));
-    }
-    let indices = integers(indices.iter().copied(), [indices.len()], &x.device());
-    x.select(0, indices)
-}
-
-/// Which rows of a table the tokens take, each as many.
-#[derive(Clone, Debug)]
-pub struct TableRows {
-    /// Rows of the first token, then those of the second, and so on.
-    pub indices: Vec<u32>,
-    /// Rows that a token takes.
-    pub per_token: usize,
-    /// Width of a token's vector.
-    pub hidden: usize,
-    /// Whether a token's rows are added up; otherwise they stand beside each other, and zeros fill the rest.
-    pub summed: bool,
+/// Whether this is the CPU device, with gradients or without.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    device.as_dispatch() == &DispatchDevice::Flex(FlexDevice)
 }
 
 /// Which GroupNorm: groups of channels, and what follows.
@@ -175,19 +79,6 @@ pub struct GroupNorm {
     pub silu: bool,
 }
 
-/// A dropout mask that is a function of (seed, step, layer): nothing has to be saved to resume.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dropout {
-    /// Probability that an element is zeroed, in [0, 1).
-    pub rate: f64,
-    /// The draws of the run.
-    pub draws: Draws,
-    /// Training step.
-    pub step: u64,
-    /// Which dropout of the network.
-    pub layer: u32,
-}
-
 /// What a residual connection adds: gate · dropout(h).
 #[derive(Clone, Debug)]
 pub struct Addition {
@@ -197,94 +88,6 @@ pub struct Addition {
     pub gate: Tensor<2>,
     /// Dropout of h.
     pub dropout: Option<Dropout>,
-}
-
-/// Quadruples of dropout factors that one task draws.
-const QUADS: usize = 2048;
-
-impl Dropout {
-    /// x times the factors of its elements.
-    pub fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let factors = TensorData::new(self.factors(x.shape().num_elements()), x.shape());
-        let factors = Tensor::from_data(factors, &x.device());
-        x * factors
-    }
-
-    /// Elements whose random word is below this are zeroed.
-    fn threshold(&self) -> u32 {
-        (self.rate * f64::from(u32::MAX)) as u32
-    }
-
-    /// The factor of the others.
-    fn keep(&self) -> f32 {
-        (1.0 / (1.0 - self.rate)) as f32
-    }
-
-    /// The factors 0 or 1/(1 − rate) of `len` elements.
-    fn factors(&self, len: usize) -> Vec<f32> {
-        let (threshold, keep) = (self.threshold(), self.keep());
-        let mut factors = vec![0.0; len.next_multiple_of(4)];
-        factors.par_chunks_mut(4 * QUADS).enumerate().for_each(|(chunk, factors)| {
-            for (i, quad) in factors.chunks_exact_mut(4).enumerate() {
-                let bits = self.draws.bits(self.step, (chunk * QUADS + i) as u32, self.layer);
-                quad.copy_from_slice(&bits.map(|bits| if bits < threshold { 0.0 } else { keep }));
-            }
-        });
-        factors.truncate(len);
-        factors
-    }
-}
-
-/// A weight [out, in] of a linear layer.
-#[allow(clippy::large_enum_variant, reason = "tensors of GPUs are large, and a layer has one")]
-#[derive(Clone, Debug)]
-pub enum Factor {
-    /// A tensor.
-    Tensor(Tensor<2>),
-    /// A weight of inference, rounded to bfloat16 and packed for the CPU's products.
-    Packed(Packed),
-}
-
-/// See [`Factor::Packed`].
-#[derive(Clone, Debug)]
-pub struct Packed {
-    weight: PackedWeight,
-    device: Device,
-}
-
-impl Packed {
-    /// Rounds and packs the elements of a weight, which stand row after row.
-    pub(crate) fn new(values: &[f32], outer: usize, inner: usize, device: &Device) -> Self {
-        Self { weight: PackedWeight::new(values, outer, inner), device: device.clone() }
-    }
-}
-
-impl Factor {
-    /// The first `count` rows, of at least as many.
-    pub fn first(self, count: usize) -> Self {
-        match self {
-            Self::Tensor(weight) => Self::Tensor(weight.narrow(0, 0, count)),
-            Self::Packed(Packed { weight, device }) => {
-                Self::Packed(Packed { weight: weight.first(count), device })
-            }
-        }
-    }
-
-    /// The weight as a tensor: a copy of one that is packed.
-    pub fn into_tensor(self) -> Tensor<2> {
-        match self {
-            Self::Tensor(weight) => weight,
-            Self::Packed(Packed { weight, device }) => {
-                Tensor::from_data(TensorData::new(weight.unpacked(), weight.shape()), &device)
-            }
-        }
-    }
-}
-
-impl From<Tensor<2>> for Factor {
-    fn from(weight: Tensor<2>) -> Self {
-        Self::Tensor(weight)
-    }
 }
 
 impl Kernels {
