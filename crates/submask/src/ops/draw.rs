@@ -122,15 +122,19 @@ pub fn draws_by_kernel(device: &Device) -> bool {
 pub struct DeviceVisit {
     #[cfg(feature = "cuda")]
     on_device: cuda::DeviceVisit,
+    /// No device has kernels.
     #[cfg(not(feature = "cuda"))]
     never: std::convert::Infallible,
 }
 
-#[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables, reason = "no device has kernels"))]
 impl DeviceVisit {
     /// Uploads a visit. `None` where the device has no kernels.
     pub fn new(visit: &VisitDraws, device: &Device) -> Option<Self> {
-        draws_by_kernel(device).then(|| Self { on_device: cuda::DeviceVisit::new(visit, device) })
+        #[cfg(feature = "cuda")]
+        return draws_by_kernel(device).then(|| Self { on_device: cuda::DeviceVisit::new(visit, device) });
+        #[cfg(not(feature = "cuda"))]
+        None
     }
 
     /// `digits` [_, ℓ] after the draws of the tokens from `first` on, from their `logits` [n, C]. What is told of the tokens
@@ -143,7 +147,10 @@ impl DeviceVisit {
         digits: Tensor<2, Int>,
         notes: &Tensor<2, Int>,
     ) -> Tensor<2, Int> {
-        self.on_device.draw(tokens, first, logits, digits, notes)
+        #[cfg(feature = "cuda")]
+        return self.on_device.draw(tokens, first, logits, digits, notes);
+        #[cfg(not(feature = "cuda"))]
+        match self.never {}
     }
 
     /// Ranks the tokens from `first` on and draws them for whichever digits will be revealed, from their `logits` [n, C] and
@@ -158,37 +165,9 @@ impl DeviceVisit {
         states: [&Tensor<2, Int>; 2],
         out: &Tensor<1, Int>,
     ) {
+        #[cfg(feature = "cuda")]
         self.on_device.rank(tokens, ranks, first, logits, states, out);
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-#[allow(missing_docs, reason = "as above")]
-impl DeviceVisit {
-    pub fn new(_: &VisitDraws, _: &Device) -> Option<Self> {
-        None
-    }
-
-    pub fn draw(
-        &self,
-        _: &Arc<DrawnTokens>,
-        _: usize,
-        _: Tensor<2>,
-        _: Tensor<2, Int>,
-        _: &Tensor<2, Int>,
-    ) -> Tensor<2, Int> {
-        match self.never {}
-    }
-
-    pub fn rank(
-        &self,
-        _: &Arc<DrawnTokens>,
-        _: Ranks,
-        _: usize,
-        _: Tensor<2>,
-        _: [&Tensor<2, Int>; 2],
-        _: &Tensor<1, Int>,
-    ) {
+        #[cfg(not(feature = "cuda"))]
         match self.never {}
     }
 }

@@ -7,7 +7,7 @@ use burn::backend::{Backend, Cube, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::codes::TokenCodes;
-use super::device::{Array, Source, contiguous, reshaped, source};
+use super::device::{Array, Launch, Source, contiguous, reshaped, source};
 use crate::ops::{DrawnTokens, Ranks, Score, VisitDraws, rank_words};
 
 static SOURCE: Source = source!("draw.cu", "codes.cuh", "random.cuh");
@@ -42,6 +42,30 @@ pub struct Which {
     tokens: Arc<DrawnTokens>,
     sequences: usize,
     first: usize,
+}
+
+impl Which {
+    /// A launch with the arguments that both kernels begin with, the third of which are the digits.
+    fn launch(
+        &self,
+        kernel: &'static str,
+        codes: &TokenCodes,
+        logits: &Array,
+        with_digits: impl FnOnce(Launch) -> Launch,
+        notes: &Array,
+        visit: &Array,
+    ) -> Launch {
+        let launch = codes.launch(&SOURCE, kernel).read(logits);
+        let launch = launch.int(codes.classes).int(codes.classes).read(codes.table());
+        with_digits(launch)
+            .write(notes)
+            .int(notes_stride(notes))
+            .read(visit)
+            .int(self.sequences)
+            .int(self.first)
+            .int(codes.base)
+            .int(u32::from(self.tokens.carry_over))
+    }
 }
 
 /// A visit on a device.
@@ -108,21 +132,11 @@ impl DrawOp for Cube {
         let digits = if digits.can_mut() { digits } else { copy(digits) };
         let ([count, classes], [_, subtoken_len]) = (logits.shape().dims(), digits.shape().dims());
         assert_eq!((classes, subtoken_len), (codes.classes, codes.subtoken_len));
-        codes
-            .launch(&SOURCE, "draw")
-            .read(&logits)
-            .int(classes)
-            .int(classes)
-            .read(codes.table())
-            .write(&digits)
-            .write(&notes)
-            .int(notes_stride(&notes))
-            .read(&visit)
-            .int(which.sequences)
-            .int(which.first)
-            .int(codes.base)
-            .int(u32::from(which.tokens.carry_over))
-            .run(&logits, [count, 1, 1], threads(classes));
+        which.launch("draw", &codes, &logits, |launch| launch.write(&digits), &notes, &visit).run(
+            &logits,
+            [count, 1, 1],
+            threads(classes),
+        );
         digits
     }
 
@@ -144,20 +158,8 @@ impl DrawOp for Cube {
         // Masses of the values of a digit, or of the warps.
         let masses = (codes.base as usize).max(MOST_THREADS / 32);
         let shared = if ranks.by_digit { masses * size_of::<f64>() } else { 0 };
-        codes
-            .launch(&SOURCE, "rank")
-            .read(&logits)
-            .int(classes)
-            .int(classes)
-            .read(codes.table())
-            .read(&digits)
-            .write(&notes)
-            .int(notes_stride(&notes))
-            .read(&visit)
-            .int(which.sequences)
-            .int(which.first)
-            .int(codes.base)
-            .int(u32::from(which.tokens.carry_over))
+        which
+            .launch("rank", &codes, &logits, |launch| launch.read(&digits), &notes, &visit)
             .int(match ranks.score {
                 Some(Score::Confidence) => 0,
                 Some(Score::Margin) => 1,
