@@ -49,7 +49,11 @@ programs=$(cargo build "${options[@]}" --bins --message-format=json | sed -n 's/
 echo "- tests on the pretended device"
 export SUBMASK_TEST_SAMPLES=${SUBMASK_TEST_SAMPLES:-500}
 SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --lib -- ops::
-SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --test it -- parity_networks parity_images parity_blocks device_
+# Versions of cuBLASLt that finish no result, and that have no algorithm for the number of rows that is asked first.
+for refused in epilogues 8192; do
+    PRETENDED_CUBLASLT_REFUSES=$refused cargo test "${options[@]}" --lib -- ops::tests::linear ops::tests::bfloat16_layers
+done
+SUBMASK_TEST_DEVICE=gpu:0 RUST_TEST_THREADS=1 cargo test "${options[@]}" --test it -- parity_networks parity_images parity_blocks device_
 
 # launches PROGRAM ARGUMENT...: how many kernels a program launches.
 launches() {

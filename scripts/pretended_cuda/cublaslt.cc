@@ -362,6 +362,13 @@ int cublasLtMatmulAlgoGetHeuristic(void *, Desc *desc, Layout *a, Layout *b, Lay
     *found = 0;
     if (int status = check(*desc, *a, *b, *c, *d)) return status;
     if (asked < 1) return INVALID_VALUE;
+    // For tests of what happens then: no algorithm finishes results, or none takes so many columns.
+    if (const char *refused = getenv("PRETENDED_CUBLASLT_REFUSES")) {
+        const uint64_t columns = strtoull(refused, nullptr, 10);
+        const bool is_refused = columns ? a->columns == columns || b->columns == columns || d->columns == columns
+                                        : !strcmp(refused, "epilogues") && desc->epilogue != PLAIN;
+        if (is_refused) return NOT_SUPPORTED;
+    }
     Heuristic &result = results[0];
     result = {};
     memcpy(result.algo.alignments, preference->alignments, sizeof preference->alignments);

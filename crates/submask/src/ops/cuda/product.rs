@@ -3,7 +3,8 @@
 //! Which algorithm multiplies is a function of the kind of product alone: of both inner sizes, types and transpositions, and
 //! of the version of cuBLASLt and the GPU, which together are asked once, for a fixed number of rows. No sum is split. So a
 //! row of a result has the same bits whatever rows stand beside it, and so has a run that is repeated. Where a version has no
-//! algorithm that finishes a result, it multiplies alone, and a kernel of ours finishes it.
+//! algorithm that finishes a result, it multiplies alone, and a kernel of ours finishes it. Where the algorithm of the fixed
+//! number of rows does not take the true number, it is asked for that one, and only there bits may depend on the rows.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -202,13 +203,13 @@ impl Product {
             let failed = |error: CublasError| format!("cuBLASLt, {call:?}: {error:?}");
             match (call.multiply(call.kind, pointers, stream), finish) {
                 (Ok(()), _) => Ok(()),
-                (Err(error), None) => Err(failed(error)),
-                (Err(_), Some(finish)) => {
+                (Err(error), Some(finish)) if is_refusal(error) => {
                     call.multiply(call.kind.without_epilogue(), pointers, stream).map_err(failed)?;
                     let mut pointers = [&pointers[2..3], &pointers[4..]].concat();
                     pointers[0] += call.offsets[2];
                     finish.enqueue(&pointers, stream, on)
                 }
+                (Err(error), _) => Err(failed(error)),
             }
         });
     }
@@ -336,6 +337,12 @@ impl Preference {
     }
 }
 
+/// Whether cuBLASLt has no algorithm for what it was asked; everything else is a failure.
+fn is_refusal(error: CublasError) -> bool {
+    use sys::cublasStatus_t::{CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
+    [CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED].contains(&error.0)
+}
+
 impl Call {
     /// Multiplies by the algorithm of a kind, or where that does not take the true number of rows, by that of the true one.
     fn multiply(&self, kind: Kind, pointers: &[u64], stream: CUstream) -> Result<(), CublasError> {
@@ -345,7 +352,8 @@ impl Call {
         })?;
         let exact = Kind { first: self.first, second: self.second, out: self.out, ..kind };
         let multiply = |of: Kind| self.multiply_by(&of.algorithm(handle)?, kind, handle, pointers, stream);
-        multiply(kind).or_else(|error| if exact == kind { Err(error) } else { multiply(exact) })
+        let is_other = |error: &CublasError| exact != kind && is_refusal(*error);
+        multiply(kind).or_else(|error| if is_other(&error) { multiply(exact) } else { Err(error) })
     }
 
     fn multiply_by(
