@@ -52,7 +52,9 @@ def run_tests(asked, clock):
     }
     if asked.fixtures:
         environment["SUBMASK_FIXTURES"] = str(asked.fixtures)
-    command = [asked.tests, "--nocapture", "--test-threads=1", *asked.filter]
+    # One after the other, which tests of memory know by the variable.
+    environment["RUST_TEST_THREADS"] = "1"
+    command = [asked.tests, "--nocapture", *asked.filter]
     tests, status, started = Tests(asked.report), None, clock.spent()
     with open(Path(asked.logs) / "parity.log", "w") as log:
         for line in lines_of(command, environment, clock):

@@ -5,7 +5,7 @@ use burn::tensor::{Device, FloatDType, TensorData, Tolerance};
 use super::*;
 use crate::objective::{LossRows, Objective};
 use crate::predictive::Predictive;
-use crate::random::Purpose;
+use crate::random::{Draws, Purpose};
 use crate::subtoken::SubTokenizer;
 
 fn random<const D: usize>(shape: [usize; D], id: u64, device: &Device) -> Tensor<D> {
@@ -616,6 +616,16 @@ fn gated_residual_equals_its_composition() {
                 kernels.gated_residual(x.reshape(shape), h.reshape(shape), gate, dropout)
             });
         }
+    }
+}
+
+#[test]
+fn attention_of_one_query_equals_its_composition() {
+    for (batch, heads, keys, width) in [(1, 1, 1, 2), (3, 2, 7, 6), (2, 3, 70, 64)] {
+        let (one, all) = ([batch, heads, 1, width], [batch, heads, keys, width]);
+        compare([&one, &all, &all], |kernels, [q, k, v]| {
+            kernels.attention_of_one(q.reshape(one), k.reshape(all), v.reshape(all))
+        });
     }
 }
 

@@ -416,11 +416,12 @@ fn ten_optimiser_steps_on_the_device_agree() {
                 losses.push(report.loss);
                 norms.push(report.gradient_norm);
             }
-            // Other tests may take some at the same time.
-            let most = reserved[2].map(|bytes| bytes + bytes / 10);
-            hold(reserved.last() <= Some(&most), || {
-                format!("{}: the device's memory grows: {reserved:?}", case.name)
-            });
+            // Other tests may take some at the same time, if there are any.
+            let is_alone = std::env::var("RUST_TEST_THREADS").is_ok_and(|count| count == "1");
+            let spare = if is_alone { 0 } else { 10 };
+            let most = reserved[2].map(|bytes| bytes + bytes * spare / 100);
+            let grows = reserved[2..].iter().any(|bytes| *bytes > most);
+            hold(!grows, || format!("{}: the device's memory grows: {reserved:?}", case.name));
             let state = stepper.state().unwrap();
             ten.compare(&case, &network, &losses, &norms, &state.raw);
         }
