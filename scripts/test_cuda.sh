@@ -87,6 +87,11 @@ dit_steps bytes-blocks - 2 430
 unet_steps tiny 1 - 400
 CASES
 
+# Sums would depend on which thread comes first.
+atomic=$(grep -lE '\batomic(Add|Sub|Exch|CAS|Inc|Dec)\b' "$pretended"/lib64/cache/*.cc || true)
+[ -z "$atomic" ] || fail "kernels add atomically: $atomic"
+echo "- kernels that add atomically: none of $(find "$pretended/lib64/cache" -name '*.cc' | wc -l)"
+
 if [ -n "$toolkit" ]; then
     spilled=$(grep -l 'ptxas.* [1-9][0-9]* bytes spill' "$pretended"/lib64/cache/*.nvrtc || true)
     echo "- kernels that spill registers: ${spilled:-none}"

@@ -18,7 +18,7 @@
 //! of those that are sampled together, and `DEVICE` names a device as `--device` does, by default `cpu`. On a GPU weights,
 //! moments and gradients stay there, as in a run: steps are clipped and averaged, no step waits for the one before it, and
 //! the time is that of COUNT steps and a wait for the device over COUNT; the losses are those of the steps before them, and
-//! the line says how many FLOPs, tokens and weights a step is about. `ROUNDS=1` has `train`, `sample`, `bound` and
+//! the line has the FLOPs, tokens and weights of a step. `ROUNDS=1` has `train`, `sample`, `bound` and
 //! `operations` measure once for each line of standard input, and has the CPU train as a GPU does. With the cargo feature
 //! `cuda`, `profile-train CASE` and `profile-sample CASE EVALUATIONS` print what kernels a GPU ran.
 
