@@ -15,15 +15,23 @@
 //!   adds the whole list in order.
 //!
 //! [`Alone`] is one process, which owns everything.
+//!
+//! Where the state of a run is on a GPU, gradients stay there, too: a [`DeviceExchange`] adds them in the same order, and
+//! nothing of a slot is copied to memory. [`AloneOnDevice`] is one process with its device.
 
 mod alone;
+mod alone_on_device;
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
+
 pub use alone::Alone;
+pub use alone_on_device::AloneOnDevice;
 
 use super::optimizer::GradientRange;
 use crate::Result;
+use crate::ops::DeviceGradients;
 
 /// A process's side of the exchange.
 ///
@@ -58,4 +66,36 @@ pub trait Exchange: Send {
     /// # Errors
     /// Of the connection.
     fn gather(&mut self, values: &mut [Vec<f32>]) -> Result<()>;
+}
+
+/// Loss and gradients of a slot, or sums over slots, on a device.
+#[derive(Clone, Debug)]
+pub struct DeviceSums {
+    /// The loss, \[1\].
+    pub loss: Tensor<1>,
+    /// Gradients, in definition order of the weights.
+    pub gradients: DeviceGradients,
+}
+
+/// A process's side of the exchange, where every process has the whole state on a device of its own and makes every update
+/// itself: what goes from device to device are sums of gradients, and no weights.
+///
+/// In every step, [`Self::add`] is called for each slot of [`Self::own_slots`], then [`Self::reduce`]. Neither waits for
+/// the device. All processes make the same calls in the same order.
+pub trait DeviceExchange: Send {
+    /// Which of the slots 0..`slots` this process computes.
+    fn own_slots(&self, slots: usize) -> Range<usize>;
+
+    /// Takes loss and gradients of an own slot; `None` of a slot that costs nothing. Slots come in increasing order; the
+    /// first begins a step, and what was left of another is forgotten.
+    ///
+    /// # Errors
+    /// Of the connection.
+    fn add(&mut self, slot: usize, own: Option<DeviceSums>) -> Result<()>;
+
+    /// The sums of all processes' slots, each times its share, in the order of the slots. `None` if no slot costs anything.
+    ///
+    /// # Errors
+    /// Of the connection.
+    fn reduce(&mut self) -> Result<Option<DeviceSums>>;
 }

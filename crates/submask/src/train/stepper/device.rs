@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{StepReport, Stepper, finite};
 use crate::backbone::weights::{Parameter, Weights};
 use crate::ops::{AdamWStep, DeviceGradients, DeviceWeights, Kernels};
+use crate::train::exchange::{DeviceExchange, DeviceSums};
 use crate::train::optimizer::{Update, average_share};
 use crate::train::settings::TrainSettings;
 use crate::train::slot::{Slot, SlotLoss};
@@ -17,6 +18,7 @@ pub(super) struct OnDevice {
     settings: TrainSettings,
     parameters: Vec<Parameter>,
     kernels: Kernels,
+    exchange: Box<dyn DeviceExchange>,
     weights: DeviceWeights,
     /// Optimiser steps taken.
     steps: u64,
@@ -29,8 +31,6 @@ pub(super) struct OnDevice {
 struct Pending {
     /// The last step.
     step: u64,
-    /// Σ of the gradients of the present step's slots, once there is one.
-    gradients: Option<DeviceGradients>,
     /// Σ of the losses since the last [`Stepper::sync`].
     loss: Tensor<1>,
     /// ‖g‖₂ of the last step, before clipping, and Σ of ‖g‖₂ of all steps since the last [`Stepper::sync`], if there
@@ -46,13 +46,14 @@ struct Copy {
 }
 
 impl OnDevice {
-    /// Copies `state` to a device.
+    /// Copies `state` to a device, whose gradients are exchanged by `exchange`.
     pub fn new(
         settings: &TrainSettings,
         parameters: &[Parameter],
         state: TrainState,
         device: &Device,
         kernels: Kernels,
+        exchange: Box<dyn DeviceExchange>,
     ) -> Self {
         let upload = |values: &[Vec<f32>]| {
             let upload = |values: &Vec<f32>| {
@@ -64,6 +65,7 @@ impl OnDevice {
             settings: settings.clone(),
             parameters: parameters.to_vec(),
             kernels,
+            exchange,
             weights: DeviceWeights {
                 raw: upload(&state.raw),
                 average: upload(&state.average),
@@ -71,7 +73,7 @@ impl OnDevice {
                 second: upload(&state.optimizer.second),
             },
             steps: state.optimizer.steps,
-            pending: Pending { step: 0, gradients: None, loss: Tensor::zeros([1], device), norms: None },
+            pending: Pending { step: 0, loss: Tensor::zeros([1], device), norms: None },
             since_report: StepReport::default(),
             copy: Copy { state, has_average: true, has_all: true },
         }
@@ -97,28 +99,30 @@ impl OnDevice {
     }
 }
 
-impl Pending {
-    /// Adds a slot: `share` of its loss \[1\] by `weights`, and of its gradients.
-    fn add(&mut self, loss: Tensor<1>, weights: &Weights, share: f32, kernels: Kernels) {
-        self.loss = self.loss.clone() + loss.clone().detach().inner() * share;
-        let mut gradients = loss.backward();
-        let part = weights.tensors().map(|tensor| tensor.grad_remove(&mut gradients)).collect();
-        self.gradients = Some(kernels.add_gradients(self.gradients.take(), part, share));
+/// A slot's loss and its gradients by `weights`, of the `loss` \[1\].
+fn differentiated(loss: Tensor<1>, weights: &Weights) -> DeviceSums {
+    let mut gradients = loss.backward();
+    DeviceSums {
+        loss: loss.detach().inner(),
+        gradients: weights.tensors().map(|tensor| tensor.grad_remove(&mut gradients)).collect(),
     }
 }
 
 impl Stepper for OnDevice {
     fn step(&mut self, step: u64, slots: &dyn SlotLoss) -> Result<()> {
-        let share = 1.0 / self.settings.accumulate as f32;
-        self.pending.gradients = None;
-        for index in 0..self.settings.accumulate {
+        for index in self.exchange.own_slots(self.settings.accumulate) {
             let weights = Weights::with_gradients(&self.parameters, &self.weights.raw);
-            if let Some(loss) = slots.loss(&weights, Slot { step, index })? {
-                self.pending.add(loss, &weights, share, self.kernels);
-            }
+            let loss = slots.loss(&weights, Slot { step, index })?;
+            self.exchange.add(index, loss.map(|loss| differentiated(loss, &weights)))?;
         }
-        let gradients = self.pending.gradients.take();
-        self.update(gradients.unwrap_or_else(|| vec![None; self.parameters.len()]), step);
+        let gradients = match self.exchange.reduce()? {
+            Some(DeviceSums { loss, gradients }) => {
+                self.pending.loss = self.pending.loss.clone() + loss;
+                gradients
+            }
+            None => vec![None; self.parameters.len()],
+        };
+        self.update(gradients, step);
         self.pending.step = step;
         self.since_report.steps += 1;
         Ok(())
@@ -179,7 +183,7 @@ mod tests {
     use crate::backbone::Handle;
     use crate::backbone::weights::Init;
     use crate::random::{Draws, Purpose};
-    use crate::train::exchange::Alone;
+    use crate::train::exchange::{Alone, AloneOnDevice};
     use crate::train::optimizer::{AdamWConfig, global_norm};
     use crate::train::settings::RunSettings;
     use crate::train::stepper::Host;
@@ -230,7 +234,8 @@ mod tests {
         let state = TrainState::drawn(1, adamw, &parameters);
         let exchange = Box::new(Alone::new(2));
         let mut host = Host::new(&settings, &parameters, state.clone(), &Device::flex(), exchange);
-        let mut on_device = OnDevice::new(&settings, &parameters, state, device, kernels);
+        let exchange = Box::new(AloneOnDevice::new(2, kernels));
+        let mut on_device = OnDevice::new(&settings, &parameters, state, device, kernels, exchange);
         assert_eq!(on_device.report().unwrap(), StepReport::default());
         for step in 1..=4 {
             let before = host.state().unwrap().raw[0].clone();

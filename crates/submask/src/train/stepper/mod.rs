@@ -5,7 +5,7 @@ mod host;
 
 use self::device::OnDevice;
 pub use self::host::Host;
-use super::exchange::Alone;
+use super::exchange::{Alone, AloneOnDevice};
 use super::settings::TrainSettings;
 use super::slot::SlotLoss;
 use super::state::TrainState;
@@ -68,7 +68,9 @@ pub fn open(
 ) -> Box<dyn Stepper> {
     let device = compute.device();
     if compute.kernels().are_for_gpus() {
-        return Box::new(OnDevice::new(settings, parameters, state, device, compute.kernels()));
+        let kernels = compute.kernels();
+        let exchange = Box::new(AloneOnDevice::new(settings.accumulate, kernels));
+        return Box::new(OnDevice::new(settings, parameters, state, device, kernels, exchange));
     }
     let exchange = Box::new(Alone::new(settings.accumulate));
     Box::new(Host::new(settings, parameters, state, device, exchange))
