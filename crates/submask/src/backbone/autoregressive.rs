@@ -15,8 +15,8 @@ use super::dit::check_transformer;
 use super::layers::{Linear, LinearConfig, ModulatedNorm};
 use super::stream::Stream;
 use super::weights::{Init, Parameter, Weights};
-use crate::denoiser::{Autoregressor, Continuation, Spec};
-use crate::ops::{AttentionMask, Kernels, Rotary, TableRows, integers};
+use crate::denoiser::{Autoregressor, Continuation, DrawingContinuation, Spec};
+use crate::ops::{AttentionMask, Kernels, Rotary, TableRows, draws_by_kernel, integers};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
@@ -324,12 +324,26 @@ impl Continuation for Begun<'_> {
     }
 
     fn next_logits(&mut self, inputs: &[u32]) -> Result<Vec<f32>> {
-        let LoadedAutoregressive { network, weights } = self.loaded;
-        floats(network.next_logits(weights, inputs, &mut self.cache))
+        floats(self.next_logits_there(inputs))
     }
 
     fn keep(&mut self, rows: &[usize]) {
         self.cache.keep(rows);
+    }
+
+    fn on_drawing_device(&mut self) -> Option<&mut dyn DrawingContinuation> {
+        draws_by_kernel(&self.device()).then_some(self)
+    }
+}
+
+impl DrawingContinuation for Begun<'_> {
+    fn device(&self) -> Device {
+        self.loaded.weights.device()
+    }
+
+    fn next_logits_there(&mut self, inputs: &[u32]) -> Tensor<2> {
+        let LoadedAutoregressive { network, weights } = self.loaded;
+        network.next_logits(weights, inputs, &mut self.cache)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A network that predicts digits one after the other, from left to right.
 
+use burn::tensor::{Device, Tensor};
+
 use super::Spec;
 use crate::Result;
 
@@ -47,4 +49,18 @@ pub trait Continuation {
 
     /// Goes on with some of the sequences only: the `rows` of the batch, ascending.
     fn keep(&mut self, rows: &[usize]);
+
+    /// The same sequences where their device can draw the digits that follow, so that logits need not leave it.
+    fn on_drawing_device(&mut self) -> Option<&mut dyn DrawingContinuation> {
+        None
+    }
+}
+
+/// Sequences on their way whose logits can stay on their device.
+pub trait DrawingContinuation {
+    /// The device.
+    fn device(&self) -> Device;
+
+    /// As [`Continuation::next_logits`].
+    fn next_logits_there(&mut self, inputs: &[u32]) -> Tensor<2>;
 }

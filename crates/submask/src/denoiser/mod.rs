@@ -12,7 +12,7 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::subtoken::SubTokenizer;
 use crate::{Error, Result};
 
-pub use autoregressor::{Autoregressor, Continuation};
+pub use autoregressor::{Autoregressor, Continuation, DrawingContinuation};
 pub use blocks::{BlockDenoiser, BlocksAt, Kept};
 pub use watched::{Wanted, Watched, WatchedAutoregressor};
 

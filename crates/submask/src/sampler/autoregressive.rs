@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::draw::improper;
 use super::end::first_end;
+use super::next_digits::{DeviceDigits, NextDigit};
 use super::observer::{Event, Observer, Progress, TokenLogProb, Unobserved};
 use super::report::SampleReport;
 use super::settings::check_plain;
@@ -67,6 +69,7 @@ pub struct AutoregressiveStream<'a> {
     predictive: &'a Predictive,
     /// The draw of a digit is one over b classes: a distribution over single sub-tokens.
     digits: Predictive,
+    device_digits: DeviceDigits,
     batch: usize,
     /// Whether a sequence begins at once and takes turns with others, or begins with others once those under way are finished: their
     /// keys and values are then of one length.
@@ -89,10 +92,12 @@ impl<'a> AutoregressiveStream<'a> {
         if batch == 0 {
             return Err(Error::invalid("batch", batch, "at least 1"));
         }
+        let digits = Predictive::new(SubTokenizer::new(network.base(), 1)?, true);
         Ok(Self {
             network,
             predictive,
-            digits: Predictive::new(SubTokenizer::new(network.base(), 1)?, true),
+            device_digits: DeviceDigits::new(&digits),
+            digits,
             batch,
             takes_turns: false,
             waiting: VecDeque::new(),
@@ -159,10 +164,28 @@ impl<'a> AutoregressiveStream<'a> {
         let base = self.network.base();
         let last = |row: &Row| row.digits.last().copied().unwrap_or(base as u32);
         let inputs: Vec<u32> = party.rows.iter().map(last).collect();
-        let logits = party.continuation.next_logits(&inputs)?;
         let writer = Writer { predictive: self.predictive, digits: &self.digits };
-        for (row, logits) in party.rows.iter_mut().zip(logits.chunks_exact(base)) {
-            writer.write(row, logits, observer)?;
+        let Party { continuation, rows } = &mut party;
+        // Probabilities that are told need the logits in memory.
+        let stays = rows.iter().all(|row| row.asked.recipe.log_probs.is_none());
+        match if stays { continuation.on_drawing_device() } else { None } {
+            Some(device) => {
+                let logits = device.next_logits_there(&inputs);
+                let next = writer.next_digits(rows)?;
+                let drawn = self.device_digits.draw(logits, &next)?;
+                for (next, digit) in next.iter().zip(drawn) {
+                    writer.write(&mut rows[next.row], digit, None, observer)?;
+                }
+            }
+            None => {
+                let logits = continuation.next_logits(&inputs)?;
+                for (row, logits) in rows.iter_mut().zip(logits.chunks_exact(base)) {
+                    if !writer.take_given(row)? {
+                        let (digit, log_prob) = writer.draw(row, logits)?;
+                        writer.write(row, digit, log_prob, observer)?;
+                    }
+                }
+            }
         }
         self.parties.push_back(party);
         self.finish(observer)
@@ -361,22 +384,61 @@ struct Writer<'w> {
 }
 
 impl Writer<'_> {
-    /// Appends the digit that follows those of a row: given, or drawn by `logits` \[b\], which is told.
-    fn write(&self, row: &mut Row, logits: &[f32], observer: &mut dyn Observer) -> Result<()> {
+    /// Appends the digit that follows those of a row, if it is given.
+    fn take_given(&self, row: &mut Row) -> Result<bool> {
         let codes = self.predictive.codes();
         let (len, place) = (codes.subtoken_len(), row.digits.len());
-        if let Some(token) = row.asked.prompt[place / len] {
-            return row.push(codes.encode(&[token])?[place % len], codes);
+        let given = row.asked.prompt[place / len];
+        if let Some(token) = given {
+            row.push(codes.encode(&[token])?[place % len], codes)?;
         }
+        Ok(given.is_some())
+    }
+
+    /// Appends the digits that are given, and returns the others, which are to be drawn.
+    fn next_digits(&self, rows: &mut [Row]) -> Result<Vec<NextDigit>> {
+        let mut next = Vec::new();
+        for (index, row) in rows.iter_mut().enumerate() {
+            if !self.take_given(row)? {
+                next.push(NextDigit {
+                    row: index,
+                    place: row.digits.len(),
+                    draws: row.draws,
+                    number: row.asked.number,
+                    sharpening: row.asked.recipe.sharpening,
+                    allowed: self.allowed(row),
+                });
+            }
+        }
+        Ok(next)
+    }
+
+    /// Draws the digit that follows those of a row by `logits` \[b\], and says with what probability, if that is to be told.
+    fn draw(&self, row: &Row, logits: &[f32]) -> Result<(u32, Option<TokenLogProb>)> {
+        let (len, place) = (self.predictive.codes().subtoken_len(), row.digits.len());
         let recipe = row.asked.recipe;
         let distribution = self.distribution(row, logits, recipe.sharpening.temperature);
-        let log_prob = |digit: u32| recipe.log_probs.map(|top| term(&distribution, place / len, digit, top));
+        if !distribution.is_proper() {
+            return Err(improper());
+        }
         let uniform = row.draws.uniform(row.asked.number, place as u32, 0);
         let digit = distribution.clone().truncate(&recipe.sharpening).draw(uniform);
-        let log_prob = log_prob(digit);
+        Ok((digit, recipe.log_probs.map(|top| term(&distribution, place / len, digit, top))))
+    }
+
+    /// Appends the digit that was drawn, and tells of it.
+    fn write(
+        &self,
+        row: &mut Row,
+        digit: u32,
+        log_prob: Option<TokenLogProb>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let codes = self.predictive.codes();
+        let (len, place) = (codes.subtoken_len(), row.digits.len());
         let masked = row.masked(len);
-        let time = (masked - row.written(len)) as f64 / masked as f64;
         let step = row.written(len);
+        let time = (masked - step) as f64 / masked as f64;
         row.push(digit, codes)?;
         if !observer.wants_digits(row.sequence) {
             return Ok(());
@@ -391,16 +453,19 @@ impl Writer<'_> {
         })
     }
 
+    /// The values that the digit after those of a row may take: those that lead to a token, \[b\].
+    fn allowed(&self, row: &Row) -> Vec<bool> {
+        let (len, place) = (self.predictive.codes().subtoken_len(), row.digits.len());
+        next_digits(self.predictive, &row.digits[place - place % len..])
+    }
+
     /// The distribution of the digit that follows those of a row: of those that lead to a token.
     fn distribution(&self, row: &Row, logits: &[f32], temperature: f64) -> TokenDistribution<'_> {
-        let (len, base) = (self.predictive.codes().subtoken_len(), self.digits.codes().base());
-        let place = row.digits.len();
-        let allowed = next_digits(self.predictive, &row.digits[place - place % len..]);
         let mut logits = logits.to_vec();
-        for (logit, allowed) in logits.iter_mut().zip(allowed) {
+        for (logit, allowed) in logits.iter_mut().zip(self.allowed(row)) {
             *logit = if allowed { *logit } else { f32::NEG_INFINITY };
         }
-        self.digits.distribution_at(&logits, &[base], temperature)
+        self.digits.distribution_at(&logits, &[self.digits.codes().base()], temperature)
     }
 }
 

@@ -58,6 +58,7 @@ mod end;
 mod memory;
 mod memory_draws;
 mod mixture;
+mod next_digits;
 mod observer;
 mod plan;
 mod policy;
