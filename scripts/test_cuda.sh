@@ -51,9 +51,15 @@ export SUBMASK_TEST_SAMPLES=${SUBMASK_TEST_SAMPLES:-500}
 SUBMASK_TEST_DEVICE=gpu:0 cargo test "${options[@]}" --lib -- ops::
 # Versions of cuBLASLt that finish no result, and that have no algorithm for the number of rows that is asked first.
 for refused in epilogues 8192; do
-    PRETENDED_CUBLASLT_REFUSES=$refused cargo test "${options[@]}" --lib -- ops::tests::linear ops::tests::bfloat16_layers
+    PRETENDED_CUBLASLT_REFUSES=$refused cargo test "${options[@]}" --lib -- ops::tests::linear ops::tests::two_layers ops::tests::bfloat16_layers
 done
 SUBMASK_TEST_DEVICE=gpu:0 RUST_TEST_THREADS=1 cargo test "${options[@]}" --test it -- parity_networks parity_images parity_blocks device_
+
+# Training, evaluation and samples of the networks whose launches are not counted below.
+for architecture in 80 89 90; do
+    PRETENDED_CUDA_SM=$architecture SUBMASK_TEST_DEVICE=gpu:0 SUBMASK_TEST_PRECISION=fp32,bf16 \
+        cargo test "${options[@]}" --test it -- short_runs_of_other_networks
+done
 
 # launches PROGRAM ARGUMENT...: how many kernels a program launches.
 launches() {

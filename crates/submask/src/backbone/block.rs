@@ -159,6 +159,7 @@ impl Block {
 
     /// The two linear layers, with GELU between them: [n, d] → [n, d].
     pub fn mlp(&self, weights: &Weights, x: Tensor<2>) -> Tensor<2> {
-        self.mlp_out.forward(weights, self.mlp_in.forward_gelu(weights, x))
+        let layers = [&self.mlp_in, &self.mlp_out].map(|layer| (layer.weight(weights), layer.bias(weights)));
+        self.shape.kernels.mlp(x, layers)
     }
 }

@@ -18,6 +18,7 @@ mod flex;
 mod gpu;
 pub(crate) mod lanes;
 mod mask;
+mod mixture;
 mod optimizer;
 mod past;
 pub mod plain;
@@ -43,6 +44,7 @@ pub use engine::{Engine, Precision};
 pub use factor::{Factor, Packed};
 pub(crate) use flex::{PackedWeight, transposed};
 pub use mask::AttentionMask;
+pub use mixture::add_prediction;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 pub use past::{Past, PlacedPast};
 pub use rotary::{Rotary, frequency};
@@ -217,6 +219,25 @@ impl Kernels {
             (Engine::Cuda, weight) => cuda::linear_gelu(x, weight.into_tensor(), bias, self.precision),
             (_, Factor::Packed(packed)) => flex::packed_linear_gelu(x, packed.weight, bias),
             (_, Factor::Tensor(weight)) => flex::linear_gelu(x, weight, bias, self.precision),
+        }
+    }
+
+    /// Two linear layers, each a weight and a bias, with GELU between them: [`Self::linear`] of [`Self::linear_gelu`].
+    ///
+    /// # Shapes
+    /// - `x`: [n, in], weights: [m, in] and [out, m], biases: \[m\] and \[out\]
+    /// - result: [n, out]
+    pub fn mlp(self, x: Tensor<2>, layers: [(Factor, Tensor<1>); 2]) -> Tensor<2> {
+        match self.engine {
+            #[cfg(feature = "cuda")]
+            Engine::Cuda => {
+                let layers = layers.map(|(weight, bias)| (weight.into_tensor(), bias));
+                cuda::mlp(x, layers, self.precision)
+            }
+            _ => {
+                let [(first, first_bias), (second, second_bias)] = layers;
+                self.linear(self.linear_gelu(x, first, first_bias), second, Some(second_bias))
+            }
         }
     }
 

@@ -222,6 +222,31 @@ fn linear_and_gelu_equal_their_composition() {
 }
 
 #[test]
+fn two_layers_with_gelu_between_them_equal_their_composition() {
+    for (n, inner, middle, outer) in [(1, 1, 1, 1), (3, 5, 33, 2), (70, 33, 16, 17), (129, 8, 64, 24)] {
+        let shapes: [&[usize]; 5] = [&[n, inner], &[middle, inner], &[middle], &[outer, middle], &[outer]];
+        let run = |kernels: Kernels, [x, first, first_bias, second, second_bias]: [Tensor<1>; 5]| {
+            let first = first.reshape([middle, inner]).into();
+            let layers = [(first, first_bias), (second.reshape([outer, middle]).into(), second_bias)];
+            kernels.mlp(x.reshape([n, inner]), layers)
+        };
+        compare(shapes, run);
+        is_rounded(|kernels, device| {
+            let device = device.clone().autodiff();
+            let leaves: [Tensor<1>; 5] = std::array::from_fn(|index| {
+                let len = shapes[index].iter().product();
+                random([len], index as u64, &device).require_grad()
+            });
+            let out = run(kernels, leaves.clone());
+            let upstream = random([n, outer], 99, &device);
+            let gradients = (out.clone() * upstream).sum().backward();
+            let gradients = leaves.map(|leaf| leaf.grad(&gradients).unwrap().into_data());
+            std::iter::once(out.into_data()).chain(gradients).collect()
+        });
+    }
+}
+
+#[test]
 fn modulated_norm_equals_its_composition() {
     let narrow = [(1, 1, 1), (3, 5, 1), (3, 5, 3), (7, 21, 1)].map(|sizes| (sizes, 19));
     let wide = [((2, 40, 2), 16), ((1, 3, 1), 1030), ((2, 3, 1), 2100)];

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::denoiser::{Denoiser, Spec, States};
+use crate::denoiser::{BlocksAt, Denoiser, DeviceRows, DrawingDevice, Spec, States};
+use crate::ops::add_prediction;
 use crate::schedule::TemperatureSchedule;
 use crate::{Error, Result};
 
@@ -92,6 +94,19 @@ impl<'a> MixtureDenoiser<'a> {
     }
 }
 
+/// The times of the sequences, `lengths` \[B\] tokens each, to which `positions` belong, which stand in the order of these.
+fn times(states: &States, lengths: &[usize], positions: &[usize]) -> Vec<f64> {
+    let (mut sequence, mut end) = (0, lengths.first().copied().unwrap_or(0));
+    let time = |position: &usize| {
+        while *position >= end && sequence + 1 < lengths.len() {
+            sequence += 1;
+            end += lengths[sequence];
+        }
+        states.t[sequence]
+    };
+    positions.iter().map(time).collect()
+}
+
 /// log(eᵃ + eᵇ).
 fn log_add(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
@@ -116,7 +131,7 @@ impl Denoiser for MixtureDenoiser<'_> {
         let seq_len = states.seq_len(subtoken_len);
         let mut sums = vec![f32::NEG_INFINITY; positions.len() * vocab_size];
         for member in &self.members {
-            let labels = member.label.map(|label| vec![label; states.t.len()]);
+            let labels = member.labels(states);
             let states = States { labels: labels.as_deref().or(states.labels), ..*states };
             member.network.evaluate(&states, positions, &mut |range, logits| {
                 let first = range.start;
@@ -128,6 +143,66 @@ impl Denoiser for MixtureDenoiser<'_> {
         let count = (self.members.len() as f32).ln();
         sums.par_iter_mut().for_each(|sum| *sum -= count);
         rows(0..positions.len(), &sums)
+    }
+
+    fn drawing_device(&self) -> Option<&dyn DrawingDevice> {
+        // One for all, on which their predictions are added up.
+        let mut devices = self.members.iter().map(|member| Some(member.network.drawing_device()?.device()));
+        let first = devices.next().flatten()?;
+        devices.all(|other| other.as_ref() == Some(&first)).then_some(self)
+    }
+}
+
+impl DrawingDevice for MixtureDenoiser<'_> {
+    fn device(&self) -> Device {
+        let first = self.members.iter().find_map(|member| member.network.drawing_device());
+        first.map_or_else(Device::flex, DrawingDevice::device)
+    }
+
+    fn takes_lengths(&self) -> bool {
+        let takes =
+            |member: &Member| member.network.drawing_device().is_some_and(DrawingDevice::takes_lengths);
+        self.members.iter().all(takes)
+    }
+
+    fn logits_of_each(
+        &self,
+        states: &States,
+        lengths: &[usize],
+        positions: &[usize],
+        rows: DeviceRows,
+    ) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let (n, device) = (positions.len(), DrawingDevice::device(self));
+        let times = times(states, lengths, positions);
+        let temperatures: Vec<f32> = times.into_iter().map(|t| self.temperature.at(t) as f32).collect();
+        let temperatures = Tensor::<1>::from_data(TensorData::new(temperatures, [n]), &device);
+        let mut sums = Tensor::<2>::full([n, self.spec.vocab_size], f32::NEG_INFINITY, &device);
+        for member in &self.members {
+            let labels = member.labels(states);
+            let states = States { labels: labels.as_deref().or(states.labels), ..*states };
+            let network = member.network.drawing_device().ok_or("another device");
+            let network = network.map_err(Error::internal("a network on the mixture's device"))?;
+            let mut chunks = Vec::new();
+            network.logits_of_each(&states, lengths, positions, &mut |_, logits| chunks.push(logits))?;
+            let logits = if chunks.len() == 1 { chunks.remove(0) } else { Tensor::cat(chunks, 0) };
+            sums = add_prediction(sums, logits, temperatures.clone(), 1.0 / self.members.len() as f64);
+        }
+        rows(0..n, sums);
+        Ok(())
+    }
+
+    fn logits_after_each(&self, _: &[BlocksAt], _: &States, _: &[usize], _: DeviceRows) -> Result<()> {
+        Err(Error::invalid("mixture", "networks with blocks", "networks without blocks"))
+    }
+}
+
+impl Member<'_> {
+    /// The labels that the network is told of the sequences instead of theirs.
+    fn labels(&self, states: &States) -> Option<Vec<usize>> {
+        self.label.map(|label| vec![label; states.t.len()])
     }
 }
 

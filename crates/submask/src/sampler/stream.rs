@@ -119,7 +119,7 @@ pub struct Stream<'a> {
 /// What evaluates the sequences.
 enum Network<'a> {
     Borrowed(&'a dyn Denoiser),
-    /// It has neither blocks nor a device on which digits are drawn.
+    /// It has no blocks, and no device on which digits stay.
     Mixture(Box<MixtureDenoiser<'a>>),
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use submask::backbone::autoregressive::AutoregressiveConfig;
 use submask::model::{NetworkConfig, checkpoints};
 use submask::ops::Engine;
 use submask::train::event::Event;
@@ -13,14 +14,17 @@ use submask::{Compute, Device};
 
 use crate::fixtures::{hold, places, tolerances};
 
+fn preset(text: &str) -> RunSettings {
+    toml::from_str(text).unwrap()
+}
+
 /// A run of twelve steps of two micro-batches each, validated and saved in the middle.
 fn request(folder: &Path, name: &str, compute: Compute) -> RunRequest {
     let corpus = folder.join("corpus.txt");
     let words = ["sea", "water", "shore", "a wave", "the tide"];
     let lines: String = (0..400).map(|i| format!("{} and {}\n\n", words[i % 5], words[i / 5 % 5])).collect();
     fs::write(&corpus, lines).unwrap();
-    let preset = include_str!("../../../submask-cli/presets/dictionary.toml");
-    let mut settings: RunSettings = toml::from_str(preset).unwrap();
+    let mut settings = preset(include_str!("../../../submask-cli/presets/dictionary.toml"));
     let RunData::Text(data) = &mut settings.data else { panic!("the preset is of text") };
     data.paths = vec![corpus];
     data.valid_fraction = 0.1;
@@ -123,5 +127,65 @@ fn a_run_whose_state_stays_on_the_device_comes_to_the_same() {
         // A resumed run's first record is of its own steps.
         let last = expected.len() - 4;
         agree(&parts[last..], &expected[last..]);
+    }
+}
+
+/// Runs of two steps of the networks that other tests do not train on a device: the autoregressive baseline, the U-Net, the
+/// toy.
+fn short_runs(folder: &Path, name: &str, compute: &Compute) -> [RunRequest; 3] {
+    let of_settings = |kind: &str, mut settings: RunSettings| {
+        let train = &mut settings.train;
+        (train.steps, train.batch_size, train.accumulate, train.validate_every) = (2, 2, 2, 2);
+        (train.log_every, train.checkpoint_every, train.warmup_steps) = (1, 2, 1);
+        (train.validate_sequences, train.final_sequences, train.final_draws) = (2, 2, 1);
+        (train.validate_samples, train.final_samples) = (0, 2);
+        settings.sample.steps = 4;
+        let out = folder.join(format!("{kind}-{name}"));
+        RunRequest { settings, out, resume: false, init: None, compute: compute.clone() }
+    };
+    let mut text = request(folder, name, compute.clone()).settings;
+    text.network = NetworkConfig::Autoregressive(AutoregressiveConfig {
+        hidden: 32,
+        heads: 2,
+        blocks: 2,
+        seq_len: 8,
+        dropout: 0.1,
+    });
+    let mut images = preset(include_str!("../../../submask-cli/presets/emoji.toml"));
+    let RunData::Images(data) = &mut images.data else { panic!("the preset is of images") };
+    (data.height, data.width) = (8, 8);
+    let NetworkConfig::Unet(unet) = &mut images.network else { panic!("a U-Net") };
+    (unet.model_channels, unet.channel_mult, unet.res_blocks) = (96, vec![1], 1);
+    unet.attention_resolutions = vec![1];
+    let mut points = preset(include_str!("../../../submask-cli/presets/toy.toml"));
+    let RunData::Density(data) = &mut points.data else { panic!("the preset is of a density") };
+    data.image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/toy.png");
+    [of_settings("baseline", text), of_settings("images", images), of_settings("points", points)]
+}
+
+#[test]
+fn short_runs_of_other_networks_come_to_the_same_on_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = short_runs(folder.path(), "plain", &Compute::reference()).map(|request| {
+        finish(&request);
+        recorded(&request)
+    });
+    for (index, (device, kernels)) in
+        places().into_iter().enumerate().filter(|(_, place)| place.1.are_for_gpus())
+    {
+        let compute = Compute::with(device, kernels).unwrap();
+        let requests = short_runs(folder.path(), &index.to_string(), &compute);
+        for (request, expected) in requests.iter().zip(&expected) {
+            finish(request);
+            let found = recorded(request);
+            println!("{}: {found:?}, in memory {expected:?}", request.out.display());
+            assert_eq!(found.len(), expected.len());
+            assert!(expected.len() > 4, "two steps and a figure: {expected:?}");
+            let allowed = 10.0 * tolerances(kernels).gradients;
+            for (ours, theirs) in found.iter().zip(expected) {
+                let near = (ours - theirs).abs() < allowed * theirs.abs();
+                hold(near, || format!("{}: {ours}, not {theirs}, {kernels:?}", request.out.display()));
+            }
+        }
     }
 }

@@ -43,6 +43,13 @@ pub(super) fn sum_parts(parts: &Array, groups: usize, count: usize, width: usize
     out
 }
 
+/// A launch that writes the sums \[m\] of the columns of `count` contiguous rows, alone.
+pub(super) fn sums_of_rows(x: &Array, out: &Array, count: usize) -> Launch {
+    let width = out.shape().num_elements();
+    let launch = launch(x.dtype, 1, "sum_parts").read(x).write(out).int(count).int(width);
+    launch.sized([1, width.div_ceil(PART_COLUMNS), 1], PART_THREADS)
+}
+
 /// Parts \[rows, width\] that a launch puts beside each other, as the kernel has it.
 const JOINED: usize = 6;
 

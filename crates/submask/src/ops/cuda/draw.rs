@@ -10,7 +10,7 @@ use super::codes::TokenCodes;
 use super::device::{Array, Launch, Source, contiguous, reshaped, source};
 use crate::ops::{DrawnTokens, Ranks, Score, VisitDraws, rank_words};
 
-static SOURCE: Source = source!("draw.cu", "codes.cuh", "random.cuh");
+static SOURCE: Source = source!("draw.cu", "block.cuh", "codes.cuh", "random.cuh");
 
 /// Classes per thread, and threads of a block at most.
 const CLASSES: usize = 8;

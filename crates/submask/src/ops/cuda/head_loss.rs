@@ -15,12 +15,13 @@ use burn::tensor::{DType, FloatDType, Shape, Tensor};
 
 use super::codes::{TokenCodes, upload};
 use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
+use super::epilogue::Epilogue;
 use super::linear::factor;
-use super::product::{Epilogue, Matrix, Product, Rows};
+use super::product::{Matrix, Product, Rows};
 use super::rows::factor_type;
 use crate::ops::{DigitRows, Precision, RowCost, RowLoss};
 
-static SOURCE: Source = source!("head_loss.cu", "codes.cuh");
+static SOURCE: Source = source!("head_loss.cu", "block.cuh", "codes.cuh");
 static SCALE: Source = source!("scale.cu");
 
 /// The most logits that exist at once: enough rows for products that fill a large GPU, in 1 GiB.

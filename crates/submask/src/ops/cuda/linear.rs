@@ -1,5 +1,6 @@
 //! x·Wᵀ + bias, and its GELU.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -10,7 +11,8 @@ use burn::tensor::{DType, Tensor};
 
 use super::columns::column_sums;
 use super::device::{Array, Launch, Source, contiguous, name_of, room, source};
-use super::product::{Epilogue, Matrix, Product, Rows};
+use super::epilogue::Epilogue;
+use super::product::{Matrix, Product, Rows};
 use crate::ops::Precision;
 
 pub(super) static SOURCE: Source = source!("linear.cu", "elements.cuh");
@@ -78,7 +80,7 @@ fn elementwise(launch: Launch, out: &Array) {
 }
 
 /// x·Wᵀ + bias of factors, in single precision.
-fn product(x: &Array, weight: &Array, bias: Option<Array>, precision: Precision) -> Array {
+pub(super) fn product(x: &Array, weight: &Array, bias: Option<Array>, precision: Precision) -> Array {
     let mut product = Product::new(Matrix::of(x), Matrix::of(weight).transpose(), Rows::Outer, precision);
     if let Some(bias) = bias {
         product.epilogue = Epilogue::Bias(contiguous(bias));
@@ -87,7 +89,7 @@ fn product(x: &Array, weight: &Array, bias: Option<Array>, precision: Precision)
 }
 
 /// GELU(x·Wᵀ + bias) of factors, as the next product takes it, and what GELU takes, if `keeps`.
-fn product_gelu(
+pub(super) fn product_gelu(
     x: &Array,
     weight: &Array,
     bias: Array,
@@ -184,7 +186,7 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Cube, C> {
 }
 
 /// With g the gradient of the result, times GELU's derivative where there is one: dx = g·W, dW = gᵀ·x, and dbias the sums
-/// of g's columns.
+/// of g's columns, in bf16 of rounded ones.
 #[derive(Debug)]
 struct LinearBackward;
 
@@ -203,7 +205,6 @@ impl<const N: usize> Backward<Cube, N> for LinearBackward {
     fn backward(self, ops: Ops<State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let State { x, weight, before, precision } = ops.state;
         let g = contiguous(grads.consume::<Cube>(&ops.node));
-        // Of the bias in single precision, if the gradient is.
         let g = match before {
             Some(before) => {
                 let out = room(&g, g.shape(), before.dtype);
@@ -215,23 +216,44 @@ impl<const N: usize> Backward<Cube, N> for LinearBackward {
             }
             None => g,
         };
-        let mut parents = ops.parents.into_iter();
-        let (for_x, for_weight, for_bias) =
-            (parents.next().flatten(), parents.next().flatten(), parents.next().flatten());
-        if let Some(bias) = for_bias {
-            grads.register::<Cube>(bias.id, column_sums(&g));
-        }
-        if for_x.is_none() && for_weight.is_none() {
-            return;
-        }
         let g = factor(g, precision);
+        let mut parents = ops.parents.into_iter().map(|parent| parent.map(|node| node.id));
+        let [for_x, for_weight, for_bias] = [(); 3].map(|()| parents.next().flatten());
         if let Some(parent) = for_x {
             let product = Product::new(Matrix::of(&g), Matrix::of(&weight), Rows::Outer, precision);
-            grads.register::<Cube>(parent.id, product.run(DType::F32));
+            grads.register::<Cube>(parent, product.run(DType::F32));
         }
-        if let Some(parent) = for_weight {
-            let product = Product::new(Matrix::of(&g).transpose(), Matrix::of(&x), Rows::Inner, precision);
-            grads.register::<Cube>(parent.id, product.run(DType::F32));
+        register_weight(grads, &g, &x, [for_weight, for_bias], precision);
+    }
+}
+
+/// Registers, of x·Wᵀ + bias given its gradient, those of the weight and of the bias, where these are asked for.
+pub(super) fn register_weight(
+    grads: &mut Gradients,
+    g: &Array,
+    x: &Array,
+    [weight, bias]: [Option<NodeId>; 2],
+    precision: Precision,
+) {
+    let Some(weight) = weight else {
+        if let Some(bias) = bias {
+            grads.register::<Cube>(bias, column_sums(g));
         }
+        return;
+    };
+    let mut product = Product::new(Matrix::of(g).transpose(), Matrix::of(x), Rows::Inner, precision);
+    let sums = bias.is_some().then(|| match (precision, g.shape()[0]) {
+        // The library adds up rounded numbers alone.
+        (Precision::Bf16, 1..) => {
+            let sums = room(g, [g.shape()[1]], DType::F32);
+            product.epilogue = Epilogue::BiasGradient { sums: sums.clone() };
+            sums
+        }
+        _ => column_sums(g),
+    });
+    // The product comes first: to register is to add where there is a gradient, and reads the sums.
+    grads.register::<Cube>(weight, product.run(DType::F32));
+    if let Some((bias, sums)) = bias.zip(sums) {
+        grads.register::<Cube>(bias, sums);
     }
 }

@@ -18,8 +18,8 @@ use cudarc::cublaslt::result::{self as lt, CublasError};
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUstream;
 
-use super::device::{Array, Launch, enqueue, name_of, ordinal, room, workspace};
-use super::linear::SOURCE as LINEAR;
+use super::device::{Array, enqueue, ordinal, room, workspace};
+use super::epilogue::{Epilogue, Finish};
 use crate::ops::Precision;
 
 /// Memory that an algorithm may use, as NVIDIA recommends for its newest devices.
@@ -92,18 +92,6 @@ impl Matrix {
     }
 }
 
-/// What happens to a result before it is written.
-#[allow(clippy::large_enum_variant, reason = "it lives as long as a call")]
-#[derive(Clone, Debug)]
-pub(super) enum Epilogue {
-    /// Nothing.
-    None,
-    /// A bias is added to every row, of the result's type.
-    Bias(Array),
-    /// The same, then GELU in its tanh form; what GELU takes is written, too, if there is room for it.
-    BiasGelu { bias: Array, before: Option<Array> },
-}
-
 /// Which dimension of a product is a number of rows, on which no algorithm may depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rows {
@@ -155,27 +143,15 @@ impl Product {
         let workspace = workspace(&out.array, WORKSPACE);
         let mut arrays = vec![&self.a.array, &self.b.array, &out.array, &workspace];
         let mut written = vec![&out.array];
-        let epilogue = match &self.epilogue {
-            Epilogue::None => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
-            Epilogue::Bias(bias) => {
-                assert_eq!(bias.dtype, out.array.dtype, "a bias of the result's type");
-                arrays.push(bias);
-                sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
-            }
-            Epilogue::BiasGelu { bias, before } => {
-                assert_eq!(bias.dtype, out.array.dtype, "a bias of the result's type");
-                arrays.push(bias);
-                match before {
-                    Some(before) => {
-                        arrays.push(before);
-                        written.push(before);
-                        sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX_BIAS
-                    }
-                    None => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
-                }
-            }
-        };
-        let finish = self.epilogue.launch(out);
+        let [bias, auxiliary] = self.epilogue.arrays();
+        let [bias_at, auxiliary_at] = [bias, auxiliary].map(|beside| {
+            let (array, is_written) = beside?;
+            arrays.push(array);
+            written.extend(is_written.then_some(array));
+            Some(arrays.len() - 1)
+        });
+        self.epilogue.check(&self.a, out);
+        let finish = self.epilogue.launch(&self.a, out);
         let on = ordinal(&out.array);
         let buffers = |arrays: &[&Array]| arrays.iter().map(|array| array.handle.clone().binding()).collect();
         let call = Call {
@@ -191,43 +167,31 @@ impl Product {
                     Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
                     Precision::Fp32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 },
-                epilogue,
+                epilogue: self.epilogue.name(),
             },
             first: self.b.stored(),
             second: self.a.stored(),
             out: out.stored(),
             offsets: [self.a.offset(), self.b.offset(), out.offset()],
+            bias_at,
+            auxiliary_at,
             beta: if adds { 1.0 } else { 0.0 },
         };
         enqueue(&out.array, buffers(&arrays), buffers(&written), move |pointers, stream| {
             let failed = |error: CublasError| format!("cuBLASLt, {call:?}: {error:?}");
             match (call.multiply(call.kind, pointers, stream), finish) {
                 (Ok(()), _) => Ok(()),
-                (Err(error), Some(finish)) if is_refusal(error) => {
+                (Err(error), Some(Finish { launch, reads_first })) if is_refusal(error) => {
                     call.multiply(call.kind.without_epilogue(), pointers, stream).map_err(failed)?;
-                    let mut pointers = [&pointers[2..3], &pointers[4..]].concat();
-                    pointers[0] += call.offsets[2];
-                    finish.enqueue(&pointers, stream, on)
+                    let of = if reads_first { 0 } else { 2 };
+                    let mut beside = pointers[of..=of].to_vec();
+                    beside[0] += if reads_first { call.offsets[0] } else { call.offsets[2] };
+                    beside.extend(&pointers[4..]);
+                    launch.enqueue(&beside, stream, on)
                 }
                 (Err(error), _) => Err(failed(error)),
             }
         });
-    }
-}
-
-impl Epilogue {
-    /// The kernel that does the same to a product that stands in `out`.
-    fn launch(&self, out: &Matrix) -> Option<Launch> {
-        let (bias, before, gelu) = match self {
-            Self::None => return None,
-            Self::Bias(bias) => (bias, None, false),
-            Self::BiasGelu { bias, before } => (bias, before.as_ref(), true),
-        };
-        const BLOCK: usize = 256;
-        let launch = Launch::new(&LINEAR, "finish").define("STORED", name_of(bias.dtype));
-        let launch = launch.write(&out.array).read(bias).write_if(before).size(out.rows).int(out.columns);
-        let launch = launch.int(out.leading).int(u32::from(gelu));
-        Some(launch.sized([(out.rows * out.columns).div_ceil(BLOCK), 1, 1], BLOCK))
     }
 }
 
@@ -273,6 +237,9 @@ struct Call {
     out: Stored,
     /// Bytes before a, b and the result in their buffers.
     offsets: [u64; 3],
+    /// Which of the addresses is that of a bias or its gradient, and of an auxiliary matrix.
+    bias_at: Option<usize>,
+    auxiliary_at: Option<usize>,
     /// What the result's old elements are multiplied by.
     beta: f32,
 }
@@ -365,7 +332,8 @@ impl Call {
         stream: CUstream,
     ) -> Result<(), CublasError> {
         let [a, b, out, workspace] = [pointers[0], pointers[1], pointers[2], pointers[3]];
-        let description = kind.description([pointers.get(4), pointers.get(5)].map(Option::<&u64>::copied))?;
+        let description =
+            kind.description([self.bias_at, self.auxiliary_at].map(|at| Some(pointers[at?])))?;
         let [first, second, result] = [self.first, self.second, self.out].map(|stored| stored.layout());
         let (first, second, result) = (first?, second?, result?);
         let (alpha, beta) = (1f32, self.beta);
@@ -401,19 +369,25 @@ impl Kind {
         Self { epilogue: sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT, ..self }
     }
 
-    /// What is computed, with the addresses of a bias and of what GELU takes, where there are any.
-    fn description(&self, [bias, before]: [Option<u64>; 2]) -> Result<Description, CublasError> {
+    /// What is computed, with the addresses of a bias or its gradient and of an auxiliary matrix, where the epilogue has them.
+    fn description(&self, [bias, auxiliary]: [Option<u64>; 2]) -> Result<Description, CublasError> {
         use sys::cublasLtEpilogue_t as Epilogue;
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let description = Description::new(self.compute)?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(self.first_transposed))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(self.second_transposed))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, self.epilogue)?;
-        if let (true, Some(bias)) = (self.epilogue != Epilogue::CUBLASLT_EPILOGUE_DEFAULT, bias) {
+        let (has_bias, has_auxiliary) = match self.epilogue {
+            Epilogue::CUBLASLT_EPILOGUE_DEFAULT => (false, false),
+            Epilogue::CUBLASLT_EPILOGUE_GELU_AUX_BIAS => (true, true),
+            Epilogue::CUBLASLT_EPILOGUE_DGELU => (false, true),
+            _ => (true, false),
+        };
+        if let Some(bias) = bias.filter(|_| has_bias) {
             description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)?;
         }
-        if let (Epilogue::CUBLASLT_EPILOGUE_GELU_AUX_BIAS, Some(before)) = (self.epilogue, before) {
-            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, before)?;
+        if let Some(auxiliary) = auxiliary.filter(|_| has_auxiliary) {
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, auxiliary)?;
             description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, self.out.rows as i64)?;
         }
         Ok(description)

@@ -23,11 +23,15 @@ extern "C" __global__ void column_parts(const INPUT *__restrict__ x, float *__re
 
 /// parts [groups, count, width] → [groups, width]. Blocks are (group, columns).
 extern "C" __global__ void __launch_bounds__(PART_COLUMNS * PART_SHARES)
-    sum_parts(const float *__restrict__ parts, float *__restrict__ out, int count, int width) {
+    sum_parts(const INPUT *__restrict__ parts, float *__restrict__ out, int count, int width) {
     int column = blockIdx.y * PART_COLUMNS + threadIdx.x % PART_COLUMNS;
     bool exists = column < width;
     parts += size_t(blockIdx.x) * count * width + column;
-    float sum = total_of_parts(count, [&](int i) { return exists ? parts[size_t(i) * width] : 0.0f; });
+    float sum = total_of_parts(count, [&](int i) {
+        float value[1] = {0.0f};
+        if (exists) load<1>(value, parts + size_t(i) * width);
+        return value[0];
+    });
     if (exists && threadIdx.x < PART_COLUMNS) out[size_t(blockIdx.x) * width + column] = sum;
 }
 

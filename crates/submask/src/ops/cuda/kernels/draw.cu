@@ -1,4 +1,4 @@
-// Draws of digits from logits, and how sure a network is of tokens. After codes.cuh and random.cuh.
+// Draws of digits from logits, and how sure a network is of tokens. After block.cuh, codes.cuh and random.cuh.
 //
 // A block works on a token. Each of its warps sees to a run of neighbouring classes, so that sums of weights are sums in the
 // order of the classes; they are in double precision, of weights exp((logit − largest)/τ) in single precision.

@@ -1,4 +1,5 @@
-// Training losses of rows of logits, and their gradients by the logits, which take the logits' place. After codes.cuh.
+// Training losses of rows of logits, and their gradients by the logits, which take the logits' place. After block.cuh and
+// codes.cuh.
 //
 // Kernels of losses take logits of the rows from `first` on [blocks, stride], codes of the tokens [stride], and of all
 // `count` rows digits that are seen [count, ℓ], then targets [count], then the bits of what a row's loss is multiplied by

@@ -66,19 +66,42 @@ extern "C" __global__ void gelu_backward(const UPSTREAM *__restrict__ g, const S
     });
 }
 
-/// Adds a bias to the rows of a product, `leading` apart, and takes GELU of them if asked to; `before`, if it is there, gets
-/// what GELU takes.
+/// A thread's element of a product whose rows are `leading` apart: its place, its column, and its number among all.
+struct Element {
+    STORED *place;
+    int column;
+    size_t number;
+    bool exists;
+
+    __device__ Element(STORED *out, size_t rows, int columns, int leading)
+        : number(blockIdx.x * size_t(blockDim.x) + threadIdx.x), exists(number < rows * columns) {
+        column = int(number % columns);
+        place = out + number / columns * leading + column;
+    }
+};
+
+/// Adds a bias to the rows of a product, and takes GELU of them if asked to; `before`, if it is there, gets what GELU takes.
 extern "C" __global__ void finish(STORED *__restrict__ out, const STORED *__restrict__ bias, STORED *__restrict__ before,
-                                  size_t rows, int columns, int leading, int takes_gelu) {
-    const size_t element = blockIdx.x * size_t(blockDim.x) + threadIdx.x;
-    if (element >= rows * columns) return;
-    const int column = int(element % columns);
-    STORED *const place = out + element / columns * leading + column;
+                                  int takes_gelu, size_t rows, int columns, int leading) {
+    const Element element(out, rows, columns, leading);
+    if (!element.exists) return;
     float value[1], added[1];
-    load<1>(value, place);
-    load<1>(added, bias + column);
+    load<1>(value, element.place);
+    load<1>(added, bias + element.column);
     value[0] += added[0];
-    if (before) store<1>(before + element, value);
+    if (before) store<1>(before + element.number, value);
     if (takes_gelu) value[0] = gelu(value[0]);
-    store<1>(place, value);
+    store<1>(element.place, value);
+}
+
+/// Multiplies the rows of a product by GELU's derivative at `before`.
+extern "C" __global__ void finish_gelu_gradient(STORED *__restrict__ out, const STORED *__restrict__ before, size_t rows, int columns,
+                                                int leading) {
+    const Element element(out, rows, columns, leading);
+    if (!element.exists) return;
+    float value[1], at[1];
+    load<1>(value, element.place);
+    load<1>(at, before + element.number);
+    value[0] *= gelu_gradient(at[0]);
+    store<1>(element.place, value);
 }
