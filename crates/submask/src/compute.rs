@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::device::{self, DeviceChoice};
-use crate::ops::{Engine, Kernels, Precision};
+use crate::ops::{Engine, Kernels, Precision, vectors};
 use crate::{Error, Result};
 
 /// A device with the operations and the precision that run on it. They are chosen together, so that they always fit.
@@ -25,9 +25,10 @@ impl Compute {
     /// The device of a choice, with the fastest operations that there are for it in a precision.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a device that is not there, and for a precision that it does not
-    /// compute in.
+    /// [`Error::Invalid`] for a device that is not there, for a precision that it does not
+    /// compute in, and for a variable `SUBMASK_VECTOR_BITS` of the environment that is not 128, 256 or 512.
     pub fn open(device: DeviceChoice, precision: Precision) -> Result<Self> {
+        vectors::most_bits()?;
         let device = device.open()?;
         let kernels = Kernels::new(&device, precision)?;
         Ok(Self { device, kernels })

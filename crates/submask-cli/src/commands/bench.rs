@@ -79,7 +79,7 @@ pub fn run(args: &BenchArgs, compute: Compute) -> Result<(), Failure> {
         device: compute.device_name(),
         precision: compute.precision().to_string(),
         threads: rayon::current_num_threads(),
-        vectors: vectors(),
+        vectors: submask::ops::vector_instructions(),
         features: features(),
         gpus: submask::device::found(),
         vocab_size,
@@ -246,20 +246,6 @@ fn peak_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn vectors() -> &'static str {
-    match () {
-        () if is_x86_feature_detected!("avx512f") => "AVX-512",
-        () if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => "AVX2",
-        () => "SSE2",
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn vectors() -> &'static str {
-    std::env::consts::ARCH
 }
 
 fn features() -> Vec<&'static str> {

@@ -57,11 +57,17 @@ impl Room {
 
     /// The same with bytes on standard input.
     fn call_with(&self, arguments: &[&str], input: &[u8]) -> String {
+        self.call_in(arguments, input, &[])
+    }
+
+    /// The same with variables of the environment.
+    fn call_in(&self, arguments: &[&str], input: &[u8], variables: &[(&str, &str)]) -> String {
         let mut program = Command::new(env!("CARGO_BIN_EXE_submask"))
             .args(arguments)
             .current_dir(self.path())
             .env_remove("NO_COLOR")
             .env("COLUMNS", "100")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

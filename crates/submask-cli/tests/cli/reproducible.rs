@@ -83,6 +83,48 @@ fn another_number_of_threads_trains_the_same_weights() {
     assert!(state(&room.path().join("one")) == state(&room.path().join("two")));
 }
 
+/// The most bits of vectors that a child process is given: all that this processor has, then fewer. The variable is read
+/// once by a process, so every length has its own.
+const LENGTHS: [Option<&str>; 4] = [None, Some("512"), Some("256"), Some("128")];
+
+#[test]
+fn vectors_of_any_length_train_evaluate_and_sample_the_same_bits() {
+    for network in [&[][..], ENCODER] {
+        let room = Room::new();
+        room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+        let call = |bits: Option<&str>, arguments: &[&str]| {
+            let variables = bits.map(|bits| ("SUBMASK_VECTOR_BITS", bits));
+            room.call_in(arguments, b"", variables.as_slice())
+        };
+        let results = LENGTHS.map(|bits| {
+            let out = bits.unwrap_or("all");
+            let settings = tiny(SETTINGS);
+            let train = ["train", "--data", "text.txt", "--steps", "60", "--out", out];
+            let said = call(bits, &[&train[..], network, &["--set"], &settings].concat());
+            assert!(said.starts_with("exit code: 0\n"), "{said}");
+            let evaluated = call(bits, &["eval", out, "--draws", "3", "--json"]);
+            let sampled = call(bits, &["sample", out, "--num", "3", "--seed", "5", "--json"]);
+            (state(&room.path().join(out)), evaluated.replace(out, "run"), sampled.replace(out, "run"))
+        });
+        for (bits, (weights, evaluated, sampled)) in LENGTHS.iter().zip(&results) {
+            assert!(*weights == results[0].0, "weights with {bits:?}");
+            assert!(evaluated.starts_with("exit code: 0\n"), "{evaluated}");
+            assert_eq!(*evaluated, results[0].1, "{bits:?}");
+            assert_eq!(*sampled, results[0].2, "{bits:?}");
+        }
+    }
+}
+
+#[test]
+fn a_length_of_vectors_that_there_is_not_is_refused() {
+    let room = Room::new();
+    for bits in ["", "64", "AVX2"] {
+        let said = room.call_in(&["bench"], b"", &[("SUBMASK_VECTOR_BITS", bits)]);
+        assert!(said.starts_with("exit code: ") && !said.starts_with("exit code: 0"), "{said}");
+        assert!(said.contains("SUBMASK_VECTOR_BITS") && said.contains("128, 256 or 512"), "{said}");
+    }
+}
+
 #[test]
 fn the_encoder_learns_and_resumes_to_the_same_weights() {
     let room = Room::new();

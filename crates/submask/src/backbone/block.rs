@@ -69,7 +69,7 @@ impl Block {
     /// Declares the weights of a layer.
     pub fn declare(declaration: &mut Declaration, shape: &BlockShape) -> Self {
         let hidden = shape.hidden;
-        let linear = |outer, inner| LinearConfig::new(outer, inner).prepared_for_many();
+        let linear = |outer, inner| LinearConfig::new(outer, inner).prepared();
         Self {
             shape: shape.clone(),
             attention_norm: ModulatedNorm::declare(declaration, "norm1", hidden),

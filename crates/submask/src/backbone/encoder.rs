@@ -163,8 +163,7 @@ impl Block {
         let EncoderConfig { hidden, heads, .. } = *config;
         let (groups, inner) = (config.groups(), config.inner_width());
         let packed = (heads + 2 * groups) * (hidden / heads);
-        let linear =
-            |outer, inner| LinearConfig::new(outer, inner).without_bias().with_init(init).prepared_for_many();
+        let linear = |outer, inner| LinearConfig::new(outer, inner).without_bias().with_init(init).prepared();
         Self {
             attention_norm: RmsNorm::declare(block, "norm_1", hidden),
             qkv: linear(packed, hidden).declare(block, "attn.attn"),

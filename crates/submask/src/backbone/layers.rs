@@ -39,11 +39,6 @@ impl LinearConfig {
         Self { keep: Parameter::of_linear, ..self }
     }
 
-    /// The same, whose weight inference keeps as [`Parameter::of_many`] says: for a layer that runs at all positions.
-    pub fn prepared_for_many(self) -> Self {
-        Self { keep: Parameter::of_many, ..self }
-    }
-
     /// Declares `name.weight` [outer, inner], then `name.bias` \[outer\] where there is one.
     pub fn declare(self, declaration: &mut Declaration, name: &str) -> Linear {
         let Self { outer, inner, bias, init, keep } = self;

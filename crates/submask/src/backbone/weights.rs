@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::declaration::Handle;
-use crate::ops::{Engine, Factor, Kernels, Packed, Precision, transposed};
+use crate::ops::{Engine, Factor, Kernels, Packed, Precision};
 use crate::random::{Draws, Purpose};
 use crate::{Error, Result};
 
@@ -31,10 +31,8 @@ pub enum Init {
 pub enum Kept {
     /// Row after row.
     ByRows,
-    /// Column after column.
-    ByColumns,
-    /// As [`Factor::Packed`].
-    Packed,
+    /// As [`Factor::Packed`], for products in a precision.
+    Packed(Precision),
     /// Row after row, rounded to bfloat16.
     Bf16,
 }
@@ -61,17 +59,12 @@ impl Parameter {
     /// The same weight [out, in] of a linear layer that `kernels` compute; others stay as they are.
     pub fn of_linear(self, kernels: Kernels) -> Self {
         match (kernels.engine(), kernels.precision()) {
-            (Engine::Fused, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Packed, ..self },
+            (Engine::Fused, precision) if self.shape.len() == 2 => {
+                Self { kept: Kept::Packed(precision), ..self }
+            }
             (_, Precision::Bf16) if self.shape.len() == 2 => Self { kept: Kept::Bf16, ..self },
             _ => self,
         }
-    }
-
-    /// The same, where the layer is of the hidden states of all positions.
-    pub fn of_many(self, kernels: Kernels) -> Self {
-        // The products of single precision read them so without packing.
-        let by_columns = kernels == Kernels::FUSED && self.shape.len() == 2;
-        if by_columns { Self { kept: Kept::ByColumns, ..self } } else { self.of_linear(kernels) }
     }
 
     /// Number of elements.
@@ -148,7 +141,6 @@ pub struct Weights {
 #[derive(Clone, Debug)]
 enum Stored {
     ByRows(Tensor<1>),
-    ByColumns(Tensor<1>),
     Bf16(Tensor<1>),
     Packed(Packed),
 }
@@ -169,12 +161,9 @@ impl Weights {
                     return Stored::ByRows(tensor(values.clone()).require_grad());
                 }
                 match (parameter.kept, parameter.shape.as_slice()) {
-                    (Kept::ByColumns, &[rows, columns]) => {
-                        Stored::ByColumns(tensor(transposed(values, rows, columns)))
-                    }
                     (Kept::Bf16, _) => Stored::Bf16(tensor(values.clone()).cast(FloatDType::BF16)),
-                    (Kept::Packed, &[rows, columns]) => {
-                        Stored::Packed(Packed::new(values, rows, columns, device))
+                    (Kept::Packed(precision), &[rows, columns]) => {
+                        Stored::Packed(Packed::new(values, rows, columns, precision, device))
                     }
                     _ => Stored::ByRows(tensor(values.clone())),
                 }
@@ -208,11 +197,6 @@ impl Weights {
         let shape: [usize; D] = shape.try_into().expect("the handle is of this definition");
         match &self.stored[handle.0] {
             Stored::ByRows(tensor) => tensor.clone().reshape(shape),
-            Stored::ByColumns(tensor) => {
-                let mut transposed = shape;
-                transposed.swap(0, 1);
-                tensor.clone().reshape(transposed).swap_dims(0, 1)
-            }
             Stored::Bf16(tensor) => tensor.clone().cast(FloatDType::F32).reshape(shape),
             Stored::Packed(packed) => Factor::Packed(packed.clone()).into_tensor().reshape(shape),
         }
@@ -247,7 +231,7 @@ impl Weights {
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.stored.iter().filter_map(|stored| match stored {
             Stored::ByRows(tensor) => Some(tensor),
-            Stored::ByColumns(_) | Stored::Bf16(_) | Stored::Packed(_) => None,
+            Stored::Bf16(_) | Stored::Packed(_) => None,
         })
     }
 
@@ -274,10 +258,12 @@ mod tests {
         ] {
             let weight = Parameter::new("weight", &[37, 19], Init::Uniform(1.0));
             let values = weight.initial(1, 0);
-            for parameter in [weight.clone().of_many(kernels), weight.of_linear(kernels)] {
-                let expected: Vec<f32> = match kernels.precision() {
-                    Precision::Fp32 | Precision::Tf32 => values.clone(),
-                    Precision::Bf16 => values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
+            for parameter in [weight.clone(), weight.of_linear(kernels)] {
+                let expected: Vec<f32> = match (parameter.kept, kernels.precision()) {
+                    (Kept::ByRows, _) | (_, Precision::Fp32 | Precision::Tf32) => values.clone(),
+                    (_, Precision::Bf16) => {
+                        values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect()
+                    }
                 };
                 let expected = TensorData::new(expected, [37, 19]);
                 let values = [values.clone()];

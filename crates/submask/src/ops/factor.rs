@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::PackedWeight;
+use super::{PackedWeight, Precision};
 
 /// A weight [out, in] of a linear layer.
 #[allow(clippy::large_enum_variant, reason = "tensors of GPUs are large, and a layer has one")]
@@ -10,7 +10,7 @@ use super::PackedWeight;
 pub enum Factor {
     /// A tensor.
     Tensor(Tensor<2>),
-    /// A weight of inference, rounded to bfloat16 and packed for the CPU's products.
+    /// A weight of inference, packed for the CPU's products.
     Packed(Packed),
 }
 
@@ -22,9 +22,15 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Rounds and packs the elements of a weight, which stand row after row.
-    pub(crate) fn new(values: &[f32], outer: usize, inner: usize, device: &Device) -> Self {
-        Self { weight: PackedWeight::new(values, outer, inner), device: device.clone() }
+    /// Packs the elements of a weight, which stand row after row, rounded if the precision is that of bfloat16.
+    pub(crate) fn new(
+        values: &[f32],
+        outer: usize,
+        inner: usize,
+        precision: Precision,
+        device: &Device,
+    ) -> Self {
+        Self { weight: PackedWeight::new(values, outer, inner, precision), device: device.clone() }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Scalar building blocks of the CPU kernels, written so that the compiler vectorises them: sums run in
 //! sixteen fixed lanes, so they do not depend on the instruction set.
 
-use pulp::Arch;
+use super::vectors;
 
 const LANES: usize = 16;
 
-/// Calls `work`, compiled for the widest vectors that the processor has. A closure must be `#[inline(always)]`, and
+/// Calls `work`, compiled for the longest vectors that the processor has and `SUBMASK_VECTOR_BITS` allows. A closure must be `#[inline(always)]`, and
 /// so must what it calls; the results are the same bits on every processor, since nothing is contracted.
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
+    vectors::arch().dispatch(work)
 }
 
 /// e^x by Cody-Waite reduction and a degree-6 polynomial (the coefficients of Cephes' `expf`); relative

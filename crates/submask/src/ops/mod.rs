@@ -3,8 +3,8 @@
 //! keep too much.
 //!
 //! A fused kernel gives the same row of its result whatever other rows stand beside it and however
-//! many threads run it: sums run in a fixed order, and no matrix product shares its inner dimension
-//! between threads.
+//! many threads run it: sums run in a fixed order, and an element of a matrix product is one chain of fused
+//! multiply-adds. Nor does the length of the processor's vectors matter.
 //! Samples and likelihoods therefore depend neither on the batch size nor on the thread count on the
 //! CPU device.
 
@@ -25,6 +25,7 @@ pub mod plain;
 mod rotary;
 mod row_loss;
 mod rows;
+pub(crate) mod vectors;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub use draw::{
 pub use dropout::Dropout;
 pub use engine::{Engine, Precision};
 pub use factor::{Factor, Packed};
-pub(crate) use flex::{PackedWeight, transposed};
+pub(crate) use flex::PackedWeight;
 pub use mask::AttentionMask;
 pub use mixture::add_prediction;
 pub use optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
@@ -51,6 +52,7 @@ pub use rotary::{Rotary, frequency};
 pub use row_loss::{ComposedLoss, DigitRows, RowCost, RowLoss};
 pub use rows::TableRows;
 pub(crate) use rows::{integers, take_rows};
+pub use vectors::vector_instructions;
 
 use crate::{Error, Result};
 
@@ -119,7 +121,7 @@ impl Kernels {
                 "fp32, or bf16 where the device has it: tf32 is of NVIDIA's GPUs through CUDA"
             }
             (Engine::Fused, Precision::Bf16) if !flex::has_bf16() => {
-                "fp32: this processor has no AVX-512 instructions for bf16"
+                "fp32: this processor has no AVX-512 instructions for bf16, or SUBMASK_VECTOR_BITS excludes them"
             }
             (engine, Precision::Bf16) if engine != Engine::Fused && !device.supports_dtype(DType::BF16) => {
                 "fp32: this GPU does not compute in bf16, or its driver does not say so"
@@ -408,6 +410,7 @@ impl Kernels {
                 let scores = (q * k).sum_dim(3) / root;
                 (activation::softmax(scores, 2) * v).sum_dim(2)
             }
+            Engine::Fused if !q.is_autodiff() => flex::attention_of_one(q, k, v),
             _ => {
                 let scores = q.matmul(k.transpose()) / root;
                 activation::softmax(scores, 3).matmul(v)

@@ -1,22 +1,17 @@
-//! Matrix products of row-major slices, in single precision by the `gemm` crate.
+//! Matrix products of row-major slices: tiles of a result, in single precision or of factors rounded to bfloat16.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::bf16::{self, Packed, PackedWeight};
-use super::{filled, room};
+use super::packed::{PackedWeight, Panels};
+use super::{bf16, filled, fp32, room};
 use crate::ops::Precision;
+use crate::ops::vectors::Isa;
 
 /// Multiplications that one thread makes sooner than it can share them.
 const SMALL: usize = 1 << 19;
-
-/// Columns of a tile are a multiple of this: the library's own blocks with AVX-512.
-const COLUMNS: usize = 64;
-
-/// Rows and columns that are transposed together.
-const BLOCK: usize = 16;
 
 /// A matrix view: row-major elements, or their transpose.
 #[derive(Clone, Copy)]
@@ -50,19 +45,13 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
-    /// The elements, if they stand row after row.
-    pub fn by_rows(&self) -> Option<&'a [f32]> {
-        let contiguous = self.column_stride == 1 && self.row_stride == self.columns;
-        contiguous.then(|| &self.values[..self.rows * self.columns])
-    }
-
     /// A row, whose elements stand beside each other.
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert_eq!(self.column_stride, 1);
         &self.values[row * self.row_stride..][..self.columns]
     }
 
-    fn some_rows(self, rows: Range<usize>) -> Self {
+    pub(super) fn some_rows(self, rows: Range<usize>) -> Self {
         Self { values: &self.values[rows.start * self.row_stride..], rows: rows.len(), ..self }
     }
 
@@ -82,32 +71,12 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// The transpose of a contiguous matrix.
-pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    assert_eq!(values.len(), rows * columns);
-    let mut out = room(values.len());
-    // Blocks whose cache lines are used up before they are lost.
-    out.par_chunks_mut(BLOCK * rows.max(1)).enumerate().for_each(|(block, out)| {
-        let first_column = block * BLOCK;
-        for first in (0..rows).step_by(BLOCK) {
-            for (column, out) in out.chunks_exact_mut(rows).enumerate() {
-                let last = (first + BLOCK).min(rows);
-                for (row, out) in (first..last).zip(&mut out[first..last]) {
-                    out.write(values[row * columns + first_column + column]);
-                }
-            }
-        }
-    });
-    // SAFETY: the blocks are all columns and rows.
-    unsafe { filled(out) }
-}
-
 /// The second factor of a product.
 #[derive(Clone, Copy)]
 pub enum Second<'a> {
     /// A matrix.
     Matrix(Matrix<'a>),
-    /// The transpose of a weight, multiplied in bfloat16.
+    /// The transpose of a weight, multiplied in the precision for which it is packed.
     Packed(&'a PackedWeight),
 }
 
@@ -143,9 +112,9 @@ impl<'a> From<&'a PackedWeight> for Second<'a> {
 
 /// factor·a·b, row after row.
 ///
-/// An element of the result is the same whatever the number of threads and of rows, from a few rows on (fewer take
-/// another path through the library; see [`min_rows`]): the inner dimension is summed in an order that depends on its
-/// length alone.
+/// An element of the result is the same whatever the number of threads and of rows. In single precision it is a chain of
+/// fused multiply-adds along the inner dimension, from 0, multiplied by the factor at its end, on every processor; with
+/// bfloat16 the order of sums depends on the length of the inner dimension alone.
 pub fn product(a: Matrix, b: Matrix, factor: f32, on: On) -> Vec<f32> {
     finished_product(a, b, factor, on, None)
 }
@@ -177,23 +146,14 @@ pub fn product_to(out: &mut [f32], a: Matrix, b: Matrix, factor: f32, on: On) {
     unsafe { call(out.as_mut_ptr(), a, b.into(), factor, false, on, None) }
 }
 
-/// out += a·b, with the order of sums of [`product`].
+/// out += a·b: in single precision the chains of [`product`] start from what is there.
 pub fn add_product(out: &mut [f32], a: Matrix, b: Matrix, on: On) {
     assert_eq!(a.rows * b.columns, out.len());
     // SAFETY: `out` has all rows.
     unsafe { call(out.as_mut_ptr(), a, b.into(), 1.0, true, on, None) }
 }
 
-/// Fewest rows that are multiplied at once. The library takes other paths, in which the last bits of a row differ
-/// from those of the same row in a larger batch: for results of at most 256 elements, for very few rows, and for at
-/// most 64 × 64 results of inner dimensions above 512.
-pub fn min_rows(inner: usize, outer: usize) -> usize {
-    let beyond_tiny = 256 / outer + 1;
-    let beyond_small = if outer <= 64 && inner > 512 { 65 } else { 8 };
-    beyond_tiny.max(beyond_small)
-}
-
-/// Writes factor·a·b, or adds it if `accumulate`; without it `out` need not be initialised.
+/// Writes factor·a·b, or adds a·b if `accumulate`, where the factor is 1; without it `out` need not be initialised.
 ///
 /// # Safety
 /// `out` is valid for a.rows · b.columns elements.
@@ -211,97 +171,135 @@ unsafe fn call(
     if a.rows == 0 || columns == 0 {
         return;
     }
-    if a.columns == 0 && !accumulate {
-        // SAFETY: the caller's; the bits 0 are 0.0.
-        unsafe { out.write_bytes(0, a.rows * columns) }
-    }
-    let accumulate = accumulate || a.columns == 0;
     let (shared, precision) = match on {
         On::Thread(precision) => (false, precision),
         On::Pool(precision) => (a.rows * a.columns * columns >= SMALL, precision),
     };
-    let factors = match (b, precision) {
-        (Second::Packed(weight), _) => Factors::Packed(Packed::by_weight(a, weight, shared)),
-        (Second::Matrix(b), Precision::Bf16) => Factors::Packed(Packed::new(a, b, shared)),
-        (Second::Matrix(b), Precision::Fp32 | Precision::Tf32) => Factors::Matrices(a, b),
-    };
-    let whole = |len: usize| Parts { len, count: 1, unit: 1 };
-    let place = Place { out, stride: columns };
-    let (rows, columns) = match (shared, &factors) {
-        (false, _) => (whole(a.rows), whole(columns)),
-        (true, Factors::Matrices(..)) => tiles(a.rows, a.columns, columns),
-        (true, Factors::Packed(_)) => bf16::tiles(a.rows, columns),
-    };
-    let tile = |index: usize| {
-        let (row, column) = (rows.get(index / columns.count), columns.get(index % columns.count));
-        // SAFETY: the tile is inside `out`, no other has its elements, and it is written before it is finished.
+    let whole = Task { place: Place { out, stride: columns }, factor, accumulate, shared, finish };
+    if a.columns == 0 {
+        // SAFETY: the caller's; the bits 0 are 0.0.
         unsafe {
-            let place = place.from(row.start, column.start);
-            match &factors {
-                Factors::Packed(packed) => {
-                    packed.write(place, row.clone(), column.clone(), factor, accumulate)
-                }
-                Factors::Matrices(a, b) => {
-                    let (a, b) = (a.some_rows(row.clone()), b.some_columns(column.clone()));
-                    place.write(a, b, factor, accumulate);
-                }
+            if !accumulate {
+                out.write_bytes(0, a.rows * columns);
             }
-            if let Some(finish) = finish {
-                for (index, row) in row.enumerate() {
-                    finish(row, column.start, place.row(index, column.len()));
+            return whole.finish(0..a.rows, 0..columns);
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match (b, precision) {
+            (Second::Packed(weight), _) => match weight.panels() {
+                Panels::Fp32(panels) => {
+                    whole.fp32(a, fp32::Second::Packed(Cow::Borrowed(panels)), columns);
                 }
+                Panels::Bf16(lanes) => whole.bf16(bf16::Packed::by_weight(a, lanes, shared), a.rows, columns),
+            },
+            (Second::Matrix(b), Precision::Bf16) => {
+                whole.bf16(bf16::Packed::new(a, b, shared), a.rows, columns);
+            }
+            (Second::Matrix(b), Precision::Fp32 | Precision::Tf32) => whole.fp32_of_matrices(a, b),
+        }
+    }
+}
+
+/// A product that is to be made.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    place: Place,
+    factor: f32,
+    accumulate: bool,
+    /// Whether the threads of the pool share it.
+    shared: bool,
+    finish: Option<Finish<'a>>,
+}
+
+impl Task<'_> {
+    /// Packs the second factor if several tiles read it, as many columns of it at once as memory should be spent on.
+    ///
+    /// # Safety
+    /// As of [`call`].
+    unsafe fn fp32_of_matrices(self, a: Matrix, b: Matrix) {
+        let (row_parts, _) = fp32::tiles(a.rows, b.columns, self.shared);
+        if row_parts.count == 1 {
+            // SAFETY: the caller's.
+            return unsafe { self.fp32(a, fp32::Second::Matrix(b), b.columns) };
+        }
+        let step = fp32::columns_at_once(b.rows);
+        for first in (0..b.columns).step_by(step) {
+            let columns = first..b.columns.min(first + step);
+            let packed = fp32::Columns::new(b.some_columns(columns.clone()), self.shared);
+            let finish = |row: usize, column: usize, part: &mut [f32]| {
+                self.finish.into_iter().for_each(|finish| finish(row, first + column, part));
+            };
+            let finish: Option<Finish> = self.finish.is_some().then_some(&finish);
+            // SAFETY: the columns are inside the result.
+            unsafe {
+                let part = Task { place: self.place.from(0, first), finish, ..self };
+                part.fp32(a, fp32::Second::Packed(Cow::Owned(packed)), columns.len());
             }
         }
-    };
+    }
+
+    /// # Safety
+    /// As of [`call`].
+    unsafe fn fp32(self, a: Matrix, b: fp32::Second, columns: usize) {
+        let factors = fp32::Factors { a: fp32::First::Matrix(a), b, isa: Isa::get() };
+        let (row_parts, column_parts) = fp32::tiles(a.rows, columns, self.shared);
+        for_each_tile(row_parts, column_parts, self.shared, |rows, columns| {
+            // SAFETY: the tile is inside the result, no other has its elements, and they are written before they are
+            // finished.
+            unsafe {
+                let place = self.place.from(rows.start, columns.start);
+                factors.write(place, rows.clone(), columns, (self.factor, self.accumulate), |columns| {
+                    self.finish(rows.clone(), columns);
+                });
+            }
+        });
+    }
+
+    /// # Safety
+    /// As of [`call`].
+    unsafe fn bf16(self, packed: bf16::Packed, rows: usize, columns: usize) {
+        let whole = |len: usize| Parts { len, count: 1, unit: 1 };
+        let (row_parts, column_parts) = match self.shared {
+            true => bf16::tiles(rows, columns),
+            false => (whole(rows), whole(columns)),
+        };
+        for_each_tile(row_parts, column_parts, self.shared, |rows, columns| {
+            // SAFETY: as above.
+            unsafe {
+                let place = self.place.from(rows.start, columns.start);
+                packed.write(place, rows.clone(), columns.clone(), self.factor, self.accumulate);
+                self.finish(rows, columns);
+            }
+        });
+    }
+
+    /// Finishes a part of the result.
+    ///
+    /// # Safety
+    /// It is written, and nobody else uses it.
+    unsafe fn finish(&self, rows: Range<usize>, columns: Range<usize>) {
+        let Some(finish) = self.finish else { return };
+        for row in rows {
+            // SAFETY: the caller's.
+            finish(row, columns.start, unsafe { self.place.from(0, columns.start).row(row, columns.len()) });
+        }
+    }
+}
+
+/// Calls `work` with the rows and columns of every tile.
+fn for_each_tile(
+    rows: Parts,
+    columns: Parts,
+    shared: bool,
+    work: impl Fn(Range<usize>, Range<usize>) + Sync + Send,
+) {
+    let tile = |index: usize| work(rows.get(index / columns.count), columns.get(index % columns.count));
     match rows.count * columns.count {
         1 => tile(0),
-        count => (0..count).into_par_iter().with_max_len(1).for_each(tile),
-    }
-}
-
-/// The factors of a product, as they are multiplied.
-enum Factors<'a> {
-    Matrices(Matrix<'a>, Matrix<'a>),
-    Packed(Packed<'a>),
-}
-
-/// The rows and the columns of tiles that fit the inner caches: these are faster than the library's own threads on whole
-/// matrices. No tile is so small that the library takes another path.
-fn tiles(rows: usize, inner: usize, columns: usize) -> (Parts, Parts) {
-    let threads = rayon::current_num_threads();
-    let mut row_parts = rows.div_ceil(512);
-    // With so many parts at most, each has two units of columns: tiles of one, and of few rows, are summed otherwise.
-    let most = (columns / (2 * COLUMNS)).max(1);
-    let mut column_parts = match avx512() {
-        // The library does not pack rows whose elements are apart for so few columns.
-        true => most,
-        // Every tile packs its rows and columns; where these are long, few tiles should share them.
-        false if inner > 2048 => threads.div_ceil(row_parts).min(columns.div_ceil(256)),
-        false => columns.div_ceil(256),
-    };
-    // No thread waits while another has the last tile, unless there are many tiles.
-    if row_parts * column_parts < 8 * threads {
-        let even = (column_parts..).find(|parts| (row_parts * parts).is_multiple_of(threads));
-        column_parts = even.unwrap_or(column_parts).min(most).max(column_parts);
-    }
-    if row_parts * column_parts < threads {
-        row_parts = threads.div_ceil(column_parts).min(rows / 128).max(row_parts);
-    }
-    (
-        Parts { len: rows, count: row_parts, unit: 1 },
-        Parts { len: columns, count: column_parts, unit: COLUMNS },
-    )
-}
-
-/// Whether the library multiplies by vectors of sixteen elements.
-fn avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        is_x86_feature_detected!("avx512f")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
+        count if shared => (0..count).into_par_iter().with_max_len(1).for_each(tile),
+        count => (0..count).for_each(tile),
     }
 }
 
@@ -345,41 +343,9 @@ impl Place {
     ///
     /// # Safety
     /// They are inside the result and initialised, and nobody else uses them.
-    unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [f32] {
+    pub(super) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [f32] {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.from(row, 0).out, len) }
-    }
-
-    /// The elements of a·b.
-    ///
-    /// # Safety
-    /// They are inside the result, and nobody else uses them.
-    unsafe fn write(self, a: Matrix, b: Matrix, factor: f32, accumulate: bool) {
-        // SAFETY: `Matrix::strided` keeps the reads inside their slices, the caller the writes, and what is written to
-        // cannot alias what is borrowed.
-        unsafe {
-            gemm::gemm(
-                a.rows,
-                b.columns,
-                a.columns,
-                self.out,
-                1,
-                self.stride as isize,
-                accumulate,
-                a.values.as_ptr(),
-                a.column_stride as isize,
-                a.row_stride as isize,
-                b.values.as_ptr(),
-                b.column_stride as isize,
-                b.row_stride as isize,
-                1.0,
-                factor,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
     }
 }
 

@@ -51,7 +51,7 @@ pub fn head_loss(
     Tensor::from_dispatch(Dispatch::submask_head_loss(hidden, weight, bias, rows, precision))
 }
 
-/// Rows of a chunk: a multiple of 8, so that a chunk's product does not depend on where it begins.
+/// Rows of a chunk.
 fn chunk_rows(classes: usize) -> usize {
     (CHUNK_LOGITS / classes).next_multiple_of(8).max(8)
 }

@@ -12,18 +12,15 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::bf16::PackedWeight;
 use super::elementwise::total;
-use super::gemm::{Finish, Matrix, On, finished_product, min_rows, product, transposed};
+use super::gemm::{Finish, Matrix, On, finished_product, product};
+use super::packed::PackedWeight;
 use super::{contiguous, dims, filled, register, room, tensor, values};
 use crate::ops::plain::GELU;
 use crate::ops::{Precision, lanes};
 
 /// Rows that one task handles where columns are summed.
 const ROWS: usize = 64;
-
-/// So many rows are multiplied in several tiles, each of which would pack a weight that is stored by rows.
-const MANY_ROWS: usize = 1024;
 
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearOp: burn::backend::Backend {
@@ -61,7 +58,7 @@ pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: 
     Tensor::from_dispatch(Dispatch::submask_linear_gelu(x, weight, bias, precision))
 }
 
-/// With weights of inference, which are packed for products of bfloat16 numbers.
+/// With weights of inference, which are packed.
 #[backend_extension(Flex)]
 pub trait PackedLinearOp: burn::backend::Backend {
     fn submask_packed_linear(x: FloatTensor<Self>, weight: PackedWeight) -> FloatTensor<Self>;
@@ -115,7 +112,7 @@ fn packed(x: FlexTensor, weight: &PackedWeight, finish: Option<Finish>) -> FlexT
     let x = contiguous(x);
     let ([rows, inner], [outer, _]) = (dims(&x), weight.shape());
     let x = Matrix::new(values(&x), rows, inner);
-    tensor(finished_product(x, weight, 1.0, On::Pool(Precision::Bf16), finish), [rows, outer])
+    tensor(finished_product(x, weight, 1.0, On::Pool(weight.precision()), finish), [rows, outer])
 }
 
 impl LinearOp for Flex {
@@ -138,7 +135,7 @@ impl LinearOp for Flex {
         bias: FlexTensor,
         precision: Precision,
     ) -> FlexTensor {
-        let (x, weight, bias) = (contiguous(x), stored(weight), contiguous(bias));
+        let [x, weight, bias] = [x, weight, bias].map(contiguous);
         let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
         assert_eq!(values(&bias).len(), outer);
         let finish =
@@ -160,19 +157,16 @@ fn before_and_after_gelu(
     assert_eq!(values(bias).len(), outer);
     let finish = |row: usize, column: usize, before: &mut [f32]| {
         add_bias(before, &values(bias)[column..]);
-        // Rows may be added that no one asked for.
-        if row < rows {
-            // SAFETY: every part of a row is finished once.
-            let after = unsafe { shared.part(row * outer + column, before.len()) };
-            for_each(
-                after,
-                before,
-                #[inline(always)]
-                |after, before| {
-                    after.write(gelu(before));
-                },
-            );
-        }
+        // SAFETY: every part of a row is finished once.
+        let after = unsafe { shared.part(row * outer + column, before.len()) };
+        for_each(
+            after,
+            before,
+            #[inline(always)]
+            |after, before| {
+                after.write(gelu(before));
+            },
+        );
     };
     let before = product_rows(values(x), matrix(weight), rows, precision, Some(&finish));
     // SAFETY: all rows are finished.
@@ -275,7 +269,7 @@ fn gelu_slope(x: f32) -> f32 {
 }
 
 fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, precision: Precision) -> FlexTensor {
-    let (x, weight) = (contiguous(x), stored(weight));
+    let [x, weight] = [x, weight].map(contiguous);
     let ([rows, _], [outer, _]) = (dims(&x), dims(&weight));
     let out = match bias.map(contiguous) {
         Some(bias) => product_and_bias(values(&x), matrix(&weight), values(&bias), rows, precision),
@@ -284,24 +278,10 @@ fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, precisio
     tensor(out, [rows, outer])
 }
 
-/// Whether a tensor [out, in] is the transpose of one whose elements stand in order from the start of its storage.
-fn is_by_columns(x: &FlexTensor) -> bool {
-    let [rows, _] = dims(x);
-    x.layout().strides() == [1, rows as isize] && x.layout().start_offset() == 0
-}
-
-/// The same weight by rows or by columns.
-fn stored(weight: FlexTensor) -> FlexTensor {
-    if is_by_columns(&weight) { weight } else { contiguous(weight) }
-}
-
-/// The matrix of a [`stored`] weight.
+/// The matrix of a contiguous weight.
 fn matrix(weight: &FlexTensor) -> Matrix<'_> {
     let [rows, columns] = dims(weight);
-    match is_by_columns(weight) {
-        true => Matrix::new(values(weight), columns, rows).t(),
-        false => Matrix::new(values(weight), rows, columns),
-    }
+    Matrix::new(values(weight), rows, columns)
 }
 
 /// Rows of x·Wᵀ + bias, [rows, out]; also the head of [`super::head_loss`].
@@ -324,27 +304,8 @@ fn product_rows(
     precision: Precision,
     finish: Option<Finish>,
 ) -> Vec<f32> {
-    let (outer, inner) = (weight.rows(), weight.columns());
-    let by_columns;
-    let weight = match weight.by_rows() {
-        Some(values) if rows >= MANY_ROWS && precision == Precision::Fp32 => {
-            by_columns = transposed(values, outer, inner);
-            Matrix::new(&by_columns, inner, outer)
-        }
-        _ => weight.t(),
-    };
-    let least = min_rows(inner, outer);
-    let padded;
-    let x = match (1..least).contains(&rows) {
-        true => {
-            padded = [&x[..rows * inner], &vec![0.0; (least - rows) * inner]].concat();
-            Matrix::new(&padded, least, inner)
-        }
-        false => Matrix::new(x, rows, inner),
-    };
-    let mut out = finished_product(x, weight, 1.0, On::Pool(precision), finish);
-    out.truncate(rows * outer);
-    out
+    let x = Matrix::new(x, rows, weight.columns());
+    finished_product(x, weight.t(), 1.0, On::Pool(precision), finish)
 }
 
 impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {

@@ -1,15 +1,18 @@
 //! Fused kernels of the CPU device, as Burn backend extensions with hand-written backward passes.
 
 mod attention;
+mod attention_of_one;
 mod bf16;
 mod conv;
 mod elementwise;
 mod embedding;
+mod fp32;
 mod gemm;
 mod group_norm;
 mod head_loss;
 mod linear;
 mod norm;
+mod packed;
 mod past_attention;
 mod rms_norm;
 mod swiglu;
@@ -21,15 +24,16 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 pub use attention::attention;
-pub use bf16::{PackedWeight, is_native as has_bf16, rounded as rounded_to_bf16};
+pub use attention_of_one::attention_of_one;
+pub use bf16::{is_native as has_bf16, rounded as rounded_to_bf16};
 pub use conv::conv;
 pub use elementwise::gated_residual;
 pub use embedding::embedding;
-pub use gemm::transposed;
 pub use group_norm::group_norm;
 pub use head_loss::head_loss;
 pub use linear::{linear, linear_gelu, packed_linear, packed_linear_gelu};
 pub use norm::modulated_norm;
+pub use packed::PackedWeight;
 pub use past_attention::{
     PastAttention, attention_of_blocks, attention_with_past, attention_with_placed, place,
 };

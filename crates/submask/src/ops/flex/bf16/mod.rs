@@ -9,10 +9,12 @@ mod pack;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use self::pack::{Lanes, RowPanel, Rows};
+use self::pack::{RowPanel, Rows};
 use super::gemm::{Matrix, Parts, Place};
+#[cfg(target_arch = "x86_64")]
+use crate::ops::vectors::Isa;
 
-pub use self::pack::{PackedWeight, rounded};
+pub use self::pack::{Lanes, rounded};
 
 /// Rows and columns of a micro-tile: 24 vectors of sums, two of columns and one of a row fit the 32 registers.
 const MR: usize = 12;
@@ -25,11 +27,11 @@ const BLOCK: usize = INNER / 2;
 /// Two neighbouring factors, the first in the lower half.
 type Pair = u32;
 
-/// Whether this processor multiplies pairs of bfloat16 numbers.
+/// Whether this processor multiplies pairs of bfloat16 numbers, and may.
 pub fn is_native() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+        Isa::get() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -253,10 +255,13 @@ pub fn tiles(rows: usize, columns: usize) -> (Parts, Parts) {
     (parts(rows, MR, 40), parts(columns, NR, 4))
 }
 
+/// The rows of a weight, packed.
+pub type Weight = Lanes<NR>;
+
 /// Two packed factors of a product.
 pub struct Packed<'a> {
     rows: Rows,
-    columns: Cow<'a, Lanes<NR>>,
+    columns: Cow<'a, Weight>,
 }
 
 impl<'a> Packed<'a> {
@@ -266,10 +271,9 @@ impl<'a> Packed<'a> {
         Self { rows: Rows::new(a, shared), columns: Cow::Owned(Lanes::new(b.t(), shared)) }
     }
 
-    /// Packs the first; the second is the transpose of `weight`.
-    pub fn by_weight(a: Matrix, weight: &'a PackedWeight, shared: bool) -> Self {
-        assert_eq!(a.columns, weight.inner);
-        Self { rows: Rows::new(a, shared), columns: Cow::Borrowed(&weight.lanes) }
+    /// Packs the first; the second is the transpose of a weight.
+    pub fn by_weight(a: Matrix, weight: &'a Weight, shared: bool) -> Self {
+        Self { rows: Rows::new(a, shared), columns: Cow::Borrowed(weight) }
     }
 
     /// Writes a tile of factor·a·b, or adds it if `accumulate`. The order of the sums depends on the inner dimension

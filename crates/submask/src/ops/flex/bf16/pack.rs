@@ -1,13 +1,12 @@
 //! Factors rounded to bfloat16 and brought into the order in which micro-tiles read them.
 
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::native;
-use super::{BLOCK, INNER, MR, NR, Pair, is_native};
+use super::{BLOCK, INNER, MR, Pair, is_native};
 use crate::ops::flex::gemm::Matrix;
 use crate::ops::flex::{filled, room};
 use crate::ops::lanes;
@@ -42,7 +41,7 @@ fn pair_of(elements: &[f32]) -> Pair {
 /// The rows of a matrix as lanes: blocks of [`INNER`] elements of the inner dimension, each of panels of `WIDTH` lanes,
 /// [block][panel][pair][lane], zero beyond the last lane and the last element.
 #[derive(Clone, Debug)]
-pub(super) struct Lanes<const WIDTH: usize> {
+pub struct Lanes<const WIDTH: usize> {
     pairs: Vec<Pair>,
     panels: usize,
     /// Pairs of a lane in all blocks.
@@ -83,6 +82,13 @@ impl<const WIDTH: usize> Lanes<WIDTH> {
 
     pub fn blocks(&self) -> usize {
         self.inner.div_ceil(BLOCK)
+    }
+
+    /// The element of a lane and a place of the inner dimension.
+    pub fn get(&self, lane: usize, inner: usize) -> f32 {
+        let panel = self.panel(inner / INNER, lane / WIDTH);
+        let pair = panel[inner % INNER / 2 * WIDTH + lane % WIDTH];
+        f32::from_bits(if inner % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 })
     }
 }
 
@@ -225,45 +231,5 @@ fn pack_columns<const WIDTH: usize>(out: &mut [MaybeUninit<Pair>], matrix: Matri
                 out.write(pair(at(2 * index), at(2 * index + 1)));
             }
         }
-    }
-}
-
-/// A weight [out, in] of a linear layer, rounded and packed for many products.
-#[derive(Clone, Debug)]
-pub struct PackedWeight {
-    pub(super) lanes: Arc<Lanes<NR>>,
-    outer: usize,
-    pub(super) inner: usize,
-}
-
-impl PackedWeight {
-    /// Rounds and packs the elements of a weight, which stand row after row.
-    pub fn new(values: &[f32], outer: usize, inner: usize) -> Self {
-        assert_eq!(values.len(), outer * inner);
-        Self { lanes: Arc::new(Lanes::new(Matrix::new(values, outer, inner), true)), outer, inner }
-    }
-
-    /// Outputs and inputs of the layer, [out, in].
-    pub fn shape(&self) -> [usize; 2] {
-        [self.outer, self.inner]
-    }
-
-    /// The first `rows` rows.
-    pub fn first(self, rows: usize) -> Self {
-        assert!(rows <= self.outer);
-        Self { outer: rows, ..self }
-    }
-
-    /// The rounded elements, row after row.
-    pub fn unpacked(&self) -> Vec<f32> {
-        let mut out = Vec::with_capacity(self.outer * self.inner);
-        for row in 0..self.outer {
-            for column in 0..self.inner {
-                let panel = self.lanes.panel(column / INNER, row / NR);
-                let pair = panel[column % INNER / 2 * NR + row % NR];
-                out.push(f32::from_bits(if column % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 }));
-            }
-        }
-        out
     }
 }

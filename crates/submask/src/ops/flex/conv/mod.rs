@@ -1,5 +1,5 @@
-//! Convolutions that keep the resolution, without a matrix of patches: every vector of pixels is read where it stands in
-//! one of k copies of the image, moved by a column of the kernel each.
+//! Convolutions that keep the resolution, without a matrix of patches: matrix products whose panels are read where they
+//! stand in k copies of the image, moved by a column of the kernel each.
 
 mod kernel;
 mod slab;
@@ -72,10 +72,7 @@ impl ConvOp for Flex {
     fn submask_conv(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(contiguous);
         let sizes = Sizes::of(&x, &weight);
-        let row = sizes.inner * sizes.taps();
-        let weight = values(&weight);
-        let element = |out: usize, inner: usize| weight[out * row + inner];
-        let out = kernel::convolve(sizes, values(&x), element, Some(values(&bias)));
+        let out = kernel::convolve(sizes, values(&x), values(&weight), Some(values(&bias)));
         tensor(out, [sizes.batch, sizes.outer, sizes.height, sizes.width])
     }
 }
@@ -99,7 +96,7 @@ impl<C: CheckpointStrategy> ConvOp for Autodiff<Flex, C> {
 }
 
 /// dx = the convolution of g with the kernel turned by 180° and in and out exchanged; dweight = the products of g and
-/// the shifted x, summed over pixels, then over images in order; dbias = Σ g.
+/// the shifted x, summed over pixels and images in order; dbias = Σ g.
 #[derive(Debug)]
 struct ConvBackward;
 
@@ -112,17 +109,23 @@ impl Backward<Flex, 3> for ConvBackward {
         let sizes = Sizes::of(&x, &weight);
         let [for_x, for_weight, for_bias] = ops.parents;
         register!(grads, for_x, {
-            let (taps, row) = (sizes.taps(), sizes.inner * sizes.taps());
-            let weight = values(&weight);
-            let turned =
-                |out: usize, inner: usize| weight[inner / taps * row + out * taps + taps - 1 - inner % taps];
-            tensor(kernel::convolve(sizes.reversed(), values(&g), turned, None), x.shape())
+            let turned = turned(sizes, values(&weight));
+            tensor(kernel::convolve(sizes.reversed(), values(&g), &turned, None), x.shape())
         });
         register!(grads, for_weight, {
             tensor(kernel::weight_gradient(sizes, values(&x), values(&g)), weight.shape())
         });
         register!(grads, for_bias, tensor(bias_gradient(sizes, values(&g)), [sizes.outer]));
     }
+}
+
+/// The kernel turned by 180°, with in and out exchanged: [in, out, k, k].
+fn turned(sizes: Sizes, weight: &[f32]) -> Vec<f32> {
+    let (taps, row) = (sizes.taps(), sizes.inner * sizes.taps());
+    let elements = |inner: usize| {
+        weight.chunks_exact(row).flat_map(move |weight| weight[inner * taps..][..taps].iter().rev())
+    };
+    (0..sizes.inner).flat_map(elements).copied().collect()
 }
 
 /// Σ of every channel's pixels, then over images in order.

@@ -26,18 +26,15 @@ impl Slab {
         Self { kernel: sizes.kernel, rows, width: sizes.width, copy }
     }
 
+    /// Elements of the copies of some channels.
+    pub fn len(&self, channels: usize) -> usize {
+        channels * self.kernel * self.copy + SLACK
+    }
+
     /// Copies rows from `first` on of `channels` of one image, whose planes are `height` rows high.
-    pub fn fill(
-        &self,
-        out: &mut Vec<f32>,
-        image: &[f32],
-        height: usize,
-        channels: Range<usize>,
-        first: usize,
-    ) {
+    pub fn fill(&self, out: &mut [f32], image: &[f32], height: usize, channels: Range<usize>, first: usize) {
         let (padding, width) = (self.kernel / 2, self.width);
-        out.clear();
-        out.resize(channels.len() * self.kernel * self.copy + SLACK, 0.0);
+        out.fill(0.0);
         let from = first.saturating_sub(padding);
         let to = (first + self.rows + padding).min(height);
         for (copies, channel) in out.chunks_exact_mut(self.kernel * self.copy).zip(channels) {
@@ -87,7 +84,7 @@ mod tests {
             let sizes = Sizes { batch: 1, inner: 3, outer: 1, height, width, kernel };
             let slab = Slab::new(sizes, rows);
             let image: Vec<f32> = (0..3 * height * width).map(|i| 1.0 + i as f32).collect();
-            let mut copies = vec![7.0; 5];
+            let mut copies = vec![7.0; slab.len(2)];
             slab.fill(&mut copies, &image, height, 1..3, first);
             for (index, offset) in slab.offsets(2).into_iter().enumerate() {
                 let (channel, tap) = (1 + index / (kernel * kernel), index % (kernel * kernel));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{PastAttention, STEP};
 use crate::ops::flex::attention::rotate;
-use crate::ops::flex::gemm::{Matrix, On, add_product, min_rows, product};
+use crate::ops::flex::gemm::{Matrix, On, add_product, product};
 use crate::ops::lanes;
 
 /// Blocks of at most so many positions are multiplied row by row.
@@ -86,7 +86,7 @@ fn add_pairs<const N: usize>(sums: &mut [[f32; SHORT]; N], x: &[f32], columns: &
 
 /// Probabilities of the queries of a group, or what the backward pass makes of them.
 struct Weights {
-    /// Of the past's keys, [rows, past], with rows of zeros after those of the group.
+    /// Of the past's keys, [rows, past].
     past: Vec<f32>,
     /// Of the keys of the own block: for each block [rows, rows], one after the other.
     own: Vec<Vec<f32>>,
@@ -101,23 +101,6 @@ impl Head<'_> {
         1.0 / (self.width as f32).sqrt()
     }
 
-    /// Rows that are multiplied for a group: at least as many as keep the library on one path.
-    fn padded(&self, group: &Group) -> usize {
-        let least = min_rows(self.width, group.past.max(1)).max(min_rows(group.past, self.width));
-        group.rows.len().max(least)
-    }
-
-    /// Some rows of [n, w], followed by zeros.
-    fn some_rows<'x>(&self, x: &'x [f32], rows: &Range<usize>, padded: usize) -> Cow<'x, [f32]> {
-        let some = self.part(x, rows);
-        if padded == rows.len() {
-            return Cow::Borrowed(some);
-        }
-        let mut some = some.to_vec();
-        some.resize(padded * self.width, 0.0);
-        Cow::Owned(some)
-    }
-
     /// Some rows of [n, w].
     fn part<'x>(&self, x: &'x [f32], rows: &Range<usize>) -> &'x [f32] {
         &x[rows.start * self.width..rows.end * self.width]
@@ -125,15 +108,10 @@ impl Head<'_> {
 
     /// x·yᵀ·scale, x of a group's rows, with the past's keys or values y; and the same within each block.
     fn against(&self, group: &Group, x: &[f32], past_y: &[f32], y: &[f32], scale: f32) -> Weights {
-        let (width, padded) = (self.width, self.padded(group));
-        let past = match group.past {
-            0 => Vec::new(),
-            past => {
-                let rows = self.some_rows(x, &group.rows, padded);
-                let keys = Matrix::new(&past_y[..past * width], past, width);
-                product(Matrix::new(&rows, padded, width), keys.t(), scale, self.on())
-            }
-        };
+        let width = self.width;
+        let rows = Matrix::new(self.part(x, &group.rows), group.rows.len(), width);
+        let keys = Matrix::new(&past_y[..group.past * width], group.past, width);
+        let past = product(rows, keys.t(), scale, self.on());
         let own =
             |rows: Range<usize>| self.pairs(self.part(x, &rows), self.part(y, &rows), rows.len(), scale);
         Weights { past, own: self.settings.blocks(group.rows.clone()).map(own).collect() }
@@ -255,15 +233,10 @@ impl Head<'_> {
 
     /// The sums over a past and a block: Σ weight·y, [rows of the group, w].
     fn sums(&self, group: &Group, weights: &Weights, past_y: &[f32], y: &[f32], scale: f32) -> Vec<f32> {
-        let (width, padded) = (self.width, self.padded(group));
-        let mut out = match group.past {
-            0 => vec![0.0; padded * width],
-            past => {
-                let past_y = Matrix::new(&past_y[..past * width], past, width);
-                product(Matrix::new(&weights.past, padded, past), past_y, 1.0, self.on())
-            }
-        };
-        out.truncate(group.rows.len() * width);
+        let width = self.width;
+        let past_y = Matrix::new(&past_y[..group.past * width], group.past, width);
+        let past_weights = Matrix::new(&weights.past, group.rows.len(), group.past);
+        let mut out = product(past_weights, past_y, 1.0, self.on());
         for (block, own) in self.settings.blocks(group.rows.clone()).zip(&weights.own) {
             let own = self.mixed(own, self.part(y, &block), block.len(), false);
             let first = (block.start - group.rows.start) * width;
@@ -305,17 +278,15 @@ impl Head<'_> {
                 },
             );
             dq.extend(self.sums(&group, &ds, self.past_k, self.k, self.scale()));
-            let padded = self.padded(&group);
             let to_past = |out: &mut [f32], weights: &[f32], x: &[f32], scale: f32| {
-                if group.past > 0 {
-                    let mut x = self.some_rows(x, &group.rows, padded);
-                    if scale != 1.0 {
-                        x.to_mut().iter_mut().for_each(|x| *x *= scale);
-                    }
-                    let weights = Matrix::new(weights, padded, group.past).t();
-                    let out = &mut out[..group.past * width];
-                    add_product(out, weights, Matrix::new(&x, padded, width), self.on());
+                let count = group.rows.len();
+                let mut x = Cow::Borrowed(self.part(x, &group.rows));
+                if scale != 1.0 {
+                    x.to_mut().iter_mut().for_each(|x| *x *= scale);
                 }
+                let weights = Matrix::new(weights, count, group.past).t();
+                let out = &mut out[..group.past * width];
+                add_product(out, weights, Matrix::new(&x, count, width), self.on());
             };
             to_past(&mut past_dv, &p.past, g, 1.0);
             to_past(&mut past_dk, &ds.past, self.q, self.scale());
