@@ -37,18 +37,21 @@ const LAYERS: [(&str, usize, usize); 4] = [
 fn main() -> Result<(), Box<dyn Error>> {
     allocator::keep_memory();
     let threads = rayon::current_num_threads();
-    println!("registers alone, fp32, {threads} threads: {:.0} GFLOP/s\n", registers());
-    println!("| precision | what | GFLOP | ms | GFLOP/s |\n|---|---|---|---|---|");
+    let registers = registers();
+    println!("registers alone, fp32, {threads} threads: {registers:.0} GFLOP/s\n");
+    println!(
+        "| precision | what | GFLOP | ms | GFLOP/s | of the registers' fp32 |\n|---|---|---|---|---|---|"
+    );
     for precision in [Precision::Fp32, Precision::Bf16] {
         match Kernels::new(&Device::flex(), precision) {
-            Ok(kernels) => measure(precision, kernels)?,
+            Ok(kernels) => measure(precision, kernels, registers)?,
             Err(error) => println!("{error}"),
         }
     }
     Ok(())
 }
 
-fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>> {
+fn measure(precision: Precision, kernels: Kernels, registers: f64) -> Result<(), Box<dyn Error>> {
     let codes = SubTokenizer::new(50_257, 4)?;
     let config = DitConfig {
         block_len: 0,
@@ -67,7 +70,9 @@ fn measure(precision: Precision, kernels: Kernels) -> Result<(), Box<dyn Error>>
     let weights = Weights::new(parameters, &values, &Device::flex());
     drop(values);
     let row = |what: &str, gflop: f64, ms: f64| {
-        println!("| {precision} | {what} | {gflop:.1} | {ms:.1} | {:.0} |", gflop / ms * 1e3);
+        let rate = gflop / ms * 1e3;
+        let share = 100.0 * rate / registers;
+        println!("| {precision} | {what} | {gflop:.1} | {ms:.1} | {rate:.0} | {share:.0} % |");
     };
 
     let inputs = |width: usize| Tensor::<2>::full([LENGTH, width], 0.5, &Device::flex());

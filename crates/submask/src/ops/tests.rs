@@ -811,8 +811,8 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
         let (x, w) = (random([1100, inner], 1, &device), random([outer, inner], 2, &device));
         let by_columns = w.clone().transpose().mul_scalar(1.0).transpose();
         let mut weights: Vec<Factor> = vec![w.clone().into(), by_columns.into()];
-        if kernels == Kernels::FUSED.with_precision(Precision::Bf16).unwrap() {
-            weights.push(packed(&w));
+        if kernels.engine() == Engine::Fused {
+            weights.push(packed(&w, kernels.precision()));
         }
         let b = random([outer], 3, &device);
         let all = kernels.linear(x.clone(), w.clone(), Some(b.clone()));
@@ -832,20 +832,25 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows_or_on_the_threads() {
     }
 }
 
-/// A weight as inference in bfloat16 keeps it.
-fn packed(weight: &Tensor<2>) -> Factor {
+/// A weight as inference keeps it.
+fn packed(weight: &Tensor<2>, precision: Precision) -> Factor {
     let ([outer, inner], device) = (weight.dims(), weight.device());
     let values = weight.to_data().try_into_vec::<f32>().unwrap();
-    Factor::Packed(Packed::new(&values, outer, inner, &device))
+    Factor::Packed(Packed::new(&values, outer, inner, precision, &device))
 }
 
 #[test]
 fn layers_of_packed_weights_are_those_of_the_weights() {
-    let (device, kernels) = (Device::flex(), Kernels::FUSED.with_precision(Precision::Bf16).unwrap());
-    for (n, inner, outer) in [(0, 4, 5), (1, 1, 1), (1, 7, 3), (13, 300, 33), (40, 513, 70)] {
+    let device = Device::flex();
+    let sizes = [(0, 4, 5), (1, 1, 1), (1, 7, 3), (13, 300, 33), (40, 513, 70)];
+    let precisions = [Precision::Fp32, Precision::Bf16];
+    for (precision, (n, inner, outer)) in
+        precisions.into_iter().flat_map(|precision| sizes.map(|size| (precision, size)))
+    {
+        let kernels = Kernels::FUSED.with_precision(precision).unwrap();
         let [x, w] = [[n, inner], [outer, inner]].map(|shape| random(shape, shape[1] as u64, &device));
         let b = random([outer], 3, &device);
-        let packed = packed(&w);
+        let packed = packed(&w, precision);
         let pairs = [
             (kernels.linear(x.clone(), packed.clone(), None), kernels.linear(x.clone(), w.clone(), None)),
             (

@@ -303,6 +303,19 @@ fn for_each_tile(
     }
 }
 
+/// Calls `work` with chunks and their numbers, on the threads of the pool if these are to share it.
+pub(super) fn for_each_chunk<T: Send>(
+    x: &mut [T],
+    len: usize,
+    shared: bool,
+    work: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    match shared {
+        true => x.par_chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
+        false => x.chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
+    }
+}
+
 /// A dimension of a result, cut into parts of nearly the same length, a multiple of the unit but for the last.
 #[derive(Clone, Copy)]
 pub(super) struct Parts {

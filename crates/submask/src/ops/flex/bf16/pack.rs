@@ -2,12 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 #[cfg(target_arch = "x86_64")]
 use super::native;
 use super::{BLOCK, INNER, MR, Pair, is_native};
-use crate::ops::flex::gemm::Matrix;
+use crate::ops::flex::gemm::{Matrix, for_each_chunk};
 use crate::ops::flex::{filled, room};
 use crate::ops::lanes;
 
@@ -158,19 +156,6 @@ pub(super) fn round_pairs(row: &[f32], out: &mut [MaybeUninit<Pair>]) {
 /// The `block`-th [`INNER`] columns of a matrix.
 fn block_of(matrix: Matrix<'_>, block: usize) -> Matrix<'_> {
     matrix.some_columns(block * INNER..matrix.columns.min((block + 1) * INNER))
-}
-
-/// Calls `work` with chunks and their numbers, on the threads of the pool if these are to share it.
-fn for_each_chunk<T: Send>(
-    x: &mut [T],
-    len: usize,
-    shared: bool,
-    work: impl Fn(usize, &mut [T]) + Sync + Send,
-) {
-    match shared {
-        true => x.par_chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
-        false => x.chunks_mut(len).enumerate().for_each(|(index, chunk)| work(index, chunk)),
-    }
 }
 
 /// Packs panels from lane `first` on, whose elements stand beside each other.

@@ -130,11 +130,12 @@ pub struct Factors<'a> {
 }
 
 impl Factors<'_> {
-    /// Writes a tile of factor·a·b, or adds a·b to it if `accumulate`, where the factor is 1; calls `finish` with columns of it that are ready.
+    /// Writes a tile of factor·a·b, or adds a·b to it if `accumulate`, where the factor is 1; calls `finish` with columns of
+    /// it that are ready.
     ///
     /// # Safety
-    /// `place` is valid for the tile, whose columns start where panels do, and used by nobody else; without `accumulate` it need not be
-    /// initialised.
+    /// `place` is valid for the tile, whose columns start where panels do, and used by nobody else; without `accumulate` it
+    /// need not be initialised.
     pub unsafe fn write(
         &self,
         place: Place,

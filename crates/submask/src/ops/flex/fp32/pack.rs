@@ -2,10 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use super::kernel::RowBlock;
-use crate::ops::flex::gemm::Matrix;
+use crate::ops::flex::gemm::{Matrix, for_each_chunk};
 use crate::ops::flex::{filled, room};
 
 /// Columns of a panel.
@@ -41,14 +39,11 @@ impl Columns {
     pub fn new(matrix: Matrix, shared: bool) -> Self {
         let (inner, panels) = (matrix.rows, matrix.columns.div_ceil(NR));
         let mut lines = room(panels * inner);
-        for (block, lines) in lines.chunks_mut((panels * DEPTH).max(1)).enumerate() {
-            let (start, depth) = (block * DEPTH, lines.len() / panels);
-            let pack = |(panel, lines): (usize, &mut [_])| pack_panel(matrix, start, panel * NR, lines);
-            match shared {
-                true => lines.par_chunks_mut(depth).enumerate().for_each(pack),
-                false => lines.chunks_mut(depth).enumerate().for_each(pack),
-            }
-        }
+        for_each_chunk(&mut lines, (panels * DEPTH).max(1), shared, |block, lines| {
+            for_each_chunk(lines, lines.len() / panels, shared, |panel, lines| {
+                pack_panel(matrix, block * DEPTH, panel * NR, lines);
+            });
+        });
         // SAFETY: every panel is written whole.
         Self { lines: unsafe { filled(lines) }, panels, inner }
     }
