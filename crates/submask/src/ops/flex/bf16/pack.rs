@@ -86,7 +86,7 @@ impl<const WIDTH: usize> Lanes<WIDTH> {
     pub fn get(&self, lane: usize, inner: usize) -> f32 {
         let panel = self.panel(inner / INNER, lane / WIDTH);
         let pair = panel[inner % INNER / 2 * WIDTH + lane % WIDTH];
-        f32::from_bits(if inner % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 })
+        f32::from_bits(if inner.is_multiple_of(2) { pair << 16 } else { pair & 0xffff_0000 })
     }
 }
 

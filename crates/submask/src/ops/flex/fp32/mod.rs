@@ -82,9 +82,12 @@ pub enum Second<'a> {
     Matrix(Matrix<'a>),
     /// Panels.
     Packed(Cow<'a, Columns>),
-    /// What writes a panel, given its first row and its first column, with as many rows as there are lines.
-    Written(&'a (dyn Fn(usize, usize, &mut [MaybeUninit<Line>]) + Sync)),
+    /// Panels that are written when they are needed.
+    Written(WritePanel<'a>),
 }
+
+/// What writes a panel, given its first row and its first column, with as many rows as there are lines.
+pub type WritePanel<'a> = &'a (dyn Fn(usize, usize, &mut [MaybeUninit<Line>]) + Sync);
 
 /// The first factor.
 #[derive(Clone, Copy)]

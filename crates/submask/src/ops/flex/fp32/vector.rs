@@ -67,8 +67,9 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let away = (lost > 0.0) == (sum > 0.0);
     let odd = if away { bits | 1 } else { bits.wrapping_sub(1 - (bits & 1)) };
-    let inexact = lost > 0.0 || lost < 0.0;
-    f64::from_bits(if inexact { odd } else { bits }) as f32
+    // False for what is not a number.
+    let is_inexact = lost.abs() > 0.0;
+    f64::from_bits(if is_inexact { odd } else { bits }) as f32
 }
 
 /// Vectors of x86 processors with FMA3.
