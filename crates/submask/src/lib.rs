@@ -87,6 +87,7 @@
 //! | [`metrics`] | generated text against its corpus, generated images against real ones |
 //! | [`device`] | CPU or GPU |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
+//! | [`shard`] | which of N items one of several processes computes |
 //!
 //! # Notation
 //!
@@ -121,6 +122,7 @@ pub mod predictive;
 pub mod random;
 pub mod sampler;
 pub mod schedule;
+pub mod shard;
 pub mod subtoken;
 pub mod train;
 
