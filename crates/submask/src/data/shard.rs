@@ -16,9 +16,12 @@
 //! | 60..64 | CRC-32 of the header up to here |
 //! | 64.. | the tokens |
 
+use std::cmp::Ordering;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use memmap2::Mmap;
 
@@ -97,6 +100,17 @@ impl ShardHeader {
         Ok(header)
     }
 
+    /// That a file of `len` bytes holds the tokens and no more.
+    fn check_len(&self, len: u64) -> std::result::Result<(), String> {
+        let expected = u128::from(self.tokens) * u128::from(self.token_bytes) + HEADER_BYTES as u128;
+        let what = match u128::from(len).cmp(&expected) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Less => "truncated",
+            Ordering::Greater => "too long",
+        };
+        Err(format!("{what}: {len} bytes, but the header promises {expected}"))
+    }
+
     /// That a token of this vocabulary fits into its bytes.
     fn check_width(&self) -> std::result::Result<(), String> {
         let largest = match self.token_bytes {
@@ -127,12 +141,13 @@ fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number)
 }
 
-/// A token shard that is mapped into memory: only what is read is loaded.
+/// A token shard. Its header is read when it is opened; the file is mapped into memory when tokens are first read, and
+/// only what is read is loaded. So of a corpus of many shards a process holds those that it uses.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
     header: ShardHeader,
-    map: Mmap,
+    map: OnceLock<Mmap>,
 }
 
 impl Shard {
@@ -145,18 +160,33 @@ impl Shard {
     /// version, or whose vocabulary does not fit its tokens.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path))?;
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let len = file.metadata().map_err(Error::io(path))?.len();
+        let mut bytes = Vec::with_capacity(HEADER_BYTES);
+        file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(Error::io(path))?;
+        let header = ShardHeader::parse(&bytes).map_err(|problem| Error::format(path, problem))?;
+        header.check_len(len).map_err(|problem| Error::format(path, problem))?;
+        Ok(Self { path: path.to_path_buf(), header, map: OnceLock::new() })
+    }
+
+    /// The bytes of the file, which is mapped now if it was not.
+    fn map(&self) -> Result<&Mmap> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
         // SAFETY: the map is only read. Another process that shortens the file meanwhile can end this
         // one with a bus error, as with every memory-mapped file; shards are never changed in place.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-        let header = ShardHeader::parse(&map).map_err(|problem| Error::format(path, problem))?;
-        let expected = u128::from(header.tokens) * u128::from(header.token_bytes) + HEADER_BYTES as u128;
-        if map.len() as u128 != expected {
-            let what = if (map.len() as u128) < expected { "truncated" } else { "too long" };
-            let problem = format!("{what}: {} bytes, but the header promises {expected}", map.len());
-            return Err(Error::format(path, problem));
-        }
-        Ok(Self { path: path.to_path_buf(), header, map })
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&self.path))?;
+        self.header.check_len(map.len() as u64).map_err(|problem| Error::format(&self.path, problem))?;
+        // Where another thread was faster, its map is as good.
+        Ok(self.map.get_or_init(|| map))
+    }
+
+    /// Whether tokens of it have been read.
+    #[cfg(test)]
+    pub(super) fn is_mapped(&self) -> bool {
+        self.map.get().is_some()
     }
 
     /// The file.
@@ -174,7 +204,7 @@ impl Shard {
     /// # Errors
     /// [`Error::Format`] for altered tokens.
     pub fn verify(&self) -> Result<()> {
-        let found = crc32fast::hash(&self.map[HEADER_BYTES..]);
+        let found = crc32fast::hash(&self.map()?[HEADER_BYTES..]);
         if found != self.header.checksum {
             let problem = format!(
                 "the tokens were altered: their checksum is {found:08x}, not {:08x}",
@@ -225,7 +255,7 @@ impl Shard {
         check_range(&range, self.header.tokens, out.len())?;
         let width = self.header.token_bytes as usize;
         let start = HEADER_BYTES + range.start as usize * width;
-        let bytes = &self.map[start..start + out.len() * width];
+        let bytes = &self.map()?[start..start + out.len() * width];
         if width == 2 {
             for (token, bytes) in out.iter_mut().zip(bytes.chunks_exact(2)) {
                 *token = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));

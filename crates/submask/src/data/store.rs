@@ -262,6 +262,40 @@ mod tests {
         assert!(StoreWriter::create(folder.path(), "c", &bytes, 0).is_err());
     }
 
+    /// The files of a folder that the system has mapped into this process.
+    #[cfg(target_os = "linux")]
+    fn mapped(folder: &Path) -> Vec<String> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let inside = |line: &str| Some(line.split_once(&format!("{}/", folder.display()))?.1.to_owned());
+        let mut files: Vec<String> = maps.lines().filter_map(inside).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn only_shards_that_are_read_are_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens: Vec<u32> = (0..100).collect();
+        let store = store(folder.path(), &tokens, 10);
+        let is_mapped = || -> Vec<usize> {
+            (0..store.shards().len()).filter(|shard| store.shards()[*shard].is_mapped()).collect()
+        };
+        assert_eq!(store.shards().len(), 10);
+        // What a process must know of all of them stands in their headers.
+        assert_eq!((store.tokens(), store.documents(), is_mapped()), (100, 1, vec![]));
+        assert_eq!(store.tokens_of(38..52).unwrap(), tokens[38..52]);
+        assert_eq!(is_mapped(), [3, 4, 5]);
+        #[cfg(target_os = "linux")]
+        assert_eq!(mapped(folder.path()), ["t-00003.tokens", "t-00004.tokens", "t-00005.tokens"]);
+        // The others may be on a disk that is not there.
+        std::fs::remove_file(folder.path().join("t-00009.tokens")).unwrap();
+        assert_eq!(store.tokens_of(30..60).unwrap(), tokens[30..60]);
+        let error = store.tokens_of(95..96).unwrap_err().to_string();
+        assert!(error.contains("t-00009.tokens"), "{error}");
+        store.shards()[0].verify().unwrap();
+        assert_eq!(is_mapped(), [0, 3, 4, 5]);
+    }
+
     #[test]
     fn a_character_cut_by_a_shard_is_counted_once() {
         let folder = tempfile::tempdir().unwrap();
