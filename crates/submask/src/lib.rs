@@ -88,6 +88,7 @@
 //! | [`device`] | CPU or GPU |
 //! | [`random`] | draws that are functions of (seed, purpose, place) |
 //! | [`shard`] | which of N items one of several processes computes |
+//! | [`parts`] | what each of them computed, in files, and all of it together |
 //!
 //! # Notation
 //!
@@ -117,6 +118,7 @@ mod npz;
 pub mod objective;
 pub mod ops;
 pub mod order;
+pub mod parts;
 pub mod pickle;
 pub mod predictive;
 pub mod random;

@@ -8,13 +8,16 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// Share number `index` = i of `count` = n, 0 ≤ i < n. Written `i/n`.
 ///
 /// It holds the items ⌊i·N/n⌋ up to ⌊(i+1)·N/n⌋ of N, so that every item is in one share, shares follow each other in the
 /// order of items, and their sizes differ by at most one. Where n > N some are empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Shard {
     index: u64,
     count: u64,
@@ -69,6 +72,20 @@ const ALLOWED: &str = "i/n with 0 <= i < n, such as 0/4 for the first of four sh
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+impl From<Shard> for String {
+    fn from(shard: Shard) -> Self {
+        shard.to_string()
+    }
+}
+
+impl TryFrom<String> for Shard {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 
