@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
+use crate::parts::{Bytes, Fields};
 
 /// What a tokenizer did to documents: how many of them decoding gives back, and how much of them it does not know.
 ///
@@ -59,6 +60,21 @@ impl Fidelity {
             tokens: tokens.len() as u64,
             unknown: tokens.iter().filter(|token| Some(**token) == unknown).count() as u64,
         })
+    }
+
+    /// Adds its numbers to a record of a part.
+    pub(super) fn add_to(self, bytes: Bytes) -> Bytes {
+        let Self { documents, changed, tokens, unknown } = self;
+        bytes.u64(documents).u64(changed).u64(tokens).u64(unknown)
+    }
+
+    /// Its numbers in a record of a part.
+    ///
+    /// # Errors
+    /// As [`Fields::u64`].
+    pub(super) fn read(fields: &mut Fields) -> Result<Self> {
+        let (documents, changed) = (fields.u64()?, fields.u64()?);
+        Ok(Self { documents, changed, tokens: fields.u64()?, unknown: fields.u64()? })
     }
 
     /// Whether every document decodes to itself.

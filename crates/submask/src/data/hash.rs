@@ -1,23 +1,31 @@
 //! Stable 64-bit hashes: what a fingerprint in a file means must never change.
 
-/// FNV-1a over the parts, each preceded by its length so that parts cannot run into each other.
-pub(crate) struct Fingerprint(u64);
+/// A hash of byte strings: FNV-1a over the parts, each preceded by its length so that parts cannot run into each other.
+#[derive(Clone, Debug)]
+pub struct Fingerprint(u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Fingerprint {
     /// The hash of nothing.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
     /// Adds one part.
-    pub(crate) fn part(mut self, bytes: &[u8]) -> Self {
+    #[must_use]
+    pub fn part(mut self, bytes: &[u8]) -> Self {
         self.absorb(&(bytes.len() as u64).to_le_bytes());
         self.absorb(bytes);
         self
     }
 
     /// The hash of the parts so far.
-    pub(crate) fn value(&self) -> u64 {
+    pub fn value(&self) -> u64 {
         mix(self.0)
     }
 

@@ -90,11 +90,13 @@ pub use documents::{Documents, Skipped};
 pub use fidelity::{Fidelity, FidelityCount};
 pub use format::FileFormat;
 pub use guard::panics_are_errors;
+pub use hash::Fingerprint;
 pub use pairs::{Pair, PairCounts, PairLayout, PairSequence, PairSequences, PairSource, Pairs};
 pub use permutation::Permutation;
 pub use prepare::{
     CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, HeldOutBy, HeldOutReport, Outdated, PairInfo, PartInfo,
-    Phase, PrepareSettings, PreparedData, Progress, Spelt, SplitInfo, ValidRule, prepare,
+    Phase, PrepareSettings, PreparedData, Progress, Spelt, SplitInfo, ValidRule, merge_prepared, prepare,
+    prepare_share,
 };
 pub use records::{TextRecord, TextRecords};
 pub use shard::{SHARD_VERSION, Shard, ShardHeader};

@@ -6,6 +6,7 @@ mod info;
 mod pairs;
 mod partial;
 mod reuse;
+mod share;
 mod spelling;
 mod split;
 mod survey;
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 pub use held_out::HeldOutReport;
 pub use info::{CorpusInfo, DATA_FILE, DATA_VERSION, DataInfo, PairInfo, PartInfo, Spelt, SplitInfo};
+pub use share::{merge_prepared, prepare_share};
 pub use split::{HeldOutBy, ValidRule};
 
 use super::blocks::{BlockLayout, Blocks};
-use super::corpus::Corpus;
 use super::document::{Content, Document};
 use super::fidelity::Fidelity;
 use super::pairs::{PairLayout, PairSource, Pairs};
@@ -166,8 +167,8 @@ impl PrepareSettings {
         PairLayout { seq_len: self.seq_len, truncate: self.truncate }
     }
 
-    /// What is held out of a corpus, once there is a tokenizer.
-    fn split(&self, survey: &Survey, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Split> {
+    /// What is held out of a corpus, once there is a tokenizer, which takes so many `bytes_per_token`.
+    fn split(&self, survey: &Survey, bytes_per_token: impl FnOnce() -> Result<f64>) -> Result<Split> {
         let (fraction, seed) = (self.valid_fraction, self.seed);
         match self.valid_rule {
             _ if self.valid_source.is_some() => Ok(Split::none(HeldOutBy::Files)),
@@ -179,7 +180,7 @@ impl PrepareSettings {
             ValidRule::Documents => {
                 let least_bytes = || {
                     let tokens = LEAST_SEQUENCES as f64 * self.seq_len.max(1) as f64;
-                    Ok(tokens * tokenize::bytes_per_token(corpus.documents_for(tokenizer)?, tokenizer)?)
+                    Ok(tokens * bytes_per_token()?)
                 };
                 Split::by_documents(survey, fraction, seed, Some(least_bytes))
             }
@@ -412,12 +413,13 @@ pub fn prepare(
         let documents = corpora.train.documents()?.map(of_text);
         Ok(Watched::new(documents, Phase::Train, Some(survey.bytes), progress))
     })?;
+    let bytes_per_token = || tokenize::bytes_per_token(corpora.train.documents_for(&tokenizer)?, &tokenizer);
     let split = match &settings.source {
         Source::Pairs(_) if settings.holds_out() => {
             let fitting = pairs::survey(&corpora.train, &tokenizer, settings.pair_layout(), progress)?;
-            settings.split(&fitting, &corpora.train, &tokenizer)?
+            settings.split(&fitting, bytes_per_token)?
         }
-        _ => settings.split(&survey, &corpora.train, &tokenizer)?,
+        _ => settings.split(&survey, bytes_per_token)?,
     };
     let (tokenizer, folder_written) = (&tokenizer, &*partial.path);
     let task =
@@ -426,10 +428,21 @@ pub fn prepare(
         Source::Pairs(_) => pairs::write_shards(&task, progress)?,
         _ => tokenize::write_shards(&task, progress)?,
     };
-    tokenizer.save(&partial.path)?;
     let fingerprint = settings.fingerprints(&corpora)?.now;
-    DataInfo::new(settings, fingerprint, tokenizer, written, read).write(&partial.path)?;
+    let info = DataInfo::new(settings, fingerprint, tokenizer, written, read);
     corpora.remove_copies()?;
+    finish(partial, &info, tokenizer, folder)
+}
+
+/// Completes a folder whose shards are written, and gives it its name.
+fn finish(
+    partial: PartialFolder,
+    info: &DataInfo,
+    tokenizer: &Tokenizer,
+    folder: &Path,
+) -> Result<PreparedData> {
+    tokenizer.save(&partial.path)?;
+    info.write(&partial.path)?;
     partial.rename_to(folder)?;
     Ok(PreparedData { reused: false, ..PreparedData::open(folder)? })
 }

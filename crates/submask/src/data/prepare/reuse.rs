@@ -93,6 +93,23 @@ pub(super) fn may_reuse(
     corpora: &Corpora,
     outdated: Outdated,
 ) -> Result<bool> {
+    may_reuse_if(folder, |info| settings.made(info, corpora), outdated)
+}
+
+/// The same where what is wanted has a fingerprint, and its files need not be there any more.
+pub(super) fn may_reuse_with(folder: &Path, fingerprint: &str, outdated: Outdated) -> Result<bool> {
+    let made = |info: &DataInfo| match info.settings_fingerprint == fingerprint {
+        true => Ok(Made::So),
+        false => Ok(Made::Otherwise),
+    };
+    may_reuse_if(folder, made, outdated)
+}
+
+fn may_reuse_if(
+    folder: &Path,
+    made: impl FnOnce(&DataInfo) -> Result<Made>,
+    outdated: Outdated,
+) -> Result<bool> {
     if !folder.exists() {
         return Ok(false);
     }
@@ -105,7 +122,7 @@ pub(super) fn may_reuse(
     }
     // A file that cannot be read any more is as outdated as one with other settings.
     let info = DataInfo::read(folder).ok();
-    let made = info.map_or(Ok(Made::Otherwise), |info| settings.made(&info, corpora))?;
+    let made = info.map_or(Ok(Made::Otherwise), |info| made(&info))?;
     // Of a folder that was prepared before it was asked, only a new one says whether documents decode to themselves.
     let is_known = |data: PreparedData| data.tokenizer.is_lossless() || data.fidelity().is_some();
     match (outdated, made) {

@@ -14,6 +14,8 @@ pub(super) const KEPT_LENGTHS: u64 = 1 << 16;
 pub(super) struct Survey {
     /// Documents.
     pub(super) documents: u64,
+    /// Pieces that they come in.
+    pub(super) pieces: u64,
     /// Bytes of text.
     pub(super) bytes: u64,
     /// Bytes of documents, by index: of the first [`KEPT_LENGTHS`], and of those longer than [`PIECE_BYTES`].
@@ -31,6 +33,7 @@ impl Survey {
         for piece in Watched::new(documents, Phase::Survey, None, progress) {
             let piece = piece?;
             length += piece.text.len() as u64;
+            survey.pieces += 1;
             if !piece.continues {
                 survey.add(length);
                 length = 0;
@@ -58,7 +61,7 @@ mod tests {
         let pieces = ["abc", "de"].map(|text| Document::piece(text, true));
         let documents = [pieces[0].clone(), pieces[1].clone(), Document::whole("f")];
         let survey = Survey::of(documents.into_iter().map(Ok), &mut |_| ()).unwrap();
-        assert_eq!((survey.documents, survey.bytes), (1, 6));
+        assert_eq!((survey.documents, survey.pieces, survey.bytes), (1, 3, 6));
         assert_eq!(survey.lengths, HashMap::from([(0, 6)]));
     }
 }

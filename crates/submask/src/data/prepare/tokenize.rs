@@ -1,5 +1,6 @@
 //! Documents to shards, on all threads.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -14,6 +15,7 @@ use crate::data::fidelity::{Fidelity, FidelityCount};
 use crate::data::store::StoreWriter;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::parts::{Bytes, Fields};
 
 /// Bytes of text that are tokenized at once on all threads.
 pub(super) const BATCH_BYTES: usize = 8 << 20;
@@ -40,55 +42,122 @@ pub(super) fn bytes_per_token(
 
 /// Writes the shards of both parts; tells what was not read, and what stands out.
 pub(super) fn write_shards(task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(Written, CorpusInfo)> {
-    let Task { settings, corpora, tokenizer, split, bytes, folder } = task;
+    let Task { settings, tokenizer, folder, .. } = task;
+    let mut streams = Streams::create(settings, tokenizer, folder)?;
+    let pieces = [0..u64::MAX, 0..u64::MAX];
+    let (info, read) = encode_documents(task, pieces, progress, &mut |job| streams.write(&job))?;
+    Ok((streams.finish(settings, info)?, read))
+}
+
+/// Tokenizes pieces of the documents, those of the corpus and those of the files for validation that have numbers in
+/// `pieces`, and gives them on in order. Tells how all documents are shared out to the two parts, what was not read, and what
+/// stands out.
+pub(super) fn encode_documents(
+    task: &Task,
+    [of_train, of_valid]: [Range<u64>; 2],
+    progress: &mut dyn FnMut(Progress),
+    take: &mut dyn FnMut(EncodedJob) -> Result<()>,
+) -> Result<(SplitInfo, CorpusInfo)> {
+    let Task { corpora, tokenizer, split, bytes, .. } = task;
     let mut spelling = Spelling::new(tokenizer)?;
     let mut noted = |document: Result<Document>| {
         let document = document?;
         spelling.note(&document);
         Ok(Document { content: document.content.for_tokenizer(tokenizer), ..document })
     };
-    let mut streams = Streams::create(settings, tokenizer, folder)?;
     let mut train = corpora.train.documents_for(tokenizer)?;
     let watched = Watched::new(train.by_ref().map(&mut noted), Phase::Tokenize, Some(*bytes), progress);
-    let mut info = write_documents(watched, split, &mut streams)?;
+    let mut info = encode_shared(watched, split, tokenizer, of_train, take)?;
     let valid = corpora.valid.as_ref().map(|corpus| corpus.documents_for(tokenizer));
     let mut valid = valid.transpose()?;
     if let Some(valid) = &mut valid {
-        let held_out = write_documents(valid.by_ref().map(&mut noted), &Split::all(), &mut streams)?;
+        let documents = valid.by_ref().map(&mut noted);
+        let held_out = encode_shared(documents, &Split::all(), tokenizer, of_valid, take)?;
         info.whole_for_validation = held_out.whole_for_validation;
     }
-    let written = streams.finish(settings, info)?;
     let read = corpora.unread(&train, valid.as_ref());
-    Ok((written, CorpusInfo { spelt: spelling.spelt(), ..read }))
+    Ok((info, CorpusInfo { spelt: spelling.spelt(), ..read }))
 }
 
-/// Writes documents to the parts that they go to; returns how they were shared out.
-fn write_documents(
+/// Tokenizes documents for the parts that they go to; returns how they were shared out.
+fn encode_shared(
     documents: impl Iterator<Item = Result<Document>>,
     split: &Split,
-    streams: &mut Streams,
+    tokenizer: &Tokenizer,
+    pieces: Range<u64>,
+    take: &mut dyn FnMut(EncodedJob) -> Result<()>,
 ) -> Result<SplitInfo> {
     let mut sharing = Sharing::new(split);
     let mut jobs = Vec::new();
     let mut bytes = 0;
-    for piece in documents {
+    for (number, piece) in (0..).zip(documents) {
         let piece = piece?;
-        bytes += piece.text.len();
+        let (len, before) = (piece.text.len(), jobs.len());
         sharing.share_out(piece, &mut jobs);
+        // Where a piece goes follows from those before it, whoever tokenizes them.
+        match pieces.contains(&number) {
+            true => bytes += len,
+            false => jobs.truncate(before),
+        }
         if bytes >= BATCH_BYTES {
-            streams.write(&jobs)?;
+            encode_jobs(&jobs, tokenizer, take)?;
             jobs.clear();
             bytes = 0;
         }
     }
-    streams.write(&jobs)?;
+    encode_jobs(&jobs, tokenizer, take)?;
     Ok(sharing.info)
 }
 
+/// Tokenizes jobs on all threads and gives them on in order.
+fn encode_jobs(
+    jobs: &[Job],
+    tokenizer: &Tokenizer,
+    take: &mut dyn FnMut(EncodedJob) -> Result<()>,
+) -> Result<()> {
+    let encode = |job: &Job| {
+        let (tokens, fidelity) = job.content.encode_part(tokenizer, &job.text, job.is_whole)?;
+        Ok(EncodedJob { part: job.part, begins: job.begins, ends: job.ends, tokens, fidelity })
+    };
+    let encoded: Vec<EncodedJob> = jobs.par_iter().map(encode).collect::<Result<_>>()?;
+    encoded.into_iter().try_for_each(take)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Train,
     Valid,
+}
+
+/// The tokens of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EncodedJob {
+    part: Part,
+    begins: bool,
+    ends: bool,
+    tokens: Vec<u32>,
+    fidelity: Fidelity,
+}
+
+impl EncodedJob {
+    /// As a record of a part.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let Self { part, begins, ends, tokens, fidelity } = self;
+        let flags = [*part == Part::Valid, *begins, *ends].map(u64::from);
+        let bytes = flags.into_iter().fold(Bytes::default(), Bytes::u64);
+        fidelity.add_to(bytes).tokens(tokens).into_vec()
+    }
+
+    /// Of a record of a part.
+    ///
+    /// # Errors
+    /// As [`Fields::u64`].
+    pub(super) fn read(fields: &mut Fields) -> Result<Self> {
+        let part = if fields.u64()? == 0 { Part::Train } else { Part::Valid };
+        let (begins, ends) = (fields.u64()? != 0, fields.u64()? != 0);
+        let fidelity = Fidelity::read(fields)?;
+        Ok(Self { part, begins, ends, tokens: fields.tokens()?, fidelity })
+    }
 }
 
 /// A piece of text for one of the parts.
@@ -166,14 +235,18 @@ impl<'a> Sharing<'a> {
 }
 
 /// The two streams of tokens.
-struct Streams<'a> {
+pub(super) struct Streams<'a> {
     tokenizer: &'a Tokenizer,
     train: Stream<'a>,
     valid: Option<Stream<'a>>,
 }
 
 impl<'a> Streams<'a> {
-    fn create(settings: &PrepareSettings, tokenizer: &'a Tokenizer, folder: &Path) -> Result<Self> {
+    pub(super) fn create(
+        settings: &PrepareSettings,
+        tokenizer: &'a Tokenizer,
+        folder: &Path,
+    ) -> Result<Self> {
         let stream = |name| {
             let writer = StoreWriter::create(folder, name, tokenizer, settings.shard_tokens)?;
             Stream::new(writer, tokenizer)
@@ -183,20 +256,15 @@ impl<'a> Streams<'a> {
         Ok(Self { tokenizer, train: stream("train")?, valid })
     }
 
-    /// Tokenizes jobs on all threads and writes them in order.
-    fn write(&mut self, jobs: &[Job]) -> Result<()> {
-        let encode = |job: &Job| job.content.encode_part(self.tokenizer, &job.text, job.is_whole);
-        let encoded: Result<Vec<(Vec<u32>, Fidelity)>> = jobs.par_iter().map(encode).collect();
-        for (job, (tokens, fidelity)) in jobs.iter().zip(encoded?) {
-            match (job.part, &mut self.valid) {
-                (Part::Valid, Some(valid)) => valid.write(job, &tokens, fidelity)?,
-                _ => self.train.write(job, &tokens, fidelity)?,
-            }
+    /// Writes a job, behind those of its part before it.
+    pub(super) fn write(&mut self, job: &EncodedJob) -> Result<()> {
+        match (job.part, &mut self.valid) {
+            (Part::Valid, Some(valid)) => valid.write(job),
+            _ => self.train.write(job),
         }
-        Ok(())
     }
 
-    fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
+    pub(super) fn finish(self, settings: &PrepareSettings, split: SplitInfo) -> Result<Written> {
         let all = [Some(&self.train), self.valid.as_ref()].into_iter().flatten();
         let is_told = !all.map(|stream| stream.fidelity.total()).sum::<Fidelity>().is_lossless();
         let is_told = is_told || !self.tokenizer.is_lossless();
@@ -234,13 +302,13 @@ impl<'a> Stream<'a> {
         Ok(Self { writer, separator, has_end, empty: true, fidelity: FidelityCount::default() })
     }
 
-    fn write(&mut self, job: &Job, tokens: &[u32], piece: Fidelity) -> Result<()> {
-        self.fidelity.add(piece, job.ends);
+    fn write(&mut self, job: &EncodedJob) -> Result<()> {
+        self.fidelity.add(job.fidelity, job.ends);
         if job.begins && !self.empty && !self.has_end {
             self.writer.push(&self.separator)?;
         }
         self.empty = false;
-        self.writer.push(tokens)?;
+        self.writer.push(&job.tokens)?;
         if job.ends {
             if self.has_end {
                 self.writer.push(&self.separator)?;
