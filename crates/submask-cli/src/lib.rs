@@ -32,6 +32,8 @@ mod progress;
 mod prompts;
 #[doc(hidden)]
 pub mod settings;
+#[doc(hidden)]
+pub mod shares;
 mod stop;
 #[doc(hidden)]
 pub mod subject;
@@ -113,6 +115,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => commands::serve::run(&args, compute),
         Command::Metrics(args) => commands::metrics::run(&args, compute),
         Command::Logits(args) => commands::logits::run(&args, compute),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::format;
-use crate::subject::Part;
 use submask::likelihood::Figure;
 use submask::model::{Score, SequenceValue};
 use submask::sampler::{SampleReport, Window};
@@ -28,11 +27,11 @@ pub fn write_json(result: &impl Serialize) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
-/// Writes a result as JSON on one line.
-pub fn write_json_line(result: &impl Serialize) -> Result<(), Failure> {
+/// A result as JSON on one line, with its end.
+pub fn json_line(result: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string(result)
         .map_err(|error| Failure::failed(format!("the result does not fit JSON: {error}")))?;
-    write(&format!("{text}\n"))
+    Ok(text + "\n")
 }
 
 /// What `eval --json` prints.
@@ -91,11 +90,11 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    /// What a part comes to, with the value of each of its sequences or documents.
-    pub fn new(part: &Part, values: &[SequenceValue]) -> Self {
+    /// What so many sequences, of so many documents, come to, with the value of each of them or of each document.
+    pub fn new(sequences: u64, documents: Option<u64>, values: &[SequenceValue]) -> Self {
         Self {
-            sequences: part.parts.sequences() as u64,
-            documents: part.documents,
+            sequences,
+            documents,
             tokens: values.iter().map(|value| value.tokens).sum(),
             characters: values.iter().map(|value| value.characters).sum(),
         }

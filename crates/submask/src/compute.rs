@@ -64,6 +64,15 @@ impl Compute {
         self.kernels.precision()
     }
 
+    /// What the last bits of results depend on besides the version of the program: device, operations with their precision,
+    /// and on CPUs their vectors.
+    pub fn arithmetic(&self) -> String {
+        match self.device_name().as_str() {
+            "CPU" => format!("CPU with {}, {}", vectors(), self.kernels),
+            device => format!("{device}, {}", self.kernels),
+        }
+    }
+
     /// The tensor library's device.
     #[doc(hidden)]
     pub fn device(&self) -> &Device {
@@ -74,6 +83,23 @@ impl Compute {
     pub fn kernels(&self) -> Kernels {
         self.kernels
     }
+}
+
+/// The widest vectors of this processor that are used.
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> &'static str {
+    let is_v3 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+    match std::arch::is_x86_feature_detected!("avx512f") {
+        true => "AVX-512",
+        false if is_v3 => "AVX2",
+        false => "SSE2",
+    }
+}
+
+/// The only vectors of this kind of processor.
+#[cfg(not(target_arch = "x86_64"))]
+fn vectors() -> &'static str {
+    std::env::consts::ARCH
 }
 
 /// Compositions and the operations of GPUs run everywhere, others where they are a device's `own`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::SettingsArgs;
+use super::{SettingsArgs, ShardArgs};
 
 /// Prepare and describe corpora
 #[derive(Args, Debug)]
@@ -34,6 +34,8 @@ pub struct PrepareArgs {
     /// Replace a folder that was prepared from other files or with other settings
     #[arg(long)]
     pub rebuild: bool,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// Describe a prepared folder, or count the documents of a corpus

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use submask::model::CheckpointChoice;
 use submask::train::settings::ImageSetChoice;
 
-use super::{EstimateArgs, LayoutArgs};
+use super::{EstimateArgs, LayoutArgs, ShardArgs};
 
 /// Measure how well a model predicts text, images or points
 ///
@@ -54,6 +54,8 @@ pub struct EvalArgs {
     pub json: bool,
     #[command(flatten)]
     pub images: ImageEvalArgs,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// How files of text are read.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use submask::model::CheckpointChoice;
 
-use super::{ImageSetArg, PartArg};
+use super::{ImageSetArg, PartArg, ShardArgs};
 
 /// Measure images that a model generates against real ones
 ///
@@ -61,6 +61,8 @@ pub struct MetricsArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 const EXAMPLES: &str = "\

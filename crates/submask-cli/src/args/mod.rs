@@ -17,6 +17,7 @@ mod sample;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
+mod shard;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -40,6 +41,7 @@ pub use sample::{
 pub use score::ScoreArgs;
 #[cfg(feature = "serve")]
 pub use serve::{ModelArg, ServeArgs};
+pub use shard::{MergeArgs, ShardArgs};
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -97,6 +99,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     Metrics(MetricsArgs),
     Logits(LogitsArgs),
+    Merge(MergeArgs),
     Data(DataArgs),
     Import(ImportArgs),
     Export(ExportArgs),

@@ -11,6 +11,8 @@ use submask::model::CheckpointChoice;
 use submask::order::Order;
 use submask::sampler::{Nucleus, RevealUnit, Window};
 
+use super::ShardArgs;
+
 /// Write text, or draw images, with a model
 ///
 /// A prompt may have holes that the model fills, looking at both sides (a model with blocks: at what stands
@@ -108,6 +110,8 @@ pub struct SampleArgs {
     pub json: bool,
     #[command(flatten)]
     pub images: ImageSampleArgs,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// What blocks read beyond the model's length.

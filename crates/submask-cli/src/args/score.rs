@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use submask::model::CheckpointChoice;
 
-use super::{EstimateArgs, LayoutArgs};
+use super::{EstimateArgs, LayoutArgs, ShardArgs};
 
 /// Tell how probable a model finds given texts
 ///
@@ -43,6 +43,8 @@ pub struct ScoreArgs {
     pub layout: LayoutArgs,
     #[command(flatten)]
     pub estimate: EstimateArgs,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 const EXAMPLES: &str = "\

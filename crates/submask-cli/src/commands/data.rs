@@ -1,10 +1,12 @@
 //! `submask data`.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use submask::data::{Content, DATA_FILE, DataInfo, Outdated, PartInfo, PreparedData, Shard, Source};
+use submask::parts::PartSet;
 use submask::train::event::Event;
 use submask::train::settings::TextData;
 
@@ -12,7 +14,10 @@ use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
 use crate::data_notes::{NO_END_OF_TEXT, corpus_notes, held_out_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
-use crate::{output, progress, settings};
+use crate::{output, progress, settings, shares};
+
+/// As parts call it.
+pub const PREPARE: &str = "data prepare";
 
 /// Prepares or describes corpora.
 pub fn run(args: &DataArgs) -> Result<(), Failure> {
@@ -29,27 +34,71 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     };
     let seq_len = settings.network.seq_len().unwrap_or(0);
     let wanted = text.prepare(tokenizer, settings.train.seed, seq_len);
-    let outdated = if args.rebuild { Outdated::Rebuild } else { Outdated::Refuse };
+    let about = About { out: args.out.clone(), rebuild: args.rebuild, text: text.clone(), seq_len };
     let mut observer = progress::training_observer();
     let mut watch = |progress| observer.notify(&Event::Preparing(progress));
-    let data =
-        submask::data::prepare(&wanted, &args.out, outdated, &mut watch).map_err(|error| match error {
+    let Some(shard) = args.shard.shard else {
+        let data = submask::data::prepare(&wanted, &args.out, about.outdated(), &mut watch);
+        let data = data.map_err(|error| about.explain(error))?;
+        drop(observer);
+        return about.show(&data);
+    };
+    let path = shares::path(&args.shard, shard, PREPARE);
+    let more = serde_json::to_value(&about).map_err(|error| Failure::failed(error.to_string()))?;
+    submask::data::prepare_share(&wanted, shard, &path, (&args.out, about.outdated()), more, &mut watch)
+        .map_err(|error| about.explain(error))?;
+    drop(observer);
+    shares::say_written(&path)
+}
+
+/// Where data are prepared, and how they are described.
+#[derive(Serialize, Deserialize)]
+struct About {
+    out: PathBuf,
+    rebuild: bool,
+    text: TextData,
+    seq_len: usize,
+}
+
+impl About {
+    fn outdated(&self) -> Outdated {
+        if self.rebuild { Outdated::Rebuild } else { Outdated::Refuse }
+    }
+
+    /// What went wrong, with what helps.
+    fn explain(&self, error: submask::Error) -> Failure {
+        match error {
             // What is wrong is the folder that is there.
             submask::Error::Format { ref path, .. }
-                if path.starts_with(&args.out) && args.out.join(DATA_FILE).is_file() =>
+                if path.starts_with(&self.out) && self.out.join(DATA_FILE).is_file() =>
             {
                 Failure::from(error).hint("--rebuild replaces a prepared folder")
             }
             error => error.into(),
-        })?;
-    drop(observer);
-    if data.reused {
-        eprintln!("data  {} was prepared already", args.out.display());
+        }
     }
-    for note in notes_of(&data, text, seq_len) {
-        eprintln!("data  {note}");
+
+    fn show(&self, data: &PreparedData) -> Result<(), Failure> {
+        if data.reused {
+            eprintln!("data  {} was prepared already", self.out.display());
+        }
+        for note in notes_of(data, &self.text, self.seq_len) {
+            eprintln!("data  {note}");
+        }
+        output::write(&output::value_table(&describe_prepared(&self.out, &data.info)))
     }
-    output::write(&output::value_table(&describe_prepared(&args.out, &data.info)))
+}
+
+/// Writes the folder that all parts are of.
+pub fn merge(set: &PartSet) -> Result<(), Failure> {
+    /// What this program said of its parts, among what the library says.
+    #[derive(Deserialize)]
+    struct Facts {
+        more: About,
+    }
+    let Facts { more: about } = set.facts()?;
+    let data = submask::data::merge_prepared(set, &about.out, about.outdated());
+    about.show(&data.map_err(|error| about.explain(error))?)
 }
 
 /// What there is to say of data that were prepared, for sequences of `seq_len` tokens.

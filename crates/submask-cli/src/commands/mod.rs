@@ -7,6 +7,7 @@ pub mod export;
 pub mod import;
 pub mod info;
 pub mod logits;
+pub mod merge;
 pub mod metrics;
 pub mod plot;
 pub mod sample;

@@ -1,19 +1,30 @@
 //! `submask sample`.
 
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+use submask::data::Fingerprint;
 use submask::model::{
-    Generated, Growth, Label, Model, ModelConfig, Request, Sampling, Session, Temperature, TextPrompt,
+    Architecture, Generated, Growth, Label, Model, ModelConfig, Request, Sample, Sampling, Session,
+    Temperature, TextPrompt,
 };
 use submask::order::Order;
-use submask::sampler::{self, Draw, Event, SampleReport};
+use submask::parts::{PartSet, Records};
+use submask::sampler::{self, Draw, Event, RevealUnit, Window};
+use submask::shard::Shard;
 
 use crate::args::{CorrectorArg, DrawArg, SampleArgs, StepsArg, TemperatureArg, TripleArg, fits};
 use crate::compute::Compute;
 use crate::failure::Failure;
 use crate::prompts::{self, PromptLine};
+use crate::shares::{self, ModelFacts};
 use crate::subject::Kind;
 use crate::{flags, format, json_lines, locate, output, progress};
+
+/// As parts call it.
+pub const VERB: &str = "sample";
 
 /// Writes texts, or draws images or points.
 pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
@@ -26,10 +37,17 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let config = ModelConfig::read(&folder)?;
     check(args, &config)?;
     note_blocks(args, &config);
-    let session = Model::open(&folder)?.session(&compute.open()?)?;
-    let door = Kind::of(session.architecture().config())?.door();
+    let model = Model::open(&folder)?;
+    let session = model.session(&compute.open()?)?;
+    let about = About::new(args, &lines, &folder, &session)?;
+    let door = about.kind.door();
     let request = request(args, &session, door.prompt(args, prompt.as_ref(), &session)?)?;
     let prompts = digits(args, &lines, &session)?.unwrap_or_else(|| vec![request.prompt.clone()]);
+    if let Some(shard) = args.shard.shard {
+        let model = ModelFacts::of(&folder, &model, &session)?;
+        let facts = Facts { about, drawn: Drawn::new(&request, &prompts), model };
+        return write_share(args, shard, &session, (&request, &prompts), &facts);
+    }
     let start = Instant::now();
     let architecture = session.architecture();
     // A text that may be cut is not shown before that is known.
@@ -37,16 +55,153 @@ pub fn run(args: &SampleArgs, compute: Compute) -> Result<(), Failure> {
     let by_blocks = architecture.config().network.block_len() > 0;
     let grows = by_blocks && !args.json && !args.trace && !may_be_cut;
     let generated = match grows {
-        true => grown(&session, &request, &prompts)?,
-        false => counted(&session, &request, &prompts),
+        true => grown(&session, &request, &prompts)?.map(joined),
+        false => counted(&session, &request, &prompts, Shard::WHOLE).map(Generated::from_iter),
     };
-    let generated = joined(generated.map_err(|error| flags::SAMPLE.name_in(error))?);
+    let generated = generated.map_err(|error| flags::SAMPLE.name_in(error))?;
     let (report, time) = (generated.report, start.elapsed());
     if !grows {
-        door.show(args, &lines, &folder.display().to_string(), architecture, generated)?;
+        let shown = Shown { about: &about, architecture: &|| Ok(Arc::clone(architecture)) };
+        door.show(&shown, generated)?;
     }
     if !args.json {
-        say_cost(&report, time);
+        let rate = report.digits as f64 / time.as_secs_f64().max(1e-9);
+        eprintln!("{}, {} sub-tokens/s", output::sampling_cost(&report), format::count(rate as u64));
+    }
+    Ok(())
+}
+
+/// How samples are shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// What the model is of.
+    pub kind: Kind,
+    /// Folder of the model.
+    pub folder: String,
+    /// Samples of each prompt.
+    pub num: u64,
+    pub first_sequence: u64,
+    pub seed: u64,
+    /// What blocks read beyond the model's length, of models that write block by block.
+    pub window: Option<Window>,
+    /// What the lines of a file of prompts are called there, as it is written; `None` where there is no such file.
+    pub ids: Option<Vec<Option<String>>>,
+    pub json: bool,
+    pub trace: bool,
+    /// The picture to write.
+    pub out: Option<PathBuf>,
+}
+
+/// How samples are shown, and the model of which they are.
+pub struct Shown<'a> {
+    pub about: &'a About,
+    /// It is not needed for everything, and of parts it is read again.
+    pub architecture: &'a dyn Fn() -> Result<Arc<Architecture>, Failure>,
+}
+
+impl About {
+    fn new(
+        args: &SampleArgs,
+        lines: &[PromptLine],
+        folder: &Path,
+        session: &Session,
+    ) -> Result<Self, Failure> {
+        let config = session.architecture().config();
+        let id = |line: &PromptLine| line.id.as_ref().map(|id| id.get().to_owned());
+        Ok(Self {
+            kind: Kind::of(config)?,
+            folder: folder.display().to_string(),
+            num: args.num.get(),
+            first_sequence: args.first_sequence,
+            seed: args.seed,
+            window: (config.network.block_len() > 0)
+                .then(|| args.window.map_or(config.sample.window, Into::into)),
+            ids: args.prompts.as_ref().map(|_| lines.iter().map(id).collect()),
+            json: args.json,
+            trace: args.trace,
+            out: args.images.out.clone(),
+        })
+    }
+}
+
+/// What the parts of samples say alike.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    #[serde(flatten)]
+    about: About,
+    #[serde(flatten)]
+    drawn: Drawn,
+    model: ModelFacts,
+}
+
+/// How samples are drawn.
+#[derive(Serialize, Deserialize)]
+struct Drawn {
+    prompts: String,
+    label: String,
+    sampling: Sampling,
+    unit: RevealUnit,
+    order: Order,
+    per_step: usize,
+    carry_over: Option<bool>,
+}
+
+impl Drawn {
+    fn new(request: &Request, prompts: &[Vec<Option<u32>>]) -> Self {
+        let digit = |digit: &Option<u32>| digit.map_or(0, |digit| u64::from(digit) + 1).to_le_bytes();
+        let part = |print: Fingerprint, prompt: &Vec<Option<u32>>| {
+            print.part(&prompt.iter().flat_map(digit).collect::<Vec<_>>())
+        };
+        Self {
+            prompts: shares::fingerprint(prompts.iter().fold(Fingerprint::new(), part).value()),
+            label: match request.label {
+                Label::Every => "every".to_owned(),
+                Label::Class(class) => class.to_string(),
+                Label::Mixture => "mixture".to_owned(),
+            },
+            sampling: request.sampling.clone(),
+            unit: request.unit,
+            order: request.order,
+            per_step: request.per_step,
+            carry_over: request.carry_over,
+        }
+    }
+}
+
+/// Draws a share of the samples and writes it to a file.
+fn write_share(
+    args: &SampleArgs,
+    shard: Shard,
+    session: &Session,
+    (request, prompts): (&Request, &[Vec<Option<u32>>]),
+    facts: &Facts,
+) -> Result<(), Failure> {
+    let samples = counted(session, request, prompts, shard).map_err(|error| flags::SAMPLE.name_in(error))?;
+    let items = shares::Items { count: (prompts.len() * request.num) as u64, unit: "samples" };
+    let fill = |records: &mut Records| samples.iter().try_for_each(|one| records.push(&one.to_bytes()?));
+    shares::write((&args.shard, shard), VERB, &items, facts, fill, &[])
+}
+
+/// Shows the samples of all parts.
+pub fn merge(set: &PartSet) -> Result<(), Failure> {
+    let Facts { about, model, .. } = set.facts()?;
+    set.check_records(0)?;
+    let generated: Generated = set.read(Sample::read)?.into_iter().collect();
+    let report = generated.report;
+    let folder = Path::new(&about.folder);
+    let architecture = || {
+        let architecture = Architecture::read(folder)
+            .map_err(|error| Failure::from(error).context("the model that the parts are of"))?;
+        match shares::fingerprint(architecture.fingerprint()?) == model.architecture {
+            true => Ok(Arc::new(architecture)),
+            false => {
+                Err(Failure::failed(format!("{} is not the model that the parts are of", folder.display())))
+            }
+        }
+    };
+    about.kind.door().show(&Shown { about: &about, architecture: &architecture }, generated)?;
+    if !about.json {
+        eprintln!("{}", output::sampling_cost(&report));
     }
     Ok(())
 }
@@ -61,14 +216,15 @@ fn note_blocks(args: &SampleArgs, config: &ModelConfig) {
     }
 }
 
-/// Samples, while their sub-tokens are counted.
+/// Draws a share of the samples, while their sub-tokens are counted.
 fn counted(
     session: &Session,
     request: &Request,
     prompts: &[Vec<Option<u32>>],
-) -> submask::Result<Vec<Generated>> {
+    shard: Shard,
+) -> submask::Result<Vec<Sample>> {
     let mut counter = progress::Counter::new("sub-tokens");
-    session.generate_each(request, prompts, &mut |event: &Event| {
+    session.generate_share(request, prompts, shard, &mut |event: &Event| {
         if let Event::Progress(progress) = event {
             counter.set(progress.digits as u64, progress.digits_total as u64);
         }
@@ -288,9 +444,4 @@ fn label(args: &SampleArgs, config: &ModelConfig) -> Result<Label, Failure> {
         Failure::usage(format!("--label {text}: there is no such class"))
             .hint(format!("classes are 0 to {last}: {}; or mixture", names.join(", ")))
     })
-}
-
-fn say_cost(report: &SampleReport, time: Duration) {
-    let rate = report.digits as f64 / time.as_secs_f64().max(1e-9);
-    eprintln!("{}, {} sub-tokens/s", output::sampling_cost(report), format::count(rate as u64));
 }

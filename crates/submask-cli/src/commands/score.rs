@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::stdin;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use submask::data::{TextRecord, TextRecords};
 use submask::model::{
-    Architecture, EvaluateRequest, Model, ModelConfig, Passage, SCORE_DRAWS, Session, TextLayout,
+    Architecture, Estimator, EvaluateRequest, Model, ModelConfig, Passage, SCORE_DRAWS, Score, Session,
+    TextLayout,
 };
+use submask::parts::{Bytes, PartSet, Records};
+use submask::shard::Shard;
 
 use crate::args::{LayoutArgs, ScoreArgs};
 use crate::compute::Compute;
@@ -16,8 +20,12 @@ use crate::failure::Failure;
 use crate::format::counted;
 use crate::output::{self, ScoreLine};
 use crate::settings::estimate;
+use crate::shares::{self, ModelFacts};
 use crate::subject::Kind;
 use crate::{flags, locate};
+
+/// As parts call it.
+pub const VERB: &str = "score";
 
 /// Texts that are scored before their lines are printed.
 const AT_ONCE: usize = 64;
@@ -42,7 +50,8 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("`submask eval` measures models of every kind"));
     }
     let layout = layout(args.layout, config.pairs())?;
-    let session = Model::open(&folder)?.session(&compute.open()?)?;
+    let model = Model::open(&folder)?;
+    let session = model.session(&compute.open()?)?;
     let request = estimate::request(&args.estimate, &session, SCORE_DRAWS)?;
     if args.by_token && !request.estimator.is_by_token() {
         let message = format!(
@@ -52,9 +61,53 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("--estimator exact is the chain rule, which is one"));
     }
     let texts = texts(args, layout, session.architecture())?;
-    let count = counted(texts.len() as u64, "text");
+    let own = &texts[args.shard.shard.unwrap_or(Shard::WHOLE).range(texts.len())];
+    let count = counted(own.len() as u64, "text");
     eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
-    texts.chunks(AT_ONCE).try_for_each(|texts| score(&session, &request, texts, args.by_token))
+    let Some(shard) = args.shard.shard else {
+        return own.chunks(AT_ONCE).try_for_each(|texts| {
+            score(&session, &request, texts, args.by_token)?.iter().try_for_each(|line| output::write(line))
+        });
+    };
+    let passages: Vec<Passage> = texts.iter().map(|text| text.passage.clone()).collect();
+    let facts = Facts {
+        data_fingerprint: shares::fingerprint(Passage::fingerprint(&passages)),
+        model: ModelFacts::of(&folder, &model, &session)?,
+        estimator: request.estimator,
+        draws: request.draws,
+        seed: request.seed,
+        carry_over: request.carry_over,
+        by_token: args.by_token,
+    };
+    let lines: Vec<Vec<String>> = own
+        .chunks(AT_ONCE)
+        .map(|texts| score(&session, &request, texts, args.by_token))
+        .collect::<Result<_, _>>()?;
+    let items = shares::Items { count: texts.len() as u64, unit: "texts" };
+    let fill = |records: &mut Records| {
+        let record = |line: &String| Bytes::default().string(line.as_bytes()).into_vec();
+        lines.iter().flatten().try_for_each(|line| records.push(&record(line)))
+    };
+    shares::write((&args.shard, shard), VERB, &items, &facts, fill, &[])
+}
+
+/// What the parts of scores say alike.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    data_fingerprint: String,
+    model: ModelFacts,
+    estimator: Estimator,
+    draws: usize,
+    seed: u64,
+    carry_over: Option<bool>,
+    by_token: bool,
+}
+
+/// Prints the lines of all parts.
+pub fn merge(set: &PartSet) -> Result<(), Failure> {
+    set.facts::<Facts>()?;
+    set.check_records(0)?;
+    set.for_each(|fields| Ok(fields.text()?.to_owned()), |line| output::write(&line))
 }
 
 /// How texts stand in sequences. Flags of texts that stand alone are refused for a model of pairs, each of which is one
@@ -83,20 +136,20 @@ fn described(request: &EvaluateRequest) -> String {
     }
 }
 
-/// Scores some of the texts and prints a line for each.
+/// Scores some of the texts; gives the line of each.
 fn score(
     session: &Session,
     request: &EvaluateRequest,
     texts: &[Text],
     by_token: bool,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let passages: Vec<Passage> = texts.iter().map(|text| text.passage.clone()).collect();
     let scores = session.score(request, &passages).map_err(|error| flags::SCORE.name_in(error))?;
-    for (text, mut score) in texts.iter().zip(scores) {
+    let line = |(text, mut score): (&Text, Score)| {
         score.by_token = score.by_token.filter(|_| by_token);
-        output::write_json_line(&ScoreLine { line: text.line, id: text.id.as_deref(), score })?;
-    }
-    Ok(())
+        output::json_line(&ScoreLine { line: text.line, id: text.id.as_deref(), score })
+    };
+    texts.iter().zip(scores).map(line).collect()
 }
 
 /// The texts, encoded: all of them, so that what is wrong with one is told before any is scored.

@@ -4,15 +4,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use submask::data::{
-    BlockLayout, DATA_FILE, DataInfo, Fidelity, FileFormat, PairLayout, PairSequence, PairSource,
-    PreparedData, Reading, STANDARD_INPUT, Source, Split, Tokenizer,
+    BlockLayout, DATA_FILE, DataInfo, Dataset, Fidelity, FileFormat, PairLayout, PairSequence, PairSource,
+    Pairs, PreparedData, Reading, STANDARD_INPUT, Source, Split, Tokenizer,
 };
-use submask::model::{Architecture, HeldOut, ModelConfig, TextLayout};
+use submask::model::{Architecture, HeldOut, HeldOutShare, ModelConfig, TextLayout};
+use submask::shard::Shard;
 use submask::train::SETTINGS_FILE;
 use submask::train::settings::TextData;
 
 use super::text_stream::Stream;
-use super::{Part, Parts};
+use super::{Part, Parts, Whole};
 use crate::args::{EvalArgs, FileFormatArg, ReadingArgs, SplitArg};
 use crate::data_notes::{corpus_notes, pair_note};
 use crate::failure::Failure;
@@ -179,29 +180,43 @@ impl HeldOutText {
         notes
     }
 
-    /// What is evaluated. Says what the tokenizer did to the text, where that is known.
-    pub fn part(&self, architecture: &Architecture) -> Result<Part, Failure> {
+    /// What is evaluated: all, or a share of it, which alone is read of prepared data. Says what the tokenizer did to the text,
+    /// where that is known.
+    pub fn part(&self, architecture: &Architecture, shard: Option<Shard>) -> Result<Part, Failure> {
         let tokenizer =
             architecture.tokenizer().ok_or_else(|| Failure::failed("a model of text has a tokenizer"))?;
         if architecture.config().pairs() {
-            return self.part_of_pairs(architecture, tokenizer);
+            return self.part_of_pairs(architecture, tokenizer, shard);
         }
         let block_ends = self.alone.is_none() && self.block_ends.unwrap_or(false);
         let layout = BlockLayout { seq_len: architecture.config().seq_len(), block_ends };
         let stream = self.stream(tokenizer, layout)?;
-        let (parts, documents) = match self.alone {
-            Some(alone) => self.documents(&stream, alone, architecture)?,
-            None => self.sequences(&stream)?,
+        let (parts, count, documents) = match self.alone {
+            Some(alone) => self.documents(&stream, alone, architecture, shard)?,
+            None => self.sequences(&stream, shard)?,
         };
         say_fidelity(stream.fidelity(), stream.is_lossless(), tokenizer);
-        Ok(Part { parts, name: self.name(), documents })
+        let whole = shard.map(|_| Whole { count, fingerprint: stream.fingerprint() });
+        Ok(Part { parts, name: self.name(), documents, whole })
     }
 
     /// What is evaluated with a model of pairs: one of them per sequence, whether they are evaluated one by one or not.
-    fn part_of_pairs(&self, architecture: &Architecture, tokenizer: &Tokenizer) -> Result<Part, Failure> {
+    fn part_of_pairs(
+        &self,
+        architecture: &Architecture,
+        tokenizer: &Tokenizer,
+        shard: Option<Shard>,
+    ) -> Result<Part, Failure> {
         let seq_len = architecture.config().seq_len();
-        let (chosen, fidelity) = match &self.text {
-            Text::Prepared(folder) => self.prepared_pairs(folder, tokenizer, seq_len)?,
+        let range = |count: usize| shard.unwrap_or(Shard::WHOLE).range(count);
+        let (chosen, whole, fidelity) = match &self.text {
+            Text::Prepared(folder) => {
+                let (pairs, fidelity) = prepared_pairs(folder, tokenizer, seq_len)?;
+                let all: Vec<u64> = spread(pairs.len(), self.count).collect();
+                let whole = Whole { count: all.len() as u64, fingerprint: pairs.fingerprint() };
+                let chosen = all[range(all.len())].iter().map(|index| pairs.sequence(*index));
+                (chosen.collect::<Result<Vec<_>, _>>()?, whole, fidelity)
+            }
             Text::Pairs { paths, prompt, completion, truncate, reading } => {
                 let (prompt_field, completion_field) = (prompt.value.clone(), completion.value.clone());
                 let (paths, reading) = (paths.clone(), reading.clone());
@@ -210,37 +225,24 @@ impl HeldOutText {
                 notes::say("data  ", pair_note(read.counts, seq_len));
                 corpus_notes(&read.corpus, true).into_iter().for_each(|note| notes::say("data  ", note));
                 let all = read.sequences;
-                let chosen = spread(all.len() as u64, self.count).map(|index| all[index as usize].clone());
-                (chosen.collect(), Some(read.fidelity))
+                let chosen: Vec<PairSequence> =
+                    spread(all.len() as u64, self.count).map(|index| all[index as usize].clone()).collect();
+                let fingerprint = HeldOut::of_pairs(&chosen).fingerprint();
+                let whole = Whole { count: chosen.len() as u64, fingerprint };
+                (chosen[range(chosen.len())].to_vec(), whole, Some(read.fidelity))
             }
             Text::Files { .. } => return Err(Failure::failed("a model of pairs is evaluated on pairs")),
         };
         say_fidelity(fidelity, chosen.iter().all(|pair| pair.characters.is_some()), tokenizer);
-        let count = chosen.len() as u64;
+        let first = range(whole.count as usize).start as u64;
         let parts = match self.alone {
             Some(_) => {
                 let passages = chosen.into_iter().map(|pair| architecture.passage_of_pair(pair));
-                Parts::Documents(passages.collect::<Result<_, _>>()?)
+                Parts::Documents { first, passages: passages.collect::<Result<_, _>>()? }
             }
-            None => Parts::Sequences(HeldOut::of_pairs(&chosen)),
+            None => Parts::Sequences(HeldOutShare::from_number(first, HeldOut::of_pairs(&chosen))),
         };
-        Ok(Part { parts, name: self.name(), documents: Some(count) })
-    }
-
-    /// Pairs of the validation part of a prepared folder, and what the tokenizer did to all of them.
-    fn prepared_pairs(
-        &self,
-        folder: &Path,
-        tokenizer: &Tokenizer,
-        seq_len: usize,
-    ) -> Result<(Vec<PairSequence>, Option<Fidelity>), Failure> {
-        let data = PreparedData::open(folder)?;
-        data.train.check_tokenizer(tokenizer)?;
-        let pairs = data
-            .validation_pairs(seq_len)?
-            .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
-        let chosen = spread(pairs.len(), self.count).map(|index| pairs.sequence(index));
-        Ok((chosen.collect::<Result<_, _>>()?, data.info.valid.as_ref().and_then(|part| part.fidelity)))
+        Ok(Part { parts, name: self.name(), documents: Some(whole.count), whole: shard.map(|_| whole) })
     }
 
     fn stream<'a>(&self, tokenizer: &'a Tokenizer, layout: BlockLayout) -> Result<Stream<'a>, Failure> {
@@ -255,26 +257,32 @@ impl HeldOutText {
         }
     }
 
-    /// Sequences of the model's length and what is left of the text after them, and of how many documents they are.
-    fn sequences(&self, stream: &Stream) -> Result<(Parts, Option<u64>), Failure> {
+    /// A share of the sequences of the model's length and what is left of the text after them; how many all are, and of how many
+    /// documents.
+    fn sequences(&self, stream: &Stream, shard: Option<Shard>) -> Result<(Parts, u64, Option<u64>), Failure> {
         let all = stream.whole() + u64::from(stream.has_tail());
         let chosen: Vec<u64> = chosen(stream.whole(), all, self.count).collect();
-        let blocks = chosen.iter().map(|index| stream.block(*index)).collect::<Result<Vec<_>, Failure>>()?;
+        let range = shard.unwrap_or(Shard::WHOLE).range(chosen.len());
+        let first = range.start as u64;
+        let blocks =
+            chosen[range].iter().map(|index| stream.block(*index)).collect::<Result<Vec<_>, Failure>>()?;
         let documents = match stream.documents()? {
             Some(documents) => Some(touched(&documents, chosen.iter().map(|index| stream.range(*index)))),
             // All of them, whichever they are.
             None => stream.document_count().filter(|_| chosen.len() as u64 == all),
         };
-        Ok((Parts::Sequences(HeldOut::of_text(&blocks)), documents))
+        let share = HeldOutShare::from_number(first, HeldOut::of_text(&blocks));
+        Ok((Parts::Sequences(share), chosen.len() as u64, documents))
     }
 
-    /// Documents that stand alone.
+    /// A share of the documents, which stand alone; and how many all are.
     fn documents(
         &self,
         stream: &Stream,
         alone: TextLayout,
         architecture: &Architecture,
-    ) -> Result<(Parts, Option<u64>), Failure> {
+        shard: Option<Shard>,
+    ) -> Result<(Parts, u64, Option<u64>), Failure> {
         let documents = stream.documents()?.ok_or_else(|| {
             let message = "--by-document has no meaning here: the tokenizer has no end of text, so that prepared data \
                            do not tell documents apart";
@@ -285,11 +293,26 @@ impl HeldOutText {
             let passage = architecture.passage_of_tokens(alone, &[], &tokens, stream.is_lossless());
             Ok(passage.map_err(|error| flags::EVAL.name_in(error))?)
         };
-        let passages = spread(documents.len() as u64, self.count).map(passage);
-        let passages = passages.collect::<Result<Vec<_>, Failure>>()?;
-        let count = passages.len() as u64;
-        Ok((Parts::Documents(passages), Some(count)))
+        let chosen: Vec<u64> = spread(documents.len() as u64, self.count).collect();
+        let (range, count) = (shard.unwrap_or(Shard::WHOLE).range(chosen.len()), chosen.len() as u64);
+        let first = range.start as u64;
+        let passages = chosen[range].iter().map(|index| passage(*index)).collect::<Result<_, Failure>>()?;
+        Ok((Parts::Documents { first, passages }, count, Some(count)))
     }
+}
+
+/// Pairs of the validation part of a prepared folder, and what the tokenizer did to all of them.
+fn prepared_pairs(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    seq_len: usize,
+) -> Result<(Pairs, Option<Fidelity>), Failure> {
+    let data = PreparedData::open(folder)?;
+    data.train.check_tokenizer(tokenizer)?;
+    let pairs = data
+        .validation_pairs(seq_len)?
+        .ok_or_else(|| Failure::failed(format!("{} holds no validation part", folder.display())))?;
+    Ok((pairs, data.info.valid.as_ref().and_then(|part| part.fidelity)))
 }
 
 /// Says what the tokenizer did to a text, where that is known.

@@ -10,19 +10,24 @@ mod text_stream;
 
 use std::path::Path;
 
-use submask::model::{Architecture, Generated, HeldOut, ModelConfig, Passage, Session, Subject, TextPrompt};
+use serde::{Deserialize, Serialize};
+use submask::model::{
+    Architecture, Generated, HeldOut, HeldOutShare, ModelConfig, Passage, Session, Subject, TextPrompt,
+};
+use submask::shard::Shard;
 use submask::train::settings::{RunData, RunSettings};
 use toml::Table;
 
 use crate::args::{EvalArgs, SampleArgs};
+use crate::commands::sample::Shown;
 use crate::failure::Failure;
 use crate::format::counted;
-use crate::prompts::PromptLine;
 pub use held_out_images::{Wanted, held_out as held_out_images};
 pub use held_out_text::spread;
 
 /// What a model is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     #[default]
     Text,
@@ -30,41 +35,65 @@ pub enum Kind {
     Point,
 }
 
-/// What is evaluated.
+/// What is evaluated: all, or a share of it.
 pub struct Part {
     pub parts: Parts,
     /// What it is called.
     pub name: String,
-    /// Documents of which there is something in it, where they are known.
+    /// Documents of which there is something in all of it, where they are known.
     pub documents: Option<u64>,
+    /// What it is a share of.
+    pub whole: Option<Whole>,
+}
+
+/// All of which a share is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// Sequences or documents.
+    pub count: u64,
+    /// A hash of them, or of the files that they are chosen from.
+    pub fingerprint: u64,
 }
 
 /// Sequences of the model's length, or documents that stand alone.
 pub enum Parts {
-    Sequences(HeldOut),
-    Documents(Vec<Passage>),
+    Sequences(HeldOutShare<'static>),
+    /// Those from a number on.
+    Documents {
+        first: u64,
+        passages: Vec<Passage>,
+    },
 }
 
 impl Parts {
-    /// Sequences that the network reads.
-    pub fn sequences(&self) -> usize {
-        match self {
-            Self::Sequences(sequences) => sequences.len(),
-            Self::Documents(documents) => documents.iter().map(Passage::windows).sum(),
-        }
-    }
-
     /// How many there are, in words.
     pub fn count(&self) -> String {
         match self {
-            Self::Sequences(sequences) => counted(sequences.len() as u64, "sequence"),
-            Self::Documents(documents) => counted(documents.len() as u64, "document"),
+            Self::Sequences(share) => counted(share.places().len() as u64, "sequence"),
+            Self::Documents { passages, .. } => counted(passages.len() as u64, "document"),
         }
     }
 }
 
-/// What is evaluated, once the model is there.
-pub type Chosen<'a> = Box<dyn FnOnce(&Architecture) -> Result<Part, Failure> + 'a>;
+impl Part {
+    /// Sequences that are in memory, or a share of them. `classes` are those that the network reads.
+    pub fn of_sequences(
+        sequences: HeldOut,
+        name: String,
+        classes: Option<usize>,
+        shard: Option<Shard>,
+    ) -> Result<Self, Failure> {
+        // What is nothing is refused, and an empty share is not.
+        sequences.sequences()?;
+        let count = || sequences.places(classes).len() as u64;
+        let whole = shard.map(|_| Whole { count: count(), fingerprint: sequences.fingerprint() });
+        let share = sequences.into_share(shard.unwrap_or(Shard::WHOLE), classes);
+        Ok(Self { parts: Parts::Sequences(share), name, documents: None, whole })
+    }
+}
+
+/// What is evaluated, once the model is there: all, or a share.
+pub type Chosen<'a> = Box<dyn FnOnce(&Architecture, Option<Shard>) -> Result<Part, Failure> + 'a>;
 
 /// What differs from subject to subject.
 pub trait Door {
@@ -84,15 +113,8 @@ pub trait Door {
         config: &ModelConfig,
     ) -> Result<Chosen<'a>, Failure>;
 
-    /// Writes what was generated, of the `lines` of a file of prompts where there is one.
-    fn show(
-        &self,
-        args: &SampleArgs,
-        lines: &[PromptLine],
-        model: &str,
-        architecture: &Architecture,
-        generated: Generated,
-    ) -> Result<(), Failure>;
+    /// Writes what was generated.
+    fn show(&self, shown: &Shown, generated: Generated) -> Result<(), Failure>;
 
     /// What would otherwise be found out only after data have been read. `named`: whether the user named the data;
     /// `preset`: what the run began with, and whether its data have to be given.

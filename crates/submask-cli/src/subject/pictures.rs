@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use submask::model::{Architecture, Generated, ModelConfig, Session, TextPrompt};
+use submask::model::{Generated, ModelConfig, Session, TextPrompt};
 use submask::train::settings::{ImageSetChoice, RunSettings};
 
 use super::held_out_images::{Wanted, held_out};
-use super::{Chosen, Door, Part, Parts, given};
+use super::{Chosen, Door, Part, given};
 use crate::args::{EvalArgs, SampleArgs};
+use crate::commands::sample::Shown;
 use crate::failure::Failure;
 use crate::output::{self, PictureResult, SampleCost};
 use crate::present::picture;
-use crate::prompts::PromptLine;
 
 /// Images and points.
 pub struct Pictures;
@@ -39,31 +39,25 @@ impl Door for Pictures {
             part: args.images.part,
             count: args.sequences.map_or(0, Into::into),
         };
-        Ok(Box::new(move |architecture| {
+        Ok(Box::new(move |architecture, shard| {
             let (sequences, name) = held_out(&wanted, folder, architecture.config())?;
-            Ok(Part { parts: Parts::Sequences(sequences), name, documents: None })
+            Part::of_sequences(sequences, name, architecture.config().classes(), shard)
         }))
     }
 
-    fn show(
-        &self,
-        args: &SampleArgs,
-        _lines: &[PromptLine],
-        model: &str,
-        architecture: &Architecture,
-        generated: Generated,
-    ) -> Result<(), Failure> {
-        let out = args.images.out.as_deref().unwrap_or(Path::new("samples.png"));
-        let mut written: Vec<PathBuf> = vec![picture::write(architecture, &generated, out)?];
-        if args.trace {
-            written.push(picture::write_traces(architecture, &generated, out)?);
+    fn show(&self, shown: &Shown, generated: Generated) -> Result<(), Failure> {
+        let out = shown.about.out.as_deref().unwrap_or(Path::new("samples.png"));
+        let architecture = (shown.architecture)()?;
+        let mut written: Vec<PathBuf> = vec![picture::write(&architecture, &generated, out)?];
+        if shown.about.trace {
+            written.push(picture::write_traces(&architecture, &generated, out)?);
         }
         let pictures: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-        if args.json {
+        if shown.about.json {
             let cost = SampleCost::from(&generated.report);
             return output::write_json(&PictureResult {
-                model: model.to_owned(),
-                seed: args.seed,
+                model: shown.about.folder.clone(),
+                seed: shown.about.seed,
                 pictures,
                 samples: generated.tokens,
                 cost,

@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::value::RawValue;
 use submask::data::{DATA_FILE, STANDARD_INPUT};
-use submask::model::{Architecture, Generated, ModelConfig, Session, TextPrompt};
+use submask::model::{Generated, ModelConfig, Session, TextPrompt};
 use submask::train::settings::{RunSettings, TextData, TokenizerChoice};
 
 use super::held_out_text::HeldOutText;
 use super::{Chosen, Door};
 use crate::args::{EvalArgs, SampleArgs};
+use crate::commands::sample::Shown;
 use crate::failure::Failure;
 use crate::output::{self, SampleCost, SampleResult, SampleText};
 use crate::present::text;
-use crate::prompts::PromptLine;
 use crate::{flags, notes};
 
 /// Tokens of the smallest BPE.
@@ -64,43 +65,37 @@ impl Door for Texts {
         config: &ModelConfig,
     ) -> Result<Chosen<'a>, Failure> {
         let text = HeldOutText::choose(args, folder, config)?;
-        Ok(Box::new(move |architecture| {
+        Ok(Box::new(move |architecture, shard| {
             // What was chosen without being asked for is said.
             for note in architecture.tokenizer().map(|tokenizer| text.notes(tokenizer)).unwrap_or_default() {
                 notes::say("data  ", note);
             }
-            text.part(architecture)
+            text.part(architecture, shard)
         }))
     }
 
-    fn show(
-        &self,
-        args: &SampleArgs,
-        lines: &[PromptLine],
-        model: &str,
-        architecture: &Architecture,
-        generated: Generated,
-    ) -> Result<(), Failure> {
-        if args.json {
+    fn show(&self, shown: &Shown, generated: Generated) -> Result<(), Failure> {
+        let about = shown.about;
+        if about.json {
             let cost = SampleCost::from(&generated.report);
             let texts = generated.texts.into_iter().zip(generated.tokens).enumerate();
             let sample = |(n, (text, tokens)): (usize, (String, Vec<u32>))| {
-                let line = n / args.num.get() as usize;
-                let id = lines.get(line).and_then(|one| one.id.clone());
-                let line = (!lines.is_empty()).then_some(line as u64);
-                SampleText { index: args.first_sequence + n as u64, line, id, text, tokens }
+                let line = n / about.num as usize;
+                let id = about.ids.as_ref().and_then(|ids| ids.get(line)?.clone());
+                let id = id.and_then(|id| RawValue::from_string(id).ok());
+                let line = about.ids.is_some().then_some(line as u64);
+                SampleText { index: about.first_sequence + n as u64, line, id, text, tokens }
             };
             return output::write_json(&SampleResult {
-                model: model.to_owned(),
-                seed: args.seed,
-                window: (architecture.config().network.block_len() > 0)
-                    .then(|| args.window.map_or(architecture.config().sample.window, Into::into)),
+                model: about.folder.clone(),
+                seed: about.seed,
+                window: about.window,
                 samples: texts.map(sample).collect(),
                 cost,
             });
         }
-        if args.trace {
-            text::show_traces(architecture, &generated)?;
+        if about.trace {
+            text::show_traces(&*(shown.architecture)()?, &generated)?;
         }
         output::write(&(generated.texts.join("\n---\n") + "\n"))
     }

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use submask::data::{
-    BlockLayout, Fidelity, FidelityCount, PreparedData, Source, Tokenizer, ValidationBlock, ValidationBlocks,
+    BlockLayout, Dataset, Fidelity, FidelityCount, Fingerprint, PreparedData, Source, Tokenizer,
+    ValidationBlock, ValidationBlocks,
 };
 
 use crate::data_notes::{left_out_note, skipped_note};
@@ -103,6 +104,22 @@ impl<'a> Stream<'a> {
         match self {
             Self::Prepared(_, fidelity) => *fidelity,
             Self::Read(text) => Some(text.fidelity),
+        }
+    }
+
+    /// A hash of the tokens and of how they are cut; of prepared data as their headers say it.
+    pub fn fingerprint(&self) -> u64 {
+        match self {
+            Self::Prepared(blocks, _) => blocks.blocks().fingerprint(),
+            Self::Read(text) => {
+                let BlockLayout { seq_len, block_ends } = text.layout;
+                let facts = [seq_len as u64, block_ends.into(), text.fidelity.is_lossless().into()];
+                let tokens: Vec<u8> = text.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+                let documents = text.documents.iter().flat_map(|document| [document.start, document.end]);
+                let documents: Vec<u8> = documents.flat_map(u64::to_le_bytes).collect();
+                let print = Fingerprint::new().part(facts.map(u64::to_le_bytes).as_flattened());
+                print.part(&tokens).part(&documents).value()
+            }
         }
     }
 

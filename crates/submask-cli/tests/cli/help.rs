@@ -22,6 +22,7 @@ fn overview() {
                 they resolve
       metrics   Measure images that a model generates against real ones
       logits    Write what the network says of partly masked sequences
+      merge     Put together what calls with --shard computed
       data      Prepare and describe corpora
       import    Make a model of a checkpoint of another program
       export    Write a model for other programs
@@ -185,6 +186,12 @@ fn eval() {
                            as a folder val does, or else those to train on] [possible values: train,
                            valid, test]
 
+    Several processes:
+          --shard <i/n>        Do share i of n, from 0/n to (n−1)/n, and write it to a file; `submask
+                               merge` makes of the files of all shares what one call without --shard
+                               gives
+          --shard-file <FILE>  File for the share [default: VERB-i-of-n.part]
+
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
@@ -245,6 +252,12 @@ fn score() {
                                      model's] [possible values: true, false]
           --batch <B>                Sequences per network call (affects speed only) [default: 16]
       -h, --help                     Print help (see more with '--help')
+
+    Several processes:
+          --shard <i/n>        Do share i of n, from 0/n to (n−1)/n, and write it to a file; `submask
+                               merge` makes of the files of all shares what one call without --shard
+                               gives
+          --shard-file <FILE>  File for the share [default: VERB-i-of-n.part]
 
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
@@ -348,6 +361,12 @@ fn sample() {
                                    significant ones
           --keep-channels <N,…>    Of --given, keep these channels, such as 0 or 0,2 (red and blue)
 
+    Several processes:
+          --shard <i/n>        Do share i of n, from 0/n to (n−1)/n, and write it to a file; `submask
+                               merge` makes of the files of all shares what one call without --shard
+                               gives
+          --shard-file <FILE>  File for the share [default: VERB-i-of-n.part]
+
     Global options:
           --threads <N>            Threads to compute with [default: one per core]
           --device <DEVICE>        Where to compute: auto (a GPU that answers, otherwise the CPU), cpu,
@@ -390,6 +409,12 @@ fn data() {
           --rebuild             Replace a folder that was prepared from other files or with other
                                 settings
       -h, --help                Print help (see more with '--help')
+
+    Several processes:
+          --shard <i/n>        Do share i of n, from 0/n to (n−1)/n, and write it to a file; `submask
+                               merge` makes of the files of all shares what one call without --shard
+                               gives
+          --shard-file <FILE>  File for the share [default: VERB-i-of-n.part]
 
     Global options:
           --threads <N>            Threads to compute with [default: one per core]

@@ -22,6 +22,7 @@ mod scores;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
+mod shards;
 mod tokenizers;
 mod verbs;
 

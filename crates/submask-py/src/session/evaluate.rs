@@ -12,7 +12,7 @@ use submask_cli::failure::Failure;
 use submask_cli::notes;
 use submask_cli::output::EvalResult;
 use submask_cli::settings::estimate;
-use submask_cli::subject::{self, Part, Parts};
+use submask_cli::subject::{self, Part};
 
 use super::images::{intensities, of_images};
 use super::open::ModelSession;
@@ -39,11 +39,13 @@ pub fn evaluate_data<'py>(
             let chosen = eval::choose(&args, &model.folder, model.architecture.config())?;
             let request = eval::request(&args, &session)?;
             cancel.check()?;
-            Ok::<_, Failure>((request, chosen(session.architecture())?))
+            Ok::<_, Failure>((request, chosen(session.architecture(), None)?))
         });
         let (request, part) = found?;
-        let evaluation = eval::evaluate(&session, &request, &part, &|| cancel.check())?;
-        Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
+        let values = eval::values(&session, &request, &part, &|| cancel.check())?;
+        let data = (part.name.as_str(), part.documents);
+        let about = eval::About::new(&session, &model.folder, &request, data, &values);
+        Ok::<_, Failure>((about.result(&values)?, notes))
     })?;
     parts(py, result, notes)
 }
@@ -73,13 +75,10 @@ pub fn evaluate_tokens<'py>(
         }
         let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
         let (request, sequences) = (request?, Sequences::new(x_0, shape.1)?);
-        let evaluation = session
-            .evaluation_of_sequences(&request, &sequences, &[], &|| cancel.check())
-            .map_err(as_data)?;
-        // The part says nothing but how many there are.
-        let held_out = HeldOut { seq_len: shape.1, lengths: vec![shape.1; shape.0], ..HeldOut::default() };
-        let part = in_memory(held_out);
-        Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
+        let values =
+            session.values_of_sequences(&request, &sequences, &[], &|| cancel.check()).map_err(as_data)?;
+        let about = eval::About::new(&session, &model.folder, &request, (IN_MEMORY, None), &values);
+        Ok::<_, Failure>((about.result(&values)?, notes))
     })?;
     parts(py, result, notes)
 }
@@ -105,9 +104,12 @@ pub fn evaluate_images<'py>(
         let args = options.args()?;
         estimate::check(&args)?;
         let (request, notes) = notes::collected(|| estimate::request(&args, &session, 1));
-        let (request, part) = (request?, in_memory(held_out(model, images, labels)?));
-        let evaluation = eval::evaluate(&session, &request, &part, &|| cancel.check())?;
-        Ok::<_, Failure>((eval::result(&session, &model.folder, &request, &part, evaluation), notes))
+        let (request, held_out) = (request?, held_out(model, images, labels)?);
+        let classes = model.architecture.config().classes();
+        let part = Part::of_sequences(held_out, IN_MEMORY.to_owned(), classes, None)?;
+        let values = eval::values(&session, &request, &part, &|| cancel.check())?;
+        let about = eval::About::new(&session, &model.folder, &request, (IN_MEMORY, None), &values);
+        Ok::<_, Failure>((about.result(&values)?, notes))
     })?;
     parts(py, result, notes)
 }
@@ -138,10 +140,6 @@ fn held_out(model: &ModelSession, images: ArrayView4<u8>, labels: Option<Vec<usi
     }
     let (seq_len, labels) = (config.seq_len(), labels.unwrap_or_default());
     Ok(HeldOut { x_0, seq_len, labels, ..HeldOut::default() })
-}
-
-fn in_memory(sequences: HeldOut) -> Part {
-    Part { parts: Parts::Sequences(sequences), name: IN_MEMORY.to_owned(), documents: None }
 }
 
 /// What is wrong with tokens is wrong with the data.

@@ -8,7 +8,7 @@ use submask::Result;
 use submask::model::CheckpointChoice;
 use submask_cli::args::{
     CorrectorArg, EstimateArgs, EvalArgs, ImageEvalArgs, ImageSampleArgs, LayoutArgs, ReadingArgs,
-    SampleArgs, StepsArg, TemperatureArg, TripleArg, UnitArg, choice,
+    SampleArgs, ShardArgs, StepsArg, TemperatureArg, TripleArg, UnitArg, choice,
 };
 
 /// What is revealed at once, which the library calls digits and tokens.
@@ -110,6 +110,7 @@ impl SampleOptions {
                 keep_digits,
                 keep_channels: self.keep_channels.clone(),
             },
+            shard: ShardArgs::default(),
         })
     }
 }
@@ -209,6 +210,7 @@ impl DataOptions {
                 labels: self.labels,
                 part: self.part.as_deref().map(|name| choice("part", name)).transpose()?,
             },
+            shard: ShardArgs::default(),
         })
     }
 }

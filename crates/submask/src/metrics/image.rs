@@ -30,6 +30,7 @@ use super::pixels;
 use super::precision_recall::{NEIGHBOURS, precision_recall};
 use crate::compute::Compute;
 use crate::data::image::ImageShape;
+use crate::parts::{Bytes, Fields};
 use crate::{Error, Result};
 
 /// What makes features of images.
@@ -50,6 +51,30 @@ pub struct FeatureSet {
     pub values: Vec<f32>,
     /// What a classifier says of the images; the pixel features have none.
     pub logits: Option<Logits>,
+}
+
+/// The features of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureRow {
+    /// \[d\].
+    pub values: Vec<f32>,
+    /// \[classes\]; empty where no classifier says anything of it.
+    pub logits: Vec<f32>,
+}
+
+impl FeatureRow {
+    /// Adds it to a record of a part.
+    pub fn add_to(&self, bytes: Bytes) -> Bytes {
+        bytes.floats(&self.values).floats(&self.logits)
+    }
+
+    /// Of a record of a part.
+    ///
+    /// # Errors
+    /// As [`Fields::u64`].
+    pub fn read(fields: &mut Fields) -> Result<Self> {
+        Ok(Self { values: fields.floats()?, logits: fields.floats()? })
+    }
 }
 
 /// Logits of N images.
@@ -141,6 +166,36 @@ impl ImageFeatures {
 }
 
 impl FeatureSet {
+    /// Puts together the features of images, [N] rows of d numbers, and the classifier's logits of each, where there are any.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for rows of other lengths.
+    pub fn of_rows(space: FeatureSpace, rows: &[FeatureRow]) -> Result<Self> {
+        let classes = rows.first().map_or(0, |row| row.logits.len());
+        if let Some(row) = rows.iter().find(|row| row.values.len() != space.dimension()) {
+            let allowed = format!("{} of each image", space.dimension());
+            return Err(Error::invalid("number of features", row.values.len(), allowed));
+        }
+        if let Some(row) = rows.iter().find(|row| row.logits.len() != classes) {
+            return Err(Error::invalid(
+                "number of logits",
+                row.logits.len(),
+                format!("{classes} of each image"),
+            ));
+        }
+        let logits = (classes > 0)
+            .then(|| Logits { classes, values: rows.iter().flat_map(|row| row.logits.clone()).collect() });
+        Ok(Self { space, values: rows.iter().flat_map(|row| row.values.clone()).collect(), logits })
+    }
+
+    /// The features of every image.
+    pub fn rows(&self) -> impl Iterator<Item = FeatureRow> {
+        self.values.chunks_exact(self.space.dimension()).enumerate().map(|(n, values)| {
+            let own = |logits: &Logits| logits.values[n * logits.classes..(n + 1) * logits.classes].to_vec();
+            FeatureRow { values: values.to_vec(), logits: self.logits.as_ref().map(own).unwrap_or_default() }
+        })
+    }
+
     /// Number of images N.
     pub fn count(&self) -> usize {
         self.values.len() / self.space.dimension()

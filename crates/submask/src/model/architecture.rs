@@ -8,6 +8,7 @@ use super::network::Network;
 use super::{WEIGHTS_FILE, write_safetensors};
 use crate::backbone::weights::Parameter;
 use crate::data::Tokenizer;
+use crate::data::hash::Fingerprint;
 use crate::ops::Kernels;
 use crate::predictive::Predictive;
 use crate::schedule::Schedule;
@@ -101,6 +102,18 @@ impl Architecture {
     /// The noise schedule.
     pub fn schedule(&self) -> Schedule {
         self.config.schedule
+    }
+
+    /// A hash of the configuration, the tokenizer and the codes.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a configuration that is no JSON.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let config = serde_json::to_vec(&self.config).map_err(Error::internal("a configuration is JSON"))?;
+        let tokenizer = self.tokenizer.as_ref().map_or(0, Tokenizer::fingerprint);
+        let codes = self.predictive.codes().permutation().unwrap_or_default();
+        let codes: Vec<u8> = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
+        Ok(Fingerprint::new().part(&config).part(&tokenizer.to_le_bytes()).part(&codes).value())
     }
 
     /// The network, for some operations.

@@ -6,7 +6,7 @@ use super::evaluate::EvaluateRequest;
 use super::session::Session;
 use crate::denoiser::{Denoiser, Wanted, Watched, WatchedAutoregressor};
 use crate::likelihood::{
-    Estimate, Exact, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
+    Estimate, Exact, Kind, LikelihoodSettings, Meaning, Sequences, Surrogate, UpperBound, bound_k,
     exact_autoregressive_with_top, exact_in_order, exact_left_to_right, joint_objective, nelbo_subtoken,
     nelbo_token, path_bound, path_bound_full,
 };
@@ -62,6 +62,17 @@ impl Estimator {
     /// Whether a value is a sum over tokens, each given others: an exact value is one.
     pub fn is_by_token(self) -> bool {
         matches!(self, Self::Exact { .. })
+    }
+
+    /// What its values are.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Exact { .. } => Kind::Exact,
+            Self::JointObjective => Kind::Surrogate,
+            Self::NelboSubtoken | Self::NelboToken | Self::Path { .. } | Self::Orders { .. } => {
+                Kind::UpperBound
+            }
+        }
     }
 
     /// Network evaluations at most of a sequence that generates so many tokens, of so many sub-tokens each, together: a block.

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::estimator::{Estimated, Estimator};
-use super::held_out::HeldOut;
+use super::estimator::Estimator;
+use super::held_out::{HeldOut, HeldOutShare};
 use super::session::Session;
-use super::subject::Unit;
+use super::values::{Estimation, EvaluationValues};
 use crate::Result;
 use crate::denoiser::Wanted;
-use crate::likelihood::{Estimate, Figure, Likelihood, Meaning, Sequences};
+use crate::likelihood::{Figure, Kind, Sequences};
+use crate::shard::Shard;
 
 /// How an evaluation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,57 +60,6 @@ pub struct SequenceValue {
     pub characters: Option<u64>,
 }
 
-/// What is known of the sequences that an estimate is of.
-pub(super) struct Measure<'a> {
-    /// The name of the figures.
-    pub(super) name: String,
-    /// Where every sequence stood among those that were given, \[n\].
-    pub(super) places: &'a [usize],
-    /// Characters of every sequence, \[n\]; empty where they stand for none in particular.
-    pub(super) characters: &'a [u64],
-    /// Whether there is text, and it can be had again from its tokens.
-    pub(super) is_lossless: bool,
-}
-
-impl Measure<'_> {
-    /// The value of every sequence.
-    fn values<K: Meaning>(&self, estimate: &Estimate<K>) -> Vec<SequenceValue> {
-        let value = |(s, index): (usize, &usize)| SequenceValue {
-            index: *index,
-            nats: estimate.nats()[s],
-            draw_error: Some(estimate.draw_errors()[s]).filter(|error| error.is_finite()),
-            tokens: estimate.tokens()[s],
-            characters: self.characters.get(s).copied(),
-        };
-        self.places.iter().enumerate().map(value).collect()
-    }
-
-    /// The values, and figures in some units.
-    fn evaluation<K: Meaning>(&self, estimate: &Estimate<K>, units: &[Unit]) -> Result<Evaluation>
-    where
-        Estimate<K>: Likelihood,
-    {
-        let figures = units.iter().map(|unit| self.figure(estimate, *unit)).collect::<Result<_>>()?;
-        Ok(Evaluation { figures, sequences: self.values(estimate) })
-    }
-
-    /// A figure in a unit.
-    fn figure<K: Meaning>(&self, estimate: &Estimate<K>, unit: Unit) -> Result<Figure>
-    where
-        Estimate<K>: Likelihood,
-    {
-        let measured = match unit {
-            Unit::BitsPerCharacter => estimate.bits_per_character(self.characters)?,
-            Unit::NatsPerToken | Unit::NatsPerTokenOfTokenised => estimate.nats_per_token(),
-            Unit::Perplexity | Unit::PerplexityOfTokenised => estimate.perplexity(),
-            Unit::BitsPerDimension(dimensions) => estimate.bits_per_dimension(dimensions)?,
-            Unit::NatsPerSequence => estimate.nats_per_sequence(),
-            Unit::Nats => estimate.total_nats(),
-        };
-        Ok(estimate.figure_of(&self.name, unit.name(), measured))
-    }
-}
-
 impl Session {
     /// What is usually estimated: the bound, or the exact value where a network has one.
     pub fn usual_estimator(&self) -> Estimator {
@@ -149,76 +99,77 @@ impl Session {
         held_out: &HeldOut,
         wanted: Wanted,
     ) -> Result<Evaluation> {
-        let by_class = self.architecture().config().classes().map(|classes| held_out.by_class(classes));
-        let (held_out, places) = match &by_class {
-            Some((held_out, places)) => (held_out, places.clone()),
-            None => (held_out, (0..held_out.len()).collect()),
-        };
-        let mut sequences = held_out.sequences()?;
-        if by_class.is_some() {
+        // What is nothing is refused before it is divided into shares, which may be.
+        held_out.sequences()?;
+        let classes = self.architecture().config().classes();
+        let values = self.values_while(request, &held_out.share(Shard::WHOLE, classes), wanted)?;
+        values.evaluation(&self.architecture().config().subject)
+    }
+
+    /// The values of a share of the sequences, which may be none; figures are made of those of all
+    /// ([`EvaluationValues::evaluation`]). Draws are keyed by the number of a sequence among all.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and what `wanted` says.
+    pub fn values_while(
+        &self,
+        request: &EvaluateRequest,
+        share: &HeldOutShare,
+        wanted: Wanted,
+    ) -> Result<EvaluationValues> {
+        let (held_out, places, name) = (share.sequences(), share.places(), request.estimator.name());
+        if places.is_empty() {
+            return Ok(self.no_values(request, name, false));
+        }
+        let mut sequences = held_out.sequences()?.starting_at(share.first());
+        if self.architecture().config().classes().is_some() {
             sequences = sequences.with_labels(&held_out.labels);
         }
         let given = held_out.given_digits(self.architecture().predictive().codes().subtoken_len())?;
         if let Some(given) = &given {
             sequences = sequences.with_given(given);
         }
-        let measure = Measure {
-            name: request.estimator.name(),
-            places: &places,
-            characters: &held_out.characters,
-            is_lossless: self.architecture().tokenizer().is_none() || !held_out.characters.is_empty(),
-        };
+        let characters: Vec<Option<u64>> = held_out.characters.iter().copied().map(Some).collect();
         let estimated = self.estimate_while(request, &sequences, wanted)?.counted(&held_out.counted);
-        self.figures(&estimated, &measure, &[])
+        let (by_document, characters) = (false, characters.as_slice());
+        Ok(Estimation { name, by_document, places, characters, sequences: &[] }.values(&estimated))
     }
 
-    /// The same of sequences that stand elsewhere in memory, which are not copied, with the `characters` of text that each of
+    /// Those of an empty share.
+    pub(super) fn no_values(
+        &self,
+        request: &EvaluateRequest,
+        name: String,
+        by_document: bool,
+    ) -> EvaluationValues {
+        let kind = match request.estimator.kind() {
+            Kind::Exact if self.architecture().config().pairs() => Kind::UpperBound,
+            kind => kind,
+        };
+        EvaluationValues { name, kind, by_document, values: Vec::new(), evaluations: 0 }
+    }
+
+    /// The values of sequences that stand elsewhere in memory, which are not copied, with the `characters` of text that each of
     /// them stands for, \[n\], or none where they are no text or that is not known. A network that reads classes is told those of
     /// `sequences`.
     ///
     /// # Errors
     /// As [`Self::evaluate`], and what `wanted` says.
-    pub fn evaluation_of_sequences(
+    pub fn values_of_sequences(
         &self,
         request: &EvaluateRequest,
         sequences: &Sequences,
         characters: &[u64],
         wanted: Wanted,
-    ) -> Result<Evaluation> {
-        let measure = Measure {
+    ) -> Result<EvaluationValues> {
+        let characters: Vec<Option<u64>> = characters.iter().copied().map(Some).collect();
+        let estimation = Estimation {
             name: request.estimator.name(),
+            by_document: false,
             places: &(0..sequences.count()).collect::<Vec<_>>(),
-            characters,
-            is_lossless: self.architecture().tokenizer().is_none() || !characters.is_empty(),
+            characters: &characters,
+            sequences: &[],
         };
-        self.figures(&self.estimate_while(request, sequences, wanted)?, &measure, &[])
-    }
-
-    /// Figures in the units of the subject, and in `more`.
-    pub(super) fn figures(
-        &self,
-        estimated: &Estimated,
-        measure: &Measure,
-        more: &[Unit],
-    ) -> Result<Evaluation> {
-        let mut units = self.architecture().config().subject.units(measure.is_lossless);
-        units.extend(more);
-        match estimated {
-            Estimated::Exact(estimate) => measure.evaluation(estimate, &units),
-            Estimated::UpperBound(estimate) => measure.evaluation(estimate, &units),
-            // No likelihood: neither per character nor a perplexity.
-            Estimated::Surrogate(estimate) => {
-                let per_token = match measure.is_lossless {
-                    true => Unit::NatsPerToken,
-                    false => Unit::NatsPerTokenOfTokenised,
-                };
-                let figure = |unit: Unit, measured| estimate.figure_of(&measure.name, unit.name(), measured);
-                let mut figures = vec![figure(per_token, estimate.nats_per_token())];
-                if more.contains(&Unit::Nats) {
-                    figures.push(figure(Unit::Nats, estimate.total_nats()));
-                }
-                Ok(Evaluation { figures, sequences: measure.values(estimate) })
-            }
-        }
+        Ok(estimation.values(&self.estimate_while(request, sequences, wanted)?))
     }
 }

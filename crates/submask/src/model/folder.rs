@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::architecture::Architecture;
 use super::checkpoints::{self, CheckpointChoice};
 use super::config::ModelConfig;
@@ -11,7 +13,11 @@ use super::session::Session;
 use crate::backbone::weights::arrange;
 use crate::compute::Compute;
 use crate::data::Tokenizer;
+use crate::data::hash::Fingerprint;
 use crate::{Error, Result};
+
+/// Numbers that are hashed at once.
+const HASHED_AT_ONCE: usize = 1 << 14;
 
 /// Name of the file with the (averaged) weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -108,6 +114,23 @@ impl Model {
     /// The weights, in definition order.
     pub fn weights(&self) -> &[Vec<f32>] {
         &self.weights
+    }
+
+    /// A hash of the weights' bits.
+    pub fn weights_fingerprint(&self) -> u64 {
+        let checksum = |values: &Vec<f32>| {
+            let mut hasher = crc32fast::Hasher::new();
+            let mut bytes = Vec::with_capacity(4 * HASHED_AT_ONCE);
+            for values in values.chunks(HASHED_AT_ONCE) {
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                hasher.update(&bytes);
+            }
+            hasher.finalize()
+        };
+        let checksums: Vec<u32> = self.weights.par_iter().map(checksum).collect();
+        let part = |print: Fingerprint, checksum: u32| print.part(&checksum.to_le_bytes());
+        checksums.into_iter().fold(Fingerprint::new(), part).value()
     }
 
     /// Writes the folder's files into `folder`, which exists.

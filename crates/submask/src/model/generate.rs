@@ -1,12 +1,16 @@
 //! New sequences from a model, with holes filled wherever they are.
 
+use std::ops::Range;
+
 use super::generator::{Generator, Prepared};
 use super::session::Session;
 use super::subject::text_of;
 use crate::order::Order;
+use crate::parts::{Bytes, Fields};
 use crate::sampler::{
     Event, FinishedSequence, Observer, Progress, Recorder, RevealUnit, SampleReport, Sampling, Trajectory,
 };
+use crate::shard::Shard;
 use crate::{Error, Result};
 
 /// Most samples of one request: their prompts and tokens are held in memory.
@@ -75,6 +79,42 @@ pub struct Generated {
     pub trajectories: Vec<Trajectory>,
 }
 
+/// One sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Its text, where the model is of text: see [`Generated::texts`].
+    pub text: Option<String>,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// What it cost.
+    pub report: SampleReport,
+    /// How it came about, where that was asked for.
+    pub trajectory: Option<Trajectory>,
+}
+
+impl Sample {
+    /// As a record of a part.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for what is no JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let json = |what: serde_json::Result<Vec<u8>>| what.map_err(Error::internal("a sample is JSON"));
+        let (text, report) = (json(serde_json::to_vec(&self.text))?, json(serde_json::to_vec(&self.report))?);
+        let trajectory = json(serde_json::to_vec(&self.trajectory))?;
+        let bytes = Bytes::default().tokens(&self.tokens);
+        Ok(bytes.string(&text).string(&report).string(&trajectory).into_vec())
+    }
+
+    /// Of a record of a part.
+    ///
+    /// # Errors
+    /// As [`Fields::u64`].
+    pub fn read(fields: &mut Fields) -> Result<Self> {
+        let tokens = fields.tokens()?;
+        Ok(Self { tokens, text: fields.json()?, report: fields.json()?, trajectory: fields.json()? })
+    }
+}
+
 impl Session {
     /// One sample of the model's full length by its default sampling, nothing given; a text begins where texts begin,
     /// after the end of another.
@@ -129,15 +169,35 @@ impl Session {
         prompts: &[Vec<Option<u32>>],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Generated>> {
+        let samples = self.generate_share(request, prompts, Shard::WHOLE, observer)?;
+        let mut samples = samples.into_iter();
+        let of_prompt = |_: &Vec<_>| samples.by_ref().take(request.num).collect();
+        Ok(prompts.iter().map(of_prompt).collect())
+    }
+
+    /// A share of the samples that [`Self::generate_each`] gives, in their order: each is the same sample as there.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn generate_share(
+        &self,
+        request: &Request,
+        prompts: &[Vec<Option<u32>>],
+        shard: Shard,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Sample>> {
         check_number(request, prompts.len())?;
         let way = self.way(request)?;
         let given: Result<_> = prompts.iter().map(|prompt| self.prepared(request, &way, prompt)).collect();
-        let mut generated = Calls { session: self, prompts: given?, request }.sample(observer)?;
-        for (generated, prompt) in generated.iter_mut().zip(prompts) {
-            let texts = generated.tokens.iter().map(|tokens| self.text_of_sample(tokens, prompt));
-            generated.texts = texts.filter_map(Result::transpose).collect::<Result<_>>()?;
-        }
-        Ok(generated)
+        let share = shard.range(prompts.len() * request.num);
+        let first = share.start;
+        let finished = Calls { session: self, prompts: given?, request, share }.sample(observer)?;
+        let sample = |(place, (finished, trajectory)): (usize, (FinishedSequence, Option<Trajectory>))| {
+            let FinishedSequence { tokens, report, .. } = finished;
+            let text = self.text_of_sample(&tokens, &prompts[(first + place) / request.num])?;
+            Ok(Sample { text, tokens, report, trajectory })
+        };
+        finished.into_iter().enumerate().map(sample).collect()
     }
 
     /// The text of a sample of which `prompt` [L·ℓ] was given, as [`Self::generate`] gives it; `None` where the model is not of
@@ -178,11 +238,15 @@ impl Session {
     }
 }
 
-impl Generated {
-    fn push(&mut self, finished: FinishedSequence, trajectory: Option<Trajectory>) {
-        self.tokens.push(finished.tokens);
-        self.report = [self.report, finished.report].iter().sum();
-        self.trajectories.extend(trajectory);
+impl FromIterator<Sample> for Generated {
+    fn from_iter<I: IntoIterator<Item = Sample>>(samples: I) -> Self {
+        samples.into_iter().fold(Self::default(), |mut generated, sample| {
+            generated.texts.extend(sample.text);
+            generated.tokens.push(sample.tokens);
+            generated.report = [generated.report, sample.report].iter().sum();
+            generated.trajectories.extend(sample.trajectory);
+            generated
+        })
     }
 }
 
@@ -212,16 +276,18 @@ struct Calls<'a> {
     session: &'a Session,
     prompts: Vec<Prepared<'a>>,
     request: &'a Request,
+    /// Numbers of the samples that are wanted.
+    share: Range<usize>,
 }
 
 impl Calls<'_> {
     /// A part after the other, so that memory is taken for the finished samples only; by length, so that batches are full.
-    fn sample(&self, observer: &mut dyn Observer) -> Result<Vec<Generated>> {
+    fn sample(&self, observer: &mut dyn Observer) -> Result<Vec<(FinishedSequence, Option<Trajectory>)>> {
         let Request { num, batch, .. } = *self.request;
-        let mut samples: Vec<usize> = (0..self.prompts.len() * num).collect();
+        let mut samples: Vec<usize> = self.share.clone().collect();
         samples.sort_by_key(|sample| self.prompts[sample / num].digits());
         let masked: Vec<usize> = self.prompts.iter().map(Prepared::masked).collect();
-        let mut left = num * masked.iter().sum::<usize>();
+        let mut left = samples.iter().map(|sample| masked[sample / num]).sum::<usize>();
         let (mut done, mut digits) = (0, 0);
         let mut finished: Vec<_> = samples.iter().map(|_| None).collect();
         for part in samples.chunks(batch.max(AT_ONCE)) {
@@ -229,17 +295,13 @@ impl Calls<'_> {
             let mut later = Later { observer, part, sequences: done, digits, left };
             for (place, one, trajectory) in self.sample_part(part, &mut later)? {
                 digits += one.report.digits as usize;
-                finished[place] = Some((one, trajectory));
+                finished[place - self.share.start] = Some((one, trajectory));
             }
             done += part.len();
         }
-        let mut generated = vec![Generated::default(); self.prompts.len()];
-        for (sample, one) in finished.into_iter().enumerate() {
-            let (one, trajectory) =
-                one.ok_or("missing").map_err(Error::internal("every sample is finished"))?;
-            generated[sample / num].push(one, trajectory);
-        }
-        Ok(generated)
+        let is_there =
+            |one: Option<_>| one.ok_or("missing").map_err(Error::internal("every sample is finished"));
+        finished.into_iter().map(is_there).collect()
     }
 
     /// Some of the samples, each with its number in the call, and with its trajectory where that is asked for.

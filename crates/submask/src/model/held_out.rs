@@ -1,10 +1,14 @@
 //! What a model is evaluated on.
 
+use std::borrow::Cow;
+
 use super::config::ModelConfig;
+use crate::data::hash::Fingerprint;
 use crate::data::image::ImageSet;
 use crate::data::{Density, PairSequence, ValidationBlock};
 use crate::likelihood::Sequences;
 use crate::random::{Draws, Purpose};
+use crate::shard::Shard;
 use crate::{Error, Result};
 
 /// Sequences that are evaluated.
@@ -140,12 +144,63 @@ impl HeldOut {
         Ok((!self.given.is_empty()).then(|| self.given.iter().enumerate().flat_map(own).collect()))
     }
 
-    /// The same sequences class by class, those of classes from `classes` on left out, and where each stood.
-    pub(super) fn by_class(&self, classes: usize) -> (Self, Vec<usize>) {
+    /// A share of the sequences. For a network that reads `classes` they are taken class by class, those of classes from
+    /// `classes` on left out: that is the order in which they are numbered and figures add them.
+    pub fn share(&self, shard: Shard, classes: Option<usize>) -> HeldOutShare<'_> {
+        let places = self.places(classes);
+        if shard.is_whole() && classes.is_none() {
+            return HeldOutShare { sequences: Cow::Borrowed(self), first: 0, places };
+        }
+        let range = shard.range(places.len());
+        let (first, places) = (range.start as u64, places[range].to_vec());
+        let mut sequences = self.at(&places);
+        if classes.is_some() {
+            sequences.characters = Vec::new();
+        }
+        HeldOutShare { sequences: Cow::Owned(sequences), first, places }
+    }
+
+    /// The same of sequences that are not needed any more.
+    pub fn into_share(self, shard: Shard, classes: Option<usize>) -> HeldOutShare<'static> {
+        let HeldOutShare { sequences, first, places } = self.share(shard, classes);
+        let sequences = match sequences {
+            Cow::Owned(some) => some,
+            Cow::Borrowed(_) => self,
+        };
+        HeldOutShare { sequences: Cow::Owned(sequences), first, places }
+    }
+
+    /// Where the sequences stand that all shares have together, in their order.
+    pub fn places(&self, classes: Option<usize>) -> Vec<usize> {
+        match classes {
+            None => (0..self.len()).collect(),
+            Some(classes) => self.by_class(classes),
+        }
+    }
+
+    /// A hash of everything in it.
+    pub fn fingerprint(&self) -> u64 {
+        let bytes = |numbers: &[usize]| -> Vec<u8> {
+            numbers.iter().flat_map(|number| (*number as u64).to_le_bytes()).collect()
+        };
+        let counts = |numbers: &[u64]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_le_bytes()).collect() };
+        let Self { x_0, seq_len, lengths, labels, characters, given, counted } = self;
+        Fingerprint::new()
+            .part(&x_0.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<_>>())
+            .part(&bytes(&[*seq_len]))
+            .part(&bytes(lengths))
+            .part(&bytes(labels))
+            .part(&counts(characters))
+            .part(&bytes(given))
+            .part(&counts(counted))
+            .value()
+    }
+
+    /// Where the sequences of classes below `classes` stand, class by class.
+    fn by_class(&self, classes: usize) -> Vec<usize> {
         let count = self.len().min(self.labels.len());
         let of_class = |class: usize| (0..count).filter(move |&place| self.labels[place] == class);
-        let places: Vec<usize> = (0..classes).flat_map(of_class).collect();
-        (Self { characters: Vec::new(), ..self.at(&places) }, places)
+        (0..classes).flat_map(of_class).collect()
     }
 
     /// The sequences at these places.
@@ -171,6 +226,38 @@ impl HeldOut {
             given: places.iter().filter_map(|&place| self.given.get(place).copied()).collect(),
             counted: places.iter().filter_map(|&place| self.counted.get(place).copied()).collect(),
         }
+    }
+}
+
+/// A share of the sequences that are evaluated, those from a number on.
+#[derive(Clone, Debug)]
+pub struct HeldOutShare<'a> {
+    sequences: Cow<'a, HeldOut>,
+    first: u64,
+    places: Vec<usize>,
+}
+
+impl HeldOutShare<'_> {
+    /// Sequences that were chosen as a share, of which the first has this number among all. A network that reads classes has
+    /// shares by [`HeldOut::share`] only.
+    pub fn from_number(first: u64, sequences: HeldOut) -> Self {
+        let places = (0..sequences.len()).map(|place| first as usize + place).collect();
+        Self { sequences: Cow::Owned(sequences), first, places }
+    }
+
+    /// The sequences.
+    pub fn sequences(&self) -> &HeldOut {
+        &self.sequences
+    }
+
+    /// The number of the first of them, by which draws are keyed.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Where each stood among all that were given, \[n\].
+    pub fn places(&self) -> &[usize] {
+        &self.places
     }
 }
 

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
 use super::estimator::{Estimated, Estimator, Parts};
-use super::evaluate::{EvaluateRequest, Evaluation, Measure};
+use super::evaluate::{EvaluateRequest, Evaluation};
 use super::session::Session;
-use super::subject::Unit;
+use super::values::{Estimation, EvaluationValues};
 use crate::data::hash::Fingerprint;
 use crate::data::{Fidelity, PairSequence, Tokenizer};
 use crate::denoiser::Wanted;
@@ -122,6 +122,20 @@ impl Passage {
     /// Characters of the text, where it decodes to itself, and so does what is given.
     pub fn characters(&self) -> Option<u64> {
         self.characters
+    }
+
+    /// A hash of passages, in order.
+    pub fn fingerprint(passages: &[Self]) -> u64 {
+        let part = |print: Fingerprint, passage: &Self| {
+            let tokens: Vec<u8> = passage.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+            let places =
+                passage.windows.iter().flat_map(|Window { range, given }| [range.start, range.end, *given]);
+            let places: Vec<u8> = places.flat_map(|place| (place as u64).to_le_bytes()).collect();
+            let Self { counted, characters, is_filled, .. } = *passage;
+            let facts = [counted, characters.map_or(0, |count| count + 1), u64::from(is_filled)];
+            print.part(&tokens).part(&places).part(facts.map(u64::to_le_bytes).as_flattened())
+        };
+        passages.iter().fold(Fingerprint::new(), part).value()
     }
 
     /// Of every sequence that it takes, how many tokens it has, and how many of them are not given.
@@ -295,7 +309,7 @@ impl Parts for Windows<'_> {
             let Some((tokens, window)) = next else { break };
             waiting.push(tokens, window, self.subtoken_len);
         }
-        let all = all.ok_or_else(|| Error::invalid("texts", "none", "at least one"))?;
+        let all = all.ok_or_else(no_texts)?;
         let joined = all.joined(self.passages.iter().map(Passage::windows));
         Ok(joined.with_tokens(self.passages.iter().map(Passage::tokens).collect()))
     }
@@ -324,6 +338,10 @@ impl Batch {
         let sequences = Sequences::of_lengths(&self.x_0, &self.lengths)?;
         Ok(sequences.with_given(&self.given).with_keys(&self.keys))
     }
+}
+
+fn no_texts() -> Error {
+    Error::invalid("texts", "none", "at least one")
 }
 
 /// What the draws of a window are keyed by: its tokens, how many of them are given, and where in its text it begins. So a
@@ -432,20 +450,44 @@ impl Session {
         documents: &[Passage],
         wanted: Wanted,
     ) -> Result<Evaluation> {
+        if documents.is_empty() {
+            return Err(no_texts());
+        }
+        let values = self.values_by_document_while(request, 0, documents, wanted)?;
+        values.evaluation(&self.architecture().config().subject)
+    }
+
+    /// The values of a share of the documents, of which the first has the number `first` among all, and which may be none;
+    /// figures are made of those of all.
+    ///
+    /// # Errors
+    /// As [`Self::score`], and what `wanted` says.
+    pub fn values_by_document_while(
+        &self,
+        request: &EvaluateRequest,
+        first: u64,
+        documents: &[Passage],
+        wanted: Wanted,
+    ) -> Result<EvaluationValues> {
+        let name = format!("{}_by_document", request.estimator.name());
+        if documents.is_empty() {
+            return Ok(self.no_values(request, name, true));
+        }
         let estimated = match self.estimate_while(request, &self.windows(documents), wanted)? {
             Estimated::Exact(estimate) if documents.iter().any(|document| document.is_filled) => {
                 Estimated::UpperBound(estimate.into_bound())
             }
             estimated => estimated,
         };
-        let characters = documents.iter().map(Passage::characters).collect::<Option<Vec<u64>>>();
-        let measure = Measure {
-            name: format!("{}_by_document", request.estimator.name()),
-            places: &(0..documents.len()).collect::<Vec<_>>(),
-            is_lossless: characters.is_some(),
-            characters: &characters.unwrap_or_default(),
+        let first = first as usize;
+        let estimation = Estimation {
+            name,
+            by_document: true,
+            places: &(first..first + documents.len()).collect::<Vec<_>>(),
+            characters: &documents.iter().map(Passage::characters).collect::<Vec<_>>(),
+            sequences: &documents.iter().map(Passage::windows).collect::<Vec<_>>(),
         };
-        self.figures(&estimated, &measure, &[Unit::Nats])
+        Ok(estimation.values(&estimated))
     }
 
     fn windows<'a>(&self, passages: &'a [Passage]) -> Windows<'a> {

@@ -191,3 +191,22 @@ fn features_and_logits_are_torchvisions() {
         }
     }
 }
+
+#[test]
+fn features_of_an_image_depend_on_no_other() {
+    let network = network(1008, Preprocessing::PytorchFid);
+    let draws = Draws::new(3, Purpose::Token);
+    let token =
+        |i: usize| draws.below(256, (i / SHAPE.tokens()) as u64, (i % SHAPE.tokens()) as u32, 0) as u8;
+    let tokens: Vec<u8> = (0..10 * SHAPE.tokens()).map(token).collect();
+    let run = |images: std::ops::Range<usize>| {
+        let tokens = &tokens[images.start * SHAPE.tokens()..images.end * SHAPE.tokens()];
+        network.run(tokens, SHAPE, &mut |_| ()).unwrap()
+    };
+    let whole = run(0..10);
+    for images in [0..1, 1..4, 4..9, 9..10] {
+        let part = run(images.clone());
+        assert!(part.features == whole.features[images.start * 2048..images.end * 2048], "{images:?}");
+        assert!(part.logits == whole.logits[images.start * 1008..images.end * 1008], "{images:?}");
+    }
+}
