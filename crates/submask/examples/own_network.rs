@@ -159,6 +159,7 @@ fn settings() -> TrainSettings {
         steps: 2_000,
         batch_size: 64,
         accumulate: 1,
+        shard_optimizer: false,
         objective: Objective::Marginal,
         time_epsilon: 1e-3,
         clip_interval: ClipChoice::Off,

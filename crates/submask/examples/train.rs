@@ -110,6 +110,7 @@ fn training(steps: u64) -> TrainSettings {
         steps,
         batch_size: 16,
         accumulate: 1,
+        shard_optimizer: false,
         objective: Objective::Marginal,
         time_epsilon: 1e-3,
         clip_interval: ClipChoice::Off,

@@ -96,6 +96,20 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// Processes that compute together (`train` under MPI) are of different minds.
+    #[error("the ranks differ in {what}: {values}")]
+    Differ {
+        /// What should be the same on all of them.
+        what: String,
+        /// What it is on which.
+        values: String,
+    },
+    /// A process that others wait for.
+    #[error("{what} is lost")]
+    Lost {
+        /// Which, and how that was noticed.
+        what: String,
+    },
     /// The work was stopped from outside (Ctrl-C).
     #[error("interrupted")]
     Interrupted,

@@ -66,6 +66,18 @@ impl Shard {
     }
 }
 
+/// Processes that compute items together, each its own share, and tell each other what came of it.
+pub trait Peers {
+    /// The share of this process.
+    fn shard(&self) -> Shard;
+
+    /// What all processes have to say, in the order of shares. All of them ask, in the same order.
+    ///
+    /// # Errors
+    /// Of the connection.
+    fn all(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+}
+
 /// What may stand in the place of `i/n`.
 const ALLOWED: &str = "i/n with 0 <= i < n, such as 0/4 for the first of four shares";
 

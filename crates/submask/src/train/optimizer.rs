@@ -107,14 +107,14 @@ impl AdamW {
     /// changed then.
     pub fn step(
         &mut self,
-        weights: &mut [Vec<f32>],
+        weights: &mut [impl AsMut<[f32]>],
         gradients: &[GradientRange],
         size: StepSize,
         average: Option<Average>,
     ) -> Result<()> {
         let (mut averages, decay) =
             average.map_or((None, 0.0), |average| (Some(average.values), average.decay));
-        let lens: Vec<usize> = weights.iter().map(Vec::len).collect();
+        let lens: Vec<usize> = weights.iter_mut().map(|weights| weights.as_mut().len()).collect();
         check_lens("moments", &self.first, &lens)?;
         check_lens("moments", &self.second, &lens)?;
         averages.as_ref().map_or(Ok(()), |averages| check_lens("averages", averages, &lens))?;
@@ -129,7 +129,7 @@ impl AdamW {
         let mut chunks = Vec::new();
         for (index, (weights, (first, second))) in weights.iter_mut().zip(moments).enumerate() {
             let average = averages.as_mut().and_then(Iterator::next).map(Vec::as_mut_slice);
-            let mut rest = Elements { weights, first, second, average };
+            let mut rest = Elements { weights: weights.as_mut(), first, second, average };
             let mut at = 0;
             while let Some(range) = ranges.next_if(|range| range.parameter == index) {
                 rest.take(range.start - at);

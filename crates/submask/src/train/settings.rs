@@ -204,6 +204,10 @@ pub struct TrainSettings {
     pub batch_size: usize,
     /// Micro-batches per step; the step's gradient is the mean of theirs.
     pub accumulate: usize,
+    /// Whether each rank of a run under MPI keeps its share of the optimiser's moments and of the averaged weights only; the
+    /// results are the same bits. One process does not read it.
+    #[serde(default)]
+    pub shard_optimizer: bool,
     /// Which loss; the autoregressive network has its own and does not read it.
     pub objective: Objective,
     /// Smallest time that is drawn, in [0, 1); not read where `clip_interval` says which times are.

@@ -5,22 +5,39 @@
 //! the same bits however many processes compute it, as long as an [`Exchange`] keeps four rules:
 //!
 //! - Process r computes a contiguous range of slots, behind the slots of process r − 1.
-//! - It does not add its own slots first. It continues the sum that process r − 1 passes on, chunk by chunk, so that all
-//!   processes are busy with different chunks; the last one then has the sums. (Or every slot's gradient of a chunk goes
-//!   to the process that owns the chunk, which adds them in order.)
+//! - It does not add its own slots first. It continues the sum that process r − 1 passes on, piece by piece, so that all
+//!   processes are busy with different pieces; the last one then has the sums. (Or every slot's gradient of a piece goes
+//!   to the process that owns the piece, which adds them in order.)
 //! - The weights are cut into ranges, process r owning those behind the ranges of process r − 1. Ranges begin and end at
 //!   multiples of [`CHUNK`](super::optimizer::CHUNK), or with a weight. The owner updates them and nobody else; moments
-//!   and averages of other ranges are never touched, so the system gives them no memory.
+//!   and averages of other ranks are never touched, so the system gives them no memory.
 //! - Numbers of all processes (losses of slots, squares of chunks) are put one process's after another's, and everybody
 //!   adds the whole list in order.
 //!
-//! [`Alone`] is one process, which owns everything.
+//! [`Alone`] is one process, which owns everything. [`Ranks`] are several: the sum passes from rank to rank, and the last
+//! one sends each piece to its owner. The other way that the second rule allows, slots to owners, sends the same bytes
+//! where each rank has one slot and k times as many where it has k, and holds the same k gradients in memory; what it
+//! saves is the time that the first piece takes through all ranks, which pieces of a sixteenth of a rank's share make small.
 //!
 //! Where the state of a run is on a GPU, gradients stay there, too: a [`DeviceExchange`] adds them in the same order, and
 //! nothing of a slot is copied to memory. [`AloneOnDevice`] is one process with its device.
 
 mod alone;
 mod alone_on_device;
+#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
+mod chain;
+#[cfg(feature = "mpi")]
+pub mod mpi;
+#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
+mod plan;
+mod ranks;
+mod traffic;
+#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
+mod transport;
+#[cfg(any(test, feature = "mpi"))]
+mod watch;
+#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
+mod worker;
 
 use std::ops::Range;
 
@@ -28,6 +45,10 @@ use burn::tensor::Tensor;
 
 pub use alone::Alone;
 pub use alone_on_device::AloneOnDevice;
+pub use ranks::Ranks;
+#[cfg(test)]
+pub(in crate::train) use ranks::tests::on_threads;
+pub use traffic::Traffic;
 
 use super::optimizer::GradientRange;
 use crate::Result;
@@ -41,6 +62,11 @@ use crate::ops::DeviceGradients;
 pub trait Exchange: Send {
     /// Which of the slots 0..`slots` this process computes.
     fn own_slots(&self, slots: usize) -> Range<usize>;
+
+    /// Which elements of weights of `lens` elements this process owns, by weight.
+    fn own_ranges(&self, lens: &[usize]) -> Vec<Range<usize>> {
+        lens.iter().map(|len| 0..*len).collect()
+    }
 
     /// Takes the gradients of an own slot, in definition order of the weights. Slots come in increasing order; the first
     /// begins a step, and what was left of another is forgotten.
@@ -66,6 +92,39 @@ pub trait Exchange: Send {
     /// # Errors
     /// Of the connection.
     fn gather(&mut self, values: &mut [Vec<f32>]) -> Result<()>;
+
+    /// The same with what is no part of a step.
+    ///
+    /// # Errors
+    /// Of the connection.
+    fn gather_state(&mut self, values: &mut [Vec<f32>]) -> Result<()> {
+        self.gather(values)
+    }
+
+    /// Gives process 0 the ranges that other processes own, and leaves theirs to these.
+    ///
+    /// # Errors
+    /// Of the connection.
+    fn collect(&mut self, values: Collected) -> Result<()> {
+        match values {
+            Collected::Into(whole) => self.gather_state(whole),
+            Collected::From(_) => Ok(()),
+        }
+    }
+
+    /// Whether this is process 0, which writes checkpoints.
+    fn is_first(&self) -> bool {
+        true
+    }
+}
+
+/// What a process has to do with values that only process 0 gets whole.
+#[derive(Debug)]
+pub enum Collected<'a> {
+    /// It is process 0: values of the weights' sizes, of which its own ranges are right.
+    Into(&'a mut [Vec<f32>]),
+    /// It is another, whose own ranges of every weight these are.
+    From(&'a [&'a [f32]]),
 }
 
 /// Loss and gradients of a slot, or sums over slots, on a device.

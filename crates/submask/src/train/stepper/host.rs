@@ -1,12 +1,16 @@
 //! Steps whose state is in memory, alone or with other processes.
 
+use std::ops::Range;
+
 use burn::tensor::Device;
 
 use super::{StepReport, Stepper, finite};
 use crate::backbone::weights::{Parameter, Weights};
-use crate::train::exchange::Exchange;
+use crate::train::exchange::{Collected, Exchange};
 use crate::train::loss::gradients;
-use crate::train::optimizer::{Average, CHUNK, GradientRange, StepSize, chunk_squares, clip_factor, norm};
+use crate::train::optimizer::{
+    AdamW, Average, CHUNK, GradientRange, StepSize, chunk_squares, clip_factor, norm,
+};
 use crate::train::settings::TrainSettings;
 use crate::train::slot::{Slot, SlotLoss};
 use crate::train::state::TrainState;
@@ -16,11 +20,24 @@ use crate::{Error, Result};
 pub struct Host {
     settings: TrainSettings,
     parameters: Vec<Parameter>,
+    /// With `train.shard_optimizer` moments and averages are those of the own ranges only, but for what is in `own`.
     state: TrainState,
+    /// The own elements of every weight.
+    ranges: Vec<Range<usize>>,
+    own: Own,
+    /// Whether averages have been gathered since the last step.
+    has_averages: bool,
     /// With gradients.
     device: Device,
     exchange: Box<dyn Exchange>,
     since_report: StepReport,
+}
+
+/// What only the own ranges are kept of, while all are in the state: until the next step.
+#[derive(Default)]
+struct Own {
+    average: Option<Vec<Vec<f32>>>,
+    moments: Option<[Vec<Vec<f32>>; 2]>,
 }
 
 impl Host {
@@ -28,18 +45,115 @@ impl Host {
     pub fn new(
         settings: &TrainSettings,
         parameters: &[Parameter],
-        state: TrainState,
+        mut state: TrainState,
         device: &Device,
         exchange: Box<dyn Exchange>,
     ) -> Self {
+        let lens: Vec<usize> = parameters.iter().map(Parameter::len).collect();
+        let ranges = exchange.own_ranges(&lens);
+        if settings.shard_optimizer {
+            for values in [&mut state.average, &mut state.optimizer.first, &mut state.optimizer.second] {
+                for (values, range) in
+                    values.iter_mut().zip(&ranges).filter(|(values, own)| own.len() < values.len())
+                {
+                    *values = values[range.clone()].to_vec();
+                }
+            }
+        }
         Self {
             settings: settings.clone(),
             parameters: parameters.to_vec(),
             state,
+            ranges,
+            own: Own::default(),
+            has_averages: false,
             device: device.clone().autodiff(),
             exchange,
             since_report: StepReport::default(),
         }
+    }
+
+    /// Values of all weights, of which the own ranges are `own` and the others zero.
+    fn whole(&self, own: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let whole = |((parameter, own), range): ((&Parameter, &Vec<f32>), &Range<usize>)| {
+            let mut values = vec![0.0; parameter.len()];
+            values[range.clone()].copy_from_slice(own);
+            values
+        };
+        self.parameters.iter().zip(own).zip(&self.ranges).map(whole).collect()
+    }
+
+    /// Whether it holds less than all of moments and averages.
+    fn is_sharded(&self) -> bool {
+        let is_whole = |(parameter, own): (&Parameter, &Range<usize>)| own.len() == parameter.len();
+        self.settings.shard_optimizer && !self.parameters.iter().zip(&self.ranges).all(is_whole)
+    }
+
+    /// AdamW and the average on the own elements, whose summed gradients these are.
+    fn update(&mut self, mut gradients: Vec<GradientRange>, size: StepSize) -> Result<()> {
+        let sharded = self.is_sharded();
+        let TrainState { raw, average, optimizer } = &mut self.state;
+        let average = Average { values: average, decay: self.settings.ema_decay };
+        if !sharded {
+            return optimizer.step(raw, &gradients, size, Some(average));
+        }
+        // The moments' first elements are the first of the own ranges.
+        for range in &mut gradients {
+            range.start -= self.ranges[range.parameter].start;
+        }
+        let own = raw.iter_mut().zip(&self.ranges).map(|(weights, own)| &mut weights[own.clone()]);
+        optimizer.step(&mut own.collect::<Vec<_>>(), &gradients, size, Some(average))
+    }
+
+    /// Gives back what was gathered since the last step.
+    fn keep_own(&mut self) {
+        self.has_averages = false;
+        let Own { average, moments } = std::mem::take(&mut self.own);
+        if let Some(average) = average {
+            self.state.average = average;
+        }
+        if let Some([first, second]) = moments {
+            (self.state.optimizer.first, self.state.optimizer.second) = (first, second);
+        }
+    }
+
+    /// All averages, on all processes.
+    fn gather_averages(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.has_averages, true) {
+            return Ok(());
+        }
+        if self.is_sharded() {
+            let whole = self.whole(&self.state.average);
+            self.own.average = Some(std::mem::replace(&mut self.state.average, whole));
+        }
+        self.exchange.gather_state(&mut self.state.average)
+    }
+
+    /// All moments, on process 0; the others keep what they have.
+    fn collect_moments(&mut self) -> Result<()> {
+        let (sharded, first) = (self.is_sharded(), self.exchange.is_first());
+        if sharded && first && self.own.moments.is_none() {
+            let whole =
+                [&self.state.optimizer.first, &self.state.optimizer.second].map(|own| self.whole(own));
+            let AdamW { first, second, .. } = &mut self.state.optimizer;
+            let [whole_first, whole_second] = whole;
+            let own = [std::mem::replace(first, whole_first), std::mem::replace(second, whole_second)];
+            self.own.moments = Some(own);
+        }
+        let AdamW { first: moments, second, .. } = &mut self.state.optimizer;
+        for values in [moments, second] {
+            if first {
+                self.exchange.collect(Collected::Into(values))?;
+                continue;
+            }
+            let own = |(values, own): (&'_ Vec<f32>, &Range<usize>)| {
+                if sharded { 0..values.len() } else { own.clone() }
+            };
+            let places: Vec<Range<usize>> = values.iter().zip(&self.ranges).map(own).collect();
+            let own: Vec<&[f32]> = values.iter().zip(places).map(|(values, own)| &values[own]).collect();
+            self.exchange.collect(Collected::From(&own))?;
+        }
+        Ok(())
     }
 
     /// Gives the gradients of the own slots to the exchange, and returns the mean loss of all slots.
@@ -79,10 +193,9 @@ impl Stepper for Host {
             learning_rate: self.settings.learning_rate_at(step),
             gradient_factor: clip_factor(norm, self.settings.clip),
         };
-        let TrainState { raw, average, optimizer } = &mut self.state;
-        let average = Average { values: average, decay: self.settings.ema_decay };
-        optimizer.step(raw, &gradients, size, Some(average))?;
-        self.exchange.gather(raw)?;
+        self.keep_own();
+        self.update(gradients, size)?;
+        self.exchange.gather(&mut self.state.raw)?;
         let StepReport { steps, loss: sum, .. } = self.since_report;
         self.since_report = StepReport { steps: steps + 1, loss: sum + loss, gradient_norm: norm };
         Ok(())
@@ -97,15 +210,13 @@ impl Stepper for Host {
     }
 
     fn average(&mut self) -> Result<&[Vec<f32>]> {
-        self.exchange.gather(&mut self.state.average)?;
+        self.gather_averages()?;
         Ok(&self.state.average)
     }
 
     fn state(&mut self) -> Result<&TrainState> {
-        let TrainState { average, optimizer, .. } = &mut self.state;
-        for values in [average, &mut optimizer.first, &mut optimizer.second] {
-            self.exchange.gather(values)?;
-        }
+        self.gather_averages()?;
+        self.collect_moments()?;
         Ok(&self.state)
     }
 }
@@ -122,7 +233,7 @@ mod tests {
     use crate::backbone::weights::Init;
     use crate::ops::lanes;
     use crate::random::{Draws, Purpose};
-    use crate::train::exchange::Alone;
+    use crate::train::exchange::{Alone, Traffic, on_threads};
     use crate::train::settings::RunSettings;
 
     const SLOTS: usize = 5;
@@ -224,9 +335,16 @@ mod tests {
 
     /// Three steps by the exchange: what they came to, the average, and the whole state.
     fn train(exchange: Box<dyn Exchange>) -> (StepReport, Vec<Vec<f32>>, TrainState) {
+        train_sharded(exchange, false)
+    }
+
+    fn train_sharded(
+        exchange: Box<dyn Exchange>,
+        shard_optimizer: bool,
+    ) -> (StepReport, Vec<Vec<f32>>, TrainState) {
         let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
         let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
-        let settings = TrainSettings { accumulate: SLOTS, ema_decay: 0.5, ..settings };
+        let settings = TrainSettings { accumulate: SLOTS, ema_decay: 0.5, shard_optimizer, ..settings };
         let state = TrainState::drawn(1, settings.adamw, &parameters());
         let mut host = Host::new(&settings, &parameters(), state, &Device::flex(), exchange);
         (1..=3).for_each(|step| host.step(step, &Cubic).unwrap());
@@ -259,6 +377,58 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn ranks_come_to_the_same_bits_whether_moments_are_shared_or_not() {
+        let alone = train(Box::new(Alone::new(SLOTS)));
+        let lens: Vec<usize> = parameters().iter().map(Parameter::len).collect();
+        for (count, sharded) in (1..=5).flat_map(|count| [(count, false), (count, true)]) {
+            let all = on_threads(count, |ranks| {
+                let made = train_sharded(ranks.exchange(&lens, SLOTS).unwrap(), sharded);
+                (made, ranks.traffic().unwrap().into_iter().sum::<Traffic>())
+            });
+            for (rank, ((report, average, state), sent)) in all.iter().enumerate() {
+                assert_eq!(
+                    (report, average, &state.raw),
+                    (&alone.0, &alone.1, &alone.2.raw),
+                    "{count} ranks"
+                );
+                assert!(rank > 0 || *state == alone.2, "{count} ranks, sharded: {sharded}");
+                let step = Traffic::of_step(&lens, count, SLOTS);
+                // The wish to stop is asked for by the loop.
+                let asked = (count * (count - 1) * 9) as u64;
+                let numbers = 3 * step.numbers.saturating_sub(asked);
+                let expected = (3 * step.sums, 3 * step.weights, numbers);
+                assert_eq!((sent.sums, sent.weights, sent.numbers), expected, "{count} ranks");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_asked_for_its_state_twice_goes_on_as_if_it_had_not_been() {
+        let lens: Vec<usize> = parameters().iter().map(Parameter::len).collect();
+        let preset = include_str!("../../../../submask-cli/presets/dictionary.toml");
+        let settings = toml::from_str::<RunSettings>(preset).unwrap().train;
+        let settings = TrainSettings { accumulate: SLOTS, shard_optimizer: true, ..settings };
+        let state = TrainState::drawn(1, settings.adamw, &parameters());
+        let run = |exchange, asks: bool| {
+            let mut host = Host::new(&settings, &parameters(), state.clone(), &Device::flex(), exchange);
+            for step in 1..=3 {
+                host.step(step, &Cubic).unwrap();
+                if asks {
+                    host.average().unwrap();
+                    host.state().unwrap();
+                    host.state().unwrap();
+                    host.average().unwrap();
+                }
+            }
+            host.state().unwrap().clone()
+        };
+        let alone = run(Box::new(Alone::new(SLOTS)) as Box<dyn Exchange>, false);
+        let all = on_threads(3, |ranks| run(ranks.exchange(&lens, SLOTS).unwrap(), true));
+        assert!(all[0] == alone);
+        assert!(all[1].raw == alone.raw && all[1].optimizer != alone.optimizer);
     }
 
     /// Gives squares of one chunk only.

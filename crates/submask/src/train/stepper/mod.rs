@@ -5,7 +5,7 @@ mod host;
 
 use self::device::OnDevice;
 pub use self::host::Host;
-use super::exchange::{Alone, AloneOnDevice};
+use super::exchange::{Alone, AloneOnDevice, Exchange, Ranks};
 use super::settings::TrainSettings;
 use super::slot::SlotLoss;
 use super::state::TrainState;
@@ -66,13 +66,43 @@ pub fn open(
     state: TrainState,
     compute: &Compute,
 ) -> Box<dyn Stepper> {
-    let device = compute.device();
-    if compute.kernels().are_for_gpus() {
-        let kernels = compute.kernels();
+    let exchange = Box::new(Alone::new(settings.accumulate));
+    open_with(settings, parameters, state, compute, exchange)
+}
+
+/// The stepper of one of `ranks`.
+///
+/// # Errors
+/// [`Error::Invalid`] naming `train.accumulate` where there are more ranks than micro-batches, and `device` for several
+/// ranks on GPUs.
+pub(super) fn open_among(
+    settings: &TrainSettings,
+    parameters: &[Parameter],
+    state: TrainState,
+    compute: &Compute,
+    ranks: &Ranks,
+) -> Result<Box<dyn Stepper>> {
+    if ranks.count() > 1 && compute.kernels().are_for_gpus() {
+        let allowed = "cpu with several ranks, which exchange gradients in memory";
+        return Err(Error::invalid("device", compute.device_name(), allowed));
+    }
+    let lens: Vec<usize> = parameters.iter().map(Parameter::len).collect();
+    let exchange = ranks.exchange(&lens, settings.accumulate)?;
+    Ok(open_with(settings, parameters, state, compute, exchange))
+}
+
+fn open_with(
+    settings: &TrainSettings,
+    parameters: &[Parameter],
+    state: TrainState,
+    compute: &Compute,
+    exchange: Box<dyn Exchange>,
+) -> Box<dyn Stepper> {
+    let (device, kernels) = (compute.device(), compute.kernels());
+    if kernels.are_for_gpus() {
         let exchange = Box::new(AloneOnDevice::new(settings.accumulate, kernels));
         return Box::new(OnDevice::new(settings, parameters, state, device, kernels, exchange));
     }
-    let exchange = Box::new(Alone::new(settings.accumulate));
     Box::new(Host::new(settings, parameters, state, device, exchange))
 }
 
