@@ -10,7 +10,7 @@ use burn::tensor::Device;
 
 use crate::{Error, Result};
 
-/// A device as a user names it: `auto`, `cpu` or `gpu:N`.
+/// A device as a user names it: `auto`, `cpu`, `gpu:N` or `gpu:local`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first GPU that is no software device and answers, otherwise the CPU.
@@ -20,6 +20,21 @@ pub enum DeviceChoice {
     Cpu,
     /// The N-th GPU, counted from 0: hardware first, then software devices such as Mesa's lavapipe.
     Gpu(usize),
+    /// The GPU whose number is that of this process among those that MPI or Slurm has started on the same machine.
+    Local,
+}
+
+/// Variables in which launchers say which of a machine's processes this is: Open MPI, MPICH and Intel MPI, MVAPICH, Slurm.
+const LOCAL_RANK: [&str; 4] =
+    ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"];
+
+fn none_of() -> String {
+    format!("none of {}", LOCAL_RANK.join(", "))
+}
+
+/// Which of the processes that a launcher has started on this machine this is, from 0.
+fn local_rank() -> Option<usize> {
+    LOCAL_RANK.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
 }
 
 impl FromStr for DeviceChoice {
@@ -30,9 +45,10 @@ impl FromStr for DeviceChoice {
         match name {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            _ => index()
-                .map(Self::Gpu)
-                .ok_or_else(|| Error::invalid("device", name, "auto, cpu, or gpu:N with N = 0, 1, …")),
+            "gpu:local" => Ok(Self::Local),
+            _ => index().map(Self::Gpu).ok_or_else(|| {
+                Error::invalid("device", name, "auto, cpu, or gpu:N with N = 0, 1, …; gpu:local under MPI")
+            }),
         }
     }
 }
@@ -43,6 +59,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Gpu(index) => write!(f, "gpu:{index}"),
+            Self::Local => f.write_str("gpu:local"),
         }
     }
 }
@@ -59,6 +76,11 @@ impl DeviceChoice {
             Self::Auto => {
                 let hardware = gpus().into_iter().find(|gpu| !gpu.software && gpu.answers());
                 Ok(hardware.map_or_else(Device::flex, |gpu| gpu.device))
+            }
+            Self::Local => {
+                let allowed = || format!("for processes that a launcher has numbered: {} is set", none_of());
+                let index = local_rank().ok_or_else(|| Error::invalid("device", self, allowed()))?;
+                Self::Gpu(index).open()
             }
             Self::Gpu(index) => {
                 let gpus = gpus();
@@ -219,7 +241,7 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for name in ["auto", "cpu", "gpu:0", "gpu:17"] {
+        for name in ["auto", "cpu", "gpu:0", "gpu:17", "gpu:local"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }
         for name in ["", "gpu", "gpu:", "gpu:-1", "cuda", "CPU"] {
@@ -233,5 +255,9 @@ mod tests {
         assert_eq!(DeviceChoice::Cpu.open().unwrap(), Device::flex());
         let error = DeviceChoice::Gpu(99).open().unwrap_err().to_string();
         assert!(error.contains("gpu:99") && error.contains("cpu"), "{error}");
+        if local_rank().is_none() {
+            let error = DeviceChoice::Local.open().unwrap_err().to_string();
+            assert!(error.contains("gpu:local") && error.contains("SLURM_LOCALID"), "{error}");
+        }
     }
 }

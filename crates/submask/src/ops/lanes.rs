@@ -11,6 +11,12 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     vectors::arch().dispatch(work)
 }
 
+/// The name of what [`vectorized`] compiles for, by which processes that compute together are compared.
+pub fn level() -> String {
+    let arch = format!("{:?}", Arch::new());
+    arch.split('(').next().unwrap_or_default().to_lowercase()
+}
+
 /// e^x by Cody-Waite reduction and a degree-6 polynomial (the coefficients of Cephes' `expf`); relative
 /// error below 2·10⁻⁷, arguments clamped to −87..88.
 #[inline(always)]

@@ -3,6 +3,7 @@
 //! | what | is |
 //! |---|---|
 //! | [`run()`] | a whole run: data, steps, records, validations, checkpoints |
+//! | [`run_among()`] | the same by several processes |
 //! | [`run_own()`] | the same for a network and data of one's own |
 //! | [`Slots`], [`LossFunction`] | the micro-batches of a step, and what they cost |
 //! | [`stepper`] | an optimiser step, in memory or on a device |
@@ -12,6 +13,7 @@
 //! | [`event`] | what a run tells whoever watches it |
 //! | [`settings`] | everything that determines a run |
 
+mod agree;
 mod best;
 pub mod checkpoint;
 mod clip;
@@ -34,7 +36,7 @@ mod validate;
 pub use clip::ClipChoice;
 pub use loss::LossFunction;
 pub use own::{OwnModel, OwnRun, run_own};
-pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run};
+pub use run::{METRICS_FILE, Outcome, RunRequest, SETTINGS_FILE, Summary, run, run_among};
 pub use slot::{Slot, SlotLoss, Slots};
 pub use state::{Reached, TrainState};
 pub use stepper::{StepReport, Stepper};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clip::block_digits;
 use super::event::Observer;
+use super::exchange::Ranks;
 use super::loss::LossFunction;
 use super::run::{Outcome, Place, SETTINGS_FILE, changed, check_unused, run_task};
 use super::search::{Found, IntervalSearch};
@@ -173,6 +174,7 @@ pub fn run_own(own: &OwnRun, observer: &mut dyn Observer, stop: &AtomicBool) -> 
         resume: own.resume,
         init: None,
         compute: &own.compute,
+        ranks: &Ranks::alone(),
     };
     let text = toml::to_string(&settings).map_err(|error| error.to_string());
     run_task(&place, |_| task(own), text, observer, stop)

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::agree::{compare_requests, compare_starts};
 use super::best::best_after;
 use super::checkpoint;
 use super::clip::ClipChoice;
 use super::event::{ClipRecord, Event, Observer, Record, StepRecord, ValidationRecord};
+use super::exchange::{Ranks, Traffic};
 use super::search::IntervalSearch;
 use super::settings::{RunSettings, TrainSettings};
 use super::state::{Reached, TrainState};
@@ -20,6 +22,7 @@ use crate::compute::Compute;
 use crate::durable::write_atomically;
 use crate::likelihood::Figure;
 use crate::model::BestValidation;
+use crate::shard::Peers;
 use crate::{Error, Result};
 
 /// File of a run with its resolved settings.
@@ -70,6 +73,8 @@ pub struct Summary {
     pub early: bool,
     /// The best validation, where they are compared (`train.keep_best`, `train.patience`).
     pub best: Option<BestValidation>,
+    /// What every rank of the run has sent to others.
+    pub traffic: Vec<Traffic>,
 }
 
 /// Trains.
@@ -82,17 +87,53 @@ pub struct Summary {
 /// allocated where that is possible; [`Error::NotFinite`] when the loss or a gradient stops being a number, which a GPU
 /// reports at the next record, validation or checkpoint: the last checkpoint stays.
 pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+    run_among(request, &Ranks::alone(), observer, stop)
+}
+
+/// Trains as one of `ranks`, which all call this with the same request, but for the name of the folder, which all see. The
+/// results are those of [`run()`] to the last bit, whatever the number of ranks.
+///
+/// Rank 0 prepares the data and writes metrics, checkpoints and samples. All stop where any is asked to. After an error a
+/// rank is of no use to the others, which wait for it: whoever calls this ends them with [`Ranks::abort`].
+///
+/// # Errors
+/// As [`run()`]; [`Error::Differ`] where program, settings, data or start are not the same on all ranks, [`Error::Invalid`]
+/// naming `train.accumulate` where there are more ranks than micro-batches, and `device` on GPUs, and [`Error::Lost`]
+/// where the connection is.
+pub fn run_among(
+    request: &RunRequest,
+    ranks: &Ranks,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
     request.settings.validate()?;
-    check_folder(request)?;
+    compare_requests(request, ranks)?;
+    check_ranks(request, ranks)?;
+    if ranks.is_first() || request.resume {
+        check_folder(request)?;
+    }
     let place = Place {
         settings: &request.settings.train,
         out: &request.out,
         resume: request.resume,
         init: request.init.as_deref(),
         compute: &request.compute,
+        ranks,
     };
-    let open = |observer: &mut dyn Observer| task::open(request, observer);
+    let open = |observer: &mut dyn Observer| task::open(request, ranks, observer);
     run_task(&place, open, request.settings.to_toml(), observer, stop)
+}
+
+/// Checks that there is a slot for every rank.
+fn check_ranks(request: &RunRequest, ranks: &Ranks) -> Result<()> {
+    let (ranks, slots) = (ranks.count(), request.settings.train.accumulate);
+    match ranks <= slots {
+        true => Ok(()),
+        false => {
+            let allowed = format!("at least {ranks} on {ranks} ranks: each computes one micro-batch or more");
+            Err(Error::invalid("train.accumulate", slots, allowed))
+        }
+    }
 }
 
 /// Where and how a run is made, whatever it trains.
@@ -102,6 +143,7 @@ pub(super) struct Place<'a> {
     pub resume: bool,
     pub init: Option<&'a Path>,
     pub compute: &'a Compute,
+    pub ranks: &'a Ranks,
 }
 
 /// Trains what `open` opens; `settings` are what is written to [`SETTINGS_FILE`].
@@ -114,7 +156,7 @@ pub(super) fn run_task(
 ) -> Result<Outcome> {
     let existed = place.out.exists();
     let prepared = prepare_run(place, open, settings, observer);
-    if prepared.is_err() && !existed {
+    if prepared.is_err() && !existed && place.ranks.is_first() {
         // A run that never began leaves nothing behind; the error to report is the first one.
         let _ = fs::remove_dir_all(place.out);
     }
@@ -130,20 +172,24 @@ fn prepare_run<'a>(
     settings: std::result::Result<String, String>,
     observer: &mut dyn Observer,
 ) -> Result<(Run<'a>, Event)> {
-    fs::create_dir_all(place.out).map_err(Error::io(place.out))?;
-    if !place.resume {
-        checkpoint::remove_first(place.out)?;
+    if place.ranks.is_first() {
+        fs::create_dir_all(place.out).map_err(Error::io(place.out))?;
+        if !place.resume {
+            checkpoint::remove_first(place.out)?;
+        }
     }
-    let task = open(observer)?;
+    let task = open_in_turn(place, open, observer)?;
     let (train_tokens, valid_tokens, fidelity) = (task.train_tokens, task.valid_tokens, task.fidelity);
     let mut run = Run::new(place, task)?;
     if !place.resume {
         // The settings come last: a folder that holds them holds a checkpoint to resume from.
         run.checkpoint(observer)?;
     }
-    let path = place.out.join(SETTINGS_FILE);
-    let text = settings.map_err(|error| Error::format(&path, error))?;
-    write_atomically(&path, text.as_bytes())?;
+    if place.ranks.is_first() {
+        let path = place.out.join(SETTINGS_FILE);
+        let text = settings.map_err(|error| Error::format(&path, error))?;
+        write_atomically(&path, text.as_bytes())?;
+    }
     let started = Event::Started {
         parameters: run.task.parameters.iter().map(|parameter| parameter.len() as u64).sum(),
         train_tokens,
@@ -153,6 +199,25 @@ fn prepare_run<'a>(
         steps: run.settings.steps,
     };
     Ok((run, started))
+}
+
+/// Opens data on rank 0 first, which prepares them; the others find them there.
+fn open_in_turn(
+    place: &Place,
+    open: impl FnOnce(&mut dyn Observer) -> Result<Task>,
+    observer: &mut dyn Observer,
+) -> Result<Task> {
+    if place.ranks.is_first() {
+        let task = open(observer)?;
+        place.ranks.barrier()?;
+        return Ok(task);
+    }
+    place.ranks.barrier()?;
+    if !place.out.is_dir() {
+        let allowed = "a folder that all ranks see: rank 0 has made it";
+        return Err(Error::invalid("out", place.out.display(), allowed));
+    }
+    open(observer)
 }
 
 /// Refuses to overwrite a run, and to resume one with other settings.
@@ -186,7 +251,8 @@ struct Run<'a> {
     task: Task,
     stepper: Box<dyn Stepper>,
     reached: Reached,
-    metrics: fs::File,
+    /// On rank 0.
+    metrics: Option<fs::File>,
     /// Time spent in steps since the last record; validations and checkpoints do not count.
     time: Duration,
 }
@@ -199,16 +265,22 @@ impl<'a> Run<'a> {
         if let Some(interval) = reached.clip_interval {
             task.slots.loss_mut().set_interval(interval);
         }
-        let metrics =
-            open_metrics(&place.out.join(METRICS_FILE), reached.step, kept_validations(settings, reached))?;
-        let stepper = stepper::open(settings, &task.parameters, state, place.compute);
+        compare_starts(&task, reached, &state, place.ranks)?;
+        let metrics = match place.ranks.is_first() {
+            true => {
+                let kept = kept_validations(settings, reached);
+                Some(open_metrics(&place.out.join(METRICS_FILE), reached.step, kept)?)
+            }
+            false => None,
+        };
+        let stepper = stepper::open_among(settings, &task.parameters, state, place.compute, place.ranks)?;
         Ok(Self { place, settings, task, stepper, reached, metrics, time: Duration::ZERO })
     }
 
     fn train(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let settings = self.settings;
         while self.reached.step < settings.steps && !self.ends_early() {
-            if stop.load(Ordering::Relaxed) {
+            if self.place.ranks.any(stop.load(Ordering::Relaxed))? {
                 let checkpoint = self.checkpoint(observer)?;
                 return Ok(Outcome::Stopped { step: self.reached.step, checkpoint });
             }
@@ -326,11 +398,12 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
+        let Some(metrics) = &mut self.metrics else { return Ok(()) };
         let path = self.place.out.join(METRICS_FILE);
         let mut line =
             serde_json::to_string(record).map_err(|error| Error::format(&path, error.to_string()))?;
         line.push('\n');
-        self.metrics.write_all(line.as_bytes()).map_err(Error::io(path))
+        metrics.write_all(line.as_bytes()).map_err(Error::io(path))
     }
 
     /// Figures and samples of the averaged weights, recorded.
@@ -342,6 +415,7 @@ impl<'a> Run<'a> {
     ) -> Result<Validation> {
         self.sync()?;
         let step = self.reached.step;
+        let samples = if self.place.ranks.is_first() { samples } else { 0 };
         let validation = self.task.model.validate(self.stepper.average()?, size, samples, step)?;
         let record = ValidationRecord {
             step,
@@ -357,6 +431,9 @@ impl<'a> Run<'a> {
         self.sync()?;
         let Self { place, task, stepper, reached, .. } = self;
         let state = stepper.state()?;
+        if !place.ranks.is_first() {
+            return Ok(checkpoint::folder(place.out, reached.step));
+        }
         let path = checkpoint::save(place.out, *reached, state, &task.parameters, &mut |folder| {
             task.model.save(&state.average, folder)
         })?;
@@ -375,11 +452,13 @@ impl<'a> Run<'a> {
             observer.notify(&Event::EndsEarly { step, best });
         }
         let checkpoint = self.checkpoint(observer)?;
-        if stop.load(Ordering::Relaxed) {
+        let stops = vec![u8::from(stop.load(Ordering::Relaxed))];
+        if self.place.ranks.all(stops)?.contains(&vec![1]) {
             return Ok(Outcome::Stopped { step, checkpoint });
         }
         let validation = self.validate(size, train.final_samples, observer)?;
-        Ok(Outcome::Finished(Box::new(Summary { validation, checkpoint, step, early, best })))
+        let traffic = self.place.ranks.traffic()?;
+        Ok(Outcome::Finished(Box::new(Summary { validation, checkpoint, step, early, best, traffic })))
     }
 }
 

@@ -63,6 +63,11 @@ impl Slots {
         settings.batch_size as u64 * settings.accumulate as u64
     }
 
+    /// Of the data.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.batcher.data().fingerprint()
+    }
+
     /// Tokens per sequence.
     pub(super) fn seq_len(&self) -> usize {
         self.batcher.data().seq_len()

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::event::Observer;
+use super::exchange::Ranks;
 use super::loss::LossFunction;
 use super::run::RunRequest;
 use super::search::{Found, IntervalSearch};
@@ -74,14 +75,14 @@ fn check_init(keys: &[(&str, bool)]) -> Result<()> {
     keys.iter().find(|(_, same)| !same).map_or(Ok(()), |(key, _)| Err(mismatch(key)))
 }
 
-/// Opens the data of a run and puts its network together.
+/// Opens the data of a run and puts its network together; ranks behind the first find what that has written.
 ///
 /// # Errors
 /// Settings, files and corpora that do not go together.
-pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<Task> {
+pub(super) fn open(request: &RunRequest, ranks: &Ranks, observer: &mut dyn Observer) -> Result<Task> {
     let settings = &request.settings;
     let Opened { architecture, batcher, held_out, fidelity, train_tokens, valid_tokens } =
-        settings.data.learnt().open(request, observer)?;
+        settings.data.learnt().open(request, !ranks.is_first(), observer)?;
     let architecture = Arc::new(architecture);
     Ok(Task {
         slots: Slots::new(batcher, LossFunction::of(&architecture, &settings.train, &request.compute)?),
@@ -95,6 +96,7 @@ pub(super) fn open(request: &RunRequest, observer: &mut dyn Observer) -> Result<
             seed: settings.train.seed,
             compute: request.compute.clone(),
             out: request.out.clone(),
+            ranks: ranks.clone(),
         }),
     })
 }

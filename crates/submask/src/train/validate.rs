@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::exchange::Ranks;
 use super::search::{Found, IntervalSearch};
 use super::subject::HeldOutData;
 use super::task::{TrainedModel, check_same_network};
@@ -46,6 +47,8 @@ pub(super) struct Validated {
     pub compute: Compute,
     /// Folder of the run.
     pub out: PathBuf,
+    /// Who evaluates with it.
+    pub ranks: Ranks,
 }
 
 impl TrainedModel for Validated {
@@ -59,7 +62,7 @@ impl TrainedModel for Validated {
         let session = Session::new(self.architecture.clone(), average, &self.compute)?;
         let config = self.architecture.config();
         let held_out = self.held_out.sequences(config, size.sequences)?;
-        let figures = figures(&session, &held_out, size, self.seed)?;
+        let figures = figures(&session, &held_out, size, self.seed, &self.ranks)?;
         let mut validation = Validation { figures, ..Validation::default() };
         if samples > 0 {
             let generated = self.samples(&session, samples)?;
@@ -119,15 +122,32 @@ impl Validated {
     }
 }
 
-/// The valid bound (exact value of an autoregressive model) and the joint objective, which only a diffusion network has.
-fn figures(session: &Session, held_out: &HeldOut, size: EvaluationSize, seed: u64) -> Result<Vec<Figure>> {
+/// The valid bound (exact value of an autoregressive model) and the joint objective, which only a diffusion network has. Every
+/// rank evaluates its share of the sequences.
+fn figures(
+    session: &Session,
+    held_out: &HeldOut,
+    size: EvaluationSize,
+    seed: u64,
+    ranks: &Ranks,
+) -> Result<Vec<Figure>> {
     let usual = session.usual_estimator();
     let surrogate = (!session.is_autoregressive()).then_some(Estimator::JointObjective);
     let mut figures = Vec::new();
     for estimator in std::iter::once(usual).chain(surrogate) {
         let request =
             EvaluateRequest { draws: size.draws, seed, batch: BATCH, ..EvaluateRequest::new(estimator) };
-        figures.extend(session.evaluate(&request, held_out)?);
+        figures.extend(evaluated(session, &request, held_out, ranks)?);
     }
     Ok(figures)
+}
+
+/// Figures of the sequences.
+fn evaluated(
+    session: &Session,
+    request: &EvaluateRequest,
+    held_out: &HeldOut,
+    _ranks: &Ranks,
+) -> Result<Vec<Figure>> {
+    session.evaluate(request, held_out)
 }

@@ -346,7 +346,7 @@ impl Learnt for ImageData {
         Ok(self.known_shape().map(|shape| self.subject(shape, &["0".to_owned()])))
     }
 
-    fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
+    fn open(&self, request: &RunRequest, joins: bool, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
         let seed = settings.train.seed;
         let parts = self.load(seed)?;
@@ -358,7 +358,7 @@ impl Learnt for ImageData {
         let train = TrainingImages::new(train, seed).with_flips(self.flips);
         let train = train.with_super_tokens(self.super_tokens)?;
         let stamp = ImageStamp::of(&train, &valid);
-        match request.resume {
+        match request.resume || joins {
             true => stamp.check(&request.out)?,
             false => stamp.write(&request.out)?,
         }

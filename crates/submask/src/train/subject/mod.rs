@@ -44,11 +44,12 @@ pub(super) trait Learnt {
     /// [`Error::Invalid`](crate::Error::Invalid) naming the key, the value and what is allowed.
     fn check(&self, settings: &RunSettings) -> Result<Option<Subject>>;
 
-    /// Opens the data and puts the network together; a run that is resumed must find the same as when it began.
+    /// Opens the data and puts the network together; a run that is resumed must find the same as when it began, and so must
+    /// a process that `joins` one which has opened them already. It writes nothing.
     ///
     /// # Errors
     /// Files and settings that do not go together.
-    fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened>;
+    fn open(&self, request: &RunRequest, joins: bool, observer: &mut dyn Observer) -> Result<Opened>;
 }
 
 /// The data of a run, and the network that learns from them.

@@ -42,7 +42,7 @@ impl Learnt for DensityData {
         Ok(Some(self.subject()))
     }
 
-    fn open(&self, request: &RunRequest, _: &mut dyn Observer) -> Result<Opened> {
+    fn open(&self, request: &RunRequest, _joins: bool, _: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
         let seed = settings.train.seed;
         let density = Density::of_picture(&self.image, self.cells)?;

@@ -38,12 +38,15 @@ impl Learnt for TextData {
         Ok(Some(Subject::Text(TextSubject { vocab_size, ..TextSubject::of(&Tokenizer::bytes()) })))
     }
 
-    fn open(&self, request: &RunRequest, observer: &mut dyn Observer) -> Result<Opened> {
+    fn open(&self, request: &RunRequest, joins: bool, observer: &mut dyn Observer) -> Result<Opened> {
         let settings = &request.settings;
-        if !request.resume {
+        if !request.resume && !joins {
             self.check_unread()?;
         }
-        let data = open_data(self, settings, request, observer)?;
+        let data = match joins {
+            true => join_data(self, request)?,
+            false => open_data(self, settings, request, observer)?,
+        };
         if self.has_pairs() && !data.has_pairs() {
             let allowed = format!("\"\": the prepared data in {} are texts", data.folder.display());
             return Err(Error::invalid("data.prompt_field", format!("{:?}", self.prompt_field), allowed));
@@ -166,6 +169,27 @@ fn tokenizer(settings: &RunSettings) -> Result<&TokenizerSettings> {
     tokenizer.ok_or_else(|| Error::invalid("tokenizer", "nothing", "a section: text is made of tokens"))
 }
 
+/// Where the tokens of a corpus are put.
+fn data_folder(text: &TextData, request: &RunRequest) -> PathBuf {
+    match text.cache.as_os_str() {
+        empty if empty.is_empty() => request.out.join("data"),
+        cache => PathBuf::from(cache),
+    }
+}
+
+/// Opens what another process has prepared.
+fn join_data(text: &TextData, request: &RunRequest) -> Result<PreparedData> {
+    let folder = text.prepared().map_or_else(|| data_folder(text, request), Path::to_path_buf);
+    match folder.join(DATA_FILE).is_file() {
+        true => PreparedData::open(folder),
+        false => {
+            let allowed = "a folder that all ranks see: rank 0 has the tokens there";
+            let key = if text.prepared().is_some() { "data.prepared" } else { "data.cache" };
+            Err(Error::invalid(key, folder.display(), allowed))
+        }
+    }
+}
+
 /// Opens a folder that is prepared already, or prepares the corpus.
 fn open_data(
     text: &TextData,
@@ -176,10 +200,7 @@ fn open_data(
     if let Some(path) = text.prepared() {
         return PreparedData::open(path);
     }
-    let folder = match text.cache.as_os_str() {
-        empty if empty.is_empty() => request.out.join("data"),
-        cache => PathBuf::from(cache),
-    };
+    let folder = data_folder(text, request);
     if request.resume && folder.join(DATA_FILE).is_file() {
         // The tokens of the run are there; the corpus may have moved.
         return PreparedData::open(folder);
