@@ -30,6 +30,7 @@ mod plot;
 mod present;
 mod progress;
 mod prompts;
+mod ranks;
 #[doc(hidden)]
 pub mod settings;
 #[doc(hidden)]

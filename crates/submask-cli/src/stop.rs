@@ -18,15 +18,17 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A stop that Ctrl-C and requests to terminate ask for.
-    pub fn on_signal() -> Result<Arc<Self>, Failure> {
+    /// A stop that Ctrl-C and requests to terminate ask for; `says` so, unless others do.
+    pub fn on_signal(says: bool) -> Result<Arc<Self>, Failure> {
         let stop = Arc::new(Self::default());
         let shared = Arc::clone(&stop);
         ctrlc::set_handler(move || {
             if shared.ask_or_quit() {
                 std::process::exit(STOPPED.into());
             }
-            eprintln!("\nstopping after this step, with a checkpoint; Ctrl-C again quits at once");
+            if says {
+                eprintln!("\nstopping after this step, with a checkpoint; Ctrl-C again quits at once");
+            }
         })
         .map_err(|error| Failure::failed(format!("cannot watch for Ctrl-C: {error}")))?;
         Ok(stop)

@@ -44,6 +44,11 @@ pub struct TrainArgs {
     /// Picture whose darkness is the density of the points of --preset toy (data.image)
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// Seconds after which a rank that is not heard of ends a run under MPI, at least 1
+    #[cfg(feature = "mpi")]
+    #[arg(long, value_name = "S", default_value_t = submask::train::exchange::mpi::TIMEOUT,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub mpi_timeout: u64,
     /// Full-screen dashboard; q or Ctrl-C stops with a checkpoint
     #[arg(long)]
     pub tui: bool,

@@ -6,17 +6,24 @@ use std::sync::atomic::Ordering;
 
 use submask::model::BestValidation;
 use submask::train::event::Event;
-use submask::train::{Outcome, RunRequest, Summary, checkpoint, run as train};
+use submask::train::exchange::Ranks;
+use submask::train::{Outcome, RunRequest, Summary, checkpoint, run_among as train};
 
 use crate::args::TrainArgs;
 use crate::compute::Compute;
 use crate::dashboard;
 use crate::failure::Failure;
 use crate::stop::Stop;
-use crate::{format, output, progress, settings};
+use crate::{format, output, progress, ranks, settings};
 
-/// Trains a model.
+/// Trains a model, as one of the ranks that MPI has started, or alone.
 pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
+    let ranks = ranks::join(args)?;
+    let done = run_as(args, compute, &ranks);
+    ranks::leave(&ranks, done)
+}
+
+fn run_as(args: &TrainArgs, compute: Compute, ranks: &Ranks) -> Result<(), Failure> {
     if args.tui && !stdout().is_terminal() {
         return Err(
             Failure::usage("--tui needs a terminal").hint("leave it out: plain lines are written instead")
@@ -31,20 +38,30 @@ pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
         compute: compute.open()?,
     };
     let title = request.out.display().to_string();
-    let stop = Stop::on_signal()?;
-    let outcome = if args.tui {
+    let stop = Stop::on_signal(ranks.is_first())?;
+    let outcome = if !ranks.is_first() {
+        let mut watch = |event: &Event| note(event, &stop, &mut |_| {});
+        train(&request, ranks, &mut watch, &stop.asked)
+    } else if args.tui {
         dashboard::watch(&title, &stop, |show| {
             let mut watch = |event: &Event| note(event, &stop, show);
-            train(&request, &mut watch, &stop.asked)
+            train(&request, ranks, &mut watch, &stop.asked)
         })?
     } else {
         eprintln!("run  {title}");
+        if ranks.count() > 1 {
+            eprintln!("by {} ranks", ranks.count());
+        }
         let mut observer = progress::training_observer();
         let mut watch = |event: &Event| note(event, &stop, &mut |event| observer.notify(event));
-        train(&request, &mut watch, &stop.asked)
+        train(&request, ranks, &mut watch, &stop.asked)
     };
     match outcome? {
-        Outcome::Finished(summary) => output::write(&report(&request, &summary)),
+        _ if !ranks.is_first() => Ok(()),
+        Outcome::Finished(summary) => {
+            ranks::report(&summary);
+            output::write(&report(&request, &summary))
+        }
         Outcome::Stopped { step, checkpoint } => {
             let steps = request.settings.train.steps;
             Err(Failure::stopped(format!("after step {step} of {steps}; saved {}", checkpoint.display()))
