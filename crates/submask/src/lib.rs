@@ -139,7 +139,7 @@ pub use model::{Generated, Model, Request, Session};
 pub use ops::Precision;
 pub use sampler::Unobserved;
 
-/// The README's examples, compiled and run as tests.
+/// The examples of this crate's README, compiled and run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
