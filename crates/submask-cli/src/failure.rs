@@ -183,14 +183,33 @@ impl From<submask::Error> for Failure {
             _ => Exit::Failed,
         };
         let failure = Self::of_chain(exit, &error);
-        let failure = match error {
+        let failure = match &error {
             submask::Error::NotFinite { .. } => failure.hint(
                 "lower train.learning_rate or lengthen train.warmup_steps; --resume goes on from the last checkpoint",
             ),
+            submask::Error::Io { source, .. } if is_full(source) => failure.hint(FREE_SPACE),
+            submask::Error::Invalid { field, allowed, .. }
+                if field == "tokenizer.vocab_size" && allowed.starts_with("at most") =>
+            {
+                failure.hint(SMALL_TEXT)
+            }
             _ => failure,
         };
         Self { refused: Refused::of(&error).map(Box::new), error: Some(Arc::new(error)), ..failure }
     }
+}
+
+/// What to do where nothing more can be written.
+const FREE_SPACE: &str =
+    "free some space, or write to another disk; a run that had begun goes on by --resume";
+
+/// What to do with a text that is too small for the preset's tokenizer.
+const SMALL_TEXT: &str = "lower it by --set tokenizer.vocab_size=N, or take bytes, which suit small texts: --set tokenizer.kind=bytes";
+
+/// Whether the disk, or what the user may take of it, is full.
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 impl From<std::io::Error> for Failure {
@@ -228,6 +247,20 @@ mod tests {
         let failure = Failure::from(needed);
         assert_eq!(failure.exit.code(), 2);
         assert_eq!(failure.to_string(), "error: --heads has to be given: a.pt does not say it\n");
+    }
+
+    #[test]
+    fn a_full_disk_has_a_hint_and_other_trouble_with_files_has_none() {
+        let said = |kind: std::io::ErrorKind| {
+            Failure::from(submask::Error::io("runs/a/state.json")(kind.into())).to_string()
+        };
+        let full = said(std::io::ErrorKind::StorageFull);
+        assert!(
+            full.starts_with("error: runs/a/state.json: ") && full.contains("hint: free some space"),
+            "{full}"
+        );
+        let missing = said(std::io::ErrorKind::NotFound);
+        assert!(!missing.contains("hint"), "{missing}");
     }
 
     #[test]

@@ -124,5 +124,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plot(args) => commands::plot::run(&args),
         Command::Bench(args) => commands::bench::run(&args, compute),
         Command::Samplers => commands::samplers::run(),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
     }
 }

@@ -39,13 +39,17 @@ const PAGES: [&str; 4] = ["https://huggingface.co/", "http://huggingface.co/", "
 /// Endings of files: `owner/repo` has none of them.
 const ENDINGS: [&str; 8] = ["safetensors", "bin", "ckpt", "pt", "pth", "json", "toml", "tokens"];
 
+/// The folder of runs.
+const RUNS: &str = "runs";
+
 /// The name of what seems to be meant on the Hub: by the address of its page, or by `owner/repo` where there is no such
 /// path, nor a folder `owner`.
 fn hub_form(path: &Path) -> Option<String> {
     let text = path.to_str()?.trim_end_matches('/');
     let page = PAGES.iter().find_map(|page| text.strip_prefix(page));
     let is_path = path.exists() || path.components().next().is_some_and(|first| Path::new(&first).exists());
-    if page.is_none() && is_path {
+    // Where `submask train` puts runs: who asks for one there has not trained it yet, or is in another folder.
+    if page.is_none() && (is_path || path.starts_with(RUNS)) {
         return None;
     }
     let parts: Vec<&str> = page.unwrap_or(text).split('/').collect();
@@ -175,6 +179,10 @@ mod tests {
         let run = run.path();
         assert!(model(&run.join("no")).unwrap_err().to_string().contains("does not exist"));
         assert!(model(run).unwrap_err().to_string().contains("neither a model"));
+        // What looks like a repository may be one, but in the folder of runs.
+        let said = |path: &str| model(Path::new(path)).unwrap_err().to_string();
+        assert!(said("somebody/something").contains("hub://somebody/something"));
+        assert!(said("runs/dictionary").contains("`submask train` makes one"), "{}", said("runs/dictionary"));
         std::fs::write(run.join(SETTINGS_FILE), "").unwrap();
         assert!(model(run).unwrap_err().to_string().contains("no checkpoint yet"));
         for step in ["step-9", "step-10", ".step-11.tmp"] {

@@ -24,6 +24,7 @@ impl Stop {
         let shared = Arc::clone(&stop);
         ctrlc::set_handler(move || {
             if shared.ask_or_quit() {
+                eprintln!("\n{}", shared.farewell());
                 std::process::exit(STOPPED.into());
             }
             if says {
@@ -38,6 +39,14 @@ impl Stop {
     pub fn ask_or_quit(&self) -> bool {
         self.asked.swap(true, Ordering::Relaxed) || !self.worthwhile.load(Ordering::Relaxed)
     }
+
+    /// What is said where the program quits at once.
+    fn farewell(&self) -> &'static str {
+        match self.worthwhile.load(Ordering::Relaxed) {
+            true => "stopped at once: --resume goes on from the last checkpoint",
+            false => "stopped before the first step: nothing was saved, the same command begins anew",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,6 +58,8 @@ mod tests {
         let stop = Stop { worthwhile: true.into(), ..Stop::default() };
         assert!(!stop.ask_or_quit());
         assert!(stop.ask_or_quit());
+        assert!(stop.farewell().contains("--resume"));
         assert!(Stop::default().ask_or_quit(), "nothing to save yet");
+        assert!(Stop::default().farewell().contains("begins anew"));
     }
 }

@@ -18,6 +18,7 @@ mod score;
 #[cfg(feature = "serve")]
 mod serve;
 mod shard;
+mod shell;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -42,6 +43,7 @@ pub use score::ScoreArgs;
 #[cfg(feature = "serve")]
 pub use serve::{ModelArg, ServeArgs};
 pub use shard::{MergeArgs, ShardArgs};
+pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{SettingsArgs, TrainArgs};
 
 /// The command line.
@@ -50,7 +52,7 @@ pub use train::{SettingsArgs, TrainArgs};
     name = "submask",
     version,
     about = "Train, evaluate and sample discrete diffusion models with partial masking (MDM-Prime)",
-    after_help = EXIT_CODES,
+    after_help = notes(),
     arg_required_else_help = true,
     subcommand_required = true,
     max_term_width = 100
@@ -71,10 +73,21 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Results are written to standard output; progress, messages and errors to standard error.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user with a checkpoint.";
+/// What stands below the list of verbs: where to begin, and what a call gives back.
+fn notes() -> String {
+    let serve = match cfg!(feature = "serve") {
+        true => "  submask serve runs/dictionary    shows in a browser how they resolve\n",
+        false => "",
+    };
+    format!(
+        "Begin with:\n  \
+         submask train                    learns from a dictionary that is built in, in a few minutes\n  \
+         submask sample runs/dictionary   writes entries\n\
+         {serve}\n\
+         Results are written to standard output; progress, messages and errors to standard error.\n\n\
+         Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 stopped by the user with a checkpoint."
+    )
+}
 
 /// The value of a flag by its name.
 ///
@@ -109,6 +122,8 @@ pub enum Command {
     /// List the published sampler settings of image models, with their published FID
     #[command(alias = "presets")]
     Samplers,
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Describe a model, a run, a token shard, a settings file or a checkpoint of another program

@@ -15,4 +15,5 @@ pub mod samplers;
 pub mod score;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod shell;
 pub mod train;

@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::Pace;
-use super::bars::style;
+use super::bars::{fits, style};
 use crate::format::duration;
 
 /// How the bar looks.
 pub const TEMPLATE: &str = "{bar:28} {pos}/{len} {msg}  {elapsed} passed, {eta} left";
+/// Columns that it needs, with counts of a million.
+const COLUMNS: u16 = 80;
+/// The same in a narrow window.
+pub const NARROW: &str = "{bar:12} {pos}/{len} {msg}  {eta} left";
 const QUIET: Duration = Duration::from_secs(5);
 
 /// A bar on a terminal, lines elsewhere.
@@ -26,9 +30,9 @@ pub struct Counter {
 impl Counter {
     /// Counts `what`, such as `sequences`.
     pub fn new(what: &'static str) -> Self {
-        let bar = stderr()
-            .is_terminal()
-            .then(|| ProgressBar::new(0).with_style(style(TEMPLATE)).with_message(what));
+        let bar = stderr().is_terminal().then(|| {
+            ProgressBar::new(0).with_style(style(fits(COLUMNS, TEMPLATE, NARROW))).with_message(what)
+        });
         let mut pace = Pace::default();
         pace.note(0, Duration::ZERO);
         Self { what, bar, start: Instant::now(), last: Duration::ZERO, pace }

@@ -144,10 +144,32 @@ fn check_paths(key: &str, paths: &[PathBuf]) -> Result<(), Failure> {
         Some(missing) => {
             let shown = missing.display();
             let allowed = "files and folders that there are";
-            Err(Failure::usage(format!("{key}: {shown} does not exist")).about(key, shown, allowed))
+            let hint = similar_name(missing)
+                .map_or("paths count from the folder in which submask is called".to_owned(), |name| {
+                    format!("did you mean `{name}`?")
+                });
+            Err(Failure::usage(format!("{key}: {shown} does not exist"))
+                .hint(hint)
+                .about(key, shown, allowed))
         }
         None => Ok(()),
     }
+}
+
+/// How alike two names are that one may be mistyped for the other, from 0 to 1.
+const ALIKE: f64 = 0.85;
+
+/// What stands where a path that is missing would, under the most similar name.
+fn similar_name(missing: &Path) -> Option<String> {
+    let name = missing.file_name()?.to_str()?;
+    let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let alike = names.map(|other| (strsim::jaro_winkler(name, &other), other));
+    // Of names that are as alike, the first in the alphabet, whatever order the folder has.
+    let best =
+        alike.filter(|(alike, _)| *alike >= ALIKE).max_by(|(a, x), (b, y)| a.total_cmp(b).then(y.cmp(x)));
+    best.map(|(_, other)| missing.with_file_name(other).display().to_string())
 }
 
 /// Every path of the corpus must be there, and a preset for a corpus that is not built in needs one, be it the one that
@@ -161,4 +183,20 @@ fn check_corpus(paths: &[PathBuf], named: bool, (preset, needs_corpus): (&str, b
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_path_is_answered_with_the_one_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("novels.txt"), "").unwrap();
+        let said =
+            |name: &str| check_paths("data.paths", &[folder.path().join(name)]).unwrap_err().to_string();
+        assert!(said("novel.txt").contains("novels.txt`?"), "{}", said("novel.txt"));
+        assert!(said("poems.txt").contains("paths count from the folder"), "{}", said("poems.txt"));
+        assert!(said("no/novels.txt").contains("paths count from the folder"));
+    }
 }

@@ -14,24 +14,26 @@ fn overview() {
     Usage: submask [OPTIONS] <COMMAND>
 
     Commands:
-      train     Train a model
-      eval      Measure how well a model predicts text, images or points
-      score     Tell how probable a model finds given texts
-      sample    Write text, or draw images, with a model
-      serve     Serve models over HTTP: completions, holes, scores, pictures, and a page that shows how
-                they resolve
-      metrics   Measure images that a model generates against real ones
-      logits    Write what the network says of partly masked sequences
-      merge     Put together what calls with --shard computed
-      data      Prepare and describe corpora
-      import    Make a model of a checkpoint of another program
-      export    Write a model for other programs
-      info      Describe a model, a run, a token shard, a settings file or a checkpoint of another
-                program
-      plot      Draw the training loss and the validation figures of a run as PNG and SVG
-      bench     Measure training, evaluation and sampling of a text network on this machine
-      samplers  List the published sampler settings of image models, with their published FID
-      help      Print this message or the help of the given subcommand(s)
+      train        Train a model
+      eval         Measure how well a model predicts text, images or points
+      score        Tell how probable a model finds given texts
+      sample       Write text, or draw images, with a model
+      serve        Serve models over HTTP: completions, holes, scores, pictures, and a page that shows
+                   how they resolve
+      metrics      Measure images that a model generates against real ones
+      logits       Write what the network says of partly masked sequences
+      merge        Put together what calls with --shard computed
+      data         Prepare and describe corpora
+      import       Make a model of a checkpoint of another program
+      export       Write a model for other programs
+      info         Describe a model, a run, a token shard, a settings file or a checkpoint of another
+                   program
+      plot         Draw the training loss and the validation figures of a run as PNG and SVG
+      bench        Measure training, evaluation and sampling of a text network on this machine
+      samplers     List the published sampler settings of image models, with their published FID
+      completions  Print what lets a shell complete verbs, flags and their values
+      man          Print a manual page, or write all of them
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
@@ -45,6 +47,11 @@ fn overview() {
           --precision <PRECISION>  In which precision matrices are multiplied: fp32, tf32 (NVIDIA's GPUs
                                    through CUDA), or bf16 (CPUs with AVX-512 for it, some GPUs), where
                                    norms, softmax and the weights in training stay fp32 [default: fp32]
+
+    Begin with:
+      submask train                    learns from a dictionary that is built in, in a few minutes
+      submask sample runs/dictionary   writes entries
+      submask serve runs/dictionary    shows in a browser how they resolve
 
     Results are written to standard output; progress, messages and errors to standard error.
 

@@ -23,6 +23,7 @@ mod scores;
 mod serve;
 mod settings;
 mod shards;
+mod shell;
 mod tokenizers;
 mod verbs;
 

@@ -221,6 +221,7 @@ fn presets() {
     ----- stdout -----
     ----- stderr -----
     error: data.paths: nowhere.txt does not exist
+    hint: paths count from the folder in which submask is called
     ");
 }
 
