@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::device::{self, DeviceChoice};
-use crate::ops::{Engine, Kernels, Precision, vectors};
+use crate::ops::{Engine, Kernels, Precision, vector_instructions, vectors};
 use crate::{Error, Result};
 
 /// A device with the operations and the precision that run on it. They are chosen together, so that they always fit.
@@ -68,7 +68,7 @@ impl Compute {
     /// and on CPUs their vectors.
     pub fn arithmetic(&self) -> String {
         match self.device_name().as_str() {
-            "CPU" => format!("CPU with {}, {}", vectors(), self.kernels),
+            "CPU" => format!("CPU with {}, {}", vector_instructions(), self.kernels),
             device => format!("{device}, {}", self.kernels),
         }
     }
@@ -83,23 +83,6 @@ impl Compute {
     pub fn kernels(&self) -> Kernels {
         self.kernels
     }
-}
-
-/// The widest vectors of this processor that are used.
-#[cfg(target_arch = "x86_64")]
-fn vectors() -> &'static str {
-    let is_v3 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
-    match std::arch::is_x86_feature_detected!("avx512f") {
-        true => "AVX-512",
-        false if is_v3 => "AVX2",
-        false => "SSE2",
-    }
-}
-
-/// The only vectors of this kind of processor.
-#[cfg(not(target_arch = "x86_64"))]
-fn vectors() -> &'static str {
-    std::env::consts::ARCH
 }
 
 /// Compositions and the operations of GPUs run everywhere, others where they are a device's `own`.

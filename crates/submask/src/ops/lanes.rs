@@ -5,16 +5,10 @@ use super::vectors;
 
 const LANES: usize = 16;
 
-/// Calls `work`, compiled for the longest vectors that the processor has and `SUBMASK_VECTOR_BITS` allows. A closure must be `#[inline(always)]`, and
-/// so must what it calls; the results are the same bits on every processor, since nothing is contracted.
+/// Calls `work`, compiled for the longest vectors that the processor has and `SUBMASK_VECTOR_BITS` allows. A closure must be
+/// `#[inline(always)]`, and so must what it calls; the results are the same bits on every processor, since nothing is contracted.
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     vectors::arch().dispatch(work)
-}
-
-/// The name of what [`vectorized`] compiles for, by which processes that compute together are compared.
-pub fn level() -> String {
-    let arch = format!("{:?}", Arch::new());
-    arch.split('(').next().unwrap_or_default().to_lowercase()
 }
 
 /// e^x by Cody-Waite reduction and a degree-6 polynomial (the coefficients of Cephes' `expf`); relative

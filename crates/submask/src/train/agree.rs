@@ -8,7 +8,7 @@ use super::run::RunRequest;
 use super::state::{Reached, TrainState};
 use super::task::Task;
 use crate::compute::Compute;
-use crate::ops::lanes;
+use crate::ops::vector_instructions;
 use crate::shard::Peers;
 use crate::{Error, Result};
 
@@ -54,7 +54,10 @@ fn of_program(compute: &Compute) -> Values {
     let values = [
         ("the program's version", env!("CARGO_PKG_VERSION").to_owned()),
         ("the program (checksum of its file)", program().to_owned()),
-        ("the instructions of the processor", format!("{} {}", std::env::consts::ARCH, lanes::level())),
+        (
+            "the instructions of the processor",
+            format!("{} {}", std::env::consts::ARCH, vector_instructions()),
+        ),
         ("the device", compute.device_name()),
         ("the precision", compute.precision().to_string()),
     ];
@@ -149,7 +152,9 @@ mod tests {
         let all = ["avx2", "avx2", "avx512"].map(|level| Values::from([("b".to_owned(), level.to_owned())]));
         let error = first_difference(&all).unwrap().to_string();
         assert_eq!(error, "the ranks differ in b: avx2 on rank 0, avx512 on rank 2");
-        assert!(of_program(&Compute::cpu())["the instructions of the processor"].contains(&lanes::level()));
+        assert!(
+            of_program(&Compute::cpu())["the instructions of the processor"].contains(&vector_instructions())
+        );
         assert!(!program().is_empty());
     }
 }
