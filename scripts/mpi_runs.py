@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs under MPI compared with runs of one process, and ranks that fail.
 
-    scripts/mpi_runs.py [--short] [--only equal faults …] [--mpirun mpirun] [--without PROGRAM] PROGRAM
+    scripts/mpi_runs.py [--short] [--only PART]… [--mpirun mpirun] [--without PROGRAM] PROGRAM
 
 PROGRAM is built with the cargo feature `mpi`, the other one without. Tiny models of every kind are trained by 1 to 4 ranks of
 one thread each. Weights, moments, averages, metrics, samples and settings are compared byte for byte with those of one process
@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -56,7 +57,7 @@ class Mpi:
         """The command line for numbers of ranks, each with its own variables and arguments."""
         line = [self.mpirun]
         if self.is_open_mpi:
-            line += ["--oversubscribe", "--allow-run-as-root", "--mca", "odls_base_sigkill_timeout", "20"]
+            line += ["--oversubscribe", "--allow-run-as-root"]
         for place, (count, variables, arguments) in enumerate(parts):
             line += [":"] if place else []
             line += ["-n", str(count)]
@@ -240,8 +241,7 @@ class Runs:
     def check_traffic(self, said: str, sizes: list[int], ranks: int, slots: int, steps: int) -> None:
         """What was sent is what docs/clusters.md says."""
         line = next(line for line in said.splitlines() if "bytes in steps" in line)
-        numbers = [int(word) for word in line.replace(",", " ").replace("(", " ").split() if word.isdigit()]
-        _, total, sums, weights, scalars, *_ = numbers
+        _, total, sums, weights, scalars, *_ = map(int, re.findall(r"\d+", line))
         everything, chunks = 4 * sum(sizes), sum(-(-size // CHUNK) for size in sizes)
         others = ranks - 1
         need(total == sums + weights + scalars, f"not a sum: {line}")
@@ -511,7 +511,7 @@ def main() -> int:
     """Runs everything; 1 if something is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--only", action="append", default=[], metavar="PART")
     parser.add_argument("--mpirun", default="mpirun")
     parser.add_argument("--without", type=pathlib.Path)
     parser.add_argument("program", type=pathlib.Path)

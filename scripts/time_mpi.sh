@@ -21,7 +21,7 @@ finish() {
 }
 trap finish EXIT
 
-mpirun=(mpirun --allow-run-as-root --mca odls_base_sigkill_timeout 20)
+mpirun=(mpirun --allow-run-as-root)
 steps=12
 # A network of 5.4 million weights (P = 22 MB), whose slot takes about as long as its exchange.
 settings=(--set data.valid_fraction=0.1 tokenizer.kind=bytes model.hidden=256 model.heads=4 model.blocks=4 model.cond_dim=64

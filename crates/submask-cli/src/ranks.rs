@@ -16,7 +16,7 @@ const SIZE: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZ
 const RANK: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID"];
 
 /// How long a rank waits with what went wrong, so that what all ranks find is said by the first one only.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long ending all ranks may take.
 const GRACE: Duration = Duration::from_secs(20);
