@@ -9,8 +9,13 @@ use super::subject::HeldOutData;
 use super::task::{TrainedModel, check_same_network};
 use crate::compute::Compute;
 use crate::likelihood::Figure;
-use crate::model::{Architecture, Estimator, EvaluateRequest, Generated, HeldOut, Model, Request, Session};
+use crate::model::{
+    Architecture, Estimator, EvaluateRequest, EvaluationValues, Generated, HeldOut, ItemValue, Model,
+    Request, Session,
+};
+use crate::parts::{Bytes, Fields};
 use crate::sampler::{SampleReport, Unobserved};
+use crate::shard::Peers;
 use crate::{Error, Result};
 
 /// States per network call.
@@ -142,12 +147,33 @@ fn figures(
     Ok(figures)
 }
 
-/// Figures of the sequences.
+/// Figures of the sequences, of which every rank evaluates its share.
 fn evaluated(
     session: &Session,
     request: &EvaluateRequest,
     held_out: &HeldOut,
-    _ranks: &Ranks,
+    ranks: &Ranks,
 ) -> Result<Vec<Figure>> {
-    session.evaluate(request, held_out)
+    if ranks.count() == 1 {
+        return session.evaluate(request, held_out);
+    }
+    let config = session.architecture().config();
+    let share = held_out.share(ranks.shard(), config.classes());
+    let own = session.values_while(request, &share, &|| Ok(()))?;
+    let head = Bytes::default().u64(own.evaluations).u64(own.values.len() as u64);
+    let sent = own.values.iter().fold(head.into_vec(), |mut sent, value| {
+        sent.extend(value.to_bytes());
+        sent
+    });
+    let mut all = EvaluationValues { values: Vec::new(), evaluations: 0, ..own };
+    for (rank, sent) in ranks.all(sent)?.iter().enumerate() {
+        let place = PathBuf::from(format!("the values of rank {rank}"));
+        let mut fields = Fields::new(sent, &place);
+        all.evaluations += fields.u64()?;
+        for _ in 0..fields.u64()? {
+            all.values.push(ItemValue::read(&mut fields)?);
+        }
+        fields.end()?;
+    }
+    Ok(all.evaluation(&config.subject)?.figures)
 }
