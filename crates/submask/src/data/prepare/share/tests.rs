@@ -124,7 +124,7 @@ fn validation_files_token_numbers_and_spelt_ends_are_the_same() {
 #[test]
 fn records_that_are_skipped_are_counted_once() {
     let mut text: String = (0..40).map(|i| format!("{{\"text\": \"number {i} of some\"}}\n")).collect();
-    text.insert_str(text.len() / 2, "\n");
+    text.insert(text.len() / 2, '\n');
     text = text.replace("\"number 3 of some\"", "3");
     let mut corpus = Corpus::of("corpus.jsonl", &text, TokenizerSpec::Bytes);
     if let Source::Files { reading, .. } = &mut corpus.settings.source {
