@@ -90,21 +90,18 @@ const LENGTHS: [Option<&str>; 4] = [None, Some("512"), Some("256"), Some("128")]
 #[test]
 fn vectors_of_any_length_train_evaluate_and_sample_the_same_bits() {
     for network in [&[][..], ENCODER] {
-        let room = Room::new();
-        room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
-        let call = |bits: Option<&str>, arguments: &[&str]| {
-            let variables = bits.map(|bits| ("SUBMASK_VECTOR_BITS", bits));
-            room.call_in(arguments, b"", variables.as_slice())
-        };
         let results = LENGTHS.map(|bits| {
-            let out = bits.unwrap_or("all");
+            let room = Room::new();
+            room.write("text.txt", &"the sea is wide and the ship is small\n".repeat(60));
+            let variables = bits.map(|bits| ("SUBMASK_VECTOR_BITS", bits));
+            let call = |arguments: &[&str]| room.call_in(arguments, b"", variables.as_slice());
             let settings = tiny(SETTINGS);
-            let train = ["train", "--data", "text.txt", "--steps", "60", "--out", out];
-            let said = call(bits, &[&train[..], network, &["--set"], &settings].concat());
+            let train = ["train", "--data", "text.txt", "--steps", "60", "--out", "run"];
+            let said = call(&[&train[..], network, &["--set"], &settings].concat());
             assert!(said.starts_with("exit code: 0\n"), "{said}");
-            let evaluated = call(bits, &["eval", out, "--draws", "3", "--json"]);
-            let sampled = call(bits, &["sample", out, "--num", "3", "--seed", "5", "--json"]);
-            (state(&room.path().join(out)), evaluated.replace(out, "run"), sampled.replace(out, "run"))
+            let evaluated = call(&["eval", "run", "--draws", "3", "--json"]);
+            let sampled = call(&["sample", "run", "--num", "3", "--seed", "5", "--json"]);
+            (state(&room.path().join("run")), evaluated, sampled)
         });
         for (bits, (weights, evaluated, sampled)) in LENGTHS.iter().zip(&results) {
             assert!(*weights == results[0].0, "weights with {bits:?}");
