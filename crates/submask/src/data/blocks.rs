@@ -200,14 +200,15 @@ pub(super) mod tests {
         (folder, Arc::new(store))
     }
 
-    fn blocks(n: u32, seq_len: usize, block_ends: bool) -> Result<Blocks> {
-        let (_folder, store) = counting(n);
-        Blocks::new(store, &Tokenizer::bytes(), BlockLayout { seq_len, block_ends })
+    /// With the folder of their shards, which are mapped when they are first read.
+    fn blocks(n: u32, seq_len: usize, block_ends: bool) -> Result<(tempfile::TempDir, Blocks)> {
+        let (folder, store) = counting(n);
+        Ok((folder, Blocks::new(store, &Tokenizer::bytes(), BlockLayout { seq_len, block_ends })?))
     }
 
     #[test]
     fn blocks_do_not_overlap_and_the_tail_is_dropped() {
-        let blocks = blocks(23, 4, false).unwrap();
+        let (_folder, blocks) = blocks(23, 4, false).unwrap();
         assert_eq!(blocks.len(), 5);
         let mut tokens = [0; 4];
         blocks.read(2, &mut tokens).unwrap();
@@ -218,7 +219,7 @@ pub(super) mod tests {
 
     #[test]
     fn block_ends_are_end_of_text() {
-        let blocks = blocks(23, 6, true).unwrap();
+        let (_folder, blocks) = blocks(23, 6, true).unwrap();
         assert_eq!(blocks.len(), 5);
         let mut tokens = [0; 6];
         blocks.read(4, &mut tokens).unwrap();
@@ -236,10 +237,10 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_left_after_the_last_sequence_is_the_tail() {
-        assert_eq!(blocks(23, 4, false).unwrap().tail().unwrap(), [20, 21, 22]);
-        assert_eq!(blocks(23, 6, true).unwrap().tail().unwrap(), [256, 20, 21, 22, 256]);
-        assert_eq!(blocks(20, 4, false).unwrap().tail().unwrap(), Vec::<u32>::new());
-        assert_eq!(blocks(20, 6, true).unwrap().tail().unwrap(), Vec::<u32>::new());
+        assert_eq!(blocks(23, 4, false).unwrap().1.tail().unwrap(), [20, 21, 22]);
+        assert_eq!(blocks(23, 6, true).unwrap().1.tail().unwrap(), [256, 20, 21, 22, 256]);
+        assert_eq!(blocks(20, 4, false).unwrap().1.tail().unwrap(), Vec::<u32>::new());
+        assert_eq!(blocks(20, 6, true).unwrap().1.tail().unwrap(), Vec::<u32>::new());
     }
 
     #[test]

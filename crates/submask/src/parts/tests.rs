@@ -82,19 +82,18 @@ fn a_part_of_other_work_is_named_with_what_differs() {
     let with = |key: &str, value: Value| {
         let mut facts = facts();
         facts[key] = value;
-        part(&other, "1/2", 10, facts)
+        facts
     };
-    for (second, expected) in [
-        (with("seed", json!(4)), "its seed is 4, and there 3"),
-        (
-            with("temperature", json!(0.1_f64.next_up())),
-            "its temperature is 0.10000000000000002, and there 0.1",
-        ),
-        (with("draws", json!(1)), "its draws is 1, and there null"),
-        (with("sampling", json!({ "top_k": 2 })), "its sampling is {\"top_k\":2}, and there null"),
-        (part(&other, "1/2", 11, facts()), "its number of items is 11, and there 10"),
-        (part(&other, "1/3", 10, facts()), "its number of parts is 3, and there 2"),
+    let next = json!(0.1_f64.next_up());
+    for (shard, items, facts, expected) in [
+        ("1/2", 10, with("seed", json!(4)), "its seed is 4, and there 3"),
+        ("1/2", 10, with("temperature", next), "its temperature is 0.10000000000000002, and there 0.1"),
+        ("1/2", 10, with("draws", json!(1)), "its draws is 1, and there null"),
+        ("1/2", 10, with("sampling", json!({ "top_k": 2 })), "its sampling is {\"top_k\":2}, and there null"),
+        ("1/2", 11, facts(), "its number of items is 11, and there 10"),
+        ("1/3", 10, facts(), "its number of parts is 3, and there 2"),
     ] {
+        let second = part(&other, shard, items, facts);
         let error = refused(&[first.clone(), second.clone()]);
         assert!(error.contains(&second.display().to_string()) && error.contains(expected), "{error}");
     }

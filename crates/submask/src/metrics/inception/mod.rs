@@ -32,9 +32,6 @@ pub use layers::parameters;
 /// Numbers in a feature vector.
 pub const DIMENSION: usize = 2048;
 
-/// Images that are computed together.
-const BATCH: usize = 8;
-
 /// Which weights a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InceptionWeights {
@@ -130,14 +127,13 @@ impl Inception {
     ) -> Result<InceptionOutput> {
         super::image::check(tokens, shape)?;
         let mut output = InceptionOutput::default();
-        let mut done = 0;
-        for batch in tokens.chunks(BATCH * shape.tokens()) {
-            let count = batch.len() / shape.tokens();
-            let input = resize::resize(batch, shape, self.preprocessing);
-            let (features, logits) = self.network.forward(input, count);
+        // One at a time: the tensor library's sums are in another order for other numbers of images, and what is said of an image
+        // is not to depend on those beside it.
+        for (done, image) in (1..).zip(tokens.chunks(shape.tokens())) {
+            let (features, logits) =
+                self.network.forward(resize::resize(image, shape, self.preprocessing), 1);
             output.features.extend(features);
             output.logits.extend(logits);
-            done += count;
             progress(done);
         }
         Ok(output)

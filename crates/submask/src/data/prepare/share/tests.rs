@@ -124,6 +124,7 @@ fn validation_files_token_numbers_and_spelt_ends_are_the_same() {
 #[test]
 fn records_that_are_skipped_are_counted_once() {
     let mut text: String = (0..40).map(|i| format!("{{\"text\": \"number {i} of some\"}}\n")).collect();
+    // A record that becomes two that are none.
     text.insert(text.len() / 2, '\n');
     text = text.replace("\"number 3 of some\"", "3");
     let mut corpus = Corpus::of("corpus.jsonl", &text, TokenizerSpec::Bytes);
@@ -131,7 +132,7 @@ fn records_that_are_skipped_are_counted_once() {
         reading.skip_bad = true;
     }
     let data = corpus.check(&[2, 3]);
-    assert_eq!(data.info.corpus.skipped.unwrap().records, 1);
+    assert_eq!(data.info.corpus.skipped.unwrap().records, 3);
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn pairs_are_held_out_among_those_that_fit() {
         let completion = if i % 9 == 4 { String::new() } else { "an answer ".repeat(i % 5) };
         format!("{{\"prompt\": \"question {i}\", \"completion\": \"{completion}.\"}}\n")
     };
-    let text: String = (0..80).map(pair).collect::<String>().replace("\"completion\": \".\"", "\"other\": 1");
+    let text: String = (0..80).map(pair).collect();
     for (truncate, with_files) in [(false, false), (true, false), (false, true)] {
         let mut corpus = Corpus::of("pairs.jsonl", &text, TokenizerSpec::Bytes);
         corpus.settings.source = Source::Pairs(PairSource::new([corpus.path("pairs.jsonl")]));

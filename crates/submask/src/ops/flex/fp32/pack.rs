@@ -64,8 +64,8 @@ impl Columns {
 pub fn pack_panel(matrix: Matrix, start: usize, first: usize, lines: &mut [MaybeUninit<Line>]) {
     let count = NR.min(matrix.columns - first);
     if matrix.column_stride == 1 {
-        let rows = matrix.values[start * matrix.row_stride + first..].chunks(matrix.row_stride.max(1));
-        for (line, row) in lines.iter_mut().zip(rows) {
+        for (row, line) in (start..).zip(lines) {
+            let row = &matrix.values[row * matrix.row_stride + first..];
             line.write(match row.first_chunk() {
                 Some(row) if count == NR => Line(*row),
                 _ => {
