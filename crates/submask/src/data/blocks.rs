@@ -252,7 +252,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_fingerprint_is_of_the_tokens_and_how_they_are_cut() {
-        let of = |n, seq_len, block_ends| Dataset::fingerprint(&blocks(n, seq_len, block_ends).unwrap());
+        let of = |n, seq_len, block_ends| Dataset::fingerprint(&blocks(n, seq_len, block_ends).unwrap().1);
         assert_eq!(of(23, 4, false), of(23, 4, false));
         for other in [of(24, 4, false), of(23, 5, false), of(23, 4, true)] {
             assert_ne!(other, of(23, 4, false));
