@@ -166,7 +166,7 @@ impl ImageFeatures {
 }
 
 impl FeatureSet {
-    /// Puts together the features of images, [N] rows of d numbers, and the classifier's logits of each, where there are any.
+    /// Puts together the features of images, \[N\] rows of d numbers, and the classifier's logits of each, where there are any.
     ///
     /// # Errors
     /// [`Error::Invalid`] for rows of other lengths.

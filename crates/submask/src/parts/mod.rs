@@ -1,7 +1,7 @@
 //! Parts of a piece of work that several processes share without talking to each other: what one of them computed, in a
 //! file, and all of them together.
 //!
-//! A process that computes [`Shard`] i of n writes a part ([`write`]). Whoever has all n ([`PartSet::open`]) reads what they
+//! A process that computes [`Shard`] i of n writes a part ([`write()`]). Whoever has all n ([`PartSet::open`]) reads what they
 //! hold in the order of items, and makes of it what one process would have made, by the same functions.
 //!
 //! A part is a row of records, one after the other, and a description behind them, since some of it is known only when the
