@@ -173,6 +173,10 @@ fn short_runs_of_other_networks_come_to_the_same_on_the_device() {
     for (index, (device, kernels)) in
         places().into_iter().enumerate().filter(|(_, place)| place.1.are_for_gpus())
     {
+        // Of other GPUs a software device would compile shaders for minutes; its operations are those of the CPU's run.
+        if device != Device::flex() && kernels.engine() == Engine::Gpu {
+            continue;
+        }
         let compute = Compute::with(device, kernels).unwrap();
         let requests = short_runs(folder.path(), &index.to_string(), &compute);
         for (request, expected) in requests.iter().zip(&expected) {
