@@ -99,22 +99,22 @@ pub unsafe fn multiply(isa: Isa, rows: RowBlock, panels: Panels, tile: Tile) {
             #[cfg(target_arch = "x86_64")]
             (Isa::Fma128, false) => x86::fma128::<1, MR>(a, b, panels.depth, tile),
             #[cfg(target_arch = "aarch64")]
-            (Isa::Neon, true) => columns::<Neon, 4, MR, DEPTH, 1>(a, b, panels.depth, tile),
+            (Isa::Neon, true) => columns::<Neon, Six, 4, DEPTH, 1>(a, b, panels.depth, tile),
             #[cfg(target_arch = "aarch64")]
-            (Isa::Neon, false) => columns::<Neon, 4, MR, 1, MR>(a, b, panels.depth, tile),
-            (Isa::Portable, true) => columns::<Portable, 1, MR, DEPTH, 1>(a, b, panels.depth, tile),
-            (Isa::Portable, false) => columns::<Portable, 1, MR, 1, MR>(a, b, panels.depth, tile),
+            (Isa::Neon, false) => columns::<Neon, Six, 4, 1, MR>(a, b, panels.depth, tile),
+            (Isa::Portable, true) => columns::<Portable, Six, 1, DEPTH, 1>(a, b, panels.depth, tile),
+            (Isa::Portable, false) => columns::<Portable, Six, 1, 1, MR>(a, b, panels.depth, tile),
         }
     }
 }
 
 /// Micro-tiles of C vectors each, beside each other; an element k of row r of the first factor is at ROW·r + K·k of its
-/// panel, whose rows are M.
+/// panel.
 ///
 /// # Safety
 /// As of [`multiply`].
 #[inline(always)]
-unsafe fn columns<V: Vector, const C: usize, const M: usize, const ROW: usize, const K: usize>(
+unsafe fn columns<V: Vector, H: Heights, const C: usize, const ROW: usize, const K: usize>(
     a: *const f32,
     b: *const f32,
     depth: usize,
@@ -126,7 +126,7 @@ unsafe fn columns<V: Vector, const C: usize, const M: usize, const ROW: usize, c
         unsafe {
             let b = b.add(column / NR * NR * depth + column % NR);
             let part = Tile { out: tile.out.add(column), columns: width.min(tile.columns - column), ..tile };
-            rows::<V, C, M, ROW, K>(a, b, depth, part);
+            rows::<V, H, C, ROW, K>(a, b, depth, part);
         }
     }
 }
@@ -136,7 +136,7 @@ unsafe fn columns<V: Vector, const C: usize, const M: usize, const ROW: usize, c
 /// # Safety
 /// As of [`multiply`].
 #[inline(always)]
-unsafe fn rows<V: Vector, const C: usize, const M: usize, const ROW: usize, const K: usize>(
+unsafe fn rows<V: Vector, H: Heights, const C: usize, const ROW: usize, const K: usize>(
     a: *const f32,
     b: *const f32,
     depth: usize,
@@ -144,21 +144,21 @@ unsafe fn rows<V: Vector, const C: usize, const M: usize, const ROW: usize, cons
 ) {
     let width = C * V::LANES;
     let mut edge = [[0.0; 2 * NR]; MR_512];
-    for row in (0..tile.rows).step_by(M) {
-        let count = M.min(tile.rows - row);
+    for row in (0..tile.rows).step_by(H::MOST) {
+        let count = H::MOST.min(tile.rows - row);
         // SAFETY: the caller's; the edge has room for a micro-tile.
         unsafe {
             let a = if K == 1 { a.add(row * ROW) } else { a.add(row * depth) };
             let out = tile.out.add(row * tile.stride);
             if tile.columns == width {
-                micro_tile::<V, C, ROW, K>(count, a, b, depth, Tile { out, ..tile });
+                H::micro_tiles::<V, C, ROW, K>(count, a, b, depth, Tile { out, ..tile });
                 continue;
             }
             for (r, edge) in edge[..count].iter_mut().enumerate().filter(|_| tile.go_on) {
                 std::ptr::copy_nonoverlapping(out.add(r * tile.stride), edge.as_mut_ptr(), tile.columns);
             }
             let inside = Tile { out: edge.as_mut_ptr().cast(), stride: 2 * NR, ..tile };
-            micro_tile::<V, C, ROW, K>(count, a, b, depth, inside);
+            H::micro_tiles::<V, C, ROW, K>(count, a, b, depth, inside);
             for (r, edge) in edge[..count].iter().enumerate() {
                 std::ptr::copy_nonoverlapping(edge.as_ptr(), out.add(r * tile.stride), tile.columns);
             }
@@ -166,34 +166,62 @@ unsafe fn rows<V: Vector, const C: usize, const M: usize, const ROW: usize, cons
     }
 }
 
-/// A micro-tile of as many rows as there are.
-///
-/// # Safety
-/// As of [`multiply`].
-#[inline(always)]
-unsafe fn micro_tile<V: Vector, const C: usize, const ROW: usize, const K: usize>(
-    rows: usize,
-    a: *const f32,
-    b: *const f32,
-    depth: usize,
-    tile: Tile,
-) {
-    macro_rules! of {
-        ($($rows:literal)*) => {
-            match rows {
-                $($rows => sums::<V, $rows, C, ROW, K>(a, b, depth, tile),)*
-                rows => unreachable!("a micro-tile of {rows} rows"),
-            }
-        };
-    }
-    // SAFETY: the caller's.
-    unsafe {
-        match C * V::LANES > NR || V::LANES == NR {
-            true => of!(1 2 3 4 5 6 7 8 9 10 11 12),
-            false => of!(1 2 3 4 5 6),
-        }
-    }
+/// How many rows micro-tiles may have. A few numbers are enough, of which those of edges are made up: each is a kernel
+/// of its own, which takes its time to compile.
+trait Heights {
+    /// The most.
+    const MOST: usize;
+
+    /// Adds the products of some rows, at most [`Self::MOST`].
+    ///
+    /// # Safety
+    /// As of [`multiply`].
+    unsafe fn micro_tiles<V: Vector, const C: usize, const ROW: usize, const K: usize>(
+        rows: usize,
+        a: *const f32,
+        b: *const f32,
+        depth: usize,
+        tile: Tile,
+    );
 }
+
+macro_rules! heights {
+    ($name:ident, $most:expr, $($rows:literal)*) => {
+        struct $name;
+
+        impl Heights for $name {
+            const MOST: usize = $most;
+
+            #[inline(always)]
+            unsafe fn micro_tiles<V: Vector, const C: usize, const ROW: usize, const K: usize>(
+                rows: usize,
+                a: *const f32,
+                b: *const f32,
+                depth: usize,
+                tile: Tile,
+            ) {
+                let mut row = 0;
+                while row < rows {
+                    // SAFETY: the caller's; these rows are inside the tile.
+                    unsafe {
+                        let (a, part) = (a.add(row * ROW), Tile { out: tile.out.add(row * tile.stride), ..tile });
+                        $(
+                            if rows - row >= $rows {
+                                sums::<V, $rows, C, ROW, K>(a, b, depth, part);
+                                row += $rows;
+                                continue;
+                            }
+                        )*
+                    }
+                }
+            }
+        }
+    };
+}
+
+heights!(Six, MR, 6 4 2 1);
+#[cfg(target_arch = "x86_64")]
+heights!(Twelve, MR_512, 12 8 4 2 1);
 
 /// A micro-tile of R rows.
 ///
@@ -260,7 +288,7 @@ unsafe fn sums<V: Vector, const R: usize, const C: usize, const ROW: usize, cons
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::vector::x86::{Xmm, Ymm, Zmm};
-    use super::{MR, MR_512, NR, Tile, columns};
+    use super::{NR, Six, Tile, Twelve, columns};
 
     /// # Safety
     /// As of [`super::multiply`]; so for all.
@@ -272,7 +300,7 @@ mod x86 {
         tile: Tile,
     ) {
         // SAFETY: the caller's.
-        unsafe { columns::<Xmm, 2, MR, ROW, K>(a, b, depth, tile) }
+        unsafe { columns::<Xmm, Six, 2, ROW, K>(a, b, depth, tile) }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -283,7 +311,7 @@ mod x86 {
         tile: Tile,
     ) {
         // SAFETY: the caller's.
-        unsafe { columns::<Ymm, 2, MR, ROW, K>(a, b, depth, tile) }
+        unsafe { columns::<Ymm, Six, 2, ROW, K>(a, b, depth, tile) }
     }
 
     #[target_feature(enable = "avx512f")]
@@ -299,9 +327,9 @@ mod x86 {
         let double = tile.columns - single;
         // SAFETY: the caller's.
         unsafe {
-            columns::<Zmm, 2, MR_512, ROW, K>(a, b, depth, Tile { columns: double, ..tile });
+            columns::<Zmm, Twelve, 2, ROW, K>(a, b, depth, Tile { columns: double, ..tile });
             let (b, out) = (b.add(double * depth), tile.out.add(double));
-            columns::<Zmm, 1, MR_512, ROW, K>(a, b, depth, Tile { out, columns: single, ..tile });
+            columns::<Zmm, Twelve, 1, ROW, K>(a, b, depth, Tile { out, columns: single, ..tile });
         }
     }
 }
