@@ -25,14 +25,19 @@ impl PartialFolder {
     pub(super) fn create(folder: &Path) -> Result<Self> {
         let path = beside(folder, "partial")?;
         remove_abandoned(folder);
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        loop {
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+            }
+            fs::create_dir_all(&path).map_err(Error::io(&path))?;
+            let lock = File::create(path.join(LOCK)).map_err(Error::io(&path))?;
+            // Where files cannot be locked, nobody takes this one for abandoned, either. Who did so before it was locked has
+            // removed the folder by now.
+            let _ = lock.lock();
+            if path.join(LOCK).exists() {
+                return Ok(Self { path, lock: Some(lock) });
+            }
         }
-        fs::create_dir_all(&path).map_err(Error::io(&path))?;
-        let lock = File::create(path.join(LOCK)).map_err(Error::io(&path))?;
-        // Where files cannot be locked, nobody takes this one for abandoned, either.
-        let _ = lock.try_lock();
-        Ok(Self { path, lock: Some(lock) })
     }
 
     /// Takes the place of `folder`, which is moved aside before and removed after.
@@ -61,7 +66,6 @@ impl PartialFolder {
 
 impl Drop for PartialFolder {
     fn drop(&mut self) {
-        self.lock = None;
         // After the rename there is nothing here; nothing more can be done where removing fails.
         let _ = fs::remove_dir_all(&self.path);
     }
@@ -76,8 +80,9 @@ fn remove_abandoned(folder: &Path) {
         if !entry.file_name().to_string_lossy().starts_with(&start) {
             continue;
         }
-        let lock = File::options().write(true).open(entry.path().join(LOCK));
-        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+        let Ok(lock) = File::options().write(true).open(entry.path().join(LOCK)) else { continue };
+        // It stays locked while the folder goes, so that whoever has just made the folder waits, and makes another.
+        if lock.try_lock().is_ok() {
             // Nothing more can be done where removing fails.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -104,6 +109,22 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However it interleaves with others that look for what was left.
+    #[test]
+    fn folders_that_are_made_at_once_do_not_remove_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let place = parent.path().join("data");
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..2000).for_each(|_| remove_abandoned(&place)));
+            for _ in 0..200 {
+                let partial = PartialFolder::create(&place).unwrap();
+                fs::write(partial.path.join("train.tokens"), "x").unwrap();
+                assert!(partial.path.join(LOCK).exists());
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_a_killed_process_left_is_removed_and_what_is_being_filled_stays() {
