@@ -140,7 +140,7 @@ impl Size {
 fn training(c: &mut Criterion) {
     let mut group = c.benchmark_group("training step, tokens");
     for size in &SIZES {
-        let preset = include_str!("../../submask-cli/presets/dictionary.toml");
+        let preset = include_str!("../../crates/submask-cli/presets/dictionary.toml");
         let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
         settings.train.batch_size = size.batch;
         let architecture = size.architecture();
