@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::Sizes;
 use super::slab::Slab;
+use super::{Sizes, of_length};
 use crate::ops::flex::fp32::{DEPTH, Factors, First, Line, NR, Rows, Second, pack_columns};
 use crate::ops::flex::gemm::{Matrix, Place};
 use crate::ops::lanes;
@@ -150,10 +150,4 @@ fn beside(sizes: Sizes, g: &[f32]) -> Vec<f32> {
     let planes =
         (0..sizes.outer).flat_map(|channel| (0..sizes.batch).map(move |image| plane(channel, image)));
     planes.flatten().copied().collect()
-}
-
-/// The first elements of a buffer, which grows if there are fewer.
-fn of_length(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.resize(buffer.len().max(len), 0.0);
-    &mut buffer[..len]
 }

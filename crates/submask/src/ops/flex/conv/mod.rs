@@ -3,6 +3,7 @@
 
 mod kernel;
 mod slab;
+mod winograd;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -72,7 +73,7 @@ impl ConvOp for Flex {
     fn submask_conv(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(contiguous);
         let sizes = Sizes::of(&x, &weight);
-        let out = kernel::convolve(sizes, values(&x), values(&weight), Some(values(&bias)));
+        let out = convolve(sizes, values(&x), values(&weight), Some(values(&bias)));
         tensor(out, [sizes.batch, sizes.outer, sizes.height, sizes.width])
     }
 }
@@ -110,12 +111,28 @@ impl Backward<Flex, 3> for ConvBackward {
         let [for_x, for_weight, for_bias] = ops.parents;
         register!(grads, for_x, {
             let turned = turned(sizes, values(&weight));
-            tensor(kernel::convolve(sizes.reversed(), values(&g), &turned, None), x.shape())
+            tensor(convolve(sizes.reversed(), values(&g), &turned, None), x.shape())
         });
         register!(grads, for_weight, {
-            tensor(kernel::weight_gradient(sizes, values(&x), values(&g)), weight.shape())
+            tensor(weight_gradient(sizes, values(&x), values(&g)), weight.shape())
         });
         register!(grads, for_bias, tensor(bias_gradient(sizes, values(&g)), [sizes.outer]));
+    }
+}
+
+/// See [`kernel::convolve`].
+fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    match winograd::fits(sizes) {
+        true => winograd::convolve(sizes, x, weight, bias),
+        false => kernel::convolve(sizes, x, weight, bias),
+    }
+}
+
+/// See [`kernel::weight_gradient`].
+fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
+    match winograd::fits(sizes) {
+        true => winograd::weight_gradient(sizes, x, g),
+        false => kernel::weight_gradient(sizes, x, g),
     }
 }
 
@@ -132,4 +149,10 @@ fn turned(sizes: Sizes, weight: &[f32]) -> Vec<f32> {
 fn bias_gradient(sizes: Sizes, g: &[f32]) -> Vec<f32> {
     let planes: Vec<f32> = g.par_chunks(sizes.pixels()).map(|plane| lanes::sum(plane, |x| x)).collect();
     super::linear::column_sums(&planes, sizes.outer)
+}
+
+/// The first elements of a buffer, which grows if there are fewer.
+fn of_length(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(buffer.len().max(len), 0.0);
+    &mut buffer[..len]
 }

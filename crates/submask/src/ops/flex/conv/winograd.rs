@@ -1,0 +1,541 @@
+//! Convolutions with kernels of 3×3 in fewer multiplications: Winograd's minimal filtering F(2×2, 3×3) (Lavin and Gray, Fast
+//! Algorithms for Convolutional Neural Networks, arXiv 1509.09308).
+//!
+//! Tiles d of 4×4 pixels, two pixels apart, are seen as BᵀdB, the kernel g as GgGᵀ. For each of the 16 places of a tile
+//! there is a product over channels of what is seen there, and from the results m of all places AᵀmA are 2×2 pixels: 16
+//! multiplications where a sum over the kernel has 36. The gradient of the kernel is Gᵀ(Σ (AgAᵀ)·(BᵀdB))G by the same tiles.
+//!
+//! Products are chains of fused multiply-adds over channels, or over images and tiles, in order; what is before and behind them is
+//! added in an order of its own. So the bits depend on no batch, no number of threads, and no length of vectors.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Sizes, of_length};
+use crate::ops::flex::fp32::{Factors, First, Line, NR, Rows, Second};
+use crate::ops::flex::gemm::{Matrix, Place};
+use crate::ops::lanes;
+use crate::ops::vectors::Isa;
+
+/// Places of a tile.
+const PLACES: usize = 16;
+
+/// Channels and tiles of an image from which on this is faster than a sum over the kernel.
+const FEWEST_CHANNELS: usize = 32;
+const FEWEST_TILES: usize = 16;
+
+/// Tiles of a task, about; fewer where threads would have no task.
+const TILES: [usize; 2] = [32, 128];
+
+/// Tiles over which the gradient of the kernel is summed at once, about, and the most rows of a task.
+const SUMMED: usize = 256;
+const ROWS: usize = 264;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether convolutions of these sizes are made here. It does not depend on the batch.
+pub fn fits(sizes: Sizes) -> bool {
+    let tiling = Tiling::of(sizes);
+    sizes.kernel == 3
+        && sizes.inner.min(sizes.outer) >= FEWEST_CHANNELS
+        && tiling.rows * tiling.columns >= FEWEST_TILES
+}
+
+/// The tiles of images.
+#[derive(Clone, Copy)]
+struct Tiling {
+    height: usize,
+    width: usize,
+    /// Rows of tiles of an image.
+    rows: usize,
+    /// Tiles of a row.
+    columns: usize,
+}
+
+/// Consecutive rows of tiles of one image, and which of a task's tiles is their first.
+struct Segment {
+    image: usize,
+    rows: Range<usize>,
+    first: usize,
+}
+
+impl Tiling {
+    fn of(sizes: Sizes) -> Self {
+        let Sizes { height, width, .. } = sizes;
+        Self { height, width, rows: height.div_ceil(2), columns: width.div_ceil(2) }
+    }
+
+    /// Rows of tiles, counted over all images, by image.
+    fn segments(self, rows: Range<usize>) -> Vec<Segment> {
+        let images = rows.start / self.rows..rows.end.div_ceil(self.rows);
+        let of_image = |image: usize| {
+            let start = rows.start.max(image * self.rows);
+            let own = start - image * self.rows..(rows.end - image * self.rows).min(self.rows);
+            Segment { image, rows: own, first: (start - rows.start) * self.columns }
+        };
+        images.map(of_image).collect()
+    }
+
+    /// Tiles of a segment.
+    fn tiles(self, segment: &Segment) -> usize {
+        segment.rows.len() * self.columns
+    }
+
+    /// Elements of scratch for so many rows of tiles.
+    fn scratch(self, rows: usize) -> usize {
+        2 * (self.columns + 1) + 8 * (rows + 1) * self.columns
+    }
+
+    /// BᵀdB of the tiles of a segment, by place.
+    #[inline(always)]
+    fn see(self, plane: &[f32], rows: &Range<usize>, scratch: &mut [f32], out: [&mut [f32]; PLACES]) {
+        let (columns, tiles) = (self.columns, rows.len() * self.columns);
+        let (padded, along) = scratch.split_at_mut(2 * (columns + 1));
+        padded.fill(0.0);
+        // For each column of a tile the first and every second row of pixels, and those between.
+        let len = tiles + columns;
+        let part = |column: usize, parity: usize| (2 * column + parity) * len;
+        for line in 0..2 * rows.len() + 2 {
+            let at = |column: usize| part(column, line % 2) + line / 2 * columns..;
+            let row = (2 * rows.start + line).checked_sub(1).filter(|row| *row < self.height);
+            let Some(row) = row else {
+                (0..4).for_each(|column| along[at(column)][..columns].fill(0.0));
+                continue;
+            };
+            padded[1..=self.width].copy_from_slice(&plane[row * self.width..][..self.width]);
+            let (pairs, _) = padded.as_chunks::<2>();
+            let (left, right) = (&pairs[..columns], &pairs[1..][..columns]);
+            write(&mut along[at(0)], left, right, |[x, _], [y, _]| x - y);
+            write(&mut along[at(1)], left, right, |[_, x], [y, _]| x + y);
+            write(&mut along[at(2)], left, right, |[_, x], [y, _]| y - x);
+            write(&mut along[at(3)], left, right, |[_, x], [_, y]| x - y);
+        }
+        for column in 0..4 {
+            let (even, odd) = (&along[part(column, 0)..][..len], &along[part(column, 1)..][..len]);
+            let (first, second) = (&even[..tiles], &odd[..tiles]);
+            let (third, fourth) = (&even[columns..], &odd[columns..]);
+            write(out[column], first, third, |x, y| x - y);
+            write(out[4 + column], second, third, |x, y| x + y);
+            write(out[8 + column], second, third, |x, y| y - x);
+            write(out[12 + column], second, fourth, |x, y| x - y);
+        }
+    }
+
+    /// AgAᵀ of 2×2 pixels of the tiles of a segment, by place.
+    #[inline(always)]
+    fn spread(self, plane: &[f32], rows: &Range<usize>, scratch: &mut [f32], out: [&mut [f32]; PLACES]) {
+        let (columns, tiles) = (self.columns, rows.len() * self.columns);
+        let (padded, along) = scratch.split_at_mut(2 * (columns + 1));
+        padded.fill(0.0);
+        // The first and the second row of every tile, for each of the four places along a row.
+        let part = |place: usize, parity: usize| (2 * place + parity) * tiles;
+        for line in 0..2 * rows.len() {
+            let at = |place: usize| part(place, line % 2) + line / 2 * columns..;
+            let row = 2 * rows.start + line;
+            match row < self.height {
+                true => padded[..self.width].copy_from_slice(&plane[row * self.width..][..self.width]),
+                false => padded.fill(0.0),
+            }
+            let pairs = &padded.as_chunks::<2>().0[..columns];
+            write(&mut along[at(0)], pairs, pairs, |[x, _], _| x);
+            write(&mut along[at(1)], pairs, pairs, |[x, y], _| x + y);
+            write(&mut along[at(2)], pairs, pairs, |[x, y], _| x - y);
+            write(&mut along[at(3)], pairs, pairs, |[_, y], _| -y);
+        }
+        for column in 0..4 {
+            let (top, bottom) = (&along[part(column, 0)..][..tiles], &along[part(column, 1)..][..tiles]);
+            write(out[column], top, bottom, |x, _| x);
+            write(out[4 + column], top, bottom, |x, y| x + y);
+            write(out[8 + column], top, bottom, |x, y| x - y);
+            write(out[12 + column], top, bottom, |_, y| -y);
+        }
+    }
+
+    /// AᵀmA and a bias: rows of pixels, from the places of their tiles.
+    #[inline(always)]
+    fn pixels(self, places: [&[f32]; PLACES], bias: f32, scratch: &mut [f32], out: &mut [f32]) {
+        let (top, bottom) = scratch.split_at_mut(2 * places[0].len());
+        let (top, bottom) = (top.as_chunks_mut().0, bottom.as_chunks_mut().0);
+        let [first, second, third, fourth] =
+            std::array::from_fn(|row| places[4 * row..].first_chunk().expect("four"));
+        let bias = |[x, y]: [f32; 2]| [x + bias, y + bias];
+        combine(top, [first, second, third], |x, y, z| x + y + z, bias);
+        combine(bottom, [second, third, fourth], |x, y, z| x - y - z, bias);
+        for (line, out) in out.chunks_exact_mut(self.width).enumerate() {
+            let pixels = if line % 2 == 0 { &*top } else { &*bottom };
+            out.copy_from_slice(&pixels[line / 2 * self.columns..].as_flattened()[..self.width]);
+        }
+    }
+}
+
+/// Writes f of two elements, as many as there are.
+#[inline(always)]
+fn write<A: Copy, B: Copy>(out: &mut [f32], a: &[A], b: &[B], f: impl Fn(A, B) -> f32) {
+    for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+        *out = f(*a, *b);
+    }
+}
+
+/// Two pixels of every tile, from three rows of its places.
+#[inline(always)]
+fn combine(
+    out: &mut [[f32; 2]],
+    rows: [&[&[f32]; 4]; 3],
+    down: impl Fn(f32, f32, f32) -> f32,
+    end: impl Fn([f32; 2]) -> [f32; 2],
+) {
+    let count = rows[0][0].len();
+    let rows = rows.map(|row| row.map(|place| &place[..count]));
+    for (tile, out) in out[..count].iter_mut().enumerate() {
+        let [a, b, c, d] = std::array::from_fn(|column| {
+            down(rows[0][column][tile], rows[1][column][tile], rows[2][column][tile])
+        });
+        *out = end([a + b + c, b - c - d]);
+    }
+}
+
+/// GgGᵀ of every pair of channels: by place, the rows [out, in].
+fn seen_kernel(sizes: Sizes, weight: &[f32]) -> Vec<Rows> {
+    let inner = sizes.inner;
+    let mut seen = vec![0.0; sizes.outer * PLACES * inner];
+    seen.par_chunks_exact_mut(PLACES * inner).zip(weight.par_chunks_exact(9 * inner)).for_each(
+        |(seen, weight)| {
+            BUFFER.with_borrow_mut(|buffer| {
+                lanes::vectorized(
+                    #[inline(always)]
+                    || see_kernels(weight, of_length(buffer, (9 + 12) * inner), seen),
+                );
+            });
+        },
+    );
+    let place =
+        |place: usize| Rows::new(Matrix::strided(&seen[place * inner..], sizes.outer, inner, PLACES * inner));
+    (0..PLACES).into_par_iter().map(place).collect()
+}
+
+/// GgGᵀ of the kernels of one channel out, [place][in].
+#[inline(always)]
+fn see_kernels(weight: &[f32], scratch: &mut [f32], out: &mut [f32]) {
+    let inner = out.len() / PLACES;
+    let (by_tap, along) = scratch.split_at_mut(9 * inner);
+    for (channel, g) in weight.as_chunks::<9>().0.iter().enumerate() {
+        for (tap, g) in g.iter().enumerate() {
+            by_tap[tap * inner + channel] = *g;
+        }
+    }
+    for line in 0..3 {
+        filter(&by_tap[3 * line * inner..], inner, &mut along[4 * line * inner..], inner, inner);
+    }
+    for column in 0..4 {
+        filter(&along[column * inner..], 4 * inner, &mut out[column * inner..], 4 * inner, inner);
+    }
+}
+
+/// G·g for `count` columns beside each other, of rows that start `from` and `to` elements apart.
+#[inline(always)]
+fn filter(g: &[f32], from: usize, out: &mut [f32], to: usize, count: usize) {
+    let [x, y, z] = std::array::from_fn(|row| &g[row * from..][..count]);
+    out[..count].copy_from_slice(x);
+    for (column, (out, (x, z))) in out[to..][..count].iter_mut().zip(x.iter().zip(z)).enumerate() {
+        *out = 0.5 * (x + z) + 0.5 * y[column];
+    }
+    for (column, (out, (x, z))) in out[2 * to..][..count].iter_mut().zip(x.iter().zip(z)).enumerate() {
+        *out = 0.5 * (x + z) - 0.5 * y[column];
+    }
+    out[3 * to..][..count].copy_from_slice(z);
+}
+
+/// Gᵀ·u.
+#[inline(always)]
+fn filter_gradient([a, b, c, d]: [f32; 4]) -> [f32; 3] {
+    let half = 0.5 * (b + c);
+    [a + half, 0.5 * (b - c), half + d]
+}
+
+/// [`super::kernel::convolve`] of sizes that fit.
+pub fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let (tiling, pixels) = (Tiling::of(sizes), sizes.pixels());
+    let mut out = vec![0.0; sizes.batch * sizes.outer * pixels];
+    let kernel = seen_kernel(sizes, weight);
+    let result = Place { out: out.as_mut_ptr(), stride: pixels };
+    let rows = sizes.batch * tiling.rows;
+    let tiles = (rows * tiling.columns / (4 * rayon::current_num_threads())).clamp(TILES[0], TILES[1]);
+    let step = (tiles / tiling.columns).max(1);
+    let tasks: Vec<usize> = (0..rows).step_by(step).collect();
+    tasks.into_par_iter().with_max_len(1).for_each(|start| {
+        let rows = start..rows.min(start + step);
+        let segments = tiling.segments(rows.clone());
+        let tiles = rows.len() * tiling.columns;
+        let padded = tiles.next_multiple_of(NR);
+        BUFFER.with_borrow_mut(|buffer| {
+            let (seen, rest) =
+                of_length(buffer, PLACES * (sizes.inner + sizes.outer) * padded + tiling.scratch(rows.len()))
+                    .split_at_mut(PLACES * sizes.inner * padded);
+            let (products, scratch) = rest.split_at_mut(PLACES * sizes.outer * padded);
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for (segment, channel) in pairs(&segments, sizes.inner) {
+                        let plane = &x[(segment.image * sizes.inner + channel) * pixels..][..pixels];
+                        let at = channel * padded + segment.first;
+                        let mut places = seen.chunks_exact_mut(sizes.inner * padded);
+                        let places = std::array::from_fn(|_| {
+                            &mut places.next().expect("16 places")[at..][..tiling.tiles(segment)]
+                        });
+                        tiling.see(plane, &segment.rows, scratch, places);
+                    }
+                },
+            );
+            let by_place = products.chunks_exact_mut(sizes.outer * padded);
+            for ((kernel, seen), products) in
+                kernel.iter().zip(seen.chunks_exact(sizes.inner * padded)).zip(by_place)
+            {
+                let pack = |start: usize, tile: usize, lines: &mut [MaybeUninit<Line>]| {
+                    let rows = seen[start * padded..].chunks_exact(padded);
+                    for (line, row) in lines.iter_mut().zip(rows) {
+                        line.write(Line(*row[tile..].first_chunk().expect("rows are padded")));
+                    }
+                };
+                let factors =
+                    Factors { a: First::Packed(kernel), b: Second::Written(&pack), isa: Isa::get() };
+                let place = Place { out: products.as_mut_ptr(), stride: padded };
+                // SAFETY: there are as many rows and columns.
+                unsafe { factors.write(place, 0..sizes.outer, 0..padded, (1.0, false), |_| ()) };
+            }
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for (segment, channel) in pairs(&segments, sizes.outer) {
+                        let at = channel * padded + segment.first;
+                        let places = std::array::from_fn(|place| {
+                            &products[place * sizes.outer * padded + at..][..tiling.tiles(segment)]
+                        });
+                        let lines = 2 * segment.rows.start..tiling.height.min(2 * segment.rows.end);
+                        let plane = segment.image * sizes.outer + channel;
+                        // SAFETY: these rows of pixels are inside the result, and no other task has them.
+                        let out = unsafe {
+                            result.from(plane, lines.start * tiling.width).row(0, lines.len() * tiling.width)
+                        };
+                        tiling.pixels(places, bias.map_or(0.0, |bias| bias[channel]), scratch, out);
+                    }
+                },
+            );
+        });
+    });
+    out
+}
+
+/// Every segment with every channel.
+fn pairs(segments: &[Segment], channels: usize) -> impl Iterator<Item = (&Segment, usize)> {
+    segments.iter().flat_map(move |segment| (0..channels).map(move |channel| (segment, channel)))
+}
+
+/// [`super::kernel::weight_gradient`] of sizes that fit.
+pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
+    let (tiling, pixels) = (Tiling::of(sizes), sizes.pixels());
+    let Sizes { inner, outer, .. } = sizes;
+    let rows = sizes.batch * tiling.rows;
+    let step = (SUMMED / tiling.columns).clamp(1, rows.max(1));
+    let most = step * tiling.columns;
+    let mut seen = vec![0.0; PLACES * (inner + outer) * most];
+    let mut sums = vec![0.0; PLACES * outer * inner];
+    let sum = Place { out: sums.as_mut_ptr(), stride: inner };
+    for start in (0..rows).step_by(step) {
+        let segments = tiling.segments(start..rows.min(start + step));
+        let tiles = segments.iter().map(|segment| tiling.tiles(segment)).sum();
+        let (of_x, of_g) = seen.split_at_mut(PLACES * inner * most);
+        let [to_x, to_g] =
+            [&mut *of_x, &mut *of_g].map(|seen| Place { out: seen.as_mut_ptr(), stride: most });
+        (0..inner + outer).into_par_iter().with_max_len(8).for_each(|channel| {
+            let of_x = channel < inner;
+            let (channel, channels, values, to) = match of_x {
+                true => (channel, inner, x, to_x),
+                false => (channel - inner, outer, g, to_g),
+            };
+            BUFFER.with_borrow_mut(|buffer| {
+                let scratch = of_length(buffer, tiling.scratch(step));
+                lanes::vectorized(
+                    #[inline(always)]
+                    || {
+                        for segment in &segments {
+                            let plane = &values[(segment.image * channels + channel) * pixels..][..pixels];
+                            // SAFETY: these tiles of the channel are inside what is seen, and nobody else has them.
+                            let places = std::array::from_fn(|place| unsafe {
+                                to.from(place * channels + channel, segment.first)
+                                    .row(0, tiling.tiles(segment))
+                            });
+                            match of_x {
+                                true => tiling.see(plane, &segment.rows, scratch, places),
+                                false => tiling.spread(plane, &segment.rows, scratch, places),
+                            }
+                        }
+                    },
+                );
+            });
+        });
+        let tasks: Vec<(usize, usize)> =
+            (0..PLACES).flat_map(|place| (0..outer).step_by(ROWS).map(move |row| (place, row))).collect();
+        let (of_x, of_g) = (&*of_x, &*of_g);
+        tasks.into_par_iter().with_max_len(1).for_each(|(place, row)| {
+            let seen = |values, channels: usize| Matrix::strided(values, channels, tiles, most);
+            let a = First::Matrix(seen(&of_g[place * outer * most..], outer));
+            let b = Second::Matrix(seen(&of_x[place * inner * most..], inner).t());
+            let factors = Factors { a, b, isa: Isa::get() };
+            let rows = row..outer.min(row + ROWS);
+            // SAFETY: no other task has these rows of this place.
+            unsafe {
+                let place = sum.from(place * outer + row, 0);
+                factors.write(place, rows, 0..inner, (1.0, start > 0), |_| ());
+            }
+        });
+    }
+    let mut out = vec![0.0; outer * inner * 9];
+    out.par_chunks_exact_mut(9 * inner).enumerate().for_each(|(row, out)| {
+        let u: [&[f32]; PLACES] =
+            std::array::from_fn(|place| &sums[(place * outer + row) * inner..][..inner]);
+        lanes::vectorized(
+            #[inline(always)]
+            || {
+                for (channel, out) in out.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+                    let along: [[f32; 3]; 4] = std::array::from_fn(|row| {
+                        filter_gradient(std::array::from_fn(|column| u[4 * row + column][channel]))
+                    });
+                    for column in 0..3 {
+                        let gradients = filter_gradient(along.map(|row| row[column]));
+                        for (row, gradient) in gradients.into_iter().enumerate() {
+                            out[3 * row + column] = gradient;
+                        }
+                    }
+                }
+            },
+        );
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{kernel, turned};
+    use super::*;
+    use crate::random::{Draws, Purpose};
+
+    /// [batch, in, out, height, width]: tiles of two images in a task, more channels than a block of a product has, odd planes, and
+    /// planes of one column.
+    const SIZES: [[usize; 5]; 6] = [
+        [3, 32, 33, 8, 8],
+        [2, 40, 70, 9, 17],
+        [1, 300, 32, 8, 10],
+        [2, 33, 300, 32, 32],
+        [5, 32, 34, 70, 1],
+        [1, 64, 64, 33, 6],
+    ];
+
+    fn drawn(id: u64, len: usize) -> Vec<f32> {
+        let draws = Draws::new(id, Purpose::Init);
+        (0..len).map(|i| draws.normal(0, i as u32, 0) as f32).collect()
+    }
+
+    fn sizes([batch, inner, outer, height, width]: [usize; 5]) -> Sizes {
+        let sizes = Sizes { batch, inner, outer, height, width, kernel: 3 };
+        assert!(fits(sizes) && fits(sizes.reversed()));
+        sizes
+    }
+
+    /// The pixel of x that a tap sees at a pixel, in double precision.
+    fn seen(sizes: Sizes, plane: &[f32], pixel: usize, tap: usize) -> f64 {
+        let at = |at: usize, len: usize| at.checked_sub(1).filter(|at| *at < len);
+        let row = at(pixel / sizes.width + tap / 3, sizes.height);
+        let column = at(pixel % sizes.width + tap % 3, sizes.width);
+        row.zip(column).map_or(0.0, |(row, column)| f64::from(plane[row * sizes.width + column]))
+    }
+
+    /// Some elements of a convolution, and of its gradient by the kernel, in double precision.
+    fn exact(sizes: Sizes, x: &[f32], weight: &[f32], index: usize) -> f64 {
+        let pixels = sizes.pixels();
+        let (plane, pixel) = (index / pixels, index % pixels);
+        let (image, row) = (plane / sizes.outer, plane % sizes.outer);
+        (0..sizes.inner * 9)
+            .map(|at| {
+                let plane = &x[(image * sizes.inner + at / 9) * pixels..][..pixels];
+                f64::from(weight[row * sizes.inner * 9 + at]) * seen(sizes, plane, pixel, at % 9)
+            })
+            .sum()
+    }
+
+    fn exact_gradient(sizes: Sizes, x: &[f32], g: &[f32], index: usize) -> f64 {
+        let pixels = sizes.pixels();
+        let (row, channel, tap) = (index / 9 / sizes.inner, index / 9 % sizes.inner, index % 9);
+        (0..sizes.batch * pixels)
+            .map(|at| {
+                let (image, pixel) = (at / pixels, at % pixels);
+                let plane = &x[(image * sizes.inner + channel) * pixels..][..pixels];
+                f64::from(g[(image * sizes.outer + row) * pixels + pixel]) * seen(sizes, plane, pixel, tap)
+            })
+            .sum()
+    }
+
+    /// The largest difference of some elements, as a share of the root of the exact values' mean square.
+    fn error(values: &[f32], exact: impl Fn(usize) -> f64) -> f64 {
+        let some: Vec<[f64; 2]> = (0..values.len())
+            .step_by((values.len() / 500).max(1) | 1)
+            .map(|i| [f64::from(values[i]), exact(i)])
+            .collect();
+        let square = some.iter().map(|[_, exact]| exact * exact).sum::<f64>() / some.len() as f64;
+        some.iter().map(|[ours, exact]| (ours - exact).abs()).fold(0.0, f64::max) / square.sqrt()
+    }
+
+    #[test]
+    fn it_is_as_exact_as_a_sum_over_the_kernel_but_for_a_small_factor() {
+        for all in SIZES {
+            let sizes = sizes(all);
+            let (images, pixels) = (sizes.batch, sizes.pixels());
+            let x = drawn(1, images * sizes.inner * pixels);
+            let g = drawn(2, images * sizes.outer * pixels);
+            let weight = drawn(3, sizes.outer * sizes.inner * 9);
+            let turned = turned(sizes, &weight);
+            let of = |convolve: fn(Sizes, &[f32], &[f32], Option<&[f32]>) -> Vec<f32>,
+                      gradient: fn(Sizes, &[f32], &[f32]) -> Vec<f32>| {
+                [
+                    error(&convolve(sizes, &x, &weight, None), |i| exact(sizes, &x, &weight, i)),
+                    error(&convolve(sizes.reversed(), &g, &turned, None), |i| {
+                        exact(sizes.reversed(), &g, &turned, i)
+                    }),
+                    error(&gradient(sizes, &x, &g), |i| exact_gradient(sizes, &x, &g, i)),
+                ]
+            };
+            let ours = of(convolve, weight_gradient);
+            let sums = of(kernel::convolve, kernel::weight_gradient);
+            println!("{all:?}: {ours:?}, sums {sums:?}");
+            assert!(ours.iter().all(|error| *error < 1e-5), "{all:?}: {ours:?}");
+            for (ours, sums) in ours.into_iter().zip(sums) {
+                assert!(ours < 6.0 * sums, "{all:?}: {ours}, and {sums} of a sum over the kernel");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_has_the_same_bits_in_any_batch_and_by_any_number_of_threads() {
+        for all in SIZES {
+            let sizes = sizes(all);
+            let x = drawn(1, sizes.batch * sizes.inner * sizes.pixels());
+            let g = drawn(2, sizes.batch * sizes.outer * sizes.pixels());
+            let (weight, bias) = (drawn(3, sizes.outer * sizes.inner * 9), drawn(4, sizes.outer));
+            let by = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| (convolve(sizes, &x, &weight, Some(&bias)), weight_gradient(sizes, &x, &g)))
+            };
+            let whole = by(1);
+            assert!(whole == by(3) && whole == by(16), "{all:?}");
+            let (one, own) = (Sizes { batch: 1, ..sizes }, sizes.outer * sizes.pixels());
+            for (image, whole) in whole.0.chunks_exact(own).enumerate() {
+                let x = &x[image * sizes.inner * sizes.pixels()..][..sizes.inner * sizes.pixels()];
+                assert!(convolve(one, x, &weight, Some(&bias)) == whole, "{all:?}, image {image}");
+            }
+        }
+    }
+}
