@@ -199,23 +199,18 @@ fn combine(
     }
 }
 
-/// GgGᵀ of every pair of channels: by place, the rows [out, in].
-fn seen_kernel(sizes: Sizes, weight: &[f32]) -> Vec<Rows> {
+/// GgGᵀ of every pair of channels, rows of in by [place][out].
+fn seen_kernel(sizes: Sizes, weight: &[f32]) -> Rows {
     let inner = sizes.inner;
-    let mut seen = vec![0.0; sizes.outer * PLACES * inner];
-    seen.par_chunks_exact_mut(PLACES * inner).zip(weight.par_chunks_exact(9 * inner)).for_each(
-        |(seen, weight)| {
-            BUFFER.with_borrow_mut(|buffer| {
-                lanes::vectorized(
-                    #[inline(always)]
-                    || see_kernels(weight, of_length(buffer, (9 + 12) * inner), seen),
-                );
-            });
-        },
-    );
-    let place =
-        |place: usize| Rows::new(Matrix::strided(&seen[place * inner..], sizes.outer, inner, PLACES * inner));
-    (0..PLACES).into_par_iter().map(place).collect()
+    Rows::in_groups(sizes.outer, PLACES, inner, |channel, seen| {
+        let weight = &weight[channel * 9 * inner..][..9 * inner];
+        BUFFER.with_borrow_mut(|buffer| {
+            lanes::vectorized(
+                #[inline(always)]
+                || see_kernels(weight, of_length(buffer, (9 + 12) * inner), seen),
+            );
+        });
+    })
 }
 
 /// GgGᵀ of the kernels of one channel out, [place][in].
@@ -291,10 +286,7 @@ pub fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -
                     }
                 },
             );
-            let by_place = products.chunks_exact_mut(sizes.outer * padded);
-            for ((kernel, seen), products) in
-                kernel.iter().zip(seen.chunks_exact(sizes.inner * padded)).zip(by_place)
-            {
+            for (place, seen) in seen.chunks_exact(sizes.inner * padded).enumerate() {
                 let pack = |start: usize, tile: usize, lines: &mut [MaybeUninit<Line>]| {
                     let rows = seen[start * padded..].chunks_exact(padded);
                     for (line, row) in lines.iter_mut().zip(rows) {
@@ -302,10 +294,11 @@ pub fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -
                     }
                 };
                 let factors =
-                    Factors { a: First::Packed(kernel), b: Second::Written(&pack), isa: Isa::get() };
-                let place = Place { out: products.as_mut_ptr(), stride: padded };
+                    Factors { a: First::Packed(&kernel), b: Second::Written(&pack), isa: Isa::get() };
+                let rows = place * sizes.outer..(place + 1) * sizes.outer;
+                let to = Place { out: products[rows.start * padded..].as_mut_ptr(), stride: padded };
                 // SAFETY: there are as many rows and columns.
-                unsafe { factors.write(place, 0..sizes.outer, 0..padded, (1.0, false), |_| ()) };
+                unsafe { factors.write(to, rows, 0..padded, (1.0, false), |_| ()) };
             }
             lanes::vectorized(
                 #[inline(always)]

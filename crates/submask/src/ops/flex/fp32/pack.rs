@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use rayon::prelude::*;
+
 use super::kernel::RowBlock;
 use crate::ops::flex::gemm::{Matrix, for_each_chunk};
 use crate::ops::flex::{filled, room};
@@ -172,6 +174,42 @@ impl Rows {
             pack_by_rows(matrix, block * DEPTH, lines);
         }
         Self { lines, rows: matrix.rows, inner: matrix.columns }
+    }
+
+    /// Rows that are made in groups: row member·groups + group is the member of what `make` writes of a group, [member][inner].
+    pub fn in_groups(
+        groups: usize,
+        members: usize,
+        inner: usize,
+        make: impl Fn(usize, &mut [f32]) + Sync + Send,
+    ) -> Self {
+        let rows = groups * members;
+        let mut lines = room(row_lines(rows * inner.div_ceil(DEPTH)));
+        let mut places: Vec<Vec<&mut [MaybeUninit<Line>]>> = (0..groups).map(|_| Vec::new()).collect();
+        for (row, lines) in lines.chunks_exact_mut(DEPTH / NR).enumerate() {
+            places[row % groups].push(lines);
+        }
+        places.into_par_iter().enumerate().for_each_init(
+            || vec![0.0; members * inner],
+            |made, (group, places)| {
+                make(group, made);
+                for (place, lines) in places.into_iter().enumerate() {
+                    let (block, member) = (place / members, place % members);
+                    let row = &made[member * inner..(member + 1) * inner][block * DEPTH..];
+                    let (whole, rest) = row[..row.len().min(DEPTH)].as_chunks();
+                    for (index, line) in lines.iter_mut().enumerate() {
+                        line.write(whole.get(index).map_or_else(Line::default, |row| Line(*row)));
+                    }
+                    if !rest.is_empty() {
+                        let mut line = Line::default();
+                        line.0[..rest.len()].copy_from_slice(rest);
+                        lines[whole.len()].write(line);
+                    }
+                }
+            },
+        );
+        // SAFETY: the rows of all groups are all rows, and all their lines are written.
+        Self { lines: unsafe { filled(lines) }, rows, inner }
     }
 
     /// Number of rows.
