@@ -287,7 +287,7 @@ fn swiglu_equals_its_composition() {
 }
 
 /// (batch, channels in, channels out, height, width, kernel): odd sizes, one pixel, tails of tiles and of vectors.
-const CONVOLUTIONS: [[usize; 6]; 11] = [
+const CONVOLUTIONS: [[usize; 6]; 12] = [
     [1, 1, 1, 1, 1, 1],
     [1, 1, 1, 1, 1, 3],
     [2, 3, 5, 1, 1, 3],
@@ -299,6 +299,7 @@ const CONVOLUTIONS: [[usize; 6]; 11] = [
     [1, 2, 3, 6, 5, 5],
     [2, 8, 64, 16, 16, 3],
     [1, 2, 2, 1, 300, 3],
+    [4, 64, 70, 16, 17, 3],
 ];
 
 #[test]

@@ -130,7 +130,7 @@ fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Ve
 
 /// See [`kernel::weight_gradient`].
 fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
-    match winograd::fits(sizes) {
+    match winograd::fits_gradient(sizes) {
         true => winograd::weight_gradient(sizes, x, g),
         false => kernel::weight_gradient(sizes, x, g),
     }

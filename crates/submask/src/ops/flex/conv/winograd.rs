@@ -23,9 +23,10 @@ use crate::ops::vectors::Isa;
 /// Places of a tile.
 const PLACES: usize = 16;
 
-/// Channels and tiles of an image from which on this is faster than a sum over the kernel.
-const FEWEST_CHANNELS: usize = 32;
-const FEWEST_TILES: usize = 16;
+/// Channels, tiles of an image, and tiles of a batch from which on this is faster than a sum over the kernel.
+const FEWEST_CHANNELS: usize = 64;
+const FEWEST_TILES: usize = 64;
+const FEWEST_SUMMED: usize = 256;
 
 /// Tiles of a task, about; fewer where threads would have no task.
 const TILES: [usize; 2] = [32, 128];
@@ -40,10 +41,16 @@ thread_local! {
 
 /// Whether convolutions of these sizes are made here. It does not depend on the batch.
 pub fn fits(sizes: Sizes) -> bool {
-    let tiling = Tiling::of(sizes);
-    sizes.kernel == 3
-        && sizes.inner.min(sizes.outer) >= FEWEST_CHANNELS
-        && tiling.rows * tiling.columns >= FEWEST_TILES
+    has_kernels(sizes) && Tiling::of(sizes).of_image() >= FEWEST_TILES
+}
+
+/// Whether gradients of these sizes are made here, which are sums over a batch.
+pub fn fits_gradient(sizes: Sizes) -> bool {
+    has_kernels(sizes) && sizes.batch * Tiling::of(sizes).of_image() >= FEWEST_SUMMED
+}
+
+fn has_kernels(sizes: Sizes) -> bool {
+    sizes.kernel == 3 && sizes.inner.min(sizes.outer) >= FEWEST_CHANNELS
 }
 
 /// The tiles of images.
@@ -68,6 +75,11 @@ impl Tiling {
     fn of(sizes: Sizes) -> Self {
         let Sizes { height, width, .. } = sizes;
         Self { height, width, rows: height.div_ceil(2), columns: width.div_ceil(2) }
+    }
+
+    /// Tiles of an image.
+    fn of_image(self) -> usize {
+        self.rows * self.columns
     }
 
     /// Rows of tiles, counted over all images, by image.
@@ -420,12 +432,12 @@ mod tests {
     /// [batch, in, out, height, width]: tiles of two images in a task, more channels than a block of a product has, odd planes, and
     /// planes of one column.
     const SIZES: [[usize; 5]; 6] = [
-        [3, 32, 33, 8, 8],
-        [2, 40, 70, 9, 17],
-        [1, 300, 32, 8, 10],
-        [2, 33, 300, 32, 32],
-        [5, 32, 34, 70, 1],
-        [1, 64, 64, 33, 6],
+        [4, 64, 65, 16, 16],
+        [3, 70, 90, 19, 17],
+        [4, 300, 64, 16, 18],
+        [2, 65, 300, 32, 32],
+        [5, 64, 66, 150, 1],
+        [3, 64, 64, 61, 6],
     ];
 
     fn drawn(id: u64, len: usize) -> Vec<f32> {
@@ -435,7 +447,7 @@ mod tests {
 
     fn sizes([batch, inner, outer, height, width]: [usize; 5]) -> Sizes {
         let sizes = Sizes { batch, inner, outer, height, width, kernel: 3 };
-        assert!(fits(sizes) && fits(sizes.reversed()));
+        assert!(fits(sizes) && fits(sizes.reversed()) && fits_gradient(sizes));
         sizes
     }
 
