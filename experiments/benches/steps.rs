@@ -1,12 +1,13 @@
 //! Training step, evaluation and sampling at three sizes, in tokens per second; and what the data flow saves:
 //! logits at all positions against logits where they are asked for.
 
+use std::fmt::{self, Display, Formatter};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::Device;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use divan::Bencher;
+use divan::counter::ItemsCount;
 use submask::Compute;
 use submask::backbone::dit::{Dit, DitConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
@@ -70,6 +71,12 @@ const SIZES: [Size; 3] = [
         batch: 4,
     },
 ];
+
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
 
 impl Size {
     fn codes(&self) -> SubTokenizer {
@@ -137,84 +144,72 @@ impl Size {
     }
 }
 
-fn training(c: &mut Criterion) {
-    let mut group = c.benchmark_group("training step, tokens");
-    for size in &SIZES {
-        let preset = include_str!("../../crates/submask-cli/presets/dictionary.toml");
-        let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
-        settings.train.batch_size = size.batch;
-        let architecture = size.architecture();
-        let parameters = architecture.parameters();
-        let values = size.values(parameters);
-        let loss =
-            LossFunction::of(&architecture, &settings.train, &Compute::cpu()).expect("the size is valid");
-        let batch = Batch { x_0: size.tokens(size.batch), ..Batch::default() };
-        group.throughput(Throughput::Elements(batch.x_0.len() as u64));
-        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
-            let mut step = 0;
-            b.iter(|| {
-                step += 1;
-                let slot = Slot { step, index: 0 };
-                black_box(loss.loss_and_gradients(parameters, &values, &Device::flex(), &batch, slot))
-            });
-        });
-    }
+/// A training step, tokens per second.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn training(bencher: Bencher, size: &Size) {
+    let preset = include_str!("../../crates/submask-cli/presets/dictionary.toml");
+    let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
+    settings.train.batch_size = size.batch;
+    let architecture = size.architecture();
+    let parameters = architecture.parameters();
+    let values = size.values(parameters);
+    let loss = LossFunction::of(&architecture, &settings.train, &Compute::cpu()).expect("the size is valid");
+    let batch = Batch { x_0: size.tokens(size.batch), ..Batch::default() };
+    let mut step = 0;
+    bencher.counter(ItemsCount::new(batch.x_0.len())).bench_local(|| {
+        step += 1;
+        let slot = Slot { step, index: 0 };
+        black_box(loss.loss_and_gradients(parameters, &values, &Device::flex(), &batch, slot))
+    });
 }
 
-fn evaluation(c: &mut Criterion) {
-    let mut group = c.benchmark_group("nelbo_subtoken, tokens");
-    for size in &SIZES {
-        let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
-        let x_0 = size.tokens(4);
-        let settings = LikelihoodSettings { draws: 1, ..LikelihoodSettings::default() };
-        group.throughput(Throughput::Elements(x_0.len() as u64));
-        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
-            let sequences = Sequences::new(&x_0, size.seq_len).expect("whole sequences");
-            b.iter(|| black_box(nelbo_subtoken(&network, &predictive, &sequences, &settings)));
-        });
-    }
+/// `nelbo_subtoken`, tokens per second.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn evaluation(bencher: Bencher, size: &Size) {
+    let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
+    let x_0 = size.tokens(4);
+    let settings = LikelihoodSettings { draws: 1, ..LikelihoodSettings::default() };
+    let sequences = Sequences::new(&x_0, size.seq_len).expect("whole sequences");
+    bencher
+        .counter(ItemsCount::new(x_0.len()))
+        .bench_local(|| black_box(nelbo_subtoken(&network, &predictive, &sequences, &settings)));
 }
 
-fn sampling(c: &mut Criterion) {
-    let mut group = c.benchmark_group("sampling in 64 steps, tokens");
-    for size in &SIZES {
-        let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
-        let settings = SampleSettings { steps: Steps::Grid(64), ..SampleSettings::default() };
-        let sampler = Sampler::new(&network, &predictive, settings).expect("the settings are valid");
-        let prompts = [Prompt::empty(&predictive, size.seq_len).expect("a length above 0")];
-        let report = sampler.sample(&prompts).expect("the network can be sampled").report();
-        println!("{}: {} evaluations, {} idle steps", size.name, report.evaluations, report.steps_skipped);
-        group.throughput(Throughput::Elements(size.seq_len as u64));
-        group.bench_function(BenchmarkId::from_parameter(size.name), |b| {
-            b.iter(|| black_box(sampler.sample(&prompts)));
-        });
-    }
+/// Sampling in 64 steps, tokens per second.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn sampling(bencher: Bencher, size: &Size) {
+    let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
+    let settings = SampleSettings { steps: Steps::Grid(64), ..SampleSettings::default() };
+    let sampler = Sampler::new(&network, &predictive, settings).expect("the settings are valid");
+    let prompts = [Prompt::empty(&predictive, size.seq_len).expect("a length above 0")];
+    bencher.counter(ItemsCount::new(size.seq_len)).bench_local(|| black_box(sampler.sample(&prompts)));
 }
 
-/// One network evaluation with logits at all positions, and at the two that a step of T = 64 reveals.
-fn logits_where_asked(c: &mut Criterion) {
-    let mut group = c.benchmark_group("one evaluation, logits at");
-    for size in &SIZES {
-        let network = size.loaded();
-        let y_t = vec![size.codes().mask_id(); size.seq_len * size.subtokens];
-        for (name, count) in [("all positions", size.seq_len), ("two positions", 2)] {
-            let positions: Vec<usize> = (0..count).collect();
-            group.bench_function(BenchmarkId::new(name, size.name), |b| {
-                b.iter(|| {
-                    let states = States { y_t: &y_t, t: &[0.5], labels: None };
-                    network.evaluate(&states, &positions, &mut |_, rows| {
-                        black_box(rows);
-                        Ok(())
-                    })
-                });
-            });
-        }
-    }
+/// One network evaluation with logits at all positions.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn logits_at_all_positions(bencher: Bencher, size: &Size) {
+    logits(bencher, size, size.seq_len);
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(6)).warm_up_time(Duration::from_secs(1));
-    targets = training, evaluation, sampling, logits_where_asked
+/// One network evaluation with logits at the two positions that a step of T = 64 reveals.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn logits_at_two_positions(bencher: Bencher, size: &Size) {
+    logits(bencher, size, 2);
 }
-criterion_main!(benches);
+
+fn logits(bencher: Bencher, size: &Size, count: usize) {
+    let network = size.loaded();
+    let y_t = vec![size.codes().mask_id(); size.seq_len * size.subtokens];
+    let positions: Vec<usize> = (0..count).collect();
+    bencher.bench_local(|| {
+        let states = States { y_t: &y_t, t: &[0.5], labels: None };
+        network.evaluate(&states, &positions, &mut |_, rows| {
+            black_box(rows);
+            Ok(())
+        })
+    });
+}
+
+fn main() {
+    divan::main();
+}

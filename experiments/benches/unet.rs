@@ -1,12 +1,13 @@
 //! The image network on the CPU: single convolutions forward and backward, with fused and with plain operations, and
 //! one forward and backward pass of a small U-Net.
 
+use std::fmt::{self, Debug, Display, Formatter};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use divan::Bencher;
+use divan::counter::ItemsCount;
 use submask::backbone::unet::{Unet, UnetConfig};
 use submask::backbone::weights::{Init, Parameter, Weights};
 use submask::backbone::{self, Backbone};
@@ -31,28 +32,40 @@ fn operations([batch, channels, size]: [usize; 3]) -> u64 {
     3 * 2 * (batch * size * size * channels * channels * 9) as u64
 }
 
-fn convolution(c: &mut Criterion) {
-    let mut group = c.benchmark_group("convolution 3x3, forward and backward");
-    let device = Device::flex().autodiff();
-    for sizes in CONVOLUTIONS {
-        let [batch, channels, size] = sizes;
-        let normal = |shape: [usize; 4]| {
-            Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad()
-        };
-        let (x, weight) = (normal([batch, channels, size, size]), normal([channels, channels, 3, 3]));
-        let bias = Tensor::<1>::zeros([channels], &device).require_grad();
-        group.throughput(Throughput::Elements(operations(sizes)));
-        for kernels in [Kernels::FUSED, Kernels::PLAIN] {
-            let name = format!("B {batch}, {channels} channels, {size}x{size}");
-            group.bench_function(BenchmarkId::new(format!("{kernels:?}"), name), |b| {
-                b.iter(|| black_box(kernels.conv(x.clone(), weight.clone(), bias.clone()).sum().backward()));
-            });
-        }
+/// A size, with fused and with plain operations.
+struct Case<T> {
+    kernels: Kernels,
+    size: T,
+}
+
+impl<T: Debug> Display for Case<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.kernels, self.size)
     }
 }
 
-fn network(c: &mut Criterion) {
-    let mut group = c.benchmark_group("U-Net, loss and gradients, images");
+fn cases<T: Copy, const N: usize>(sizes: [T; N]) -> impl Iterator<Item = Case<T>> {
+    let both = |size| [Kernels::FUSED, Kernels::PLAIN].map(|kernels| Case { kernels, size });
+    sizes.into_iter().flat_map(both)
+}
+
+/// Multiplications and additions of a convolution by 3×3, forward and backward, per second.
+#[divan::bench(args = cases(CONVOLUTIONS), sample_count = 10, sample_size = 1)]
+fn convolution(bencher: Bencher, &Case { kernels, size: [batch, channels, size] }: &Case<[usize; 3]>) {
+    let device = Device::flex().autodiff();
+    let normal = |shape: [usize; 4]| {
+        Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad()
+    };
+    let (x, weight) = (normal([batch, channels, size, size]), normal([channels, channels, 3, 3]));
+    let bias = Tensor::<1>::zeros([channels], &device).require_grad();
+    bencher.counter(ItemsCount::new(operations([batch, channels, size]))).bench_local(|| {
+        black_box(kernels.conv(x.clone(), weight.clone(), bias.clone()).sum().backward());
+    });
+}
+
+/// Loss and gradients of a small U-Net, images per second.
+#[divan::bench(args = cases(["network"]), sample_count = 10, sample_size = 1)]
+fn network(bencher: Bencher, case: &Case<&str>) {
     let config = UnetConfig {
         channels: 3,
         height: 32,
@@ -75,30 +88,22 @@ fn network(c: &mut Criterion) {
     let weights = vec![1.0 / tokens as f32; tokens];
     let rows = LossRows::new(predictive, Objective::CrossEntropy, x_0, y_t.clone(), weights);
     let rows = Arc::new(rows);
-    group.throughput(Throughput::Elements(BATCH as u64));
-    for kernels in [Kernels::FUSED, Kernels::PLAIN] {
-        let network = Unet::new(config.clone(), &codes, kernels).expect("the sizes are valid");
-        let parameters = network.parameters();
-        let drawn = |parameter: &Parameter| match parameter.init {
-            Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },
-            _ => parameter.clone(),
-        };
-        let values: Vec<Vec<f32>> =
-            parameters.iter().enumerate().map(|(i, parameter)| drawn(parameter).initial(1, i)).collect();
-        let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
-        group.bench_function(BenchmarkId::from_parameter(format!("{kernels:?}")), |b| {
-            b.iter(|| {
-                let inputs = States { y_t: &y_t, t: &[0.5; BATCH], labels: None }.into();
-                let loss = backbone::loss(&network, &weights, &inputs, &positions, rows.clone(), None);
-                black_box(loss.expect("whole images").expect("there are rows").backward())
-            });
-        });
-    }
+    let network = Unet::new(config, &codes, case.kernels).expect("the sizes are valid");
+    let parameters = network.parameters();
+    let drawn = |parameter: &Parameter| match parameter.init {
+        Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },
+        _ => parameter.clone(),
+    };
+    let values: Vec<Vec<f32>> =
+        parameters.iter().enumerate().map(|(i, parameter)| drawn(parameter).initial(1, i)).collect();
+    let weights = Weights::new(parameters, &values, &Device::flex().autodiff());
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        let inputs = States { y_t: &y_t, t: &[0.5; BATCH], labels: None }.into();
+        let loss = backbone::loss(&network, &weights, &inputs, &positions, rows.clone(), None);
+        black_box(loss.expect("whole images").expect("there are rows").backward());
+    });
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
-    targets = convolution, network
+fn main() {
+    divan::main();
 }
-criterion_main!(benches);
