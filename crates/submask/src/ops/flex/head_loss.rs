@@ -1,6 +1,7 @@
 //! The output layer and the training loss in one operation. Logits exist for a chunk of rows at a time, and where
 //! visible digits leave few tokens possible, of those tokens only.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -13,7 +14,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, On, add_product, product};
+use super::gemm::{Matrix, On, add_product, product, product_to};
 use super::linear::{affine, column_sums};
 use super::{contiguous, dims, register, tensor, values};
 use crate::ops::{Precision, RowLoss, lanes};
@@ -140,6 +141,16 @@ impl Head<'_> {
         &self.hidden[row * self.width..][..self.width]
     }
 
+    /// Rows one after the other, of which there is one at least.
+    fn rows_of(&self, rows: &[usize]) -> Cow<'_, [f32]> {
+        if are_consecutive(rows) {
+            return Cow::Borrowed(&self.hidden[rows[0] * self.width..][..rows.len() * self.width]);
+        }
+        let mut found = Vec::with_capacity(rows.len() * self.width);
+        rows.iter().for_each(|&row| found.extend_from_slice(self.row(row)));
+        Cow::Owned(found)
+    }
+
     fn token(&self, token: u32) -> &[f32] {
         &self.weight[token as usize * self.width..][..self.width]
     }
@@ -167,7 +178,7 @@ impl Head<'_> {
         let (width, classes, pool) = (self.width, self.bias.len(), On::Pool(self.precision));
         let mut loss = 0.0;
         for (index, rows) in wide.chunks(chunk_rows(classes)).enumerate() {
-            let hidden: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+            let hidden = self.rows_of(rows);
             let mut logits = affine(&hidden, self.weight, self.bias, rows.len(), self.precision);
             let losses: Vec<f64> = logits
                 .par_chunks_mut(classes)
@@ -177,9 +188,14 @@ impl Head<'_> {
             loss += losses.iter().sum::<f64>();
             let by_logits = Matrix::new(&logits, rows.len(), classes);
             let weight = Matrix::new(self.weight, classes, width);
-            let by_hidden = product(by_logits, weight, 1.0, pool);
-            for (&row, values) in rows.iter().zip(by_hidden.chunks_exact(width)) {
-                gradient.hidden[row * width..][..width].copy_from_slice(values);
+            if are_consecutive(rows) {
+                let place = &mut gradient.hidden[rows[0] * width..][..rows.len() * width];
+                product_to(place, by_logits, weight, 1.0, pool);
+            } else {
+                let by_hidden = product(by_logits, weight, 1.0, pool);
+                for (&row, values) in rows.iter().zip(by_hidden.chunks_exact(width)) {
+                    gradient.hidden[row * width..][..width].copy_from_slice(values);
+                }
             }
             let hidden = Matrix::new(&hidden, rows.len(), width);
             match index {
@@ -272,6 +288,11 @@ impl Head<'_> {
             }
         }
     }
+}
+
+/// Whether increasing numbers leave none out.
+fn are_consecutive(rows: &[usize]) -> bool {
+    rows[rows.len() - 1] - rows[0] + 1 == rows.len()
 }
 
 impl<C: CheckpointStrategy> HeadLossOp for Autodiff<Flex, C> {

@@ -193,6 +193,12 @@ fn write<A: Copy, B: Copy>(out: &mut [f32], a: &[A], b: &[B], f: impl Fn(A, B) -
     }
 }
 
+/// A row of places of a tile. (Not by `array::from_fn`, which is a call where it is not inlined; so below.)
+#[inline(always)]
+fn at(row: &[&[f32]; 4], tile: usize) -> [f32; 4] {
+    [row[0][tile], row[1][tile], row[2][tile], row[3][tile]]
+}
+
 /// Two pixels of every tile, from three rows of its places.
 #[inline(always)]
 fn combine(
@@ -204,9 +210,9 @@ fn combine(
     let count = rows[0][0].len();
     let rows = rows.map(|row| row.map(|place| &place[..count]));
     for (tile, out) in out[..count].iter_mut().enumerate() {
-        let [a, b, c, d] = std::array::from_fn(|column| {
-            down(rows[0][column][tile], rows[1][column][tile], rows[2][column][tile])
-        });
+        let [[a0, b0, c0, d0], [a1, b1, c1, d1], [a2, b2, c2, d2]] =
+            [at(&rows[0], tile), at(&rows[1], tile), at(&rows[2], tile)];
+        let (a, b, c, d) = (down(a0, a1, a2), down(b0, b1, b2), down(c0, c1, c2), down(d0, d1, d2));
         *out = end([a + b + c, b - c - d]);
     }
 }
@@ -403,15 +409,19 @@ pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
     out.par_chunks_exact_mut(9 * inner).enumerate().for_each(|(row, out)| {
         let u: [&[f32]; PLACES] =
             std::array::from_fn(|place| &sums[(place * outer + row) * inner..][..inner]);
+        let u: [&[&[f32]; 4]; 4] = std::array::from_fn(|row| u[4 * row..].first_chunk().expect("four"));
         lanes::vectorized(
             #[inline(always)]
             || {
                 for (channel, out) in out.as_chunks_mut::<9>().0.iter_mut().enumerate() {
-                    let along: [[f32; 3]; 4] = std::array::from_fn(|row| {
-                        filter_gradient(std::array::from_fn(|column| u[4 * row + column][channel]))
-                    });
+                    let [a, b, c, d] = [
+                        filter_gradient(at(u[0], channel)),
+                        filter_gradient(at(u[1], channel)),
+                        filter_gradient(at(u[2], channel)),
+                        filter_gradient(at(u[3], channel)),
+                    ];
                     for column in 0..3 {
-                        let gradients = filter_gradient(along.map(|row| row[column]));
+                        let gradients = filter_gradient([a[column], b[column], c[column], d[column]]);
                         for (row, gradient) in gradients.into_iter().enumerate() {
                             out[3 * row + column] = gradient;
                         }
