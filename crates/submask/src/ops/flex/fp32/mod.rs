@@ -50,6 +50,9 @@ pub fn tiles(rows: usize, columns: usize, shared: bool) -> (Parts, Parts) {
     let mut row_parts = rows.div_ceil(ROWS);
     let mut column_parts = 1;
     if threads > 1 {
+        // Rather of fewer rows than of fewer columns: rows are packed for each tile, columns once for all.
+        let most = rows / FEWEST[0] / threads * threads;
+        row_parts = row_parts.max(most.min(4 * threads));
         let most = (columns / ENOUGH).max(1);
         column_parts = (4 * threads).div_ceil(row_parts).min(most);
         if row_parts * column_parts < threads {
@@ -58,8 +61,8 @@ pub fn tiles(rows: usize, columns: usize, shared: bool) -> (Parts, Parts) {
         }
         // No thread waits while another has the last tile, unless there are many tiles.
         if row_parts > 1 && row_parts * column_parts < 8 * threads {
-            let even =
-                (row_parts..2 * row_parts).find(|parts| (parts * column_parts).is_multiple_of(threads));
+            let is_even = |parts: &usize| (parts * column_parts).is_multiple_of(threads);
+            let even = (row_parts..2 * row_parts).find(|parts| is_even(parts) && rows / parts >= FEWEST[0]);
             row_parts = even.unwrap_or(row_parts);
         }
     }
@@ -289,12 +292,21 @@ mod tests {
 
     #[test]
     fn tiles_are_enough_and_not_too_small() {
-        for rows in [1, 5, 48, 256, 300, 1024, 4096, 100_001] {
-            for columns in [1, 64, 257, 1024, 50_257] {
-                let (row_parts, column_parts) = tiles(rows, columns, true);
-                assert!(row_parts.count >= rows.div_ceil(ROWS) && column_parts.count >= 1);
-                assert!(row_parts.count == 1 || rows / row_parts.count >= FEWEST[0]);
-                assert!(column_parts.count == 1 || columns / column_parts.count >= FEWEST[1]);
+        for threads in [1, 2, 3, 16] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for rows in [1, 5, 48, 100, 256, 300, 1024, 4096, 100_001] {
+                for columns in [1, 64, 257, 1024, 50_257] {
+                    let (row_parts, column_parts) = pool.install(|| tiles(rows, columns, true));
+                    assert!(row_parts.count >= rows.div_ceil(ROWS) && column_parts.count >= 1);
+                    assert!(row_parts.count == 1 || rows / row_parts.count >= FEWEST[0]);
+                    assert!(column_parts.count == 1 || columns / column_parts.count >= FEWEST[1]);
+                    let (most_rows, most_columns) = (rows / FEWEST[0], columns / FEWEST[1]);
+                    let count = row_parts.count * column_parts.count;
+                    assert!(
+                        count >= threads || count >= most_rows.max(1) * most_columns.max(1) / 4,
+                        "{rows}, {columns}"
+                    );
+                }
             }
         }
     }
