@@ -439,6 +439,9 @@ mod tests {
     use super::*;
     use crate::random::{Draws, Purpose};
 
+    type Convolve = fn(Sizes, &[f32], &[f32], Option<&[f32]>) -> Vec<f32>;
+    type WeightGradient = fn(Sizes, &[f32], &[f32]) -> Vec<f32>;
+
     /// [batch, in, out, height, width]: tiles of two images in a task, more channels than a block of a product has, odd planes, and
     /// planes of one column.
     const SIZES: [[usize; 5]; 6] = [
@@ -513,8 +516,7 @@ mod tests {
             let g = drawn(2, images * sizes.outer * pixels);
             let weight = drawn(3, sizes.outer * sizes.inner * 9);
             let turned = turned(sizes, &weight);
-            let of = |convolve: fn(Sizes, &[f32], &[f32], Option<&[f32]>) -> Vec<f32>,
-                      gradient: fn(Sizes, &[f32], &[f32]) -> Vec<f32>| {
+            let of = |convolve: Convolve, gradient: WeightGradient| {
                 [
                     error(&convolve(sizes, &x, &weight, None), |i| exact(sizes, &x, &weight, i)),
                     error(&convolve(sizes.reversed(), &g, &turned, None), |i| {
