@@ -145,7 +145,7 @@ impl Size {
 }
 
 /// A training step, tokens per second.
-#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = SIZES, max_time = 6)]
 fn training(bencher: Bencher, size: &Size) {
     let preset = include_str!("../../crates/submask-cli/presets/dictionary.toml");
     let mut settings: RunSettings = toml::from_str(preset).expect("the preset is whole");
@@ -159,12 +159,12 @@ fn training(bencher: Bencher, size: &Size) {
     bencher.counter(ItemsCount::new(batch.x_0.len())).bench_local(|| {
         step += 1;
         let slot = Slot { step, index: 0 };
-        black_box(loss.loss_and_gradients(parameters, &values, &Device::flex(), &batch, slot))
+        drop(black_box(loss.loss_and_gradients(parameters, &values, &Device::flex(), &batch, slot)));
     });
 }
 
 /// `nelbo_subtoken`, tokens per second.
-#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = SIZES, max_time = 6)]
 fn evaluation(bencher: Bencher, size: &Size) {
     let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
     let x_0 = size.tokens(4);
@@ -172,27 +172,27 @@ fn evaluation(bencher: Bencher, size: &Size) {
     let sequences = Sequences::new(&x_0, size.seq_len).expect("whole sequences");
     bencher
         .counter(ItemsCount::new(x_0.len()))
-        .bench_local(|| black_box(nelbo_subtoken(&network, &predictive, &sequences, &settings)));
+        .bench_local(|| drop(black_box(nelbo_subtoken(&network, &predictive, &sequences, &settings))));
 }
 
 /// Sampling in 64 steps, tokens per second.
-#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = SIZES, max_time = 6)]
 fn sampling(bencher: Bencher, size: &Size) {
     let (network, predictive) = (size.loaded(), Predictive::new(size.codes(), true));
     let settings = SampleSettings { steps: Steps::Grid(64), ..SampleSettings::default() };
     let sampler = Sampler::new(&network, &predictive, settings).expect("the settings are valid");
     let prompts = [Prompt::empty(&predictive, size.seq_len).expect("a length above 0")];
-    bencher.counter(ItemsCount::new(size.seq_len)).bench_local(|| black_box(sampler.sample(&prompts)));
+    bencher.counter(ItemsCount::new(size.seq_len)).bench_local(|| drop(black_box(sampler.sample(&prompts))));
 }
 
 /// One network evaluation with logits at all positions.
-#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = SIZES, max_time = 6)]
 fn logits_at_all_positions(bencher: Bencher, size: &Size) {
     logits(bencher, size, size.seq_len);
 }
 
 /// One network evaluation with logits at the two positions that a step of T = 64 reveals.
-#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = SIZES, max_time = 6)]
 fn logits_at_two_positions(bencher: Bencher, size: &Size) {
     logits(bencher, size, 2);
 }

@@ -40,7 +40,7 @@ struct Case<T> {
 
 impl<T: Debug> Display for Case<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?}", self.kernels, self.size)
+        write!(f, "{} {:?}", self.kernels, self.size)
     }
 }
 
@@ -50,7 +50,7 @@ fn cases<T: Copy, const N: usize>(sizes: [T; N]) -> impl Iterator<Item = Case<T>
 }
 
 /// Multiplications and additions of a convolution by 3×3, forward and backward, per second.
-#[divan::bench(args = cases(CONVOLUTIONS), sample_count = 10, sample_size = 1)]
+#[divan::bench(args = cases(CONVOLUTIONS), max_time = 6)]
 fn convolution(bencher: Bencher, &Case { kernels, size: [batch, channels, size] }: &Case<[usize; 3]>) {
     let device = Device::flex().autodiff();
     let normal = |shape: [usize; 4]| {
@@ -64,7 +64,7 @@ fn convolution(bencher: Bencher, &Case { kernels, size: [batch, channels, size] 
 }
 
 /// Loss and gradients of a small U-Net, images per second.
-#[divan::bench(args = cases(["network"]), sample_count = 10, sample_size = 1)]
+#[divan::bench(args = cases(["network"]), max_time = 6)]
 fn network(bencher: Bencher, case: &Case<&str>) {
     let config = UnetConfig {
         channels: 3,

@@ -46,12 +46,27 @@ fn state(run: &Path, step: u64) -> Vec<Vec<u8>> {
 
 #[test]
 fn vectors_of_any_length_give_the_same_weights_and_pixels() {
+    compare_vectors(TINY);
+    // Planes and batches that are large enough for Winograd's convolutions.
+    let larger: Vec<&str> = TINY
+        .iter()
+        .map(|setting| match *setting {
+            "data.height=8" => "data.height=16",
+            "data.width=8" => "data.width=16",
+            "train.batch_size=2" => "train.batch_size=4",
+            other => other,
+        })
+        .collect();
+    compare_vectors(&larger);
+}
+
+fn compare_vectors(settings: &[&str]) {
     let results = [None, Some("256"), Some("128")].map(|bits| {
         let room = Room::new();
         let variables = bits.map(|bits| ("SUBMASK_VECTOR_BITS", bits));
         let call = |arguments: &[&str]| room.call_in(arguments, b"", variables.as_slice());
         let preset = ["train", "--preset", "emoji", "--out", "run", "--steps", "4", "--set"];
-        stdout(&call(&[&preset[..], TINY].concat()));
+        stdout(&call(&[&preset[..], settings].concat()));
         let evaluated = stdout(&call(&["eval", "run", "--draws", "2", "--json"])).to_owned();
         let picture = std::fs::read(room.path().join("run/samples/step-4.png")).unwrap();
         (state(&room.path().join("run"), 4), picture, evaluated)

@@ -141,7 +141,7 @@ impl Head<'_> {
         &self.hidden[row * self.width..][..self.width]
     }
 
-    /// Rows one after the other, of which there is one at least.
+    /// Hidden states of rows, [n, d]; `rows` is not empty.
     fn rows_of(&self, rows: &[usize]) -> Cow<'_, [f32]> {
         if are_consecutive(rows) {
             return Cow::Borrowed(&self.hidden[rows[0] * self.width..][..rows.len() * self.width]);
@@ -290,9 +290,9 @@ impl Head<'_> {
     }
 }
 
-/// Whether increasing numbers leave none out.
+/// Whether each number is followed by the next.
 fn are_consecutive(rows: &[usize]) -> bool {
-    rows[rows.len() - 1] - rows[0] + 1 == rows.len()
+    rows.is_sorted_by(|a, b| a + 1 == *b)
 }
 
 impl<C: CheckpointStrategy> HeadLossOp for Autodiff<Flex, C> {

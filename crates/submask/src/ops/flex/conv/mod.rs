@@ -1,5 +1,5 @@
 //! Convolutions that keep the resolution, without a matrix of patches: matrix products whose panels are read where they
-//! stand in k copies of the image, moved by a column of the kernel each.
+//! stand in k copies of the image, moved by a column of the kernel each, or, of many channels by 3×3, Winograd's filtering.
 
 mod kernel;
 mod slab;
@@ -120,7 +120,8 @@ impl Backward<Flex, 3> for ConvBackward {
     }
 }
 
-/// See [`kernel::convolve`].
+/// The convolution of all images with `weight`, plus bias: by Winograd's filtering where that is faster, which depends on the
+/// sizes of an image alone, else by a sum over the kernel.
 fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     match winograd::fits(sizes) {
         true => winograd::convolve(sizes, x, weight, bias),
@@ -128,7 +129,7 @@ fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Ve
     }
 }
 
-/// See [`kernel::weight_gradient`].
+/// The gradient of the weight, likewise; here the batch counts, too.
 fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
     match winograd::fits_gradient(sizes) {
         true => winograd::weight_gradient(sizes, x, g),

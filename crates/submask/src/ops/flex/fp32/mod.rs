@@ -50,9 +50,11 @@ pub fn tiles(rows: usize, columns: usize, shared: bool) -> (Parts, Parts) {
     let mut row_parts = rows.div_ceil(ROWS);
     let mut column_parts = 1;
     if threads > 1 {
-        // Rather of fewer rows than of fewer columns: rows are packed for each tile, columns once for all.
-        let most = rows / FEWEST[0] / threads * threads;
-        row_parts = row_parts.max(most.min(4 * threads));
+        if row_parts > 1 {
+            // Rather of fewer rows than of fewer columns: rows are packed for each tile, columns once for all.
+            let most = rows / FEWEST[0] / threads * threads;
+            row_parts = row_parts.max(most.min(4 * threads));
+        }
         let most = (columns / ENOUGH).max(1);
         column_parts = (4 * threads).div_ceil(row_parts).min(most);
         if row_parts * column_parts < threads {

@@ -176,7 +176,7 @@ impl Rows {
         Self { lines, rows: matrix.rows, inner: matrix.columns }
     }
 
-    /// Rows that are made in groups: row member·groups + group is the member of what `make` writes of a group, [member][inner].
+    /// Rows in the order [member][group], made a group at a time: `make` writes all members of one, [member][inner].
     pub fn in_groups(
         groups: usize,
         members: usize,
