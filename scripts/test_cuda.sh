@@ -61,27 +61,32 @@ for architecture in 80 89 90; do
         cargo test "${options[@]}" --test it -- short_runs_of_other_networks
 done
 
-# launches PROGRAM ARGUMENT...: how many kernels a program launches.
-launches() {
+# counted PROGRAM ARGUMENT...: how many kernels a program launches, how often it waits for the device, and how many bytes it copies to
+# the device and from there.
+counted() {
     local program
     program=$(grep "/$1\$" <<<"$programs") || fail "no program $1"
     rm -f "$scratch/report.json"
     env "${found[@]}" DEVICE=gpu:0 PRETENDED_CUDA_REPORT="$scratch/report.json" "$program" "${@:2}" >"$scratch/said" 2>&1 || fail "$* ($(tail -5 "$scratch/said"))"
-    sed -n 's/^  "launches": \([0-9]*\),$/\1/p' "$scratch/report.json"
+    for name in launches waits bytes_to_device bytes_to_host; do
+        sed -n "s/^  \"$name\": \([0-9]*\),\$/\1/p" "$scratch/report.json"
+    done | tr '\n' ' '
 }
 
-echo "- launches"
+echo "- launches, waits, bytes to the device and from there"
 # A program, a case, what it evaluates and samples, and the most kernels that a training step may launch.
 while read -r program case evaluation sampling most; do
     for architecture in 80 89 90; do
         for precision in fp32 bf16; do
             export PRETENDED_CUDA_SM=$architecture PRECISION=$precision BATCH=1
-            first=$(launches "$program" train "$case" 1)
-            more=$(launches "$program" train "$case" 3)
-            per_step=$(((more - first) / 2))
-            evaluated=$(launches "$program" evaluate "$case" ${evaluation#-})
-            sampled=$(launches "$program" sample "$case" ${sampling#-})
-            echo "$program $case, sm_$architecture, $precision: $per_step per training step, $evaluated to evaluate, $sampled to sample"
+            read -ra first <<<"$(counted "$program" train "$case" 1)"
+            read -ra more <<<"$(counted "$program" train "$case" 3)"
+            step=()
+            for place in 0 1 2 3; do step+=($(((more[place] - first[place]) / 2))); done
+            per_step=${step[0]}
+            evaluated=$(counted "$program" evaluate "$case" ${evaluation#-})
+            sampled=$(counted "$program" sample "$case" ${sampling#-})
+            echo "$program $case, sm_$architecture, $precision: ${step[*]} per training step, ${evaluated% } to evaluate, ${sampled% } to sample"
             [ "$per_step" -le "$most" ] || fail "$per_step launches per training step are more than $most"
         done
     done
