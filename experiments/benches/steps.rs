@@ -182,6 +182,8 @@ fn sampling(bencher: Bencher, size: &Size) {
     let settings = SampleSettings { steps: Steps::Grid(64), ..SampleSettings::default() };
     let sampler = Sampler::new(&network, &predictive, settings).expect("the settings are valid");
     let prompts = [Prompt::empty(&predictive, size.seq_len).expect("a length above 0")];
+    let report = sampler.sample(&prompts).expect("the network can be sampled").report();
+    println!("{size}: {} evaluations, {} idle steps", report.evaluations, report.steps_skipped);
     bencher.counter(ItemsCount::new(size.seq_len)).bench_local(|| drop(black_box(sampler.sample(&prompts))));
 }
 

@@ -1,7 +1,7 @@
 //! The image network on the CPU: single convolutions forward and backward, with fused and with plain operations, and
 //! one forward and backward pass of a small U-Net.
 
-use std::fmt::{self, Debug, Display, Formatter};
+use std::fmt::{self, Display, Formatter};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -32,40 +32,43 @@ fn operations([batch, channels, size]: [usize; 3]) -> u64 {
     3 * 2 * (batch * size * size * channels * channels * 9) as u64
 }
 
-/// A size, with fused and with plain operations.
-struct Case<T> {
+/// A size, with fused or with plain operations.
+struct Convolution {
     kernels: Kernels,
-    size: T,
+    sizes: [usize; 3],
 }
 
-impl<T: Debug> Display for Case<T> {
+impl Display for Convolution {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.kernels, self.size)
+        let [batch, channels, size] = self.sizes;
+        write!(f, "{}, B {batch}, {channels} channels, {size}x{size}", self.kernels)
     }
 }
 
-fn cases<T: Copy, const N: usize>(sizes: [T; N]) -> impl Iterator<Item = Case<T>> {
-    let both = |size| [Kernels::FUSED, Kernels::PLAIN].map(|kernels| Case { kernels, size });
-    sizes.into_iter().flat_map(both)
+const BOTH: [Kernels; 2] = [Kernels::FUSED, Kernels::PLAIN];
+
+fn convolutions() -> impl Iterator<Item = Convolution> {
+    CONVOLUTIONS.into_iter().flat_map(|sizes| BOTH.map(|kernels| Convolution { kernels, sizes }))
 }
 
 /// Multiplications and additions of a convolution by 3×3, forward and backward, per second.
-#[divan::bench(args = cases(CONVOLUTIONS), max_time = 6)]
-fn convolution(bencher: Bencher, &Case { kernels, size: [batch, channels, size] }: &Case<[usize; 3]>) {
+#[divan::bench(args = convolutions(), max_time = 6)]
+fn convolution(bencher: Bencher, &Convolution { kernels, sizes }: &Convolution) {
+    let [batch, channels, size] = sizes;
     let device = Device::flex().autodiff();
     let normal = |shape: [usize; 4]| {
         Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad()
     };
     let (x, weight) = (normal([batch, channels, size, size]), normal([channels, channels, 3, 3]));
     let bias = Tensor::<1>::zeros([channels], &device).require_grad();
-    bencher.counter(ItemsCount::new(operations([batch, channels, size]))).bench_local(|| {
+    bencher.counter(ItemsCount::new(operations(sizes))).bench_local(|| {
         black_box(kernels.conv(x.clone(), weight.clone(), bias.clone()).sum().backward());
     });
 }
 
 /// Loss and gradients of a small U-Net, images per second.
-#[divan::bench(args = cases(["network"]), max_time = 6)]
-fn network(bencher: Bencher, case: &Case<&str>) {
+#[divan::bench(args = BOTH, max_time = 6)]
+fn network(bencher: Bencher, kernels: &Kernels) {
     let config = UnetConfig {
         channels: 3,
         height: 32,
@@ -88,7 +91,7 @@ fn network(bencher: Bencher, case: &Case<&str>) {
     let weights = vec![1.0 / tokens as f32; tokens];
     let rows = LossRows::new(predictive, Objective::CrossEntropy, x_0, y_t.clone(), weights);
     let rows = Arc::new(rows);
-    let network = Unet::new(config, &codes, case.kernels).expect("the sizes are valid");
+    let network = Unet::new(config, &codes, *kernels).expect("the sizes are valid");
     let parameters = network.parameters();
     let drawn = |parameter: &Parameter| match parameter.init {
         Init::Zeros => Parameter { init: Init::Uniform(0.02), ..parameter.clone() },

@@ -35,6 +35,9 @@ const FEWEST_SUMMED: usize = 256;
 /// Tiles of a task, about; fewer where threads would have no task.
 const TILES: [usize; 2] = [32, 128];
 
+/// Elements of what a task sees and multiplies, about, which every thread keeps; a row of tiles at least is a task.
+const ELEMENTS: usize = 1 << 20;
+
 /// Tiles over which the gradient of the kernel is summed at once, about, and the most rows of a task.
 const SUMMED: usize = 256;
 const ROWS: usize = 264;
@@ -56,6 +59,9 @@ pub fn fits_gradient(sizes: Sizes) -> bool {
 fn has_kernels(sizes: Sizes) -> bool {
     sizes.kernel == 3 && sizes.inner.min(sizes.outer) >= FEWEST_CHANNELS
 }
+
+/// What is written for the tiles of a segment, by place.
+type Places<'a> = [&'a mut [f32]; PLACES];
 
 /// The tiles of images.
 #[derive(Clone, Copy)]
@@ -107,31 +113,34 @@ impl Tiling {
         2 * (self.columns + 1) + 8 * (rows + 1) * self.columns
     }
 
-    /// BᵀdB of the tiles of a segment, by place.
+    /// A row of pixels, in pairs, or zeros; `offset` zeros are before it, and zeros are behind it.
     #[inline(always)]
-    fn transform_input(
+    fn pixel_pairs<'a>(
         self,
         plane: &[f32],
-        rows: &Range<usize>,
-        scratch: &mut [f32],
-        out: [&mut [f32]; PLACES],
-    ) {
+        row: Option<usize>,
+        offset: usize,
+        padded: &'a mut [f32],
+    ) -> &'a [[f32; 2]] {
+        padded.fill(0.0);
+        if let Some(row) = row.filter(|row| *row < self.height) {
+            padded[offset..][..self.width].copy_from_slice(&plane[row * self.width..][..self.width]);
+        }
+        padded.as_chunks().0
+    }
+
+    /// BᵀdB of the tiles of a segment.
+    #[inline(always)]
+    fn transform_input(self, plane: &[f32], rows: &Range<usize>, scratch: &mut [f32], out: Places) {
         let (columns, tiles) = (self.columns, rows.len() * self.columns);
         let (padded, along) = scratch.split_at_mut(2 * (columns + 1));
-        padded.fill(0.0);
         // For each column of a tile the first and every second row of pixels, and those between.
         let len = tiles + columns;
         let part = |column: usize, parity: usize| (2 * column + parity) * len;
         for line in 0..2 * rows.len() + 2 {
             let at = |column: usize| part(column, line % 2) + line / 2 * columns..;
-            let row = (2 * rows.start + line).checked_sub(1).filter(|row| *row < self.height);
-            let Some(row) = row else {
-                (0..4).for_each(|column| along[at(column)][..columns].fill(0.0));
-                continue;
-            };
-            padded[1..=self.width].copy_from_slice(&plane[row * self.width..][..self.width]);
-            let (pairs, _) = padded.as_chunks::<2>();
-            let (left, right) = (&pairs[..columns], &pairs[1..][..columns]);
+            let pairs = self.pixel_pairs(plane, (2 * rows.start + line).checked_sub(1), 1, padded);
+            let (left, right) = (&pairs[..columns], &pairs[1..]);
             write_pairwise(&mut along[at(0)], left, right, |[x, _], [y, _]| x - y);
             write_pairwise(&mut along[at(1)], left, right, |[_, x], [y, _]| x + y);
             write_pairwise(&mut along[at(2)], left, right, |[_, x], [y, _]| y - x);
@@ -148,28 +157,16 @@ impl Tiling {
         }
     }
 
-    /// AgAᵀ of 2×2 pixels of the tiles of a segment, by place.
+    /// AgAᵀ of 2×2 pixels of the tiles of a segment.
     #[inline(always)]
-    fn transform_gradient(
-        self,
-        plane: &[f32],
-        rows: &Range<usize>,
-        scratch: &mut [f32],
-        out: [&mut [f32]; PLACES],
-    ) {
+    fn transform_gradient(self, plane: &[f32], rows: &Range<usize>, scratch: &mut [f32], out: Places) {
         let (columns, tiles) = (self.columns, rows.len() * self.columns);
         let (padded, along) = scratch.split_at_mut(2 * (columns + 1));
-        padded.fill(0.0);
         // The first and the second row of every tile, for each of the four places along a row.
         let part = |place: usize, parity: usize| (2 * place + parity) * tiles;
         for line in 0..2 * rows.len() {
             let at = |place: usize| part(place, line % 2) + line / 2 * columns..;
-            let row = 2 * rows.start + line;
-            match row < self.height {
-                true => padded[..self.width].copy_from_slice(&plane[row * self.width..][..self.width]),
-                false => padded.fill(0.0),
-            }
-            let pairs = &padded.as_chunks::<2>().0[..columns];
+            let pairs = &self.pixel_pairs(plane, Some(2 * rows.start + line), 0, padded)[..columns];
             write_pairwise(&mut along[at(0)], pairs, pairs, |[x, _], _| x);
             write_pairwise(&mut along[at(1)], pairs, pairs, |[x, y], _| x + y);
             write_pairwise(&mut along[at(2)], pairs, pairs, |[x, y], _| x - y);
@@ -288,142 +285,227 @@ fn filter_gradient([a, b, c, d]: [f32; 4]) -> [f32; 3] {
 
 /// The convolution that [`super::kernel::convolve`] makes, of sizes that fit, rounded otherwise.
 pub fn convolve(sizes: Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let (tiling, pixels) = (Tiling::of(sizes), sizes.pixels());
-    let mut out = vec![0.0; sizes.batch * sizes.outer * pixels];
+    let (tiling, Sizes { inner, outer, .. }) = (Tiling::of(sizes), sizes);
+    let mut out = vec![0.0; sizes.batch * outer * sizes.pixels()];
     if out.is_empty() {
         return out;
     }
     let kernel = transformed_kernel(sizes, weight);
-    let result = Place { out: out.as_mut_ptr(), stride: pixels };
+    let result = Place { out: out.as_mut_ptr(), stride: sizes.pixels() };
     let rows = sizes.batch * tiling.rows;
     let tiles = (rows * tiling.columns / (4 * rayon::current_num_threads())).clamp(TILES[0], TILES[1]);
-    let step = (tiles / tiling.columns).max(1);
+    let most = ELEMENTS / (PLACES * (inner + outer));
+    let step = (tiles.min(most) / tiling.columns).max(1);
     let tasks: Vec<usize> = (0..rows).step_by(step).collect();
     tasks.into_par_iter().with_max_len(1).for_each(|start| {
-        let rows = start..rows.min(start + step);
-        let segments = tiling.segments(rows.clone());
-        let tiles = rows.len() * tiling.columns;
-        let padded = tiles.next_multiple_of(NR);
+        let task = Task::new(tiling, start..rows.min(start + step));
+        let padded = task.tiles.next_multiple_of(NR);
         BUFFER.with_borrow_mut(|buffer| {
-            let (seen, rest) =
-                of_length(buffer, PLACES * (sizes.inner + sizes.outer) * padded + tiling.scratch(rows.len()))
-                    .split_at_mut(PLACES * sizes.inner * padded);
-            let (products, scratch) = rest.split_at_mut(PLACES * sizes.outer * padded);
+            let len = PLACES * (inner + outer) * padded + tiling.scratch(step);
+            let (seen, rest) = of_length(buffer, len).split_at_mut(PLACES * inner * padded);
+            let (products, scratch) = rest.split_at_mut(PLACES * outer * padded);
             lanes::vectorized(
                 #[inline(always)]
-                || {
-                    for (segment, channel) in pairs(&segments, sizes.inner) {
-                        let plane = &x[(segment.image * sizes.inner + channel) * pixels..][..pixels];
-                        let at = channel * padded + segment.first;
-                        let mut places = seen.chunks_exact_mut(sizes.inner * padded);
-                        let places = std::array::from_fn(|_| {
-                            &mut places.next().expect("16 places")[at..][..tiling.tiles(segment)]
-                        });
-                        tiling.transform_input(plane, &segment.rows, scratch, places);
-                    }
-                },
+                || task.transform_images(x, inner, scratch, seen),
             );
-            for (place, seen) in seen.chunks_exact(sizes.inner * padded).enumerate() {
-                let pack = |start: usize, tile: usize, lines: &mut [MaybeUninit<Line>]| {
-                    let rows = seen[start * padded..].chunks_exact(padded);
-                    for (line, row) in lines.iter_mut().zip(rows) {
-                        line.write(Line(*row[tile..].first_chunk().expect("rows are padded")));
-                    }
-                };
-                let factors =
-                    Factors { a: First::Packed(&kernel), b: Second::Written(&pack), isa: Isa::get() };
-                let rows = place * sizes.outer..(place + 1) * sizes.outer;
-                let to = Place { out: products[rows.start * padded..].as_mut_ptr(), stride: padded };
-                // SAFETY: there are as many rows and columns, which nobody else uses.
-                unsafe { factors.write(to, rows, 0..padded, (1.0, false), |_| ()) };
-            }
+            multiply(&kernel, [inner, outer], padded, seen, products);
+            // SAFETY: no other task has these rows of pixels.
             lanes::vectorized(
                 #[inline(always)]
-                || {
-                    for (segment, channel) in pairs(&segments, sizes.outer) {
-                        let at = channel * padded + segment.first;
-                        let places = std::array::from_fn(|place| {
-                            &products[place * sizes.outer * padded + at..][..tiling.tiles(segment)]
-                        });
-                        let lines = 2 * segment.rows.start..tiling.height.min(2 * segment.rows.end);
-                        let plane = segment.image * sizes.outer + channel;
-                        // SAFETY: these rows of pixels are inside the result, and no other task has them.
-                        let out = unsafe {
-                            result.from(plane, lines.start * tiling.width).row(0, lines.len() * tiling.width)
-                        };
-                        tiling.transform_output(places, bias.map_or(0.0, |bias| bias[channel]), scratch, out);
-                    }
-                },
+                || unsafe { task.write_images(products, bias, scratch, result, outer) },
             );
         });
     });
     out
 }
 
-/// Every segment with every channel.
-fn pairs(segments: &[Segment], channels: usize) -> impl Iterator<Item = (&Segment, usize)> {
-    segments.iter().flat_map(move |segment| (0..channels).map(move |channel| (segment, channel)))
+/// Rows of tiles that are transformed and multiplied together.
+struct Task {
+    tiling: Tiling,
+    segments: Vec<Segment>,
+    tiles: usize,
+}
+
+impl Task {
+    /// Of rows of tiles that are counted over all images.
+    fn new(tiling: Tiling, rows: Range<usize>) -> Self {
+        Self { tiling, tiles: rows.len() * tiling.columns, segments: tiling.segments(rows) }
+    }
+
+    /// Every segment with every channel.
+    fn parts(&self, channels: usize) -> impl Iterator<Item = (&Segment, usize)> {
+        self.segments.iter().flat_map(move |segment| (0..channels).map(move |channel| (segment, channel)))
+    }
+
+    /// The pixels of a channel of a segment's image.
+    fn plane<'a>(&self, x: &'a [f32], channels: usize, segment: &Segment, channel: usize) -> &'a [f32] {
+        let pixels = self.tiling.height * self.tiling.width;
+        &x[(segment.image * channels + channel) * pixels..][..pixels]
+    }
+
+    /// BᵀdB of all channels, [place][channel][tile].
+    #[inline(always)]
+    fn transform_images(&self, x: &[f32], channels: usize, scratch: &mut [f32], out: &mut [f32]) {
+        let place_len = out.len() / PLACES;
+        for (segment, channel) in self.parts(channels) {
+            let first = channel * (place_len / channels) + segment.first;
+            let mut places = out.chunks_exact_mut(place_len);
+            let places = std::array::from_fn(|_| {
+                &mut places.next().expect("16 places")[first..][..self.tiling.tiles(segment)]
+            });
+            let plane = self.plane(x, channels, segment, channel);
+            self.tiling.transform_input(plane, &segment.rows, scratch, places);
+        }
+    }
+
+    /// The pixels of all channels, from products [place][channel][tile].
+    ///
+    /// # Safety
+    /// The planes of `result` hold all images, and nobody else uses the rows of pixels of these tiles.
+    #[inline(always)]
+    unsafe fn write_images(
+        &self,
+        products: &[f32],
+        bias: Option<&[f32]>,
+        scratch: &mut [f32],
+        result: Place,
+        channels: usize,
+    ) {
+        let (place_len, width) = (products.len() / PLACES, self.tiling.width);
+        for (segment, channel) in self.parts(channels) {
+            let first = channel * (place_len / channels) + segment.first;
+            let places = std::array::from_fn(|place| {
+                &products[place * place_len + first..][..self.tiling.tiles(segment)]
+            });
+            let lines = 2 * segment.rows.start..self.tiling.height.min(2 * segment.rows.end);
+            let plane = segment.image * channels + channel;
+            // SAFETY: the caller's.
+            let out = unsafe { result.from(plane, lines.start * width).row(0, lines.len() * width) };
+            self.tiling.transform_output(places, bias.map_or(0.0, |bias| bias[channel]), scratch, out);
+        }
+    }
+}
+
+/// The products over channels at every place, [place][out][tile], of [place][in][tile].
+fn multiply(kernel: &Rows, [inner, outer]: [usize; 2], padded: usize, seen: &[f32], products: &mut [f32]) {
+    let by_place = seen.chunks_exact(inner * padded).zip(products.chunks_exact_mut(outer * padded));
+    for (place, (seen, products)) in by_place.enumerate() {
+        let pack = |start: usize, tile: usize, lines: &mut [MaybeUninit<Line>]| {
+            let rows = seen[start * padded..].chunks_exact(padded);
+            for (line, row) in lines.iter_mut().zip(rows) {
+                line.write(Line(*row[tile..].first_chunk().expect("rows are padded")));
+            }
+        };
+        let factors = Factors { a: First::Packed(kernel), b: Second::Written(&pack), isa: Isa::get() };
+        let to = Place { out: products.as_mut_ptr(), stride: padded };
+        // SAFETY: there are as many rows and columns, which nobody else uses.
+        unsafe {
+            factors.write(to, place * outer..(place + 1) * outer, 0..padded, (1.0, false), |_| ());
+        }
+    }
 }
 
 /// The gradient that [`super::kernel::weight_gradient`] makes, of sizes that fit, rounded otherwise.
 pub fn weight_gradient(sizes: Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
-    let (tiling, pixels) = (Tiling::of(sizes), sizes.pixels());
-    let Sizes { inner, outer, .. } = sizes;
+    let (tiling, Sizes { inner, outer, .. }) = (Tiling::of(sizes), sizes);
     let rows = sizes.batch * tiling.rows;
     let step = (SUMMED / tiling.columns).clamp(1, rows.max(1));
     let most = step * tiling.columns;
-    let mut seen = vec![0.0; PLACES * (inner + outer) * most];
+    let mut seen = vec![0.0; PLACES * inner * most];
+    let mut spread = vec![0.0; PLACES * outer * most];
     let mut sums = vec![0.0; PLACES * outer * inner];
-    let sum = Place { out: sums.as_mut_ptr(), stride: inner };
     for start in (0..rows).step_by(step) {
-        let segments = tiling.segments(start..rows.min(start + step));
-        let tiles = segments.iter().map(|segment| tiling.tiles(segment)).sum();
-        let (of_x, of_g) = seen.split_at_mut(PLACES * inner * most);
-        let [to_x, to_g] =
-            [&mut *of_x, &mut *of_g].map(|seen| Place { out: seen.as_mut_ptr(), stride: most });
+        let task = Task::new(tiling, start..rows.min(start + step));
+        let [to_seen, to_spread] =
+            [&mut seen, &mut spread].map(|values| Place { out: values.as_mut_ptr(), stride: most });
         (0..inner + outer).into_par_iter().with_max_len(8).for_each(|channel| {
-            let of_x = channel < inner;
-            let (channel, channels, values, to) = match of_x {
-                true => (channel, inner, x, to_x),
-                false => (channel - inner, outer, g, to_g),
-            };
-            BUFFER.with_borrow_mut(|buffer| {
-                let scratch = of_length(buffer, tiling.scratch(step));
-                lanes::vectorized(
-                    #[inline(always)]
-                    || {
-                        for segment in &segments {
-                            let plane = &values[(segment.image * channels + channel) * pixels..][..pixels];
-                            // SAFETY: these tiles of the channel are inside what is seen, and nobody else has them.
-                            let places = std::array::from_fn(|place| unsafe {
-                                to.from(place * channels + channel, segment.first)
-                                    .row(0, tiling.tiles(segment))
-                            });
-                            match of_x {
-                                true => tiling.transform_input(plane, &segment.rows, scratch, places),
-                                false => tiling.transform_gradient(plane, &segment.rows, scratch, places),
-                            }
-                        }
-                    },
-                );
-            });
-        });
-        let tasks: Vec<(usize, usize)> =
-            (0..PLACES).flat_map(|place| (0..outer).step_by(ROWS).map(move |row| (place, row))).collect();
-        let (of_x, of_g) = (&*of_x, &*of_g);
-        tasks.into_par_iter().with_max_len(1).for_each(|(place, row)| {
-            let seen = |values, channels: usize| Matrix::strided(values, channels, tiles, most);
-            let a = First::Matrix(seen(&of_g[place * outer * most..], outer));
-            let b = Second::Matrix(seen(&of_x[place * inner * most..], inner).t());
-            let factors = Factors { a, b, isa: Isa::get() };
-            let rows = row..outer.min(row + ROWS);
-            // SAFETY: no other task has these rows of this place, which start as zeros.
+            // SAFETY: there is room for all channels and tiles, and no other task has this channel.
             unsafe {
-                let place = sum.from(place * outer + row, 0);
-                factors.write(place, rows, 0..inner, (1.0, start > 0), |_| ());
+                match channel.checked_sub(inner) {
+                    None => task.transform_channel(x, inner, channel, Tiling::transform_input, to_seen),
+                    Some(channel) => {
+                        task.transform_channel(g, outer, channel, Tiling::transform_gradient, to_spread);
+                    }
+                }
             }
         });
+        let transformed =
+            |values, channels| Transformed { values, channels, tiles: task.tiles, stride: most };
+        add_products(&mut sums, transformed(&spread, outer), transformed(&seen, inner), start > 0);
     }
+    kernel_gradient(sizes, &sums)
+}
+
+impl Task {
+    /// What `transform` gives of a channel, to the rows [place][channel] of tiles at `to`.
+    ///
+    /// # Safety
+    /// `to` has rows for all places and channels, and nobody else uses those of this channel.
+    unsafe fn transform_channel(
+        &self,
+        values: &[f32],
+        channels: usize,
+        channel: usize,
+        transform: impl Fn(Tiling, &[f32], &Range<usize>, &mut [f32], Places),
+        to: Place,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let rows = self.segments.iter().map(|segment| segment.rows.len()).max().unwrap_or(0);
+            let scratch = of_length(buffer, self.tiling.scratch(rows));
+            lanes::vectorized(
+                #[inline(always)]
+                || {
+                    for segment in &self.segments {
+                        // SAFETY: the caller's.
+                        let places = std::array::from_fn(|place| unsafe {
+                            to.from(place * channels + channel, segment.first)
+                                .row(0, self.tiling.tiles(segment))
+                        });
+                        let plane = self.plane(values, channels, segment, channel);
+                        transform(self.tiling, plane, &segment.rows, scratch, places);
+                    }
+                },
+            );
+        });
+    }
+}
+
+/// Tiles of some images after a transform, [place][channel][tile], rows of which start `stride` elements apart.
+#[derive(Clone, Copy)]
+struct Transformed<'a> {
+    values: &'a [f32],
+    channels: usize,
+    tiles: usize,
+    stride: usize,
+}
+
+impl<'a> Transformed<'a> {
+    /// The rows of a place.
+    fn at(self, place: usize) -> Matrix<'a> {
+        let values = &self.values[place * self.channels * self.stride..];
+        Matrix::strided(values, self.channels, self.tiles, self.stride)
+    }
+}
+
+/// Writes the sums over tiles of (AgAᵀ)·(BᵀdB), [place][out][in], or goes on with those that are there.
+fn add_products(sums: &mut [f32], spread: Transformed, seen: Transformed, go_on: bool) {
+    let (outer, inner) = (spread.channels, seen.channels);
+    let sum = Place { out: sums.as_mut_ptr(), stride: inner };
+    let tasks: Vec<(usize, usize)> =
+        (0..PLACES).flat_map(|place| (0..outer).step_by(ROWS).map(move |row| (place, row))).collect();
+    tasks.into_par_iter().with_max_len(1).for_each(|(place, row)| {
+        let (a, b) = (First::Matrix(spread.at(place)), Second::Matrix(seen.at(place).t()));
+        let factors = Factors { a, b, isa: Isa::get() };
+        // SAFETY: no other task has these rows of this place, which are initialised.
+        unsafe {
+            let place = sum.from(place * outer + row, 0);
+            factors.write(place, row..outer.min(row + ROWS), 0..inner, (1.0, go_on), |_| ());
+        }
+    });
+}
+
+/// GᵀuG of the sums u, [place][out][in]: [out][in][3 × 3].
+fn kernel_gradient(Sizes { inner, outer, .. }: Sizes, sums: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; outer * inner * 9];
     out.par_chunks_exact_mut(9 * inner).enumerate().for_each(|(row, out)| {
         let u: [&[f32]; PLACES] =
@@ -529,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_at_most_six_times_those_of_a_sum_over_the_kernel() {
+    fn errors_are_at_most_one_and_a_half_times_those_of_a_sum_over_the_kernel() {
         for all in SIZES {
             let sizes = sizes(all);
             let (images, pixels) = (sizes.batch, sizes.pixels());
@@ -551,7 +633,7 @@ mod tests {
             println!("{all:?}: {ours:?}, sums {sums:?}");
             assert!(ours.iter().all(|error| *error < 1e-5), "{all:?}: {ours:?}");
             for (ours, sums) in ours.into_iter().zip(sums) {
-                assert!(ours < 6.0 * sums, "{all:?}: {ours}, and {sums} of a sum over the kernel");
+                assert!(ours < 1.5 * sums, "{all:?}: {ours}, and {sums} of a sum over the kernel");
             }
         }
     }
