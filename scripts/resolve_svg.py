@@ -187,7 +187,8 @@ class Picture:
         column, line = 0, 0
         places = []
         for token in self.story.tokens:
-            width = max(2, len(shown(token.text)))
+            # A count of tokens has room for two letters.
+            width = max(1 if token.given else 2, len(shown(token.text)))
             if column + width > COLUMNS:
                 column, line = 0, line + 1
             places.append((token, column, line, width))
