@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the pretended CUDA into a folder: driver/ has libcuda.so and libcublasLt.so, and the folder itself is a toolkit with
+# Builds the pretended CUDA into a folder: driver/ has libcuda.so, libcublasLt.so and libnccl.so.2, and the folder itself is a toolkit with
 # include/ and lib64/libnvrtc.so, for CUDA_PATH. It needs g++ and nothing else.
 #
 #     scripts/pretended_cuda/build.sh FOLDER
@@ -17,5 +17,6 @@ build() { # LIBRARY SOURCE OPTION...
 }
 build "$folder/driver/libcuda.so" driver.cc -O2
 build "$folder/driver/libcublasLt.so" cublaslt.cc -O3
+build "$folder/driver/libnccl.so.2" nccl.cc -O2
 ln -sf ../driver/libcublasLt.so "$folder/lib64/libcublasLt.so"
 build "$folder/lib64/libnvrtc.so" nvrtc.cc -O2 "-DPRETENDED_SOURCE=\"$source\""

@@ -2,12 +2,14 @@
 // libraries that the pretended NVRTC made, run on the thread that launches them.
 //
 // PRETENDED_CUDA_SM=80|89|90      the architecture (90)
+// PRETENDED_CUDA_DEVICES=N        how many devices there are (1, at most 16)
 // PRETENDED_CUDA_REPORT=FILE      writes at the end, and at pretended_cuda_report(), what was done, as JSON
 // PRETENDED_CUDA_TRACE=1          prints every launch and copy; with 2, also what stands at the beginning of every argument
 //                                 after a launch, and how many of its first 128 floats are NaN
 //
 // Own code after the public documentation of the driver API.
 
+#include <algorithm>
 #include <atomic>
 #include <cinttypes>
 #include <csignal>
@@ -71,6 +73,21 @@ int architecture() {
     }();
     return SM;
 }
+
+constexpr int MOST_DEVICES = 16;
+
+int devices() {
+    static const int COUNT = [] {
+        const char *value = getenv("PRETENDED_CUDA_DEVICES");
+        return value ? std::min(atoi(value), MOST_DEVICES) : 1;
+    }();
+    return COUNT;
+}
+
+/// Contexts by the numbers of their devices, and the one in which a thread is.
+char CONTEXTS[MOST_DEVICES];
+thread_local char *current = CONTEXTS;
+thread_local std::vector<char *> pushed;
 
 /// Shared memory of a block with opt-in, as the programming guide's table of capabilities has it.
 unsigned largest_shared() {
@@ -346,12 +363,12 @@ int cuGetErrorName(int error, const char **name) {
 }
 int cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
 
-int cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
-int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal ? INVALID_DEVICE : SUCCESS; }
+int cuDeviceGetCount(int *count) { return *count = devices(), SUCCESS; }
+int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal < 0 || ordinal >= devices() ? INVALID_DEVICE : SUCCESS; }
 int cuDeviceGetName(char *name, int size, int) { return snprintf(name, size_t(size), "NVIDIA H100 (pretended)"), SUCCESS; }
 int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = TOTAL_MEMORY, SUCCESS; }
-int cuDeviceGetPCIBusId(char *id, int size, int) { return snprintf(id, size_t(size), "0000:01:00.0"), SUCCESS; }
-int cuDeviceGetUuid(void *uuid, int) { return memset(uuid, 7, 16), SUCCESS; }
+int cuDeviceGetPCIBusId(char *id, int size, int device) { return snprintf(id, size_t(size), "0000:%02x:00.0", device + 1), SUCCESS; }
+int cuDeviceGetUuid(void *uuid, int device) { return memset(uuid, 7 + device, 16), SUCCESS; }
 int cuDeviceGetUuid_v2(void *uuid, int device) { return cuDeviceGetUuid(uuid, device); }
 int cuDeviceCanAccessPeer(int *can, int, int) { return *can = 0, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
@@ -375,14 +392,18 @@ int cuDeviceGetAttribute(int *value, int attribute, int) {
     return SUCCESS;
 }
 
-// There is one context, and it is always current.
-int cuDevicePrimaryCtxRetain(void **context, int) { return *context = &counters(), SUCCESS; }
+// A device has one context, and one is always current; memory and counters are of all of them.
+int cuDevicePrimaryCtxRetain(void **context, int device) { return *context = &CONTEXTS[device], SUCCESS; }
 int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-int cuCtxSetCurrent(void *) { return SUCCESS; }
-int cuCtxGetCurrent(void **context) { return *context = &counters(), SUCCESS; }
-int cuCtxGetDevice(int *device) { return *device = 0, SUCCESS; }
-int cuCtxPushCurrent_v2(void *) { return SUCCESS; }
-int cuCtxPopCurrent_v2(void **context) { return cuCtxGetCurrent(context); }
+int cuCtxSetCurrent(void *context) { return current = context ? static_cast<char *>(context) : CONTEXTS, SUCCESS; }
+int cuCtxGetCurrent(void **context) { return *context = current, SUCCESS; }
+int cuCtxGetDevice(int *device) { return *device = int(current - CONTEXTS), SUCCESS; }
+int cuCtxPushCurrent_v2(void *context) { return pushed.push_back(current), cuCtxSetCurrent(context); }
+int cuCtxPopCurrent_v2(void **context) {
+    *context = current;
+    if (!pushed.empty()) current = pushed.back(), pushed.pop_back();
+    return SUCCESS;
+}
 int cuCtxSynchronize() {
     COUNT(counters().waits++);
     return SUCCESS;
