@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::notes;
 use crate::stop::STOPPED;
 
 /// Why the program ends early.
@@ -124,7 +125,7 @@ impl Failure {
 
     /// Says it on standard error, and gives the exit code.
     pub fn report(&self) -> u8 {
-        eprint!("{self}");
+        notes::write(&self.to_string());
         self.exit.code()
     }
 

@@ -38,16 +38,24 @@ pub mod shares;
 mod stop;
 #[doc(hidden)]
 pub mod subject;
+#[cfg(feature = "mpi")]
+mod together;
 
 use std::ffi::OsString;
+#[cfg(not(feature = "mpi"))]
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Once;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+#[cfg(not(feature = "mpi"))]
+use args::ShardArgs;
+use args::{Cli, Command, DataArgs, DataCommand};
 use compute::Compute;
 use failure::Failure;
+#[cfg(feature = "mpi")]
+use together::share as shared;
 
 /// The whole program, as it is called by its own name.
 pub fn main() -> ExitCode {
@@ -94,6 +102,20 @@ const KEPT: i32 = 100;
 #[cfg(feature = "serve")]
 const KEPT_BY_SERVER: i32 = 10_000;
 
+/// The present folder, in which ranks leave their shares for each other.
+const HERE: &str = ".";
+
+/// The work of a call that several processes can share, where nobody but the user can start several.
+#[cfg(not(feature = "mpi"))]
+fn shared<A>(
+    args: A,
+    _: impl FnOnce(&mut A) -> &mut ShardArgs,
+    _: (&str, impl AsRef<Path>),
+    work: impl FnOnce(&A) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    work(&args)
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Train(_) | Command::Sample(_) | Command::Bench(_) => allocator::keep_memory(),
@@ -109,15 +131,39 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let compute = Compute { device: cli.device, precision: cli.precision };
     match cli.command {
         Command::Train(args) => commands::train::run(&args, compute),
-        Command::Eval(args) => commands::eval::run(&args, compute),
-        Command::Score(args) => commands::score::run(&args, compute),
-        Command::Sample(args) => commands::sample::run(&args, compute),
+        Command::Eval(args) => shared(
+            args,
+            |args| &mut args.shard,
+            (commands::eval::VERB, HERE),
+            |args| commands::eval::run(args, compute),
+        ),
+        Command::Score(args) => shared(
+            args,
+            |args| &mut args.shard,
+            (commands::score::VERB, HERE),
+            |args| commands::score::run(args, compute),
+        ),
+        Command::Sample(args) => shared(
+            args,
+            |args| &mut args.shard,
+            (commands::sample::VERB, HERE),
+            |args| commands::sample::run(args, compute),
+        ),
         #[cfg(feature = "serve")]
         Command::Serve(args) => commands::serve::run(&args, compute),
-        Command::Metrics(args) => commands::metrics::run(&args, compute),
+        Command::Metrics(args) => shared(
+            args,
+            |args| &mut args.shard,
+            (commands::metrics::VERB, HERE),
+            |args| commands::metrics::run(args, compute),
+        ),
         Command::Logits(args) => commands::logits::run(&args, compute),
         Command::Merge(args) => commands::merge::run(&args),
-        Command::Data(args) => commands::data::run(&args),
+        Command::Data(DataArgs { command: DataCommand::Prepare(args) }) => {
+            let beside = args.out.parent().unwrap_or(HERE.as_ref()).to_owned();
+            shared(args, |args| &mut args.shard, (commands::data::PREPARE, &beside), commands::data::prepare)
+        }
+        Command::Data(DataArgs { command: DataCommand::Info(args) }) => commands::data::info(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Info(args) => commands::info::run(&args),

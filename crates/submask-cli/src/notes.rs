@@ -2,6 +2,7 @@
 //! whoever collects it on the same thread.
 
 use std::cell::RefCell;
+use std::io::Write;
 
 thread_local! {
     /// What was said while somebody collects it.
@@ -19,8 +20,14 @@ pub fn say(topic: &str, line: impl Into<String>) {
         None => Some(line),
     });
     if let Some(line) = left {
-        eprintln!("{topic}{line}");
+        write(&format!("{topic}{line}\n"));
     }
+}
+
+/// Writes text to standard error in one piece, between the pieces of other processes that write there. Where it is gone there is
+/// nobody to tell.
+pub fn write(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What `work` gives, and the lines that it says on this thread, which are not written to standard error.

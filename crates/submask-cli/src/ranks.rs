@@ -5,8 +5,8 @@ use std::time::Duration;
 use submask::train::Summary;
 use submask::train::exchange::{Ranks, Traffic};
 
-use crate::args::TrainArgs;
 use crate::failure::{Exit, Failure};
+use crate::notes;
 
 /// Variables in which launchers say how many processes they have started: Open MPI, MPICH and Intel MPI, MVAPICH, Slurm. That of
 /// Slurm is of steps (`srun`), not of the script that starts them.
@@ -38,25 +38,22 @@ fn let_the_first_speak() {
     }
 }
 
-/// Joins the other ranks.
+/// Seconds after which a rank that is not heard of is given up, where the user says nothing else.
+#[cfg(feature = "mpi")]
+pub const TIMEOUT: u64 = submask_mpi::TIMEOUT;
+
+/// Joins the other ranks; one that is not heard of for `timeout` seconds is lost, and `hint` says what then.
 ///
 /// # Errors
 /// Of another MPI than the launcher's.
 #[cfg(feature = "mpi")]
-pub fn join(args: &TrainArgs) -> Result<Ranks, Failure> {
-    use submask::train::exchange::mpi;
-
+pub fn join(timeout: u64, hint: &'static str) -> Result<Ranks, Failure> {
     let is_started = launched().is_some() || std::env::var_os("PMIX_RANK").is_some();
     if !is_started {
         return Ok(Ranks::alone());
     }
-    let lost = |error: &submask::Error| {
-        let failure = Failure::failed(error);
-        i32::from(
-            failure.hint("the other ranks are ended; --resume goes on from the last checkpoint").report(),
-        )
-    };
-    let ranks = mpi::join(Duration::from_secs(args.mpi_timeout), launched(), lost);
+    let lost = move |error: &submask::Error| i32::from(Failure::failed(error).hint(hint).report());
+    let ranks = submask_mpi::join(Duration::from_secs(timeout), launched(), lost);
     Ok(ranks.inspect_err(|_| let_the_first_speak())?)
 }
 
@@ -65,7 +62,7 @@ pub fn join(args: &TrainArgs) -> Result<Ranks, Failure> {
 /// # Errors
 /// Where a launcher has started several processes, each of which would train by itself, in the same folder.
 #[cfg(not(feature = "mpi"))]
-pub fn join(_: &TrainArgs) -> Result<Ranks, Failure> {
+pub fn only() -> Result<Ranks, Failure> {
     match launched() {
         Some(count) if count > 1 => {
             let what =
@@ -78,11 +75,12 @@ pub fn join(_: &TrainArgs) -> Result<Ranks, Failure> {
     }
 }
 
-/// Leaves the other ranks where all are done, and ends them where this one has failed: they wait for it.
+/// Leaves the other ranks where all are done, and ends them where this one has failed: they wait for it. Calls `last` before
+/// they are ended.
 ///
 /// # Errors
 /// What was `done`.
-pub fn leave(ranks: &Ranks, done: Result<(), Failure>) -> Result<(), Failure> {
+pub fn leave(ranks: &Ranks, done: Result<(), Failure>, last: impl FnOnce()) -> Result<(), Failure> {
     let failure = match done {
         Err(failure) if !matches!(failure.exit(), Exit::Stopped | Exit::OutputClosed) => failure,
         done => {
@@ -104,7 +102,9 @@ pub fn leave(ranks: &Ranks, done: Result<(), Failure>) -> Result<(), Failure> {
             failure.context(format!("rank {}", ranks.rank()))
         }
     };
-    ranks.abort(failure.report());
+    let code = failure.report();
+    last();
+    ranks.abort(code);
     Err(failure)
 }
 
@@ -117,9 +117,10 @@ pub fn report(summary: &Summary) {
     let all: Traffic = summary.traffic.iter().copied().sum();
     let most = summary.traffic.iter().map(|rank| rank.of_steps()).max().unwrap_or(0);
     let Traffic { sums, weights, numbers, other } = all;
-    eprintln!(
+    let line = format!(
         "{ranks} ranks sent {} bytes in steps (sums {sums}, weights {weights}, numbers {numbers}; by one rank at most {most}), \
-         {other} otherwise",
+         {other} otherwise\n",
         all.of_steps()
     );
+    notes::write(&line);
 }

@@ -71,10 +71,10 @@ pub fn write<F: Serialize>(
         let description = Description::new(verb, shard, items.count, items.unit, facts)?;
         Ok(own.iter().fold(description, |description, (name, value)| description.with_own(name, *value)))
     })?;
-    say_written(&path)
+    say_written(args, &path)
 }
 
-/// Prints the path of a share.
-pub fn say_written(path: &Path) -> Result<(), Failure> {
-    output::write(&format!("{}\n", path.display()))
+/// Prints the path of a share to whoever merges it.
+pub fn say_written(args: &ShardArgs, path: &Path) -> Result<(), Failure> {
+    if args.among_ranks { Ok(()) } else { output::write(&format!("{}\n", path.display())) }
 }

@@ -20,7 +20,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The N-th GPU, counted from 0: hardware first, then software devices such as Mesa's lavapipe.
     Gpu(usize),
-    /// The GPU whose number is that of this process among those that MPI or Slurm has started on the same machine.
+    /// The GPU whose number is that of this process among those that MPI or Slurm has started on the same machine; the only
+    /// GPU, where there is one.
     Local,
 }
 
@@ -80,7 +81,8 @@ impl DeviceChoice {
             Self::Local => {
                 let allowed = || format!("for processes that a launcher has numbered: {} is set", none_of());
                 let index = local_rank().ok_or_else(|| Error::invalid("device", self, allowed()))?;
-                Self::Gpu(index).open()
+                // Where the launcher shows every process its own one only, that is the first.
+                Self::Gpu(if gpus().len() == 1 { 0 } else { index }).open()
             }
             Self::Gpu(index) => {
                 let gpus = gpus();

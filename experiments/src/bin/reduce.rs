@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mpi::collective::SystemOperation;
 use mpi::topology::Communicator;
 use mpi::traits::CommunicatorCollectives;
-use submask::train::exchange::mpi::join;
+use submask_mpi::join;
 
 /// Elements of a weight.
 const WEIGHT: usize = 1 << 20;

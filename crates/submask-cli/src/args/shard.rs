@@ -16,6 +16,16 @@ pub struct ShardArgs {
     /// File for the share [default: VERB-i-of-n.part]
     #[arg(long, value_name = "FILE", requires = "shard")]
     pub shard_file: Option<PathBuf>,
+    /// Whether the file is of ranks that put their shares together themselves, so that nobody is told of it.
+    #[arg(skip)]
+    pub among_ranks: bool,
+}
+
+impl ShardArgs {
+    /// Whether others say what there is to say: this is not the first of several ranks.
+    pub fn is_quiet(&self) -> bool {
+        self.among_ranks && self.shard.is_some_and(|shard| shard.index() > 0)
+    }
 }
 
 /// Put together what calls with --shard computed

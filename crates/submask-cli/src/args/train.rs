@@ -46,7 +46,7 @@ pub struct TrainArgs {
     pub image: Option<PathBuf>,
     /// Seconds after which a rank that is not heard of ends a run under MPI, at least 1
     #[cfg(feature = "mpi")]
-    #[arg(long, value_name = "S", default_value_t = submask::train::exchange::mpi::TIMEOUT,
+    #[arg(long, value_name = "S", default_value_t = submask_mpi::TIMEOUT,
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub mpi_timeout: u64,
     /// Full-screen dashboard; q or Ctrl-C stops with a checkpoint

@@ -10,7 +10,7 @@ use submask::parts::PartSet;
 use submask::train::event::Event;
 use submask::train::settings::TextData;
 
-use crate::args::{DataArgs, DataCommand, DataInfoArgs, PrepareArgs};
+use crate::args::{DataInfoArgs, PrepareArgs};
 use crate::data_notes::{NO_END_OF_TEXT, corpus_notes, held_out_notes, pair_note};
 use crate::failure::Failure;
 use crate::format::tokenizer_note;
@@ -19,15 +19,8 @@ use crate::{output, progress, settings, shares};
 /// As parts call it.
 pub const PREPARE: &str = "data prepare";
 
-/// Prepares or describes corpora.
-pub fn run(args: &DataArgs) -> Result<(), Failure> {
-    match &args.command {
-        DataCommand::Prepare(args) => prepare(args),
-        DataCommand::Info(args) => info(args),
-    }
-}
-
-fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
+/// Prepares a corpus, or a share of it.
+pub fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let settings = settings::for_data(&args.settings, Vec::new())?;
     let (Some(text), Some(tokenizer)) = (settings.data.text(), &settings.tokenizer) else {
         return Err(Failure::usage("data.kind: only text is prepared"));
@@ -36,7 +29,12 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     let wanted = text.prepare(tokenizer, settings.train.seed, seq_len);
     let about = About { out: args.out.clone(), rebuild: args.rebuild, text: text.clone(), seq_len };
     let mut observer = progress::training_observer();
-    let mut watch = |progress| observer.notify(&Event::Preparing(progress));
+    let is_quiet = args.shard.is_quiet();
+    let mut watch = |progress| {
+        if !is_quiet {
+            observer.notify(&Event::Preparing(progress));
+        }
+    };
     let Some(shard) = args.shard.shard else {
         let data = submask::data::prepare(&wanted, &args.out, about.outdated(), &mut watch);
         let data = data.map_err(|error| about.explain(error))?;
@@ -48,7 +46,7 @@ fn prepare(args: &PrepareArgs) -> Result<(), Failure> {
     submask::data::prepare_share(&wanted, shard, &path, (&args.out, about.outdated()), more, &mut watch)
         .map_err(|error| about.explain(error))?;
     drop(observer);
-    shares::say_written(&path)
+    shares::say_written(&args.shard, &path)
 }
 
 /// Where data are prepared, and how they are described.
@@ -114,7 +112,8 @@ pub fn notes_of(data: &PreparedData, text: &TextData, seq_len: usize) -> Vec<Str
     notes
 }
 
-fn info(args: &DataInfoArgs) -> Result<(), Failure> {
+/// Describes corpora.
+pub fn info(args: &DataInfoArgs) -> Result<(), Failure> {
     let described = match args.paths.as_slice() {
         [] => vec![describe_corpus("dictionary", &Source::Dictionary)?],
         paths => paths.iter().map(|path| describe(path, args.verify)).collect::<Result<_, _>>()?,

@@ -63,7 +63,9 @@ pub fn run(args: &ScoreArgs, compute: Compute) -> Result<(), Failure> {
     let texts = texts(args, layout, session.architecture())?;
     let own = &texts[args.shard.shard.unwrap_or(Shard::WHOLE).range(texts.len())];
     let count = counted(own.len() as u64, "text");
-    eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
+    if !args.shard.is_quiet() {
+        eprintln!("score  {count}, {}, seed {}", described(&request), request.seed);
+    }
     let Some(shard) = args.shard.shard else {
         return own.chunks(AT_ONCE).try_for_each(|texts| {
             score(&session, &request, texts, args.by_token)?.iter().try_for_each(|line| output::write(line))

@@ -18,9 +18,15 @@ use crate::{format, output, progress, ranks, settings};
 
 /// Trains a model, as one of the ranks that MPI has started, or alone.
 pub fn run(args: &TrainArgs, compute: Compute) -> Result<(), Failure> {
-    let ranks = ranks::join(args)?;
+    #[cfg(feature = "mpi")]
+    let ranks = ranks::join(
+        args.mpi_timeout,
+        "the other ranks are ended; --resume goes on from the last checkpoint",
+    )?;
+    #[cfg(not(feature = "mpi"))]
+    let ranks = ranks::only()?;
     let done = run_as(args, compute, &ranks);
-    ranks::leave(&ranks, done)
+    ranks::leave(&ranks, done, || ())
 }
 
 fn run_as(args: &TrainArgs, compute: Compute, ranks: &Ranks) -> Result<(), Failure> {

@@ -35,6 +35,8 @@ use burn::backend::flex::FlexDevice;
 use burn::tensor::{DType, Device, Int, Tensor, activation};
 
 #[cfg(feature = "cuda")]
+pub(crate) use cuda::{Communicator, UniqueId, is_cuda, unique_id, unique_name};
+#[cfg(feature = "cuda")]
 pub(crate) use cuda::{LEAST_CAPABILITY, capability};
 pub use draw::{
     DRAW_NOTES, DeviceVisit, DrawnTokens, Ranks, Score, SequenceDraws, StepDraws, TokenDraw, VisitDraws,

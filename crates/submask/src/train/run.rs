@@ -98,8 +98,8 @@ pub fn run(request: &RunRequest, observer: &mut dyn Observer, stop: &AtomicBool)
 ///
 /// # Errors
 /// As [`run()`]; [`Error::Differ`] where program, settings, data or start are not the same on all ranks, [`Error::Invalid`]
-/// naming `train.accumulate` where there are more ranks than micro-batches, and `device` on GPUs, and [`Error::Lost`]
-/// where the connection is.
+/// naming `train.accumulate` where there are more ranks than micro-batches, and `device` on GPUs that cannot exchange
+/// gradients, and [`Error::Lost`] where the connection is.
 pub fn run_among(
     request: &RunRequest,
     ranks: &Ranks,

@@ -12,8 +12,11 @@ use std::fmt::{self, Write};
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Cube, DispatchDevice, TensorMetadata};
-use burn::tensor::{DType, Device, Shape};
+use burn::backend::{
+    BackendTensor, Cube, DispatchAutodiffContext, DispatchDevice, DispatchTensor, DispatchTensorKind,
+    TensorMetadata,
+};
+use burn::tensor::{DType, Device, Shape, Tensor};
 use cubecl_common::device_handle::DeviceHandle;
 use cubecl_core::server::{BufferBinding, ServerError, ServerStorage};
 use cubecl_cuda::CudaRuntime;
@@ -46,6 +49,20 @@ pub fn is_cuda(device: &Device) -> bool {
 
 /// What addresses of contiguous tensors are multiples of: kernels and products read so many bytes at once.
 const ALIGNMENT: u64 = 16;
+
+/// What a tensor of a CUDA device is there.
+pub(super) fn array(tensor: &Tensor<1>) -> Array {
+    match tensor.clone().into_dispatch().kind {
+        DispatchTensorKind::Cube(BackendTensor::Float(array)) => array,
+        other => panic!("a tensor of a CUDA device without gradients, not {other:?}"),
+    }
+}
+
+/// The tensor of what is on a CUDA device.
+pub(super) fn tensor(array: Array) -> Tensor<1> {
+    let kind = DispatchTensorKind::Cube(BackendTensor::Float(array));
+    Tensor::from_dispatch(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled })
+}
 
 /// The same tensor with its rows one after the other, at an address that can be read in large steps: a copy, if it is not so.
 pub(super) fn contiguous(x: Array) -> Array {
@@ -408,4 +425,9 @@ pub(super) fn enqueue(
                 .map_err(|reason| ServerError::Generic { reason, backtrace: BackTrace::capture() })
         });
     });
+}
+
+/// Has the device's thread begin with what this thread gave it, instead of waiting for more.
+pub(super) fn flush(on: &Array) {
+    DeviceHandle::<Server>::new(on.client.service_id().device).flush_queue();
 }

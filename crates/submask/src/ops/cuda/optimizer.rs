@@ -1,12 +1,12 @@
 //! The optimiser's step, over all weights in a few launches that find them in a table of addresses.
 
-use burn::backend::{
-    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, TensorMetadata,
-};
+use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Tensor};
 use cudarc::driver::result as driver;
 
-use super::device::{Array, Launch, Source, contiguous, enqueue, ordinal, room, source, workspace};
+use super::device::{
+    Array, Launch, Source, array, contiguous, enqueue, ordinal, room, source, tensor, workspace,
+};
 use crate::ops::optimizer::{AdamWStep, DeviceGradients, DeviceWeights};
 
 static SOURCE: Source = source!("optimizer.cu", "elements.cuh");
@@ -92,19 +92,6 @@ pub fn add_gradients(
         table.run(&memory, vec![launch]);
     }
     sums
-}
-
-/// What a tensor of a CUDA device is there.
-fn array(tensor: &Tensor<1>) -> Array {
-    match tensor.clone().into_dispatch().kind {
-        DispatchTensorKind::Cube(BackendTensor::Float(array)) => array,
-        other => panic!("a tensor of a CUDA device without gradients, not {other:?}"),
-    }
-}
-
-fn tensor(array: Array) -> Tensor<1> {
-    let kind = DispatchTensorKind::Cube(BackendTensor::Float(array));
-    Tensor::from_dispatch(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled })
 }
 
 /// The weights that kernels find by the number of a block.

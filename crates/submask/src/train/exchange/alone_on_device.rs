@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
+
 use super::{DeviceExchange, DeviceSums};
 use crate::Result;
 use crate::ops::Kernels;
@@ -20,6 +22,12 @@ impl AloneOnDevice {
     pub fn new(slots: usize, kernels: Kernels) -> Self {
         Self { share: 1.0 / slots as f32, kernels, sums: None }
     }
+
+    /// Of the slots so far.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn sums(&self) -> Option<DeviceSums> {
+        self.sums.clone()
+    }
 }
 
 impl DeviceExchange for AloneOnDevice {
@@ -32,11 +40,8 @@ impl DeviceExchange for AloneOnDevice {
             self.sums = None;
         }
         let Some(DeviceSums { loss, gradients }) = own else { return Ok(()) };
-        let loss = loss * self.share;
-        let (loss, sums) = match self.sums.take() {
-            Some(sums) => (sums.loss + loss, Some(sums.gradients)),
-            None => (loss, None),
-        };
+        let (before, sums) = self.sums.take().map(|sums| (sums.loss, sums.gradients)).unzip();
+        let loss = add_loss(before, loss, self.share);
         let gradients = self.kernels.add_gradients(sums, gradients, self.share);
         self.sums = Some(DeviceSums { loss, gradients });
         Ok(())
@@ -47,9 +52,18 @@ impl DeviceExchange for AloneOnDevice {
     }
 }
 
+/// `sum` + share·`loss`.
+pub(super) fn add_loss(sum: Option<Tensor<1>>, loss: Tensor<1>, share: f32) -> Tensor<1> {
+    let loss = loss * share;
+    match sum {
+        Some(sum) => sum + loss,
+        None => loss,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::Device;
 
     use super::*;
 

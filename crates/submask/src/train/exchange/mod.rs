@@ -20,23 +20,20 @@
 //! saves is the time that the first piece takes through all ranks, which pieces of a sixteenth of a rank's share make small.
 //!
 //! Where the state of a run is on a GPU, gradients stay there, too: a [`DeviceExchange`] adds them in the same order, and
-//! nothing of a slot is copied to memory. [`AloneOnDevice`] is one process with its device.
+//! nothing of a slot is copied to memory. [`AloneOnDevice`] is one process with its device; several with one NVIDIA GPU each
+//! pass the sum on by NCCL, which carries it and adds nothing.
 
 mod alone;
 mod alone_on_device;
-#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
 mod chain;
-#[cfg(feature = "mpi")]
-pub mod mpi;
-#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
+#[cfg(feature = "cuda")]
+mod nccl;
 mod plan;
 mod ranks;
+#[cfg(any(test, feature = "cuda"))]
+mod ranks_on_device;
 mod traffic;
-#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
 mod transport;
-#[cfg(any(test, feature = "mpi"))]
-mod watch;
-#[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
 mod worker;
 
 use std::ops::Range;
@@ -45,14 +42,17 @@ use burn::tensor::Tensor;
 
 pub use alone::Alone;
 pub use alone_on_device::AloneOnDevice;
+#[cfg(feature = "cuda")]
+pub(super) use nccl::exchange as over_nccl;
 pub use ranks::Ranks;
 #[cfg(test)]
 pub(in crate::train) use ranks::tests::on_threads;
 pub use traffic::Traffic;
+pub use transport::{Route, Transport};
 
 use super::optimizer::GradientRange;
-use crate::Result;
 use crate::ops::DeviceGradients;
+use crate::{Error, Result};
 
 /// A process's side of the exchange.
 ///
@@ -151,6 +151,11 @@ pub trait DeviceExchange: Send {
     /// # Errors
     /// Of the connection.
     fn add(&mut self, slot: usize, own: Option<DeviceSums>) -> Result<()>;
+
+    /// What went wrong on the device, as far as that is known: the reason of what is read from there in vain.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
 
     /// The sums of all processes' slots, each times its share, in the order of the slots. `None` if no slot costs anything.
     ///

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 
 /// The processes, *ranks*, that make a run together, of which this is one. Clones are the same rank.
 ///
-/// A run of one process is [`Ranks::alone`]. Several are started by MPI (cargo feature `mpi`, `exchange::mpi`).
+/// A run of one process is [`Ranks::alone`]. Several are connected by a
+/// [`Transport`]; the crate `submask-mpi` has that of MPI.
 #[derive(Clone, Debug)]
 pub struct Ranks {
     rank: usize,
@@ -37,8 +38,7 @@ impl Ranks {
     ///
     /// # Errors
     /// Those of `open`.
-    #[cfg_attr(not(any(test, feature = "mpi")), allow(dead_code, reason = "of several ranks"))]
-    pub(super) fn connect<T: Transport>(
+    pub fn connect<T: Transport>(
         open: impl FnOnce() -> Result<T> + Send + 'static,
         mut lost: impl FnMut(&Error) -> i32 + Send + 'static,
     ) -> Result<Self> {
@@ -121,6 +121,21 @@ impl Ranks {
         let chain = Chain::new(plan.clone(), self.shard().range(slots), 1.0 / slots as f32);
         jobs.send(Job::Begin(Box::new(chain))).map_err(gone)?;
         Ok(Box::new(Member { ranks: self.clone(), jobs, plan, ranges }))
+    }
+
+    /// The numbers `own` of all ranks, counted as numbers of a step.
+    ///
+    /// # Errors
+    /// As [`Self::barrier`].
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn bytes(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        self.strings(own, Sent::Numbers)
+    }
+
+    /// Counts bytes of sums that went from device to device.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn count_sums(&self, bytes: u64) -> Result<()> {
+        self.jobs.as_ref().map_or(Ok(()), |jobs| jobs.send(Job::Sent(bytes)).map_err(gone))
     }
 
     /// Takes leave of the other ranks, which do the same, and waits for them.

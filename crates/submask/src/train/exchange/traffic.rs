@@ -51,6 +51,20 @@ impl Traffic {
         }
     }
 
+    /// The same where every process has a GPU, and sums go from one to the next: (n − 1)·P up to the last one, which all
+    /// processes add to, and (n − 1)·P of the whole sum back around. P counts all weights that have a gradient, and the loss. Of
+    /// numbers (n − 1)·(n + n·(weights + 1) + 2·8·n): whether to stop, and of which weights a process has gradients.
+    pub fn of_step_on_devices(lens: &[usize], ranks: usize) -> Self {
+        let others = ranks as u64 - 1;
+        let elements: usize = lens.iter().sum();
+        Self {
+            sums: 2 * others * 4 * (elements as u64 + 1),
+            weights: 0,
+            numbers: others * ranks as u64 * (1 + 8 + lens.len() as u64 + 1 + 8),
+            other: 0,
+        }
+    }
+
     /// What is sent in every step.
     pub fn of_steps(self) -> u64 {
         self.sums + self.weights + self.numbers

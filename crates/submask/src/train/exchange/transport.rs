@@ -4,7 +4,7 @@ use crate::Result;
 
 /// What a message of numbers is part of. Messages between two processes keep their order within a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     /// The running sum, to the next process.
     Sum,
     /// What has been summed, from the last process to the owner.
@@ -16,7 +16,7 @@ pub(super) enum Route {
 }
 
 /// Carries messages between the processes of a run. No call but [`Self::close`] waits for another process.
-pub(super) trait Transport {
+pub trait Transport {
     /// This process, from 0.
     fn rank(&self) -> usize;
 

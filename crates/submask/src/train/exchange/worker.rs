@@ -29,6 +29,9 @@ pub(super) enum Job {
     Gather(Vec<Vec<f32>>, Sent, Sender<(usize, Vec<f32>)>),
     /// The same to process 0 only.
     Collect(Vec<Vec<f32>>, Sender<(usize, Vec<f32>)>),
+    /// Bytes of gradients' sums that went another way, from device to device.
+    #[cfg(any(test, feature = "cuda"))]
+    Sent(u64),
     /// What was sent so far.
     Traffic(Sender<Traffic>),
     /// The end of the connection.
@@ -91,6 +94,8 @@ impl<T: Transport> Worker<T> {
                 Job::All(own, sent, reply) => reply_to(&reply, self.all(own, sent)?),
                 Job::Gather(own, sent, reply) => self.gather(own, sent, &reply)?,
                 Job::Collect(own, reply) => self.collect(own, &reply)?,
+                #[cfg(any(test, feature = "cuda"))]
+                Job::Sent(bytes) => self.traffic.sums += bytes,
                 Job::Traffic(reply) => reply_to(&reply, self.traffic()),
                 Job::Close(reply) => {
                     self.wait(|worker| Ok((worker.transport.unsent() == 0).then_some(())))?;
@@ -109,7 +114,8 @@ impl<T: Transport> Worker<T> {
     }
 
     fn traffic(&self) -> Traffic {
-        Traffic { sums: self.chain.as_ref().map_or(0, |chain| chain.sent()), ..self.traffic }
+        let of_chain = self.chain.as_ref().map_or(0, |chain| chain.sent());
+        Traffic { sums: self.traffic.sums + of_chain, ..self.traffic }
     }
 
     fn progress(&mut self) -> Result<bool> {

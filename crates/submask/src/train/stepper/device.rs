@@ -130,9 +130,13 @@ impl Stepper for OnDevice {
 
     fn sync(&mut self) -> Result<()> {
         let Some(norms) = self.pending.norms.take() else { return Ok(()) };
-        let number = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
-        let [norm, norms] = [0, 1].map(|place| number(norms.clone().narrow(0, place, 1)));
-        let loss = number(self.pending.loss.clone());
+        let read = |tensor: &Tensor<1>| {
+            let numbers = download(std::slice::from_ref(tensor));
+            numbers.map_err(|error| self.exchange.failure().unwrap_or(error))
+        };
+        let norms = read(&norms)?;
+        let [norm, norms] = [0, 1].map(|place| f64::from(norms[0][place]));
+        let loss = f64::from(read(&self.pending.loss)?[0][0]);
         self.pending.loss = self.pending.loss.zeros_like();
         self.since_report.loss += finite(self.pending.step, "loss", loss)?;
         finite(self.pending.step, "sum of gradient norms", norms)?;

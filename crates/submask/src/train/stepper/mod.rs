@@ -5,7 +5,9 @@ mod host;
 
 use self::device::OnDevice;
 pub use self::host::Host;
-use super::exchange::{Alone, AloneOnDevice, Exchange, Ranks};
+#[cfg(feature = "cuda")]
+use super::exchange;
+use super::exchange::{Alone, AloneOnDevice, DeviceExchange, Exchange, Ranks};
 use super::settings::TrainSettings;
 use super::slot::SlotLoss;
 use super::state::TrainState;
@@ -74,7 +76,7 @@ pub fn open(
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `train.accumulate` where there are more ranks than micro-batches, and `device` for several
-/// ranks on GPUs.
+/// ranks on GPUs that cannot exchange gradients.
 pub(super) fn open_among(
     settings: &TrainSettings,
     parameters: &[Parameter],
@@ -82,13 +84,35 @@ pub(super) fn open_among(
     compute: &Compute,
     ranks: &Ranks,
 ) -> Result<Box<dyn Stepper>> {
-    if ranks.count() > 1 && compute.kernels().are_for_gpus() {
-        let allowed = "cpu with several ranks, which exchange gradients in memory";
-        return Err(Error::invalid("device", compute.device_name(), allowed));
-    }
     let lens: Vec<usize> = parameters.iter().map(Parameter::len).collect();
+    let kernels = compute.kernels();
+    if ranks.count() > 1 && kernels.are_for_gpus() {
+        let exchange = device_exchange(settings, &lens, compute, ranks)?;
+        return Ok(Box::new(OnDevice::new(settings, parameters, state, compute.device(), kernels, exchange)));
+    }
     let exchange = ranks.exchange(&lens, settings.accumulate)?;
     Ok(open_with(settings, parameters, state, compute, exchange))
+}
+
+/// How several ranks with a GPU each exchange gradients of weights of `lens` elements.
+fn device_exchange(
+    settings: &TrainSettings,
+    lens: &[usize],
+    compute: &Compute,
+    ranks: &Ranks,
+) -> Result<Box<dyn DeviceExchange>> {
+    if settings.shard_optimizer {
+        let allowed = "false on GPUs, each of which holds the whole state";
+        return Err(Error::invalid("train.shard_optimizer", true, allowed));
+    }
+    #[cfg(feature = "cuda")]
+    if crate::ops::is_cuda(compute.device()) {
+        return exchange::over_nccl(ranks, compute.device(), compute.kernels(), lens, settings.accumulate);
+    }
+    let _ = (lens, ranks);
+    let allowed =
+        "cpu with several ranks, or NVIDIA GPUs in a program that was built with the feature `cuda`";
+    Err(Error::invalid("device", compute.device_name(), allowed))
 }
 
 fn open_with(

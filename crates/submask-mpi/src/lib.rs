@@ -1,9 +1,11 @@
-//! Ranks that MPI starts and connects.
+//! Ranks that MPI starts and connects, for [`submask::train::run_among`].
 //!
-//! All calls of MPI are made by the thread of [`super::worker`]. Messages are sent and received without waiting
+//! All calls of MPI are made by one thread, that of [`Ranks::connect`]. Messages are sent and received without waiting
 //! (`MPI_Isend`, `MPI_Irecv`, `MPI_Test`); nothing is added up by MPI. Every rank tells the next one that it is there, as long
 //! as the thread runs: so a rank that is stopped or cut off is missed by the one behind it, while one that computes for long
 //! is not. MPI itself ends the run where it finds a connection broken.
+
+mod watch;
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
@@ -13,11 +15,10 @@ use std::time::{Duration, Instant};
 use mpi::ffi;
 use mpi::topology::Communicator;
 
-use super::ranks::Ranks;
-use super::transport::{Route, Transport};
-use super::watch::Watch;
-use super::worker;
-use crate::{Error, Result};
+use submask::train::exchange::{Ranks, Route, Transport};
+use submask::{Error, Result};
+
+use crate::watch::Watch;
 
 /// Seconds after which a rank that is not heard of is given up, unless the user says otherwise.
 pub const TIMEOUT: u64 = 60;
@@ -60,7 +61,10 @@ const ALIVE: c_int = 9;
 const LEAVE: c_int = 10;
 
 /// Messages of numbers that MPI is given at the same time.
-const ACTIVE: usize = 2 * super::chain::WINDOW;
+const ACTIVE: usize = 8;
+
+/// How long to sleep where nothing moves.
+const NAP: Duration = Duration::from_micros(30);
 
 /// MPI's world, as one of its ranks.
 struct Mpi {
@@ -90,7 +94,10 @@ impl Mpi {
             problem: "has been started in this process before".to_owned(),
         })?;
         let world = universe.world().duplicate();
-        let count = |number: c_int| usize::try_from(number).map_err(Error::internal("MPI counts from 0"));
+        let count = |number: c_int| {
+            let negative = |_| Error::Internal { what: "MPI counts from 0", found: number.to_string() };
+            usize::try_from(number).map_err(negative)
+        };
         let (rank, ranks) = (count(world.rank())?, count(world.size())?);
         let now = Instant::now();
         Ok(Self {
@@ -232,7 +239,7 @@ impl Transport for Mpi {
                 self.progress()?;
                 has_left = self.probed(self.previous(), LEAVE).is_some();
             }
-            std::thread::sleep(worker::NAP);
+            std::thread::sleep(NAP);
         }
         while self.ranks > 1 && self.probed(self.previous(), ALIVE).is_some() {}
         // SAFETY: neither is used again: the thread ends after this.
