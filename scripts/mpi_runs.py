@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Runs under MPI compared with runs of one process, and ranks that fail.
 
-    scripts/mpi_runs.py [--short] [--only PART]… [--mpirun mpirun] [--without PROGRAM] PROGRAM
+    scripts/mpi_runs.py [--short] [--only PART]… [--mpirun mpirun] [--without PROGRAM] [--gpus N] PROGRAM
 
 PROGRAM is built with the cargo feature `mpi`, the other one without. Tiny models of every kind are trained by 1 to 4 ranks of
 one thread each. Weights, moments, averages, metrics, samples and settings are compared byte for byte with those of one process
-without MPI; of metrics all but the speed. The exit code is 1 if anything differs.
+without MPI; of metrics all but the speed. With --gpus, PROGRAM is also built with `cuda`, the machine has N NVIDIA GPUs, or
+pretends to, and only runs with one GPU per rank are made. The exit code is 1 if anything differs.
 """
 
 import argparse
@@ -293,6 +294,84 @@ class Runs:
         compare(facts(one), facts(run))
         say("bf16: equal")
 
+    def verbs(self) -> None:
+        """Calls whose work ranks share by themselves: what they print and write."""
+        kinds_of = {"text": self.kinds["prime-2-joint"], "points": self.kinds["points"]}
+        runs = {name: self.place() for name in kinds_of}
+        for name, kind in kinds_of.items():
+            self.alone(self.arguments(kind, runs[name], 3, {"train.validate_sequences": 2}))
+        text, points = map(str, runs.values())
+        prompts = self.folder / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": "the sea ", "completion": word}) + "\n" for word in ("is", "a ship", "old")))
+        calls = {
+            "eval": ["eval", text, "--sequences", "5", "--json"],
+            "eval by document": ["eval", text, "--data", str(self.data / "short.txt"), "--by-document"],
+            "sample": ["sample", text, "--num", "5", "--steps", "4", "--json"],
+            "sample points": ["sample", points, "--num", "5", "--steps", "4", "--out", "{here}/points.png"],
+            "score": ["score", text, "--data", str(prompts)],
+            "data prepare": ["data", "prepare", "--data", str(self.data / "text.txt"), "--out", "{here}/prepared", "--set", "tokenizer.kind=bytes"],
+        }
+        for name, call in calls.items():
+            expected = None
+            for count in (0, 3) if self.short else (0, 1, 2, 3, 4):
+                here = self.place()
+                here.mkdir()
+                words = [word.replace("{here}", ".") for word in call]
+                line = [str(self.mpi.program), *words] if count == 0 else self.mpi.command([(count, {}, words)])
+                done = subprocess.run(line, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+                need(done.returncode == 0, f"{name}, {count} ranks: {done.stderr.decode()[-900:]}")
+                found = {"standard output": done.stdout}
+                found |= {str(file.relative_to(here)): file.read_bytes() for file in sorted(here.rglob("*")) if file.is_file()}
+                need(not any(path.name.startswith(".submask") for path in here.iterdir()), f"{name}: shares were left")
+                expected = expected or found
+                compare(expected, found)
+            say(f"{name}: equal")
+        here = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            self.refused([(3, {}, ["eval", "nowhere"])], "nowhere")
+            other = ["eval", text, "--sequences", "5", "--draws", "2"]
+            self.refused([(1, {}, ["eval", text, "--sequences", "5"]), (1, {}, other)], "of other work than", "its draws is 2")
+            need(not list(self.folder.glob(".submask*")), "shares were left")
+        finally:
+            os.chdir(here)
+        say("calls that fail, and calls of which ranks do different ones: refused")
+
+    def gpus(self, count: int) -> None:
+        """One GPU per rank."""
+        for name in ("prime-2-joint", "points"):
+            more = {"train.accumulate": 3, "train.batch_size": 2, "train.validate_sequences": 2, "train.decay": "constant"}
+            kind, one = self.kinds[name], self.place()
+            self.alone([*self.arguments(kind, one, 3, more), "--device", "gpu:0"])
+            expected = facts(one)
+            for ranks in range(2, count + 1):
+                run = self.place()
+                said = self.ranks(ranks, [*self.arguments(kind, run, 3, more), "--device", "gpu:local"])
+                compare(expected, facts(run))
+                line = next(line for line in said.splitlines() if "bytes in steps" in line)
+                _, total, sums, weights, scalars, *_ = map(int, re.findall(r"\d+", line))
+                sizes, others = elements(run), ranks - 1
+                need(total == sums + scalars and weights == 0, line)
+                # Twice the gradients and the loss; that no loss depends on some weights is all that they may lack.
+                most = 3 * 2 * others * 4 * (sum(sizes) + 1)
+                need(0.9 * most <= sums <= most, f"not nearly {most} bytes of sums: {line}")
+                need(scalars == 3 * others * ranks * (1 + 8 + len(sizes) + 1 + 8), line)
+                say(f"{name} on {ranks} GPUs: equal, {sums} bytes of sums")
+        run = self.place()
+        for ranks, steps in ((2, 2), (count, 3)):
+            resume = ["--resume"] if run.exists() else []
+            given = self.arguments(self.kinds["points"], run, steps, more)
+            if resume:
+                given = ["train", "--out", str(run), "--steps", str(steps), "--threads", "1"]
+            self.ranks(ranks, [*given, *resume, "--device", "gpu:local"])
+        compare(facts(one, last_only=True), facts(run, last_only=True))
+        say(f"resumed on {count} GPUs after 2: equal")
+        given = self.arguments(self.kinds["points"], self.place(), 2, more)
+        self.refused([(2, {}, [*given, "--device", "gpu:0"])], "one GPU on ranks 0 and 1", "gpu:local", code=2)
+        other = self.arguments(self.kinds["points"], self.place(), 2, more | {"train.shard_optimizer": "true"})
+        self.refused([(2, {}, [*other, "--device", "gpu:local"])], "train.shard_optimizer = true", "false on GPUs", code=2)
+        say("a GPU for two ranks, and shares of the optimiser on GPUs: refused")
+
     # What must be refused
 
     def refused(self, parts: list[tuple[int, dict[str, str], list[str]]], *said: str, code: int | None = None) -> None:
@@ -335,14 +414,6 @@ class Runs:
 
     def other_vectors(self, given: list[str]) -> None:
         """Ranks whose vectors are of other lengths."""
-        wrong = subprocess.run(
-            [self.mpi.program, *given[:-1], "train.steps=0"],
-            env=os.environ | {"SUBMASK_VECTOR_BITS": "1"},
-            capture_output=True,
-            encoding="utf-8",
-        )
-        if "SUBMASK_VECTOR_BITS" not in wrong.stderr:
-            return say("skipped: other vectors on a rank: this program cannot be told to use shorter ones")
         parts = [(1, {}, given), (1, {"SUBMASK_VECTOR_BITS": "128"}, given)]
         self.refused(parts, "the ranks differ in the instructions of the processor", "on rank 1")
         say("other vectors on a rank: refused")
@@ -441,7 +512,9 @@ class Runs:
             at = line.index("--set")
             line = [*line[:at], "--mpi-timeout", str(TIMEOUT), *line[at:]]
             job = self.mpi.start([(3, {}, line)])
-            self.until(job, run, lambda: (run / "settings.toml").exists())
+            checkpoints = run / "checkpoints"
+            before = set(os.listdir(checkpoints)) if checkpoints.exists() else set()
+            self.until(job, run, lambda: (run / "settings.toml").exists() and set(os.listdir(checkpoints)) - before)
             os.kill(job.ranks()[victim], signal.SIGSTOP)
             code, said, took = job.wait(LIMIT)
             need(code != 0, f"exit code 0: {said[-600:]}")
@@ -514,6 +587,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="PART")
     parser.add_argument("--mpirun", default="mpirun")
     parser.add_argument("--without", type=pathlib.Path)
+    parser.add_argument("--gpus", type=int, metavar="N")
     parser.add_argument("program", type=pathlib.Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -525,10 +599,13 @@ def main() -> int:
             "sharded": runs.sharded,
             "resumed": runs.resumed,
             "precision": runs.precision,
+            "verbs": runs.verbs,
             "refusals": runs.refusals,
             "without": lambda: runs.without(given.without and given.without.resolve()),
             "faults": runs.faults,
         }
+        if given.gpus:
+            parts = {"gpus": lambda: runs.gpus(given.gpus)}
         for name, part in parts.items():
             if given.only and name not in given.only:
                 continue

@@ -54,6 +54,9 @@ for refused in epilogues 8192; do
     PRETENDED_CUBLASLT_REFUSES=$refused cargo test "${options[@]}" --lib -- ops::tests::linear ops::tests::two_layers ops::tests::bfloat16_layers
 done
 SUBMASK_TEST_DEVICE=gpu:0 RUST_TEST_THREADS=1 cargo test "${options[@]}" --test it -- parity_networks parity_images parity_blocks device_
+# Sums that pass between several devices.
+PRETENDED_CUDA_DEVICES=3 cargo test "${options[@]}" --lib -- exchange::nccl --nocapture | tee "$scratch/said"
+grep -q 'compared 3 CUDA devices' "$scratch/said" || fail "sums of several devices were not compared"
 
 # Training, evaluation and samples of the networks whose launches are not counted below.
 for architecture in 80 89 90; do
