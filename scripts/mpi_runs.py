@@ -296,11 +296,15 @@ class Runs:
 
     def verbs(self) -> None:
         """Calls whose work ranks share by themselves: what they print and write."""
-        kinds_of = {"text": self.kinds["prime-2-joint"], "points": self.kinds["points"]}
+        kinds_of = {
+            "text": self.kinds["prime-2-joint"],
+            "points": self.kinds["points"],
+            "pictures": self.kinds["pictures-with-classes"],
+        }
         runs = {name: self.place() for name in kinds_of}
         for name, kind in kinds_of.items():
             self.alone(self.arguments(kind, runs[name], 3, {"train.validate_sequences": 2}))
-        text, points = map(str, runs.values())
+        text, points, pictures = map(str, runs.values())
         prompts = self.folder / "prompts.jsonl"
         prompts.write_text("".join(json.dumps({"prompt": "the sea ", "completion": word}) + "\n" for word in ("is", "a ship", "old")))
         calls = {
@@ -309,6 +313,7 @@ class Runs:
             "sample": ["sample", text, "--num", "5", "--steps", "4", "--json"],
             "sample points": ["sample", points, "--num", "5", "--steps", "4", "--out", "{here}/points.png"],
             "score": ["score", text, "--data", str(prompts)],
+            "metrics": ["metrics", pictures, "--num", "5", "--steps", "2", "--sequences", "8"],
             "data prepare": ["data", "prepare", "--data", str(self.data / "text.txt"), "--out", "{here}/prepared", "--set", "tokenizer.kind=bytes"],
         }
         for name, call in calls.items():

@@ -4,8 +4,8 @@
 #     scripts/test_mpi.sh [--short] [--mpich]
 #
 # Installs Open MPI (or MPICH) and libclang from Debian where they are missing, builds the program with the cargo feature `mpi`,
-# and runs scripts/mpi_runs.py. The long form takes about an hour on two cores, the short one at most 4 minutes with a build that
-# is there already. target/release/submask is the program without the feature afterwards, as before.
+# and runs scripts/mpi_runs.py. The long form takes about six minutes on two cores, the short one about one minute, with a build
+# that is there already. target/release/submask is the program without the feature afterwards, as before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
