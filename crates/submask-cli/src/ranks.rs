@@ -38,10 +38,6 @@ fn let_the_first_speak() {
     }
 }
 
-/// Seconds after which a rank that is not heard of is given up, where the user says nothing else.
-#[cfg(feature = "mpi")]
-pub const TIMEOUT: u64 = submask_mpi::TIMEOUT;
-
 /// Joins the other ranks; one that is not heard of for `timeout` seconds is lost, and `hint` says what then.
 ///
 /// # Errors

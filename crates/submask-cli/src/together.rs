@@ -12,8 +12,8 @@ use crate::commands::merge;
 use crate::failure::Failure;
 use crate::ranks;
 
-/// The result of `work`, which does the share that is written to the part of its arguments that `shard` gives: the whole, unless MPI
-/// has started several of this process. Then rank 0 gives the result of all. Their shares stand in `beside` until then.
+/// Does `work` as one process does it. Where MPI has started several, each does its share, which is written to where `shard` finds it in
+/// the arguments, and rank 0 gives the result of the whole. Until then their shares stand in a folder in `beside`.
 ///
 /// # Errors
 /// Of the work, and of the connection.
@@ -46,7 +46,8 @@ impl Together {
         if args.shard.is_some() {
             return Ok(None);
         }
-        let ranks = ranks::join(ranks::TIMEOUT, "the other ranks are ended, and nothing was written")?;
+        let ranks =
+            ranks::join(submask_mpi::TIMEOUT, "the other ranks are ended; the same command begins anew")?;
         if ranks.count() == 1 {
             return Ok(Some(Self { ranks, folder: None }));
         }
