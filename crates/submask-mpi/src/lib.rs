@@ -5,8 +5,6 @@
 //! as the thread runs: so a rank that is stopped or cut off is missed by the one behind it, while one that computes for long
 //! is not. MPI itself ends the run where it finds a connection broken.
 
-mod watch;
-
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -14,11 +12,8 @@ use std::time::{Duration, Instant};
 
 use mpi::ffi;
 use mpi::topology::Communicator;
-
-use submask::train::exchange::{Ranks, Route, Transport};
+use submask::train::exchange::{Ranks, Route, Transport, Watch};
 use submask::{Error, Result};
-
-use crate::watch::Watch;
 
 /// Seconds after which a rank that is not heard of is given up, unless the user says otherwise.
 pub const TIMEOUT: u64 = 60;

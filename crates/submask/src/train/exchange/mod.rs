@@ -34,6 +34,7 @@ mod ranks;
 mod ranks_on_device;
 mod traffic;
 mod transport;
+mod watch;
 mod worker;
 
 use std::ops::Range;
@@ -49,6 +50,7 @@ pub use ranks::Ranks;
 pub(in crate::train) use ranks::tests::on_threads;
 pub use traffic::Traffic;
 pub use transport::{Route, Transport};
+pub use watch::Watch;
 
 use super::optimizer::GradientRange;
 use crate::ops::DeviceGradients;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Watches for signs of life of one process, which sends them by itself, whatever it computes.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     timeout: Duration,
     /// When it was last heard of, or this process itself was.
     heard: Instant,
