@@ -23,16 +23,21 @@ trap finish EXIT
 
 mpirun=(mpirun --allow-run-as-root)
 steps=12
-# A network of 5.4 million weights (P = 22 MB), whose slot takes about as long as its exchange.
+# A network of 4.2 million weights (P = 17 MB).
 settings=(--set data.valid_fraction=0.1 tokenizer.kind=bytes model.hidden=256 model.heads=4 model.blocks=4 model.cond_dim=64
-    model.seq_len=64 train.batch_size=2 train.steps=$steps train.log_every=1 train.validate_every=1000 train.validate_samples=0
+    train.steps=$steps train.log_every=1 train.validate_every=1000 train.validate_samples=0
     train.validate_sequences=1 train.final_sequences=1 train.final_draws=1 train.final_samples=0 train.checkpoint_every=1000)
 
-# train SLOTS OUT STARTER…: the run's lines.
+# train SLOTS OUT STARTER… [-- SETTING…]: the run's lines.
 train() {
-    local slots=$1 out=$2
+    local slots=$1 out=$2 starter=()
     shift 2
-    "$@" "$program" train --data README.md --out "$out" --threads 1 "${settings[@]}" train.accumulate="$slots" \
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        starter+=("$1")
+        shift
+    done
+    rm -rf "$out"
+    "${starter[@]}" "$program" train --data README.md --out "$out" --threads 1 "${settings[@]}" train.accumulate="$slots" "${@:2}" \
         >"$out.out" 2>"$out.err" || { cat "$out.err" >&2; exit 1; }
 }
 # step_time OUT: seconds of a step, the median without the first two.
@@ -57,11 +62,20 @@ PYTHON
 }
 
 echo "== one rank with a core, two ranks with a core each"
-train 1 "$scratch/one" taskset -c 0
-train 2 "$scratch/two" "${mpirun[@]}" -n 2 --bind-to core --oversubscribe
-one=$(step_time "$scratch/one")
-two=$(step_time "$scratch/two")
-python3 -c "print(f'one rank, 1 slot: {$one:.4f} s; two ranks, 2 slots: {$two:.4f} s; weak scaling {$one / $two:.3f}')"
+# weak WHAT SETTING…: a slot for each rank.
+weak() {
+    local what=$1
+    shift
+    train 1 "$scratch/one" taskset -c 0 -- "$@"
+    train 2 "$scratch/two" "${mpirun[@]}" -n 2 --bind-to core --oversubscribe -- "$@"
+    one=$(step_time "$scratch/one")
+    two=$(step_time "$scratch/two")
+    python3 -c "print(f'$what: one rank, 1 slot: {$one:.4f} s; two ranks, 2 slots: {$two:.4f} s; weak scaling {$one / $two:.3f}')"
+}
+weak "slots of 8 sequences of 256 tokens" model.seq_len=256 train.batch_size=8
+# What takes its time from here on.
+small=(model.seq_len=64 train.batch_size=2)
+weak "slots of 2 sequences of 64 tokens" "${small[@]}"
 
 echo "== network namespaces"
 # link RATE: two namespaces with an interface each.
@@ -96,7 +110,7 @@ AGENT
         run=$scratch/rate-$rate
         train 2 "$run" ip netns exec "$name-1" "${mpirun[@]}" --host 10.77.0.1:1,10.77.0.2:1 -n 2 --bind-to none \
             --mca plm_rsh_agent "$scratch/agent" --mca btl tcp,self --mca btl_tcp_if_include 10.77.0.0/24 \
-            --mca oob_tcp_if_include 10.77.0.0/24
+            --mca oob_tcp_if_include 10.77.0.0/24 -- "${small[@]}"
         left=$(($(sent 1) + $(sent 2)))
         python3 - "$run.err" "$one" "$(step_time "$run")" "$size" "$rate" "$left" <<'PYTHON' || off=1
 import re, sys

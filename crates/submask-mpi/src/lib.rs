@@ -58,6 +58,10 @@ const LEAVE: c_int = 10;
 /// Messages of numbers that MPI is given at the same time.
 const ACTIVE: usize = 8;
 
+/// Bytes of numbers that MPI is given at once. Below 64 KiB Open MPI sends over TCP without asking the receiver first, whose answer would wait
+/// behind what that sends itself: with larger ones, two ranks that send to each other take turns.
+const PART: usize = 60 << 10;
+
 /// How long to sleep where nothing moves.
 const NAP: Duration = Duration::from_micros(30);
 
@@ -258,20 +262,25 @@ fn is_done(message: &mut Option<Message<u8>>) -> bool {
     message.as_mut().is_none_or(Message::is_done)
 }
 
-/// A message that MPI sends from a buffer, or receives into it, while this lives.
+/// A message that MPI sends from a buffer, or receives into it, in parts, while this lives.
 struct Message<T: Element> {
     values: ManuallyDrop<Vec<T>>,
-    request: ffi::MPI_Request,
-    is_done: bool,
+    /// Parts that are not done, the last one first.
+    requests: Vec<ffi::MPI_Request>,
 }
 
 /// What messages are made of.
 trait Element {
+    /// Most of them that MPI is given at once.
+    const PART: usize;
+
     /// MPI's name of it.
     fn datatype() -> ffi::MPI_Datatype;
 }
 
 impl Element for f32 {
+    const PART: usize = PART / size_of::<Self>();
+
     fn datatype() -> ffi::MPI_Datatype {
         // SAFETY: a constant of MPI's.
         unsafe { ffi::RSMPI_FLOAT }
@@ -279,6 +288,9 @@ impl Element for f32 {
 }
 
 impl Element for u8 {
+    /// Who takes them does not know how many there are, and asks for the whole.
+    const PART: usize = usize::MAX;
+
     fn datatype() -> ffi::MPI_Datatype {
         // SAFETY: a constant of MPI's.
         unsafe { ffi::RSMPI_UINT8_T }
@@ -302,25 +314,36 @@ impl<T: Element> Message<T> {
 
     fn begin(
         mut values: Vec<T>,
-        start: impl FnOnce(*mut c_void, c_int, &mut ffi::MPI_Request) -> c_int,
+        mut start: impl FnMut(*mut c_void, c_int, &mut ffi::MPI_Request) -> c_int,
     ) -> Self {
-        // SAFETY: a constant of MPI's.
-        let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
-        // Messages are pieces of at most 1 MiB, or short. Errors end all ranks: that is MPI's default.
-        start(values.as_mut_ptr().cast(), values.len() as c_int, &mut request);
-        Self { values: ManuallyDrop::new(values), request, is_done: false }
+        // Errors end all ranks: that is MPI's default.
+        let mut begin = |part: &mut [T]| {
+            // SAFETY: a constant of MPI's.
+            let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+            start(part.as_mut_ptr().cast(), part.len() as c_int, &mut request);
+            request
+        };
+        let mut requests: Vec<_> = values.chunks_mut(T::PART).map(&mut begin).collect();
+        if requests.is_empty() {
+            requests.push(begin(&mut []));
+        }
+        requests.reverse();
+        Self { values: ManuallyDrop::new(values), requests }
     }
 
     fn is_done(&mut self) -> bool {
-        if !self.is_done {
+        while let Some(request) = self.requests.last_mut() {
             let mut flag = 0;
             // SAFETY: the request lives until it is done, and is not asked for again.
             unsafe {
-                ffi::MPI_Test(&mut self.request, &mut flag, ffi::RSMPI_STATUS_IGNORE);
+                ffi::MPI_Test(request, &mut flag, ffi::RSMPI_STATUS_IGNORE);
             }
-            self.is_done = flag != 0;
+            if flag == 0 {
+                return false;
+            }
+            self.requests.pop();
         }
-        self.is_done
+        true
     }
 
     /// What has come, once it is done.
@@ -331,7 +354,7 @@ impl<T: Element> Message<T> {
 
 impl<T: Element> Drop for Message<T> {
     fn drop(&mut self) {
-        if self.is_done {
+        if self.requests.is_empty() {
             // SAFETY: MPI does not use the buffer any more, and this is dropped once.
             unsafe { ManuallyDrop::drop(&mut self.values) }
         }
