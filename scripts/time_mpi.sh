@@ -40,15 +40,16 @@ train() {
     "${starter[@]}" "$program" train --data README.md --out "$out" --threads 1 "${settings[@]}" train.accumulate="$slots" "${@:2}" \
         >"$out.out" 2>"$out.err" || { cat "$out.err" >&2; exit 1; }
 }
-# step_time OUT: seconds of a step, the median without the first two.
+# step_time OUT…: seconds of a step, the median of all but the first two of each run.
 step_time() {
-    python3 - "$1/metrics.jsonl" <<'PYTHON'
-import json, sys
-records = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
-steps = [record for record in records if record["kind"] == "step"]
-per_step = steps[0]["tokens"]
-times = sorted(per_step / record["tokens_per_second"] for record in steps[2:])
-print(times[len(times) // 2])
+    python3 - "$@" <<'PYTHON'
+import json, statistics, sys
+times = []
+for run in sys.argv[1:]:
+    records = [json.loads(line) for line in open(f"{run}/metrics.jsonl", encoding="utf-8")]
+    steps = [record for record in records if record["kind"] == "step"]
+    times += [steps[0]["tokens"] / record["tokens_per_second"] for record in steps[2:]]
+print(statistics.median(times))
 PYTHON
 }
 weights() {
@@ -66,10 +67,12 @@ echo "== one rank with a core, two ranks with a core each"
 weak() {
     local what=$1
     shift
-    train 1 "$scratch/one" taskset -c 0 -- "$@"
-    train 2 "$scratch/two" "${mpirun[@]}" -n 2 --bind-to core --oversubscribe -- "$@"
-    one=$(step_time "$scratch/one")
-    two=$(step_time "$scratch/two")
+    for round in 1 2 3; do
+        train 1 "$scratch/one-$round" taskset -c $((round % 2)) -- "$@"
+        train 2 "$scratch/two-$round" "${mpirun[@]}" -n 2 --bind-to core --oversubscribe -- "$@"
+    done
+    one=$(step_time "$scratch"/one-?)
+    two=$(step_time "$scratch"/two-?)
     python3 -c "print(f'$what: one rank, 1 slot: {$one:.4f} s; two ranks, 2 slots: {$two:.4f} s; weak scaling {$one / $two:.3f}')"
 }
 weak "slots of 8 sequences of 256 tokens" model.seq_len=256 train.batch_size=8
@@ -103,7 +106,7 @@ host=\$1; shift
 exec ip netns exec "$name-\${host##*.}" sh -c "\$*"
 AGENT
     chmod +x "$scratch/agent"
-    size=$(weights "$scratch/one")
+    size=$(weights "$scratch/one-1")
     off=0
     for rate in 200 400 800; do
         link "${rate}mbit"
