@@ -22,8 +22,8 @@ LD_LIBRARY_PATH=$pretended/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} scripts/m
 # Without NCCL, which is named.
 mkdir "$scratch/driver"
 ln -s "$pretended"/driver/libcu* "$scratch/driver/"
-if LD_LIBRARY_PATH=$scratch/driver mpirun.openmpi --allow-run-as-root --oversubscribe -n 2 "$program" train --preset toy --out "$scratch/run" \
-    --steps 1 --device gpu:local --set train.accumulate=2 data.cells=8 >"$scratch/said" 2>&1; then
+if LD_LIBRARY_PATH=$scratch/driver mpirun.openmpi --allow-run-as-root --oversubscribe -n 2 "$program" train --data README.md --out "$scratch/run" \
+    --steps 1 --device gpu:local --set train.accumulate=2 tokenizer.kind=bytes >"$scratch/said" 2>&1; then
     echo "FAILED: ranks on GPUs without NCCL" >&2
     exit 1
 fi

@@ -3,6 +3,7 @@
 //! NCCL only carries: what is added, we add, in an order of ours. Its own sums depend on the number of devices and on how they
 //! are connected.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
@@ -63,7 +64,11 @@ impl Nccl {
         // SAFETY: NVIDIA's library has initialisers without conditions.
         let open = |name: &str| unsafe { Library::new(name) };
         let library = open(NAMES[0]).or_else(|error| open(NAMES[1]).map_err(|_| error));
-        let library = library.map_err(|error| format!("cannot be used: {error}: {HOW}"))?;
+        // What the system says names the file.
+        let library = library.map_err(|error| {
+            let said = error.source().map_or_else(|| format!("{}: {error}", NAMES[0]), ToString::to_string);
+            format!("cannot be used: {said}: {HOW}")
+        })?;
         // It stays loaded, and so do its functions.
         let library: &'static Library = Box::leak(Box::new(library));
         let old = |name: &str| format!("cannot be used: {} has no {name}: {HOW}", NAMES[0]);
