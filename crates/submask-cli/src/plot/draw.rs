@@ -1,5 +1,7 @@
 //! A chart onto a bitmap or a vector graphic.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 
 use plotters::backend::DrawingBackend;
@@ -26,10 +28,26 @@ pub fn write(chart: &Chart, path: &Path) -> Result<(), Failure> {
         true => {
             draw(chart, &SVGBackend::new(path, SIZE).into_drawing_area()).map_err(|error| error.to_string())
         }
-        false => draw(chart, &BitMapBackend::new(path, SIZE).into_drawing_area())
-            .map_err(|error| error.to_string()),
+        false => paint(chart).and_then(|pixels| encode(path, &pixels).map_err(|error| error.to_string())),
     };
     result.map_err(|error| Failure::failed(format!("cannot draw {}: {error}", path.display())))
+}
+
+/// The chart's pixels, red, green and blue, in rows.
+fn paint(chart: &Chart) -> Result<Vec<u8>, String> {
+    let mut pixels = vec![0; SIZE.0 as usize * SIZE.1 as usize * 3];
+    draw(chart, &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area())
+        .map_err(|error| error.to_string())?;
+    Ok(pixels)
+}
+
+/// Writes pixels as PNG.
+fn encode(path: &Path, pixels: &[u8]) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), SIZE.0, SIZE.1);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()
 }
 
 fn draw<B: DrawingBackend>(
