@@ -206,6 +206,8 @@ impl SampleStream {
         if state.told.is_empty() {
             let advanced =
                 self.network.run(py, |_| state.advance()).map_err(|raised| no_end_of_events(py, raised));
+            // The end of the interpreter closes streams: that is not their last event.
+            stop_at_end(py);
             if self.network.is_ended() || advanced.is_err() {
                 *running = None;
                 return if self.network.is_ended() { Ok(None) } else { advanced.map(|()| None) };
