@@ -344,14 +344,15 @@ class Runs:
 
     def gpus(self, count: int) -> None:
         """One GPU per rank."""
-        for name in ("prime-2-joint", "points"):
+        for name, precision in (("prime-2-joint", "bf16"), ("prime-2-joint", "fp32"), ("points", "fp32")):
             more = {"train.accumulate": 3, "train.batch_size": 2, "train.validate_sequences": 2, "train.decay": "constant"}
             kind, one = self.kinds[name], self.place()
-            self.alone([*self.arguments(kind, one, 3, more), "--device", "gpu:0"])
+            self.alone([*self.arguments(kind, one, 3, more), "--device", "gpu:0", "--precision", precision])
             expected = facts(one)
             for ranks in range(2, count + 1):
                 run = self.place()
-                said = self.ranks(ranks, [*self.arguments(kind, run, 3, more), "--device", "gpu:local"])
+                given = [*self.arguments(kind, run, 3, more), "--device", "gpu:local", "--precision", precision]
+                said = self.ranks(ranks, given)
                 compare(expected, facts(run))
                 line = next(line for line in said.splitlines() if "bytes in steps" in line)
                 _, total, sums, weights, scalars, *_ = map(int, re.findall(r"\d+", line))
@@ -361,7 +362,7 @@ class Runs:
                 most = 3 * 2 * others * 4 * (sum(sizes) + 1)
                 need(0.9 * most <= sums <= most, f"not nearly {most} bytes of sums: {line}")
                 need(scalars == 3 * others * ranks * (1 + 8 + len(sizes) + 1 + 8), line)
-                say(f"{name} on {ranks} GPUs: equal, {sums} bytes of sums")
+                say(f"{name} in {precision} on {ranks} GPUs: equal, {sums} bytes of sums")
         run = self.place()
         for ranks, steps in ((2, 2), (count, 3)):
             resume = ["--resume"] if run.exists() else []
