@@ -434,7 +434,9 @@ class Runs:
         code, said, _ = mpi.start([(3, {}, arguments)]).wait(60)
         need(code == 2, f"exit code {code}: {said[-600:]}")
         need("3 processes were started" in said and "--features mpi" in said, said[-600:])
-        need(said.count("error:") == 1 and not run.exists(), said[-600:])
+        # MPICH does not end processes that never asked it for anything because of another one's exit code: each says it then.
+        most = 1 if mpi.is_open_mpi else 3
+        need(1 <= said.count("error:") <= most and not run.exists(), said[-600:])
         say("a program without MPI: refused")
 
     # What may happen
