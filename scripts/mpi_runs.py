@@ -59,6 +59,8 @@ class Mpi:
         line = [self.mpirun]
         if self.is_open_mpi:
             line += ["--oversubscribe", "--allow-run-as-root"]
+            # Containers may lack the right that it asks for.
+            line += ["--mca", "btl_vader_single_copy_mechanism", "none"]
         for place, (count, variables, arguments) in enumerate(parts):
             line += [":"] if place else []
             line += ["-n", str(count)]
