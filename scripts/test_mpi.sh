@@ -37,11 +37,8 @@ trap 'rm -rf "$scratch"' EXIT
 # Both have the same name: the one without the feature first, which is there already.
 cargo build --release --locked --bin submask
 cp "$target/release/submask" "$scratch/without"
-# The bindings are not made anew by themselves where the compiler is another one.
-if [ "$(cat "$target/release/mpicc" 2>/dev/null || echo mpicc.openmpi)" != "$mpicc" ]; then
-    cargo clean --release -p mpi-sys
-fi
-echo "$mpicc" >"$target/release/mpicc"
+# The bindings are not made anew by themselves where the compiler of the last build was another one.
+cargo clean --release --locked -p mpi-sys
 MPICC=$mpicc cargo build --release --locked --bin submask --features submask-cli/mpi
 cp "$target/release/submask" "$scratch/submask"
 cargo build --release --locked --bin submask

@@ -76,7 +76,7 @@ weak() {
     python3 -c "print(f'$what: one rank, 1 slot: {$one:.4f} s; two ranks, 2 slots: {$two:.4f} s; weak scaling {$one / $two:.3f}')"
 }
 weak "slots of 8 sequences of 256 tokens" model.seq_len=256 train.batch_size=8
-# What takes its time from here on.
+# Last: the time of its slot is part of the model below.
 small=(model.seq_len=64 train.batch_size=2)
 weak "slots of 2 sequences of 64 tokens" "${small[@]}"
 
