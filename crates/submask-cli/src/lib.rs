@@ -38,23 +38,18 @@ pub mod shares;
 mod stop;
 #[doc(hidden)]
 pub mod subject;
-#[cfg(feature = "mpi")]
+#[cfg_attr(not(feature = "mpi"), path = "alone.rs")]
 mod together;
 
 use std::ffi::OsString;
-#[cfg(not(feature = "mpi"))]
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Once;
 
 use clap::Parser;
 
-#[cfg(not(feature = "mpi"))]
-use args::ShardArgs;
 use args::{Cli, Command, DataArgs, DataCommand};
 use compute::Compute;
 use failure::Failure;
-#[cfg(feature = "mpi")]
 use together::share as shared;
 
 /// The whole program, as it is called by its own name.
@@ -104,17 +99,6 @@ const KEPT_BY_SERVER: i32 = 10_000;
 
 /// The present folder, in which ranks leave their shares for each other.
 const HERE: &str = ".";
-
-/// The work of a call that several processes can share, where nobody but the user can start several.
-#[cfg(not(feature = "mpi"))]
-fn shared<A>(
-    args: A,
-    _: impl FnOnce(&mut A) -> &mut ShardArgs,
-    _: (&str, impl AsRef<Path>),
-    work: impl FnOnce(&A) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    work(&args)
-}
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
