@@ -1,6 +1,8 @@
-//! Results on standard output: text or JSON.
+//! Results: text or JSON on standard output, and files.
 
+use std::fs;
 use std::io::{Write, stdout};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +20,17 @@ pub fn write(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// Writes a file whole, or leaves what was there.
+pub fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.new"));
+    fs::write(&beside, content).and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+        // What could not be written whole is of no use; the error that counts is the first one.
+        let _ = fs::remove_file(&beside);
+        Failure::failed(format!("cannot write {}: {error}", path.display()))
+    })
 }
 
 /// Writes a result as indented JSON and a line end.

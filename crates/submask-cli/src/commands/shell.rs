@@ -62,12 +62,8 @@ fn shown(command: &Command) -> impl Iterator<Item = &Command> {
 /// Writes the page of a command and those of the verbs below it.
 fn write_pages(command: &Command, folder: &Path, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let name = command.get_display_name().unwrap_or(NAME);
-    let (path, beside) = (folder.join(format!("{name}.1")), folder.join(format!(".{name}.1.new")));
-    fs::write(&beside, page(command)?).and_then(|()| fs::rename(&beside, &path)).map_err(|error| {
-        // What could not be written whole is of no use; the error that counts is the first one.
-        let _ = fs::remove_file(&beside);
-        Failure::failed(format!("cannot write {}: {error}", path.display()))
-    })?;
+    let path = folder.join(format!("{name}.1"));
+    output::write_file(&path, page(command)?)?;
     written.push(path);
     shown(command).try_for_each(|verb| write_pages(verb, folder, written))
 }

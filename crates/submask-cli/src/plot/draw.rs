@@ -1,7 +1,5 @@
 //! A chart onto a bitmap or a vector graphic.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 
 use plotters::backend::DrawingBackend;
@@ -11,6 +9,7 @@ use plotters::style::FontStyle;
 
 use super::chart::Chart;
 use crate::failure::Failure;
+use crate::output;
 
 const SIZE: (u32, u32) = (960, 600);
 const FONT: &str = "sans-serif";
@@ -24,13 +23,19 @@ pub fn register_font() -> Result<(), Failure> {
 
 /// Writes a chart, as SVG if the path ends in `.svg`, else as PNG.
 pub fn write(chart: &Chart, path: &Path) -> Result<(), Failure> {
-    let result = match path.extension().is_some_and(|ending| ending == "svg") {
-        true => {
-            draw(chart, &SVGBackend::new(path, SIZE).into_drawing_area()).map_err(|error| error.to_string())
-        }
-        false => paint(chart).and_then(|pixels| encode(path, &pixels).map_err(|error| error.to_string())),
+    let drawn = match path.extension().is_some_and(|ending| ending == "svg") {
+        true => svg(chart),
+        false => paint(chart).and_then(|pixels| png(&pixels).map_err(|error| error.to_string())),
     };
-    result.map_err(|error| Failure::failed(format!("cannot draw {}: {error}", path.display())))
+    let drawn = drawn.map_err(|error| Failure::failed(format!("cannot draw {}: {error}", path.display())))?;
+    output::write_file(path, drawn)
+}
+
+fn svg(chart: &Chart) -> Result<Vec<u8>, String> {
+    let mut text = String::new();
+    draw(chart, &SVGBackend::with_string(&mut text, SIZE).into_drawing_area())
+        .map_err(|error| error.to_string())?;
+    Ok(text.into_bytes())
 }
 
 /// The chart's pixels, red, green and blue, in rows.
@@ -41,13 +46,15 @@ fn paint(chart: &Chart) -> Result<Vec<u8>, String> {
     Ok(pixels)
 }
 
-/// Writes pixels as PNG.
-fn encode(path: &Path, pixels: &[u8]) -> Result<(), png::EncodingError> {
-    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), SIZE.0, SIZE.1);
+/// Pixels as PNG.
+fn png(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
-    writer.finish()
+    writer.finish()?;
+    Ok(bytes)
 }
 
 fn draw<B: DrawingBackend>(
